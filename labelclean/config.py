@@ -1,0 +1,456 @@
+"""Turns `config.yaml` into frozen pydantic models, one section per subject, and refuses unknown keys.
+
+Relative paths are taken from the folder of the config file, so a run does not
+depend on where it was started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from labelclean.errors import ConfigError
+
+RefineMethod = Literal["auto", "two_hot", "multi_round", "adaptive", "posterior", "none"]
+
+
+def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
+    """Make a path absolute, starting at the config file's folder."""
+    folder = info.context.get("folder") if info.context else None
+    return (Path(folder) / path) if folder is not None else path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=4)]
+
+
+class _Section(BaseModel):
+    """A frozen section that knows its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class DataConfig(_Section):
+    """What goes in.
+
+    Attributes:
+        labels: Parquet file, folder or hive-partitioned folder.
+        image_root: Folder that `image_path` is relative to; default: the folder of the labels.
+        class_names: The classes in order; default: the names found, sorted.
+    """
+
+    labels: ConfigPath
+    image_root: ConfigPath | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @field_validator("class_names")
+    @classmethod
+    def _at_least_two_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and (len(names) < 2 or len(set(names)) != len(names)):
+            raise ValueError("must be at least 2 names, none twice")
+        return names
+
+
+class DecodeConfig(_Section):
+    """How pixels become numbers; the same for features and for previews.
+
+    Attributes:
+        window: `full_range` maps 0..2^bits-1 to 0..1; `percentile` maps the image's own
+            percentiles; `fixed` maps low..high; `auto` is full_range for 8-bit files and
+            percentile for deeper ones.
+        bit_depth: Bits really used in files deeper than 8 bits (12 for a 12-bit camera that
+            writes 16-bit files); default: the container's depth.
+        percentiles: Lower and upper percentile of the percentile window.
+        low: Pixel value that becomes 0 under `fixed`.
+        high: Pixel value that becomes 1 under `fixed`.
+        max_pixels: Larger images are rejected before they are decoded.
+        max_bytes: Larger files are rejected before they are read.
+        timeout_s: Seconds one image may take to decode.
+        page: What to do with files of several pages.
+    """
+
+    window: Literal["auto", "full_range", "percentile", "fixed"] = "auto"
+    bit_depth: Literal[8, 10, 12, 14, 16] | None = None
+    percentiles: tuple[float, float] = (0.1, 99.9)
+    low: float | None = None
+    high: float | None = None
+    max_pixels: int = Field(default=100_000_000, gt=0)
+    max_bytes: int = Field(default=500_000_000, gt=0)
+    timeout_s: float = Field(default=20.0, gt=0)
+    page: Literal["refuse", "first"] = "refuse"
+
+    @model_validator(mode="after")
+    def _window_is_whole(self) -> DecodeConfig:
+        if self.window == "fixed" and (self.low is None or self.high is None or self.low >= self.high):
+            raise ValueError(f"window 'fixed' needs low < high, found low={self.low!r}, high={self.high!r}")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f"percentiles must rise within 0..100, found {self.percentiles!r}")
+        return self
+
+
+class BackboneConfig(_Section):
+    """The frozen network that turns an image into a feature row.
+
+    Attributes:
+        name: A timm model name.
+        pretrained: Fetch timm's own weights (needs the network once).
+        weights: A local safetensors or state-dict file.
+        sha256: Digest that the weights file must have.
+        options: Keyword arguments for `timm.create_model`.
+        mean: Channel means after scaling to 0..1; default: timm's data config.
+        std: Channel standard deviations; default: timm's data config.
+        input_size: Height and width in pixels, or one number; default: timm's data config.
+        resize: `squash` keeps all of the image and changes its shape, `pad` keeps both,
+            `crop` keeps the shape and loses the rim.
+        batch_size: Images per forward pass; default: 32 on CPU, 256 on GPU.
+        precision: `auto` is bf16 where the device computes it fast, else fp32.
+        workers: Decoding processes; default: from the number of cores.
+    """
+
+    name: str
+    pretrained: bool = False
+    weights: ConfigPath | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    options: dict[str, Any] = Field(default_factory=dict)
+    mean: Channels | None = None
+    std: Channels | None = None
+    input_size: tuple[int, int] | None = None
+    resize: Literal["squash", "pad", "crop"] = "squash"
+    batch_size: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: int | None = Field(default=None, ge=0)
+
+    @field_validator("input_size", mode="before")
+    @classmethod
+    def _one_number_is_a_square(cls, size: object) -> object:
+        return (size, size) if isinstance(size, int) else size
+
+    @field_validator("input_size")
+    @classmethod
+    def _not_tiny(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None and min(size) < 16:
+            raise ValueError("must be at least 16 pixels")
+        return size
+
+
+class NeighboursConfig(_Section):
+    """Nearest neighbours in feature space.
+
+    Attributes:
+        method: `exact` compares all pairs in blocks, `index` uses faiss, `none` does without,
+            `auto` is exact up to `exact_limit` samples and index above.
+        k: Neighbours that vote.
+        exact_limit: Samples above which `auto` takes the index.
+        duplicate_similarity: Cosine similarity from which two images count as
+            near-duplicates; default: found from the data.
+    """
+
+    method: Literal["auto", "exact", "index", "none"] = "auto"
+    k: int = Field(default=10, ge=1, le=200)
+    exact_limit: int = Field(default=100_000, ge=1)
+    duplicate_similarity: float | None = Field(default=None, gt=0.5, le=1.0)
+
+
+class TeacherConfig(_Section):
+    """The linear-probe teacher.
+
+    Attributes:
+        folds: Cross-fitting folds; a group is never split.
+        lambdas: Weight decays to choose among (per sample, c = K N lambda); the choice looks
+            at the given labels only.
+        repeats: Refits for the top-2 stability.
+        pred_probs: Parquet with `sample_id` and `pred_probs` (out of sample) to use in place
+            of the teacher.
+    """
+
+    folds: int = Field(default=5, ge=2, le=20)
+    lambdas: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    repeats: int = Field(default=10, ge=2, le=100)
+    pred_probs: ConfigPath | None = None
+
+
+class RefineConfig(_Section):
+    """How the student's targets are made.
+
+    Attributes:
+        method: `auto` picks by the gates' measurements and the likelihood of the given labels.
+        rounds: Rounds of label averaging (`multi_round`) or student rounds (`posterior`);
+            default: chosen on the given labels.
+        loss: Loss of the two-hot student.
+        candidates: Classes in a partial label.
+        weights: `equal` gives each candidate the same weight, `teacher` the teacher's.
+    """
+
+    method: RefineMethod = "auto"
+    rounds: int | None = Field(default=None, ge=1, le=20)
+    loss: Literal["ce", "gce"] = "gce"
+    candidates: Literal[2] = 2
+    weights: Literal["equal", "teacher"] = "equal"
+
+
+class DistributionGateConfig(_Section):
+    """Limits of the class distribution check.
+
+    Attributes:
+        min_class_count: Fewer samples than this in a class: refuse to refine into or out of it.
+        warn_class_count: Fewer than this: warn.
+        max_imbalance: Largest class over smallest class.
+        max_psi: Population stability index against the reference run.
+        max_lost_share: Share of a class that averaging may take away.
+    """
+
+    min_class_count: int = Field(default=5, ge=1)
+    warn_class_count: int = Field(default=30, ge=1)
+    max_imbalance: float = Field(default=1000.0, ge=1.0)
+    max_psi: float = Field(default=0.25, gt=0)
+    max_lost_share: Share = 0.5
+
+
+class Top2GateConfig(_Section):
+    """Limits of the teacher top-2 stability check.
+
+    Attributes:
+        min_agreement: Mean share of refits that agree on a sample's pair, below it two-hot is refused.
+        max_unstable_share: Share of samples whose agreement is under `unstable_below`.
+        unstable_below: Agreement under which a sample counts as unstable.
+        min_coverage: Share of given labels that lie in the teacher's pair, below it two-hot is refused.
+        max_concentration: C_kk + max C_kl above which a class's errors go to one class: two-hot is refused.
+        max_confuser_share: Share of a class's errors that go to its main confuser.
+        max_noise: Estimated share of wrong labels above which refining is refused.
+    """
+
+    min_agreement: Share = 0.8
+    max_unstable_share: Share = 0.3
+    unstable_below: Share = 0.6
+    min_coverage: Share = 0.6
+    max_concentration: Share = 0.95
+    max_confuser_share: Share = 0.8
+    max_noise: Share = 0.6
+
+
+class GatesConfig(_Section):
+    """What happens when a measurement is beyond its limit."""
+
+    on_refusal: Literal["fall_back", "stop"] = "fall_back"
+    class_distribution: DistributionGateConfig = DistributionGateConfig()
+    top2: Top2GateConfig = Top2GateConfig()
+
+
+class ReviewConfig(_Section):
+    """The queue that annotators see.
+
+    Attributes:
+        budget: Most samples in the queue; default: all that are flagged.
+        audit_share: Share of the queue drawn at random and shown without a suggestion.
+        class_floor: Least number of queue places per class when it has that many doubtful samples.
+        neighbours: How many trusted neighbours are named beside each sample.
+    """
+
+    budget: int | None = Field(default=None, ge=1)
+    audit_share: Share = 0.05
+    class_floor: int = Field(default=3, ge=0)
+    neighbours: int = Field(default=5, ge=0, le=20)
+
+
+class RejectsConfig(_Section):
+    """Images that cannot be used.
+
+    Attributes:
+        max_share: Above it the run keeps everything but ends with exit code 3.
+    """
+
+    max_share: Share = 0.05
+
+
+class ExpectationsConfig(_Section):
+    """The Great Expectations report on the labels table.
+
+    Attributes:
+        enabled: Run the suite beside labelclean's own check (adds its import time).
+        data_docs: Write its HTML pages into the run folder.
+        min_rows: Least rows of the labels table.
+        max_class_share: Largest share that one class may have.
+    """
+
+    enabled: bool = True
+    data_docs: bool = False
+    min_rows: int = Field(default=20, ge=1)
+    max_class_share: Share = 0.999
+
+
+class StorageConfig(_Section):
+    """Where runs and cached features live."""
+
+    runs: ConfigPath = Field(default=Path("runs"), validate_default=True)
+    cache: ConfigPath = Field(default=Path("cache"), validate_default=True)
+
+
+class LedgerConfig(_Section):
+    """Where reviewers' decisions are remembered.
+
+    Attributes:
+        url: SQLAlchemy URL; default: the SQLite file `ledger.db` beside `storage.runs`.
+    """
+
+    url: str | None = None
+
+
+class RunConfig(_Section):
+    """How a run runs.
+
+    Attributes:
+        seed: Feeds every random draw; there is no default.
+        device: `auto` takes a CUDA GPU when there is one.
+        dataset: Name of the data set in manifests and locks; default: the labels' file name.
+    """
+
+    seed: int = Field(ge=0, lt=2**32)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dataset: str | None = None
+
+
+class CleaningConfig(_Section):
+    """The part of the configuration that the computation sees: no file, no device, no tool."""
+
+    neighbours: NeighboursConfig = NeighboursConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    refine: RefineConfig = RefineConfig()
+    gates: GatesConfig = GatesConfig()
+
+
+class Config(CleaningConfig):
+    """The whole configuration."""
+
+    data: DataConfig
+    backbone: BackboneConfig
+    run: RunConfig
+    storage: StorageConfig
+    decode: DecodeConfig = DecodeConfig()
+    review: ReviewConfig = ReviewConfig()
+    rejects: RejectsConfig = RejectsConfig()
+    expectations: ExpectationsConfig = ExpectationsConfig()
+    ledger: LedgerConfig = LedgerConfig()
+
+
+PATH_KEYS = (
+    "data.labels",
+    "data.image_root",
+    "backbone.weights",
+    "teacher.pred_probs",
+    "storage.runs",
+    "storage.cache",
+)
+
+
+def parse_config(text: str, *, folder: Path, origin: str, overrides: Sequence[str] = (), cwd: Path | None = None) -> Config:
+    """Return the configuration that a YAML text and `key=value` overrides describe.
+
+    Args:
+        text: YAML, read with the safe loader.
+        folder: Where relative paths in the text start, normally the config file's folder.
+        origin: The file's name for error messages.
+        overrides: `section.key=value` items; values are YAML, and relative paths among them
+            start at ``cwd``.
+        cwd: Folder that paths in overrides start from; default: ``folder``.
+
+    Returns:
+        The checked configuration, all paths absolute if ``folder`` and ``cwd`` are.
+
+    Raises:
+        ConfigError: If the YAML is broken or any key is unknown, missing or out of range; all
+            faults are listed.
+    """
+    settings = _yaml(text, origin)
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{origin}: the file must hold a mapping of sections, but holds {type(settings).__name__}.")
+    for item in overrides:
+        _apply_override(settings, item, cwd or folder)
+    settings.setdefault("storage", {})  # its defaults are paths and need the folder
+    try:
+        return Config.model_validate(settings, context={"folder": folder})
+    except ValidationError as fault:
+        raise ConfigError(_faults(fault, origin)) from None
+
+
+def config_record(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain values for a manifest, without the ledger's password.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Nested dict of JSON values.
+    """
+    record: dict[str, Any] = config.model_dump(mode="json")
+    url = record["ledger"]["url"]
+    if url and "@" in url:
+        scheme, _, rest = url.partition("://")
+        record["ledger"]["url"] = f"{scheme}://***@{rest.rpartition('@')[2]}"
+    return record
+
+
+def _yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ConfigError(f"{origin}: the file must be plain YAML, but: {' '.join(str(fault).split())}.") from None
+
+
+def _apply_override(settings: dict[str, Any], item: str, cwd: Path) -> None:
+    """Write one `a.b=value` into the nested settings."""
+    key, equals, raw = item.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set must look like section.key=value, but is {item!r}.")
+    value = _yaml(raw, f"--set {key}")
+    if key in PATH_KEYS and isinstance(value, str):
+        value = str(cwd / value)
+    *sections, name = key.strip().split(".")
+    place = settings
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if inner is None:
+            inner = place[section] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {item!r}: {section!r} is not a section of the configuration.")
+        place = inner
+    place[name] = value
+
+
+def _faults(fault: ValidationError, origin: str) -> str:
+    """All faults of a configuration as one message."""
+    lines = []
+    for error in fault.errors(include_url=False):
+        key = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            lines.append(f"  {key}: this key is not known{_nearest(error['loc'])}")
+        elif error["type"] == "missing":
+            lines.append(f"  {key}: this key is required but missing")
+        else:
+            problem = error["msg"].removeprefix("Value error, ")
+            lines.append(f"  {key}: {problem[0].lower()}{problem[1:]}, found {error['input']!r}")
+    head = f"{origin}: {len(lines)} setting{'s' if len(lines) > 1 else ''} cannot be used:\n"
+    return head + "\n".join(lines) + "\nCorrect them; `labelclean init` writes a file with every key explained."
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """The keys that stand where the unknown one was written."""
+    model: Any = Config
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    fields: Mapping[str, object] = getattr(model, "model_fields", {})
+    return f"; known here: {', '.join(sorted(fields))}" if fields else ""

@@ -1,0 +1,113 @@
+"""The way between class names, class indices and one-hot rows.
+
+Class names are strings in tables and integers only inside arrays; this module
+is the one bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """What is known of each sample's class before the image is looked at.
+
+    Attributes:
+        votes: What the inspectors said, float32, shape (N, K), rows sum to 1. One inspector
+            gives a one-hot row, several who disagree a soft one.
+        candidates: Which classes are still possible, bool, shape (N, K), at least one True
+            per row. All True where nobody has reviewed; exactly one True where a reviewer has
+            verified the class; some False after a "not this class" or "A or B".
+    """
+
+    votes: npt.NDArray[np.float32]
+    candidates: BoolArray
+
+    @property
+    def given(self) -> IntArray:
+        """Class most voted for, int64, shape (N,); ties go to the lower class index."""
+        return self.votes.argmax(axis=1).astype(np.int64)
+
+    @property
+    def is_verified(self) -> BoolArray:
+        """True where only one class is possible, bool, shape (N,)."""
+        return self.candidates.sum(axis=1) == 1
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.votes.shape[1]
+
+    def __len__(self) -> int:
+        """N."""
+        return self.votes.shape[0]
+
+    def take(self, rows: npt.NDArray[np.generic]) -> GivenLabels:
+        """Return the same for some rows (indices or a mask)."""
+        return GivenLabels(self.votes[rows], self.candidates[rows])
+
+
+def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:
+    """Return unreviewed given labels, one inspector each.
+
+    Args:
+        indices: Given class of each sample, int, shape (N,), in [0, K).
+        num_classes: K.
+
+    Returns:
+        One-hot votes and all classes possible, rows aligned with ``indices``.
+
+    Examples:
+        >>> given_labels(np.array([1, 0]), 2).votes
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
+    """
+    return GivenLabels(one_hot(indices, num_classes), np.ones((len(indices), num_classes), dtype=bool))
+
+
+def one_hot(indices: npt.NDArray[np.integer], num_classes: int) -> npt.NDArray[np.float32]:
+    """Return one-hot rows.
+
+    Args:
+        indices: Class of each sample, int, shape (N,), in [0, K).
+        num_classes: K.
+
+    Returns:
+        float32, shape (N, K), exactly one 1 per row, rows aligned with ``indices``.
+
+    Examples:
+        >>> one_hot(np.array([2, 0]), 3)
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
+    rows = np.zeros((len(indices), num_classes), dtype=np.float32)
+    rows[np.arange(len(indices)), indices] = 1.0
+    return rows
+
+
+def class_indices(names: npt.ArrayLike, class_names: Sequence[object]) -> IntArray:
+    """Return the position of each name in the class list, -1 for a name that is not in it.
+
+    Args:
+        names: Class names, shape (N,).
+        class_names: The K class names in order.
+
+    Returns:
+        int64, shape (N,), in [-1, K), rows aligned with ``names``.
+
+    Examples:
+        >>> class_indices(["ok", "dent", "??"], ["ok", "scratch", "dent"])
+        array([ 0,  2, -1])
+    """
+    position = {name: index for index, name in enumerate(class_names)}
+    values = np.asarray(names, dtype=object)
+    return np.fromiter((position.get(name, -1) for name in values), dtype=np.int64, count=len(values))

@@ -1,0 +1,170 @@
+"""Ranks flagged samples into a review queue under a budget, mixes in the audit slice, and estimates what the queue will find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.labels import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Samples in the order to look at them.
+
+    Attributes:
+        rows: Sample row of each place, int64, shape (Q,), first = look first, each row once.
+        sources: Why each is in the queue, shape (Q,): `conflict_group`, `rare_class`, `ranked`
+            or `random_audit`.
+    """
+
+    rows: IntArray
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueueEstimate:
+    """What reviewing the queue should bring.
+
+    Attributes:
+        expected_errors: Expected number of wrong labels in the queue.
+        low: Lower end of its 90 % interval.
+        high: Upper end of its 90 % interval.
+        expected_left: Expected number of wrong labels outside the queue.
+    """
+
+    expected_errors: float
+    low: float
+    high: float
+    expected_left: float
+
+
+def build_queue(
+    label_scores: FloatArray,
+    is_label_issue: BoolArray,
+    given: IntArray,
+    *,
+    conflict_sets: IntArray,
+    is_settled: BoolArray,
+    order: IntArray,
+    budget: int | None,
+    audit_share: float,
+    class_floor: int,
+    seed: int,
+) -> Queue:
+    """Return the review queue: conflict groups first, then by label score, with a floor per class and a blind audit.
+
+    Args:
+        label_scores: Probability that the given label is right, shape (N,), low = suspicious.
+        is_label_issue: Flagged samples, shape (N,).
+        given: Given class, shape (N,).
+        conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1
+            for samples in none.
+        is_settled: Samples that must not come (verified earlier), shape (N,).
+        order: Rank of each sample's id, shape (N,); breaks ties so that row order never matters.
+        budget: Most places; None takes every flagged sample and conflict group.
+        audit_share: Share of all places that is drawn at random from the rest, at least one
+            when above zero.
+        class_floor: Places kept for each given class's most doubtful samples, flagged or not
+            conflicting, as far as the class has flagged samples.
+        seed: Feeds the audit draw.
+
+    Returns:
+        The queue.
+    """
+    suspicion = np.lexsort((order, label_scores))
+    suspicion = suspicion[~is_settled[suspicion]]
+    flagged = suspicion[is_label_issue[suspicion]]
+    conflicts = _conflicts_first(conflict_sets, label_scores, order)
+    conflicts = conflicts[~is_settled[conflicts]]
+    places, num_audit = _places(len(np.union1d(conflicts, flagged)), len(suspicion), budget, audit_share)
+    conflicts = conflicts[:places]
+    floor = _rare_first(flagged, given, class_floor)
+    ranked = _without(_first_seen(floor, flagged, suspicion), conflicts)[: places - len(conflicts)]
+    ranked = suspicion[np.isin(suspicion, ranked)]
+    certain = flagged[: places - len(conflicts)]
+    audit = _audit_draw(_without(suspicion, np.concatenate([conflicts, ranked])), order, num_audit, seed)
+    source = np.full(len(given), "ranked", dtype=object)
+    source[_without(ranked, certain)] = "rare_class"
+    source[conflicts] = "conflict_group"
+    source[audit] = "random_audit"
+    rows = _spread(np.concatenate([conflicts, ranked]), audit)
+    return Queue(rows, tuple(source[rows]))
+
+
+def estimate_queue(label_scores: FloatArray, rows: IntArray, is_settled: BoolArray) -> QueueEstimate:
+    """Return the expected number of wrong labels in and outside the queue.
+
+    The scores are probabilities, so the number of wrong labels in the queue is a sum of
+    independent coins (Poisson-binomial); the interval is its normal approximation.
+
+    Args:
+        label_scores: Probability that the given label is right, shape (N,).
+        rows: Rows in the queue, shape (Q,).
+        is_settled: Samples verified earlier, shape (N,); they count as right.
+
+    Returns:
+        Expectation, 90 % interval within 0..Q, and what is left behind.
+
+    Examples:
+        >>> estimate_queue(np.array([0.5, 0.5, 1.0]), np.array([0, 1]), np.zeros(3, dtype=bool)).expected_errors
+        1.0
+    """
+    wrong = np.where(is_settled, 0.0, 1.0 - np.asarray(label_scores, dtype=np.float64))
+    inside = wrong[rows]
+    expected = float(inside.sum())
+    spread = 1.645 * float(np.sqrt((inside * (1 - inside)).sum()))
+    return QueueEstimate(
+        expected, max(expected - spread, 0.0), min(expected + spread, float(len(rows))), float(wrong.sum()) - expected
+    )
+
+
+def _places(wanted: int, available: int, budget: int | None, audit_share: float) -> tuple[int, int]:
+    """Places for doubtful samples and for the audit slice."""
+    if budget is None:
+        num_audit = int(np.ceil(audit_share * wanted))
+        return wanted, min(num_audit, available - wanted)
+    total = min(budget, available)
+    num_audit = min(int(np.ceil(audit_share * total)), max(total - 1, 0))
+    return total - num_audit, num_audit
+
+
+def _conflicts_first(sets: IntArray, scores: FloatArray, order: IntArray) -> IntArray:
+    """Members of conflicting near-duplicate sets, set by set, the most doubtful set first."""
+    members = np.flatnonzero(sets >= 0)
+    if not len(members):
+        return members
+    worst = np.full(int(sets.max()) + 1, np.inf)
+    np.minimum.at(worst, sets[members], scores[members])
+    first = np.full(len(worst), len(order))
+    np.minimum.at(first, sets[members], order[members])
+    return members[np.lexsort((order[members], first[sets[members]], worst[sets[members]]))]
+
+
+def _rare_first(flagged: IntArray, given: IntArray, floor: int) -> IntArray:
+    """The first `floor` flagged samples of each given class."""
+    kept = [flagged[given[flagged] == k][:floor] for k in np.unique(given)]
+    return np.concatenate(kept)
+
+
+def _first_seen(*lists: IntArray) -> IntArray:
+    """All rows of the lists, each where it first stands."""
+    rows = np.concatenate(lists)
+    return rows[np.sort(np.unique(rows, return_index=True)[1])]
+
+
+def _without(rows: IntArray, excluded: IntArray) -> IntArray:
+    return rows[~np.isin(rows, excluded)]
+
+
+def _audit_draw(pool: IntArray, order: IntArray, size: int, seed: int) -> IntArray:
+    """Random rows of the pool, independent of the row order."""
+    rows = pool[np.argsort(order[pool])]
+    return np.random.default_rng(seed).permutation(rows)[:size]
+
+
+def _spread(ranked: IntArray, audit: IntArray) -> IntArray:
+    """Audit samples spread evenly over the queue, so that their place tells nothing."""
+    at = np.linspace(0, len(ranked), num=len(audit) + 2)[1:-1].round().astype(np.int64)
+    return np.insert(ranked, at, audit)
