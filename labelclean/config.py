@@ -250,6 +250,22 @@ class GatesConfig(_Section):
     top2: Top2GateConfig = Top2GateConfig()
 
 
+class FlagsConfig(_Section):
+    """When a sample gets a reason beside its score.
+
+    Attributes:
+        narrow_margin: Top-2 margin under which a sample counts as undecided.
+        neighbours_share: Vote share of one other class from which the neighbours disagree.
+        rare_class_count: A move into or out of a class with fewer samples is named.
+        outlier_z: Robust z-score of the neighbour similarity from which an image is an outlier.
+    """
+
+    narrow_margin: Share = 0.1
+    neighbours_share: Share = 0.7
+    rare_class_count: int = Field(default=60, ge=1)
+    outlier_z: float = Field(default=5.0, gt=0)
+
+
 class ReviewConfig(_Section):
     """The queue that annotators see.
 
@@ -340,6 +356,7 @@ class Config(CleaningConfig):
     run: RunConfig
     storage: StorageConfig
     decode: DecodeConfig = DecodeConfig()
+    flags: FlagsConfig = FlagsConfig()
     review: ReviewConfig = ReviewConfig()
     rejects: RejectsConfig = RejectsConfig()
     expectations: ExpectationsConfig = ExpectationsConfig()
@@ -356,7 +373,9 @@ PATH_KEYS = (
 )
 
 
-def parse_config(text: str, *, folder: Path, origin: str, overrides: Sequence[str] = (), cwd: Path | None = None) -> Config:
+def parse_config(
+    text: str, *, folder: Path, origin: str, overrides: Sequence[str] = (), cwd: Path | None = None
+) -> Config:
     """Return the configuration that a YAML text and `key=value` overrides describe.
 
     Args:

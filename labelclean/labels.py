@@ -35,21 +35,21 @@ class GivenLabels:
     @property
     def given(self) -> IntArray:
         """Class most voted for, int64, shape (N,); ties go to the lower class index."""
-        return self.votes.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.votes.argmax(axis=1), dtype=np.int64)
 
     @property
     def is_verified(self) -> BoolArray:
         """True where only one class is possible, bool, shape (N,)."""
-        return self.candidates.sum(axis=1) == 1
+        return np.asarray(self.candidates.sum(axis=1) == 1)
 
     @property
     def num_classes(self) -> int:
         """K."""
-        return self.votes.shape[1]
+        return int(self.votes.shape[1])
 
     def __len__(self) -> int:
         """N."""
-        return self.votes.shape[0]
+        return len(self.votes)
 
     def take(self, rows: npt.NDArray[np.generic]) -> GivenLabels:
         """Return the same for some rows (indices or a mask)."""

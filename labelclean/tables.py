@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,7 +31,21 @@ REASONS = (
 )
 QUEUE_SOURCES = ("ranked", "random_audit", "conflict_group", "rare_class")
 
-Kind = Literal["string", "class", "share", "float", "int", "bool", "time", "bytes", "probabilities", "votes", "feature", "names", "any"]
+Kind = Literal[
+    "string",
+    "class",
+    "share",
+    "float",
+    "int",
+    "bool",
+    "time",
+    "bytes",
+    "probabilities",
+    "votes",
+    "feature",
+    "names",
+    "any",
+]
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,9 @@ class Table:
 
 
 _SAMPLE = Column("sample_id", "string", "The sample's own name, unique and stable.")
-_PATH = Column("image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True)
+_PATH = Column(
+    "image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True
+)
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
 
 TABLES: dict[str, Table] = {
@@ -87,9 +105,20 @@ TABLES: dict[str, Table] = {
                 _PATH,
                 Column("image", "bytes", "The image file's bytes, in place of a path.", optional=True, nullable=True),
                 _GIVEN,
-                Column("annotator_id", "string", "Who gave the label; with it the key is (sample_id, annotator_id).", optional=True),
+                Column(
+                    "annotator_id",
+                    "string",
+                    "Who gave the label; with it the key is (sample_id, annotator_id).",
+                    optional=True,
+                ),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
-                Column("candidate_labels", "names", "The classes one of which is right, if known.", optional=True, nullable=True),
+                Column(
+                    "candidate_labels",
+                    "names",
+                    "The classes one of which is right, if known.",
+                    optional=True,
+                    nullable=True,
+                ),
             ),
             open=True,
         ),
@@ -102,7 +131,13 @@ TABLES: dict[str, Table] = {
                 _GIVEN,
                 Column("given_votes", "votes", "Votes per class, in class order."),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
-                Column("candidate_labels", "names", "The classes one of which is right, if known.", optional=True, nullable=True),
+                Column(
+                    "candidate_labels",
+                    "names",
+                    "The classes one of which is right, if known.",
+                    optional=True,
+                    nullable=True,
+                ),
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
             ),
             open=True,
@@ -141,7 +176,9 @@ TABLES: dict[str, Table] = {
             ("sample_id",),
             (
                 _SAMPLE,
-                Column("pred_probs", "probabilities", "Out-of-fold class probabilities, calibrated to the given labels."),
+                Column(
+                    "pred_probs", "probabilities", "Out-of-fold class probabilities, calibrated to the given labels."
+                ),
                 Column("top1_label", "class", "Most probable class."),
                 Column("runner_up_label", "class", "Second class."),
                 Column("top2_margin", "share", "p(top-1) - p(runner-up)."),
@@ -156,7 +193,11 @@ TABLES: dict[str, Table] = {
                 _PATH,
                 _GIVEN,
                 Column("given_votes", "votes", "Votes per class, in class order.", optional=True),
-                Column("soft_label", "probabilities", "Probabilities of the true class, the given label counted as evidence."),
+                Column(
+                    "soft_label",
+                    "probabilities",
+                    "Probabilities of the true class, the given label counted as evidence.",
+                ),
                 Column("predicted_label", "class", "Best class of soft_label."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column("is_label_issue", "bool", "The score is under its class's limit."),
@@ -268,7 +309,11 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
         raise TableError(_letter(where, faults))
     if spec.open:
         columns |= {extra: table.column(extra) for extra in table.column_names if extra not in columns}
-    metadata = {"labelclean.table": name, "labelclean.version": "1", "labelclean.classes": json.dumps(list(class_names))}
+    metadata = {
+        "labelclean.table": name,
+        "labelclean.version": "1",
+        "labelclean.classes": json.dumps(list(class_names)),
+    }
     conformed = pa.table(columns).sort_by([(part, "ascending") for part in key])
     return conformed.replace_schema_metadata(metadata)
 
@@ -304,6 +349,32 @@ def class_names_of(table: pa.Table) -> tuple[str, ...]:
     return tuple(json.loads(metadata.get(b"labelclean.classes", b"[]")))
 
 
+def vectors(rows: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:
+    """Return array rows as an Arrow column without going through Python objects.
+
+    Args:
+        rows: Shape (N, W), float16 or float32.
+
+    Returns:
+        N fixed-size lists of length W.
+    """
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).ravel()), rows.shape[1])
+
+
+def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
+    """Return a column of fixed-size lists as an array.
+
+    Args:
+        column: N fixed-size lists of length W, no nulls.
+
+    Returns:
+        Shape (N, W), the lists' own dtype.
+    """
+    rows = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    flat = np.concatenate(rows) if rows else np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
+    return flat.reshape(-1, column.type.list_size)
+
+
 def _typed(values: pa.ChunkedArray, column: Column, width: int, faults: list[str]) -> pa.ChunkedArray | None:
     """The column in its promised type, or None and a fault."""
     wanted = arrow_type(column.kind, width if width else _width(values.type))
@@ -311,13 +382,15 @@ def _typed(values: pa.ChunkedArray, column: Column, width: int, faults: list[str
         values = values.cast(values.type.value_type)
     if wanted is None or values.type == wanted:
         return values
-    if column.kind == "names" and pa.types.is_null(values.type) or _same_family(values.type, wanted):
+    if _same_family(values.type, wanted):
         try:
             return values.cast(wanted)
         except pa.ArrowInvalid as fault:
             faults.append(f"column {column.name!r} must be {wanted}, but a value does not fit: {fault}")
             return None
-    faults.append(f"column {column.name!r} must be {wanted}, but is {values.type}; convert it when the table is written")
+    faults.append(
+        f"column {column.name!r} must be {wanted}, but is {values.type}; convert it when the table is written"
+    )
     return None
 
 
@@ -367,7 +440,9 @@ def _column_faults(
         mask = pc.fill_null(mask, False)
         bad = pc.sum(mask).as_py() or 0
         if bad:
-            faults.append(f"column {column.name!r} {sentence}, but {bad:,} of {total:,} rows do not: {_where(mask, ids)}")
+            faults.append(
+                f"column {column.name!r} {sentence}, but {bad:,} of {total:,} rows do not: {_where(mask, ids)}"
+            )
 
     if not column.nullable:
         report(pc.is_null(values), "must hold a value in every row")
@@ -391,7 +466,9 @@ def _value_faults(
     if not count:
         return []
     tally = sorted(pc.value_counts(values.filter(unknown)).to_pylist(), key=lambda row: (-row["counts"], row["values"]))
-    found = ", ".join(f"{row['values']!r} ({row['counts']:,})" for row in tally[:5]) + (", ..." if len(tally) > 5 else "")
+    found = ", ".join(f"{row['values']!r} ({row['counts']:,})" for row in tally[:5]) + (
+        ", ..." if len(tally) > 5 else ""
+    )
     what = "class names of data.class_names" if column.kind == "class" else "allowed values"
     remedy = "correct the labels or add the class" if column.kind == "class" else "correct the values"
     return [

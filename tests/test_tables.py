@@ -10,7 +10,9 @@ from labelclean.tables import TABLES, class_names_of, conform
 
 
 def labels(**columns: object) -> pa.Table:
-    return pa.table({"sample_id": ["b", "a"], "image_path": ["b.png", "a.png"], "given_label": ["ok", "dent"]} | columns)
+    return pa.table(
+        {"sample_id": ["b", "a"], "image_path": ["b.png", "a.png"], "given_label": ["ok", "dent"]} | columns
+    )
 
 
 def test_rows_leave_sorted_by_the_key_and_carry_their_class_names() -> None:
@@ -74,7 +76,7 @@ def test_a_reason_outside_the_list_is_refused() -> None:
 
 def test_long_lists_of_culprits_are_cut_with_the_full_count() -> None:
     many = [f"s{i:03d}" for i in range(40)]
-    with pytest.raises(TableError, match="40 of 40 rows do not.*and 35 more"):
+    with pytest.raises(TableError, match=r"40 of 40 rows do not.*and 35 more"):
         conform(pa.table({"sample_id": many, "given_label": ["x"] * 40}), "labels", class_names=["ok", "dent"])
 
 

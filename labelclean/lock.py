@@ -1,0 +1,196 @@
+"""One run at a time per runs folder: an exclusive-create file with a heartbeat, which works on network file systems.
+
+No `flock`: network file systems of factories often lack it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from labelclean.errors import LockError, StorageError
+
+HEARTBEAT_S = 15.0
+STALE_AFTER_S = 180.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        host: Name of the machine.
+        pid: Process id there.
+        process_started: Start time of that process, Unix seconds; tells a reused pid apart.
+        token: Drawn anew for each acquisition.
+    """
+
+    host: str
+    pid: int
+    process_started: float
+    token: str
+
+
+@contextmanager
+def run_lock(
+    path: Path, *, heartbeat_s: float = HEARTBEAT_S, stale_after_s: float = STALE_AFTER_S
+) -> Iterator[str | None]:
+    """Hold the lock while the block runs.
+
+    A lock whose process is gone on this host is taken over at once, one of another host when
+    its heartbeat is older than ``stale_after_s`` by the file system's own clock.
+
+    Args:
+        path: The lock file.
+        heartbeat_s: Seconds between two touches of the file.
+        stale_after_s: Age of the last touch from which another host's lock counts as dead.
+
+    Yields:
+        A sentence on the lock that was taken over, or None.
+
+    Raises:
+        LockError: If a living process holds it.
+        StorageError: If the folder cannot be written.
+    """
+    me = Holder(socket.gethostname(), os.getpid(), _process_started(os.getpid()), os.urandom(8).hex())
+    taken_over = _acquire(path, me, stale_after_s)
+    stop = threading.Event()
+    beat = threading.Thread(target=_heartbeat, args=(path, heartbeat_s, stop), daemon=True)
+    beat.start()
+    try:
+        yield taken_over
+    finally:
+        stop.set()
+        beat.join()
+        if _read(path) == me:
+            with suppress(OSError):
+                path.unlink()
+
+
+def lock_holder(path: Path) -> Holder | None:
+    """Return who holds a lock, or None.
+
+    Args:
+        path: The lock file.
+
+    Returns:
+        The holder written in it, or None when it is absent or unreadable.
+    """
+    return _read(path)
+
+
+def _acquire(path: Path, me: Holder, stale_after_s: float) -> str | None:
+    """Create the lock file, taking over a dead one once."""
+    taken_over = None
+    for _ in range(3):
+        try:
+            _create(path, me)
+            return taken_over
+        except FileExistsError:
+            taken_over = _take_over(path, stale_after_s)
+        except OSError as fault:
+            raise StorageError(
+                f"{path}: the run lock cannot be written: {fault.strerror}. Correct the permissions or free space."
+            ) from None
+    raise LockError(f"{path}: another run took the lock in the same moment. Wait for it to end.")
+
+
+def _create(path: Path, me: Holder) -> None:
+    """Make the file with its content in one step: a link to a finished file fails if the name exists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{me.token}")
+    try:
+        draft.write_text(json.dumps(asdict(me)), encoding="utf-8")
+        try:
+            os.link(draft, path)
+        except OSError as fault:
+            if isinstance(fault, FileExistsError):
+                raise
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)  # a file system without hard links
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(me)))
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _take_over(path: Path, stale_after_s: float) -> str | None:
+    """Remove a dead lock and say whose it was; raise if it lives."""
+    holder = _read(path)
+    age_s = _age_s(path)
+    if age_s is None:
+        return None  # released in this moment
+    whose = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
+    if holder and holder.host == socket.gethostname():
+        if _is_running(holder):
+            raise LockError(f"{path}: {whose} is running on this data set. Wait for it to end; nothing was started.")
+        why = "which is gone"
+    elif age_s < stale_after_s:
+        raise LockError(
+            f"{path}: {whose} is running on this data set; its last heartbeat was {age_s:.0f} s ago. "
+            f"Wait for it to end, or until the heartbeat is {stale_after_s:.0f} s old; nothing was started."
+        )
+    else:
+        why = f"whose last heartbeat was {age_s:.0f} s ago"
+    grave = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+    try:
+        path.rename(grave)  # only one of several takers can move it
+    except FileNotFoundError:
+        return None
+    if _read(grave) != holder:  # a living lock was made in between: give it back
+        with suppress(OSError):
+            os.link(grave, path)
+        grave.unlink(missing_ok=True)
+        raise LockError(f"{path}: another run took the lock in the same moment. Wait for it to end.")
+    grave.unlink(missing_ok=True)
+    return f"took over the lock of {whose}, {why}"
+
+
+def _heartbeat(path: Path, every_s: float, stop: threading.Event) -> None:
+    while not stop.wait(every_s):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _age_s(path: Path) -> float | None:
+    """Seconds since the last touch by the file system's own clock, which hosts share."""
+    probe = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        return max(now - path.stat().st_mtime, 0.0)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return max(time.time() - path.stat().st_mtime, 0.0)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _process_started(pid: int) -> float:
+    return round(float(psutil.Process(pid).create_time()), 1)
+
+
+def _is_running(holder: Holder) -> bool:
+    """Whether that very process lives; a process with the same pid but another start does not count."""
+    try:
+        return abs(_process_started(holder.pid) - holder.process_started) < 1.0
+    except psutil.Error:
+        return False

@@ -1,0 +1,245 @@
+"""Reads and writes the config, tables and JSON files; every write is atomic.
+
+Features and run folders have modules of their own beside it (`feature_store`, `runs`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from labelclean.config import Config, parse_config
+from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.tables import conform
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration in a YAML file.
+
+    Args:
+        path: The file.
+        overrides: `section.key=value` items; relative paths in them start at the working directory.
+
+    Returns:
+        The checked configuration, all paths absolute.
+
+    Raises:
+        ConfigError: If the file is missing or cannot be used; all faults are listed.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: the config file does not exist. `labelclean init LABELS` writes one.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path}: the config file must be readable UTF-8 text, but: {fault}.") from None
+    return parse_config(text, folder=path.resolve().parent, origin=path.name, overrides=overrides, cwd=Path.cwd())
+
+
+def labels_dataset(path: Path) -> ds.Dataset:
+    """Return the labels as a dataset over all their files, which is read by row group.
+
+    Args:
+        path: Parquet file, folder of Parquet files or hive-partitioned folder.
+
+    Returns:
+        The dataset with one schema that fits all files.
+
+    Raises:
+        TableError: If nothing is there, a file is no whole Parquet file, or the files' schemas clash.
+    """
+    if not path.exists():
+        raise TableError(f"{path}: data.labels must name a Parquet file or folder, but nothing is there.")
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if _is_visible(file, path)]
+    if not files:
+        raise TableError(f"{path}: the folder must hold *.parquet files, but has none.")
+    faults, schemas = [], []
+    for file in files:
+        try:
+            schemas.append(pq.read_schema(file))
+        except (pa.ArrowInvalid, OSError) as fault:
+            faults.append(f"{file}: {' '.join(str(fault).split())[:200]}")
+    if faults:
+        raise TableError(
+            f"{path}: every file must be a whole Parquet file, but {len(faults):,} of {len(files):,} cannot be read: "
+            f"{listed(faults, 3)}. Write them again or take them out."
+        )
+    names = [str(file) for file in files]
+    layout = {} if path.is_file() else {"partitioning": "hive", "partition_base_dir": str(path)}
+    try:
+        partitions = ds.dataset(names, format="parquet", **layout).schema
+        schema = pa.unify_schemas([*schemas, partitions], promote_options="permissive").remove_metadata()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+        raise TableError(f"{path}: all files must have the same column types, but: {fault}.") from None
+    return ds.dataset(names, schema=schema, format="parquet", **layout)
+
+
+def read_labels(path: Path, class_names: Sequence[str] | None) -> tuple[pa.Table, bool]:
+    """Return the labels without the image bytes, checked, and whether image bytes are there.
+
+    Args:
+        path: Parquet file or folder.
+        class_names: The classes that labels may name, or None for whatever is found.
+
+    Returns:
+        A conforming `labels` table and True if there is an `image` column.
+
+    Raises:
+        TableError: If it breaks a promise; all faults are listed.
+    """
+    dataset = labels_dataset(path)
+    columns = [name for name in dataset.schema.names if name != "image"]
+    try:
+        table = dataset.to_table(columns=columns)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise TableError(f"{path}: the labels cannot be read: {' '.join(str(fault).split())[:300]}.") from None
+    if not table.num_rows:
+        raise TableError(f"{path}: the labels table must have rows, but is empty.")
+    has_bytes = "image" in dataset.schema.names
+    if not has_bytes and "image_path" not in columns:
+        raise TableError(
+            f"{path}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
+        )
+    return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
+
+
+def image_bytes(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each row's sample id and image bytes, a row group at a time.
+
+    Args:
+        path: Labels with an `image` column.
+
+    Yields:
+        (sample_id, bytes or None) in file order.
+    """
+    for batch in labels_dataset(path).to_batches(
+        columns=["sample_id", "image"], batch_size=256, batch_readahead=1, fragment_readahead=1
+    ):
+        yield from zip(batch.column("sample_id").to_pylist(), batch.column("image").to_pylist(), strict=True)
+
+
+def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table that `write_table` wrote.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+        columns: Only these columns; default: all.
+
+    Returns:
+        The table.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: the file is missing; the run folder is not whole. Take another run.") from None
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise StorageError(
+            f"{path}: the file is damaged: {' '.join(str(fault).split())[:200]}. Take another run."
+        ) from None
+    found = (table.schema.metadata or {}).get(b"labelclean.table", b"?").decode()
+    if found != name:
+        raise StorageError(f"{path}: the file must hold the table {name!r}, but holds {found!r}.")
+    return table
+
+
+def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[str] = ()) -> None:
+    """Write a table of the house, whole or not at all.
+
+    Args:
+        path: Where to.
+        table: Its rows; they leave through `conform`.
+        name: Which table of the house it is.
+        class_names: The K classes in order.
+
+    Raises:
+        TableError: If the table breaks a promise.
+        StorageError: If the disk refuses.
+    """
+    conformed = conform(table, name, class_names=class_names)
+    with atomic_path(path) as temporary:
+        pq.write_table(conformed, temporary, compression="zstd", row_group_size=65_536)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: Where to.
+        record: JSON values; dict order is kept.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        StorageError: If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise StorageError(f"{path}: the file must be whole JSON, but: {fault}.") from None
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside the target that replaces it when the block ends well.
+
+    Args:
+        path: The target.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        StorageError: If the disk refuses; the target is then as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as fault:
+        raise StorageError(
+            f"{path}: cannot be written: {fault.strerror or fault}. Free space or correct the permissions; nothing was replaced."
+        ) from fault
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Push a file's or folder's bytes to the disk.
+
+    Args:
+        path: File or folder.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_visible(file: Path, root: Path) -> bool:
+    return not any(part.startswith((".", "_")) for part in file.relative_to(root).parts)

@@ -1,0 +1,96 @@
+"""The run lock: exclusive, dead locks taken over, living ones never."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from labelclean.errors import LockError
+from labelclean.lock import lock_holder, run_lock
+
+
+def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "lock") as taken_over:
+        assert taken_over is None
+        with pytest.raises(LockError, match=f"process {os.getpid()} on .* is running"), run_lock(tmp_path / "lock"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_released_when_the_run_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), run_lock(tmp_path / "lock"):
+        raise RuntimeError
+    assert lock_holder(tmp_path / "lock") is None
+
+
+def test_a_lock_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_lock(tmp_path / "lock", socket.gethostname(), gone.pid, time.time())
+    with run_lock(tmp_path / "lock") as taken_over:
+        assert taken_over is not None
+        assert f"process {gone.pid}" in taken_over
+        assert "gone" in taken_over
+
+
+def test_a_reused_pid_does_not_keep_a_dead_lock_alive(tmp_path: Path) -> None:
+    write_lock(tmp_path / "lock", socket.gethostname(), os.getpid(), 1.0)
+    with run_lock(tmp_path / "lock") as taken_over:
+        assert taken_over is not None
+
+
+def test_another_hosts_lock_holds_until_its_heartbeat_is_old(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    write_lock(lock, "elsewhere", 1, 1.0)
+    with pytest.raises(LockError, match="process 1 on elsewhere is running"), run_lock(lock):
+        pass
+    os.utime(lock, (time.time() - 200, time.time() - 200))
+    with run_lock(lock) as taken_over:
+        assert taken_over is not None
+        assert "heartbeat" in taken_over
+
+
+def test_the_heartbeat_touches_the_file(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with run_lock(lock, heartbeat_s=0.02):
+        os.utime(lock, (1.0, 1.0))
+        deadline = time.monotonic() + 5
+        while lock.stat().st_mtime < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert lock.stat().st_mtime > 2
+
+
+@pytest.mark.slow
+def test_of_many_runs_started_at_once_exactly_one_runs(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(4), context.Queue()
+    write_lock(tmp_path / "lock", socket.gethostname(), 2**22 + 1, 1.0)  # a dead one, so that all try to take over
+    runs = [context.Process(target=try_lock, args=(str(tmp_path / "lock"), barrier, results)) for _ in range(4)]
+    for run in runs:
+        run.start()
+    got = [results.get(timeout=60) for _ in runs]
+    for run in runs:
+        run.join(timeout=60)
+    assert sorted(got) == ["locked", "locked", "locked", "ran"]
+
+
+def try_lock(path: str, barrier: object, results: object) -> None:
+    barrier.wait(60)  # type: ignore[attr-defined]
+    try:
+        with run_lock(Path(path)):
+            time.sleep(2)
+            results.put("ran")  # type: ignore[attr-defined]
+    except LockError:
+        results.put("locked")  # type: ignore[attr-defined]
+
+
+def write_lock(path: Path, host: str, pid: int, started: float) -> None:
+    path.write_text(json.dumps({"host": host, "pid": pid, "process_started": started, "token": "x"}))
