@@ -38,6 +38,13 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=4)]
 
 
+class SecretInConfig(ValueError):  # noqa: N818 - pydantic wants a ValueError; the message is all that matters
+    """A password stands where it would be copied into manifests."""
+
+    def __str__(self) -> str:
+        return "must not hold a password; put the whole URL into the environment variable LABELCLEAN_LEDGER_URL"
+
+
 class _Section(BaseModel):
     """A frozen section that knows its keys."""
 
@@ -319,10 +326,19 @@ class LedgerConfig(_Section):
     """Where reviewers' decisions are remembered.
 
     Attributes:
-        url: SQLAlchemy URL; default: the SQLite file `ledger.db` beside `storage.runs`.
+        url: SQLAlchemy URL without a password; default: the SQLite file `ledger.db` beside
+            `storage.runs`. The environment variable LABELCLEAN_LEDGER_URL goes before it and
+            may hold a password.
     """
 
     url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is not None and ":" in url.partition("://")[2].rpartition("@")[0]:
+            raise SecretInConfig
+        return url
 
 
 class RunConfig(_Section):
@@ -393,12 +409,13 @@ def parse_config(
         ConfigError: If the YAML is broken or any key is unknown, missing or out of range; all
             faults are listed.
     """
-    settings = _yaml(text, origin)
+    settings: Any = _yaml(text, origin)
     if not isinstance(settings, dict):
         raise ConfigError(f"{origin}: the file must hold a mapping of sections, but holds {type(settings).__name__}.")
     for item in overrides:
         _apply_override(settings, item, cwd or folder)
-    settings.setdefault("storage", {})  # its defaults are paths and need the folder
+    # a section with no key set is None in YAML; storage's defaults are paths and need the folder
+    settings = {"storage": {}} | {key: {} if value is None else value for key, value in settings.items()}
     try:
         return Config.model_validate(settings, context={"folder": folder})
     except ValidationError as fault:
@@ -406,7 +423,7 @@ def parse_config(
 
 
 def config_record(config: Config) -> dict[str, Any]:
-    """Return the configuration as plain values for a manifest, without the ledger's password.
+    """Return the configuration as plain values for a manifest; it holds no secret.
 
     Args:
         config: The configuration.
@@ -415,10 +432,6 @@ def config_record(config: Config) -> dict[str, Any]:
         Nested dict of JSON values.
     """
     record: dict[str, Any] = config.model_dump(mode="json")
-    url = record["ledger"]["url"]
-    if url and "@" in url:
-        scheme, _, rest = url.partition("://")
-        record["ledger"]["url"] = f"{scheme}://***@{rest.rpartition('@')[2]}"
     return record
 
 
@@ -460,7 +473,8 @@ def _faults(fault: ValidationError, origin: str) -> str:
             lines.append(f"  {key}: this key is required but missing")
         else:
             problem = error["msg"].removeprefix("Value error, ")
-            lines.append(f"  {key}: {problem[0].lower()}{problem[1:]}, found {error['input']!r}")
+            found = "" if key == "ledger.url" else f", found {error['input']!r}"
+            lines.append(f"  {key}: {problem[0].lower()}{problem[1:]}{found}")
     head = f"{origin}: {len(lines)} setting{'s' if len(lines) > 1 else ''} cannot be used:\n"
     return head + "\n".join(lines) + "\nCorrect them; `labelclean init` writes a file with every key explained."
 

@@ -26,9 +26,17 @@ class TableError(LabelcleanError):
 
 
 class GateError(LabelcleanError):
-    """A measured quality is beyond its limit; the message names value, limit and config key."""
+    """A measured quality is beyond its limit; the message names value, limit and config key.
+
+    Attributes:
+        run_folder: Where the measurements were published, if they were.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, run_folder: str | None = None) -> None:
+        super().__init__(message)
+        self.run_folder = run_folder
 
 
 class ExchangeError(LabelcleanError):

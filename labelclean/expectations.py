@@ -120,13 +120,9 @@ def check_expectations(
     Returns:
         The report; the largest class share is judged here because GE has no such expectation.
     """
-    os.environ.update(_QUIET)
+    context = _context()
     import great_expectations as gx
 
-    for noisy in ("great_expectations", "great_expectations.core"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     suite = context.suites.add(gx.ExpectationSuite(name=name))
     for rule, arguments in suite_rules(name, table.column_names, class_names, limits):
         suite.add_expectation(getattr(gx.expectations, rule)(**arguments))
@@ -151,6 +147,24 @@ def check_expectations(
     if "given_label" in table.column_names:
         outcomes.append(_largest_share(table, limits.max_class_share))
     return ExpectationReport(all(outcome.success for outcome in outcomes), tuple(outcomes), data_docs)
+
+
+def _context() -> Any:
+    """An in-memory context that is quiet, sends nothing and leaves no folder behind."""
+    os.environ.update(_QUIET)
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    settings = DataContextConfig(
+        store_backend_defaults=stores, progress_bars=ProgressBarsConfig(globally=False), analytics_enabled=False
+    )
+    return gx.get_context(project_config=settings, mode="ephemeral")
 
 
 def _column_rules(column: Column, class_names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -110,19 +110,24 @@ def read_labels(path: Path, class_names: Sequence[str] | None) -> tuple[pa.Table
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
 
 
-def image_bytes(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Yield each row's sample id and image bytes, a row group at a time.
+def image_rows(path: Path) -> Iterator[tuple[str, str | None, bytes | None]]:
+    """Yield each sample's id, image path and image bytes, a row group at a time.
 
     Args:
         path: Labels with an `image` column.
 
     Yields:
-        (sample_id, bytes or None) in file order.
+        (sample_id, image_path or None, bytes or None) in file order; a sample that several
+        inspectors labelled comes once.
     """
-    for batch in labels_dataset(path).to_batches(
-        columns=["sample_id", "image"], batch_size=256, batch_readahead=1, fragment_readahead=1
-    ):
-        yield from zip(batch.column("sample_id").to_pylist(), batch.column("image").to_pylist(), strict=True)
+    dataset = labels_dataset(path)
+    columns = [name for name in ("sample_id", "image_path", "image") if name in dataset.schema.names]
+    seen: set[str] = set()
+    for batch in dataset.to_batches(columns=columns, batch_size=64, batch_readahead=1, fragment_readahead=1):
+        for row in batch.to_pylist():
+            if row["sample_id"] not in seen:
+                seen.add(row["sample_id"])
+                yield row["sample_id"], row.get("image_path"), row["image"]
 
 
 def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:

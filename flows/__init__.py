@@ -1,0 +1,1 @@
+"""The Prefect flows; installed as `labelclean.flows`."""

@@ -1,0 +1,169 @@
+"""`init`: looks at a labels table and writes a config with every key explained."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from labelclean.config import Config, parse_config
+from labelclean.errors import TableError, listed
+from labelclean.storage import atomic_path, read_labels
+
+DEFAULT_BACKBONE = "mobilenetv2_100"
+FIRST_SECTIONS = ("data", "backbone", "run", "storage")
+
+
+def write_first_config(
+    labels: Path, image_root: Path | None, out: Path, overrides: Sequence[str] = (), *, force: bool = False
+) -> list[str]:
+    """Look at a labels table and write a commented config for it.
+
+    Args:
+        labels: Parquet file or folder.
+        image_root: Folder that `image_path` is relative to; default: the folder of the labels.
+        out: The config file to write.
+        overrides: `section.key=value` items to put into it.
+        force: Replace an existing file.
+
+    Returns:
+        What was seen and chosen, one sentence each.
+
+    Raises:
+        TableError: If the labels break a promise.
+        ConfigError: If an override cannot be used.
+        FileExistsError: If the file is there and ``force`` is not set.
+    """
+    if out.exists() and not force:
+        raise FileExistsError(
+            f"{out}: the config file is there already. Choose another --out, or --force to replace it."
+        )
+    table, has_bytes = read_labels(labels, None)
+    counts = {row["values"]: row["counts"] for row in table.column("given_label").value_counts().to_pylist()}
+    names = sorted(counts)
+    if len(names) < 2:
+        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    root = image_root or (labels if labels.is_dir() else labels.parent)
+    folder = out.resolve().parent
+    settings: dict[str, Any] = {
+        "data": {"labels": _portable(labels, folder), "class_names": names},
+        "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
+        "run": {"seed": 0},
+    }
+    seen = [
+        f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
+    ]
+    if not has_bytes:
+        settings["data"]["image_root"] = _portable(root, folder)
+        seen.append(_paths_found(table.column("image_path").to_pylist(), root))
+    seen += _columns_seen(table.column_names)
+    config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
+    chosen = _chosen(settings, overrides, folder)
+    if config.backbone.weights is not None:
+        chosen["backbone"].pop("pretrained", None)
+    with atomic_path(out) as temporary:
+        temporary.write_text(commented_config(chosen, seen), encoding="utf-8")
+    return seen
+
+
+def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """Return a config as YAML with every key, each explained by the docstring of its section.
+
+    Keys that are not set are written at their default; an optional key without a default is
+    written as a comment.
+
+    Args:
+        settings: Section -> key -> value.
+        notes: Sentences for the head of the file.
+
+    Returns:
+        YAML text.
+    """
+    lines = [f"# {note}" for note in notes]
+    lines += ["# Relative paths start at this file's folder. Any key can be set for one run: --set section.key=value"]
+    for name in sorted(Config.model_fields, key=lambda name: name not in FIRST_SECTIONS):
+        section = Config.model_fields[name].annotation
+        if not (inspect.isclass(section) and issubclass(section, BaseModel)):
+            continue
+        lines += ["", f"# {_first_line(section)}", f"{name}:"]
+        lines += _section_lines(section, settings.get(name, {}), "  ")
+    return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:
+    explained = _attributes(section)
+    lines: list[str] = []
+    for key, field in section.model_fields.items():
+        inner = field.annotation
+        if inspect.isclass(inner) and issubclass(inner, BaseModel):
+            lines += [f"{indent}# {_first_line(inner)}", f"{indent}{key}:"]
+            lines += _section_lines(inner, values.get(key, {}), indent + "  ")
+            continue
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(explained.get(key, ""), 100 - len(indent))]
+        default = field.get_default(call_default_factory=True)
+        value = values.get(key, str(default) if isinstance(default, Path) else default)
+        is_unset = key not in values and default is None
+        lines.append(f"{indent}{'# ' if is_unset else ''}{key}: {_flow(value)}")
+    return lines
+
+
+def _flow(value: object) -> str:
+    """One value as inline YAML."""
+    if isinstance(value, tuple):
+        value = list(value)
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _first_line(section: type[BaseModel]) -> str:
+    return (inspect.getdoc(section) or "").partition("\n")[0]
+
+
+def _attributes(section: type[BaseModel]) -> dict[str, str]:
+    """The explanation of each key, from the section's docstring."""
+    _, _, block = (inspect.getdoc(section) or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+): ((?:.*\n?)(?:        .*\n?)*)", block, flags=re.MULTILINE)
+    return {key: " ".join(text.split()) for key, text in entries}
+
+
+def _chosen(settings: dict[str, Any], overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The settings with the overrides written in, paths portable."""
+    for item in overrides:
+        key, _, raw = item.partition("=")
+        *sections, name = key.strip().split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        value = yaml.safe_load(raw)
+        is_path = key in ("backbone.weights", "storage.runs", "storage.cache", "teacher.pred_probs")
+        place[name] = _portable(Path.cwd() / value, folder) if is_path and value is not None else value
+    return settings
+
+
+def _portable(path: Path, folder: Path) -> str:
+    """A path relative to the config's folder where it lies below it, else absolute."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as the user wrote them
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else absolute.as_posix()
+
+
+def _paths_found(paths: Sequence[str | None], root: Path) -> str:
+    """How many of the first images are where the table says."""
+    sample = [path for path in paths[:200] if path]
+    found = sum((root / path).is_file() for path in sample)
+    return f"image root {root}: {found:,} of the first {len(sample):,} image paths are there"
+
+
+def _columns_seen(names: Sequence[str]) -> list[str]:
+    known = {
+        "annotator_id": "several inspectors: their votes become soft labels",
+        "group_id": "samples of one part stay together in cross-fitting",
+        "candidate_labels": "partial labels are honoured",
+    }
+    return [f"column {name!r}: {meaning}" for name, meaning in known.items() if name in names]

@@ -1,0 +1,449 @@
+"""The steps of a run: load, one call, save. Run plainly by the CLI, wrapped as tasks by the flows.
+
+Every step takes the run's work folder, reads what earlier steps left there and
+leaves its own files. It returns False where a gate stops the run; `publish`
+then publishes what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelclean.config import Config, config_record
+from labelclean.distribution import measure_distribution, measure_moves
+from labelclean.errors import GateError, LabelcleanError, StorageError, TableError, listed
+from labelclean.gates import Finding, Verdict, judge_distribution, judge_moves
+from labelclean.lock import run_lock
+from labelclean.progress import progress
+from labelclean.runs import MANIFEST, new_work_folder, publish_run, remove_leftovers
+from labelclean.storage import image_rows, read_json, read_labels, read_table, write_json, write_table
+from labelclean.votes import given_labels_of, samples_table
+
+LOG = logging.getLogger("labelclean")
+Step = Callable[[Path], bool]
+INTERNAL = "steps"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in progress.
+
+    Attributes:
+        run_id: Its name, sorts by time.
+        work: The hidden folder it works in.
+        config: Its configuration.
+        started_at: Start, UTC.
+    """
+
+    run_id: str
+    work: Path
+    config: Config
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A published run.
+
+    Attributes:
+        folder: Its folder.
+        summary: What `summary.json` says.
+        manifest: What `manifest.json` says.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    manifest: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a gate refused or too many images were rejected."""
+        return int(self.manifest["exit_code"])
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        return str(self.summary["verdict_sentence"])
+
+
+# --- the frame of a run ---------------------------------------------------------------------------
+
+
+@contextmanager
+def open_run(config: Config) -> Iterator[Run]:
+    """Hold the data set's lock and give a hidden work folder; a failed run leaves none behind.
+
+    Args:
+        config: The configuration.
+
+    Yields:
+        The run.
+
+    Raises:
+        LockError: If another run holds the data set.
+        StorageError: If the runs folder cannot be written.
+    """
+    runs = config.storage.runs
+    with run_lock(runs / ".lock") as taken_over:
+        if taken_over:
+            LOG.warning("%s", taken_over)
+        for leftover in remove_leftovers(runs):
+            LOG.warning("removed %s, left by a run that died", leftover)
+        started_at = datetime.now(UTC)
+        run_id, work = new_work_folder(runs, started_at)
+        try:
+            (work / INTERNAL).mkdir()
+            write_json(work / INTERNAL / "config.json", config.model_dump(mode="json"))
+            yield Run(run_id, work, config, started_at)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def clean(config: Config) -> Path:
+    """Run all steps in this process.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The published run folder.
+
+    Raises:
+        LabelcleanError: If the input, a gate, the lock, the device or the disk refuses.
+    """
+    with open_run(config) as run:
+        for step in STEPS:
+            if not step(run.work):
+                break
+        folder = publish(run)
+    raise_if_refused(folder)
+    return folder
+
+
+def publish(run: Run) -> Path:
+    """Write the summary, then the manifest, and make the run visible.
+
+    Args:
+        run: The run, its steps done or stopped by a gate.
+
+    Returns:
+        The published folder.
+    """
+    from labelclean.summary import build_summary
+
+    parts = {path.stem: read_json(path) for path in sorted((run.work / INTERNAL).glob("*.json"))}
+    config = parts.pop("config")
+    timings = {name: part.pop("seconds") for name, part in parts.items()}
+    summary = build_summary(parts, rejects_limit=run.config.rejects.max_share)
+    write_json(run.work / "summary.json", summary)
+    shutil.rmtree(run.work / INTERNAL)
+    manifest = {
+        "run_id": run.run_id,
+        "dataset": run.config.run.dataset or run.config.data.labels.name,
+        "verdict": summary["verdict"],
+        "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
+        "started_at": run.started_at.isoformat(),
+        "finished_at": datetime.now(UTC).isoformat(),
+        "config": config_record(Config.model_validate(config)),
+        "seed": run.config.run.seed,
+        "backbone": parts.get("extract", {}).get("backbone"),
+        "device": parts.get("extract", {}).get("device"),
+        "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
+        "step_seconds": timings,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "host": platform.node(),
+        "versions": {name: version(name) for name in _VERSIONED} | {"python": platform.python_version()},
+    }
+    folder = publish_run(run.work, run.run_id, manifest)
+    LOG.info("published %s", folder)
+    return folder
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """Return a published run's summary and manifest.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        StorageError: If it is no whole run folder.
+    """
+    return Outcome(folder, read_json(folder / "summary.json"), read_json(folder / MANIFEST))
+
+
+def raise_if_refused(folder: Path) -> None:
+    """Raise if the published run must count as failed.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        GateError: If a gate refused or too many images were rejected.
+    """
+    outcome = read_outcome(folder)
+    if outcome.exit_code:
+        raise GateError(outcome.sentence, run_folder=str(folder))
+
+
+# --- the steps ------------------------------------------------------------------------------------
+
+
+def validated(config: Config) -> dict[str, Any]:
+    """Check everything that can be checked without a model: the table, the paths, the files the config names.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `num_rows`, `num_samples`, `classes` (name -> samples), `missing_images`, `sentences`.
+
+    Raises:
+        TableError: If the labels break a promise; all faults are listed.
+        StorageError: If a file that the config names is missing.
+    """
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+    names = _class_names(labels, config)
+    samples = samples_table(labels, names)
+    report = measure_distribution(given_labels_of(samples, names))
+    missing = [] if has_bytes else _missing_images(samples, _image_root(config))
+    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
+        if path is not None and not path.is_file():
+            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
+    verdict = judge_distribution(report, names, config.gates.class_distribution)
+    counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
+    sentences = [
+        f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
+        + ", ".join(f"{name} ({count:,.0f})" for name, count in counts.items())
+    ]
+    if missing:
+        sentences.append(
+            f"{len(missing):,} of {samples.num_rows:,} images are not under {_image_root(config)}: {listed(missing, 3)}; "
+            "they will be rejected"
+        )
+    sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
+    return {
+        "num_rows": labels.num_rows,
+        "num_samples": samples.num_rows,
+        "classes": counts,
+        "missing_images": missing,
+        "sentences": sentences,
+    }
+
+
+def ingest(work: Path) -> bool:
+    """Read and check the labels; leaves one row per sample."""
+    with _recorded(work, "ingest") as (config, record):
+        labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+        names = _class_names(labels, config)
+        record["expectations"] = _expectations(labels, names, config, work)
+        samples = samples_table(labels, names)
+        record |= {
+            "num_rows": labels.num_rows,
+            "num_samples": samples.num_rows,
+            "class_names": list(names),
+            "has_bytes": has_bytes,
+        }
+        write_table(work / INTERNAL / "labelled.parquet", samples, "samples", names)
+    return True
+
+
+def extract(work: Path) -> bool:
+    """Turn images into features, reusing all that are stored; leaves the usable samples and the rejects."""
+    from labelclean.backbone import build_backbone, choose_device, choose_precision
+    from labelclean.extraction import extract_missing, hash_images
+    from labelclean.feature_store import feature_store
+    from labelclean.image_pool import ImageSource
+    from labelclean.images import decode_digest
+
+    with _recorded(work, "extract") as (config, record):
+        names = tuple(_part(work, "ingest")["class_names"])
+        samples = read_table(work / INTERNAL / "labelled.parquet", "samples")
+        root = _image_root(config)
+
+        def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
+            rows = (
+                image_rows(config.data.labels)
+                if _part(work, "ingest")["has_bytes"]
+                else ((i, p, None) for i, p in zip(*_ids_and_paths(samples), strict=True))
+            )
+            return (ImageSource(*row) for row in rows if wanted is None or row[0] in wanted)
+
+        with progress("reading images", samples.num_rows, "images") as advance:
+            hashed = hash_images(sources(), config, root, advance)
+        device = choose_device(config.run.device)
+        backbone = build_backbone(config.backbone, choose_precision(config.backbone.precision, device))
+        decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
+        store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
+        known = store.known()
+        first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}
+        with progress("extracting features", len(first_with), "images") as advance:
+            refused = extract_missing(sources(set(first_with.values())), store, backbone, config, root, advance)
+        refused_hashes = {hashed.content_hashes[sample]: reject for sample, reject in refused.items()}
+        record |= {
+            "num_extracted": len(first_with) - len(refused),
+            "num_from_cache": len(set(hashed.content_hashes.values()) & known),
+            "backbone": {"name": backbone.name, "digest": backbone.digest, "num_features": backbone.num_features},
+            "decode_digest": decode,
+            "device": str(device),
+        }
+        _save_usable(work, samples, names, hashed, refused_hashes)
+        record |= _reject_counts(work)
+    return True
+
+
+def check_distribution(work: Path) -> bool:
+    """Count the labels per class and judge the counts; leaves `class_distribution.parquet`."""
+    with _recorded(work, "check_distribution") as (config, record):
+        samples = read_table(work / INTERNAL / "samples.parquet", "samples")
+        names = tuple(_part(work, "ingest")["class_names"])
+        if not samples.num_rows:
+            record |= _stopped("no image could be used; rejects.parquet says why for each.")
+            return False
+        report = measure_distribution(given_labels_of(samples, names))
+        table = pa.table(
+            {
+                "class_name": list(names),
+                "num_samples": pa.array(np.rint(report.counts).astype(np.int64)),
+                "share": pa.array(report.shares, pa.float32()),
+            }
+        )
+        write_table(work / "class_distribution.parquet", table, "class_distribution", names)
+        verdict = judge_distribution(report, names, config.gates.class_distribution)
+        record |= _verdict_record(verdict) | {"counts": report.counts.tolist(), "imbalance": report.imbalance}
+        return _goes_on(verdict, config, record)
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _recorded(work: Path, name: str) -> Iterator[tuple[Config, dict[str, Any]]]:
+    """Give the configuration and a record that is written with the step's seconds when it ends well."""
+    started = time.monotonic()
+    record: dict[str, Any] = {}
+    yield Config.model_validate(read_json(work / INTERNAL / "config.json")), record
+    record["seconds"] = round(time.monotonic() - started, 3)
+    write_json(work / INTERNAL / f"{name}.json", record)
+
+
+def _part(work: Path, name: str) -> dict[str, Any]:
+    """What an earlier step recorded."""
+    part: dict[str, Any] = read_json(work / INTERNAL / f"{name}.json")
+    return part
+
+
+def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
+    """The classes of the config, or those found, sorted."""
+    names = config.data.class_names or tuple(sorted(set(labels.column("given_label").to_pylist())))
+    if len(names) < 2:
+        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    return names
+
+
+def _image_root(config: Config) -> Path:
+    labels = config.data.labels
+    return config.data.image_root or (labels if labels.is_dir() else labels.parent)
+
+
+def _ids_and_paths(samples: pa.Table) -> tuple[list[str], list[str | None]]:
+    return samples.column("sample_id").to_pylist(), samples.column("image_path").to_pylist()
+
+
+def _missing_images(samples: pa.Table, root: Path) -> list[str]:
+    """Image paths that name no file; whether they may be read is checked when they are."""
+    return [path for path in samples.column("image_path").to_pylist() if not path or not (root / path).is_file()]
+
+
+def _expectations(labels: pa.Table, names: tuple[str, ...], config: Config, work: Path) -> dict[str, Any] | None:
+    """The Great Expectations report in plain values, or None where it is switched off."""
+    if not config.expectations.enabled:
+        return None
+    from labelclean.expectations import check_expectations
+
+    docs = work / "data_docs" if config.expectations.data_docs else None
+    report = check_expectations(labels, "labels", class_names=names, limits=config.expectations, data_docs=docs)
+    if not report.success:
+        raise TableError(f"{config.data.labels.name}: " + "; ".join(report.faults()) + ".")
+    return {"success": True, "num_expectations": len(report.expectations)}
+
+
+def _save_usable(work: Path, samples: pa.Table, names: tuple[str, ...], hashed: Any, refused: dict[str, Any]) -> None:
+    """Leave `samples.parquet` with content hashes, and `rejects.parquet` with everything else."""
+    hashes = [hashed.content_hashes.get(sample) for sample in samples.column("sample_id").to_pylist()]
+    usable = np.array([key is not None and key not in refused for key in hashes], dtype=bool)
+    kept = samples.filter(pa.array(usable)).append_column(
+        "content_hash", pa.array([key for key, ok in zip(hashes, usable, strict=True) if ok], pa.string())
+    )
+    write_table(work / INTERNAL / "samples.parquet", kept, "samples", names)
+    rejects = {reject.sample_id: reject for reject in hashed.rejects}
+    ids, paths = (
+        _ids_and_paths(samples)
+        if "image_path" in samples.column_names
+        else (samples.column("sample_id").to_pylist(), None)
+    )
+    rows = []
+    for row, (sample, key) in enumerate(zip(ids, hashes, strict=True)):
+        reject = rejects.get(sample) or refused.get(key or "")
+        if reject is not None:
+            path = paths[row] if paths else None
+            rows.append(
+                {"sample_id": sample, "image_path": path, "reason_code": reject.reason_code, "message": reject.message}
+            )
+    schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "reason_code", "message")])
+    write_table(work / "rejects.parquet", pa.Table.from_pylist(rows, schema=schema), "rejects")
+
+
+def _reject_counts(work: Path) -> dict[str, Any]:
+    codes = read_table(work / "rejects.parquet", "rejects").column("reason_code").value_counts().to_pylist()
+    return {"rejects": {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}}
+
+
+def _stopped(sentence: str) -> dict[str, Any]:
+    return {"stopped": sentence}
+
+
+def _finding_record(finding: Finding) -> dict[str, Any]:
+    return asdict(finding) | {"forbids": list(finding.forbids)}
+
+
+def _verdict_record(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "outcome": verdict.outcome,
+        "allowed": list(verdict.allowed),
+        "findings": [_finding_record(finding) for finding in verdict.findings],
+    }
+
+
+def _goes_on(verdict: Verdict, config: Config, record: dict[str, Any]) -> bool:
+    """Whether the run may refine as asked, or may fall back; writes the refusal into the record otherwise."""
+    method = config.refine.method
+    blocking = verdict.why_not(method) if method != "auto" else ()
+    if verdict.allowed == ("none",):
+        blocking = verdict.why_not("posterior")
+    if not blocking or method == "none" or config.gates.on_refusal == "fall_back":
+        return True
+    record |= _stopped("refused: " + " ".join(finding.sentence for finding in blocking) + " (gates.on_refusal = stop)")
+    return False
+
+
+_VERSIONED = ("labelclean", "torch", "timm", "numpy", "pandas", "pyarrow", "pillow", "prefect", "great-expectations")
+STEPS: tuple[Step, ...] = (ingest, extract, check_distribution)
+TOUCHES_THE_WORLD: tuple[Step, ...] = (ingest, extract)

@@ -1,0 +1,126 @@
+"""What a run found, for machines (`summary.json`), for the terminal and for the flow's artifact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelclean.steps import Outcome
+
+_NOTHING = "the run stopped before the labels were judged"
+
+
+def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, Any]:
+    """Return the summary of a run from what its steps recorded.
+
+    Args:
+        parts: Record of each step that ran, by step name.
+        rejects_limit: `rejects.max_share`.
+
+    Returns:
+        JSON values; nothing in it depends on time or place.
+    """
+    ingest, extract = parts.get("ingest", {}), parts.get("extract", {})
+    refine, queue = parts.get("refine", {}), parts.get("queue", {})
+    num_rejects = sum(extract.get("rejects", {}).values())
+    reject_share = num_rejects / max(ingest.get("num_samples", 0), 1)
+    findings = [finding for part in parts.values() for finding in part.get("findings", [])]
+    stopped = next((part["stopped"] for part in parts.values() if "stopped" in part), None)
+    summary = {
+        "num_samples": ingest.get("num_samples", 0),
+        "num_rejects": num_rejects,
+        "num_label_issues": refine.get("num_label_issues"),
+        "class_names": ingest.get("class_names", []),
+        "rejects": extract.get("rejects", {}),
+        "label_issues": refine.get("label_issues"),
+        "refinement": refine.get("refinement"),
+        "gates": findings,
+        "queue": queue or None,
+    }
+    verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
+    return {"verdict": verdict, "verdict_sentence": sentence} | summary
+
+
+def _verdict(
+    summary: dict[str, Any], stopped: str | None, reject_share: float, rejects_limit: float
+) -> tuple[str, str]:
+    """One word and one sentence."""
+    if stopped is not None:
+        return "refused", stopped
+    if reject_share > rejects_limit:
+        worst = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
+        return "too_many_rejects", (
+            f"{summary['num_rejects']:,} of {summary['num_samples']:,} images ({reject_share:.1%}) could not be used, more "
+            f"than rejects.max_share = {rejects_limit:g}: {worst}; rejects.parquet names each, everything else is kept."
+        )
+    found = summary["label_issues"]
+    usable = summary["num_samples"] - summary["num_rejects"]
+    sentence = (
+        f"{found['num']:,} of {usable:,} labels look wrong ({found['num'] / max(usable, 1):.1%}); "
+        f"about {found['expected']:,.0f} are expected to be ({found['low']:,.0f} to {found['high']:,.0f})."
+    )
+    fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
+    return ("fell_back" if fell_back else "done"), sentence
+
+
+def markdown_summary(outcome: Outcome) -> str:
+    """Return the summary as Markdown, for the flow's artifact.
+
+    Args:
+        outcome: A published run.
+
+    Returns:
+        Markdown text.
+    """
+    summary = outcome.summary
+    lines = [f"## {outcome.manifest['dataset']}: {summary['verdict_sentence']}", "", f"`{outcome.folder}`", ""]
+    if summary["label_issues"]:
+        lines += ["| class | samples | look wrong | would leave | would join |", "|---|---:|---:|---:|---:|"]
+        lines += [
+            f"| {row['class_name']} | {row['num_samples']:,} | {row['num']:,} | {row['lost']:,} | {row['gained']:,} |"
+            for row in summary["label_issues"]["by_class"]
+        ]
+        lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
+    lines += ["", *(f"- {gate['outcome']}: {gate['sentence']}" for gate in summary["gates"])]
+    return "\n".join(lines) + "\n"
+
+
+def print_summary(outcome: Outcome) -> None:
+    """Print the summary for people: where the outputs are, what looks wrong per class, what to do next.
+
+    Args:
+        outcome: A published run.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    summary = outcome.summary
+    console.print(Text(summary["verdict_sentence"], style="bold"))
+    if summary["label_issues"]:
+        table = Table("class", box=None, pad_edge=False, header_style="dim")
+        for heading in ("samples", "look wrong", "would leave", "would join"):
+            table.add_column(heading, justify="right")
+        for row in summary["label_issues"]["by_class"]:
+            cells = (f"{row[key]:,}" for key in ("num_samples", "num", "lost", "gained"))
+            table.add_row(Text(row["class_name"]), *cells)
+        console.print(table)
+        console.print(Text(f"refinement: {summary['refinement']['method']} - {summary['refinement']['why']}"))
+    for gate in summary["gates"]:
+        if gate["outcome"] != "pass":
+            console.print(Text(f"{gate['outcome']}: {gate['sentence']}", style="yellow"))
+    if summary["num_rejects"]:
+        codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
+        console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))
+    console.print(Text(f"outputs: {outcome.folder}"))
+    if summary["queue"]:
+        console.print(
+            Text(
+                f"next: look at review_queue.parquet from the top: {summary['queue']['num']:,} samples, of which about "
+                f"{summary['queue']['expected']:,.0f} are expected to be wrong "
+                f"({summary['queue']['low']:,.0f} to {summary['queue']['high']:,.0f})."
+            )
+        )
+    else:
+        console.print(Text("next: read the findings above; summary.json holds every number."))
