@@ -33,11 +33,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("steps", "summary"),
+    ("summary", "steps"),
     ("setup", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
-SIDEWAYS = {1, 2, 3, 4, 5, 6}
 HOMES = {
     "prefect": {"flows"},
     "great_expectations": {"expectations"},
