@@ -250,7 +250,12 @@ class Top2GateConfig(_Section):
 
 
 class GatesConfig(_Section):
-    """What happens when a measurement is beyond its limit."""
+    """What happens when a measurement is beyond its limit.
+
+    Attributes:
+        on_refusal: `fall_back` takes the best refinement that the measurements allow, `stop`
+            publishes the measurements without refined labels and ends with exit code 3.
+    """
 
     on_refusal: Literal["fall_back", "stop"] = "fall_back"
     class_distribution: DistributionGateConfig = DistributionGateConfig()
@@ -316,7 +321,12 @@ class ExpectationsConfig(_Section):
 
 
 class StorageConfig(_Section):
-    """Where runs and cached features live."""
+    """Where runs and cached features live.
+
+    Attributes:
+        runs: Holds one folder per run and nothing else.
+        cache: Features by image content; may be deleted at any time.
+    """
 
     runs: ConfigPath = Field(default=Path("runs"), validate_default=True)
     cache: ConfigPath = Field(default=Path("cache"), validate_default=True)

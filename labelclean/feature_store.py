@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.errors import StorageError, listed
+from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.storage import write_table
 from labelclean.tables import matrix, vectors
 
 LOG = logging.getLogger("labelclean")
+HALF_PRECISION_MAX = 65_504.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,15 @@ class FeatureStore:
 
         Raises:
             StorageError: If the disk refuses.
-            ValueError: If a value does not fit float16.
+            ConfigError: If a value does not fit float16.
         """
+        largest = float(np.abs(features).max(initial=0.0))
+        if not largest <= HALF_PRECISION_MAX:
+            raise ConfigError(
+                f"the backbone's features must lie within +-{HALF_PRECISION_MAX:,.0f} to be stored, but reach {largest:,.0f}. "
+                "Choose another backbone, or one with a final normalisation."
+            )
         half = features.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ValueError(f"features must lie within float16 (+-65,504), found {float(np.abs(features).max())!r}")
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:24]
         table = pa.table({"content_hash": pa.array(hashes, pa.string()), "feature": vectors(half)})

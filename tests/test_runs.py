@@ -1,0 +1,63 @@
+"""Run folders appear whole, sort by time and are never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from labelclean.errors import StorageError
+from labelclean.runs import new_work_folder, publish_run, remove_leftovers, run_folders
+from labelclean.storage import read_json
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+def publish(runs: Path, now: datetime) -> Path:
+    run_id, work = new_work_folder(runs, now)
+    (work / "summary.json").write_text("{}")
+    return publish_run(work, run_id, {"run_id": run_id})
+
+
+def test_a_run_is_visible_only_when_published(tmp_path: Path) -> None:
+    run_id, work = new_work_folder(tmp_path / "runs", NOON)
+    assert run_id == "2026-03-01T120000.250Z"
+    assert run_folders(tmp_path / "runs") == []
+    folder = publish_run(work, run_id, {})
+    assert run_folders(tmp_path / "runs") == [folder]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_id]
+
+
+def test_the_manifest_holds_the_digest_of_every_file(tmp_path: Path) -> None:
+    folder = publish(tmp_path, NOON)
+    assert read_json(folder / "manifest.json")["files"] == {
+        "summary.json": {"sha256": hashlib.sha256(b"{}").hexdigest(), "bytes": 2}
+    }
+
+
+def test_names_sort_by_time_even_when_the_clock_is_put_back(tmp_path: Path) -> None:
+    folders = [publish(tmp_path, NOON), publish(tmp_path, NOON), publish(tmp_path, NOON.replace(hour=3))]
+    assert [folder.name for folder in folders] == sorted({folder.name for folder in folders})
+    assert run_folders(tmp_path) == folders
+
+
+def test_a_published_run_is_never_overwritten(tmp_path: Path) -> None:
+    folder = publish(tmp_path, NOON)
+    _, work = new_work_folder(tmp_path, NOON)
+    with pytest.raises(StorageError, match="never overwritten"):
+        publish_run(work, folder.name, {})
+
+
+def test_what_dead_runs_left_is_removed_and_named(tmp_path: Path) -> None:
+    folder = publish(tmp_path, NOON)
+    _, work = new_work_folder(tmp_path, NOON)
+    assert remove_leftovers(tmp_path) == [work.name]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_runs_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match=r"storage\.runs must be a folder that can be written"):
+        new_work_folder(tmp_path / "runs", NOON)
