@@ -160,14 +160,14 @@ class NeighboursConfig(_Section):
     Attributes:
         method: `exact` compares all pairs in blocks, `index` uses faiss, `none` does without,
             `auto` is exact up to `exact_limit` samples and index above.
-        k: Neighbours that vote.
+        k: Neighbours that vote; default: 10 or 20, whichever makes the given labels likelier.
         exact_limit: Samples above which `auto` takes the index.
         duplicate_similarity: Cosine similarity from which two images count as
             near-duplicates; default: found from the data.
     """
 
     method: Literal["auto", "exact", "index", "none"] = "auto"
-    k: int = Field(default=10, ge=1, le=200)
+    k: int | None = Field(default=None, ge=1, le=200)
     exact_limit: int = Field(default=100_000, ge=1)
     duplicate_similarity: float | None = Field(default=None, gt=0.5, le=1.0)
 
@@ -177,8 +177,8 @@ class TeacherConfig(_Section):
 
     Attributes:
         folds: Cross-fitting folds; a group is never split.
-        lambdas: Weight decays to choose among (per sample, c = K N lambda); the choice looks
-            at the given labels only.
+        lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);
+            the choice looks at the given labels only; default: 0.001 to 10.
         repeats: Refits for the top-2 stability.
         pred_probs: Parquet with `sample_id` and `pred_probs` (out of sample) to use in place
             of the teacher.

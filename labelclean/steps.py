@@ -8,7 +8,6 @@ then publishes what was measured.
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import resource
 import shutil
@@ -26,12 +25,24 @@ import pyarrow as pa
 
 from labelclean.config import Config, config_record
 from labelclean.distribution import measure_distribution, measure_moves
-from labelclean.errors import GateError, LabelcleanError, StorageError, TableError, listed
-from labelclean.gates import Finding, Verdict, judge_distribution, judge_moves
+from labelclean.errors import GateError, StorageError, TableError, listed
+from labelclean.flags import build_flags
+from labelclean.gates import Finding, Verdict, judge_distribution, judge_moves, judge_teacher
 from labelclean.lock import run_lock
+from labelclean.outputs import (
+    flag_evidence,
+    flag_table,
+    queue_record,
+    queue_table,
+    refined_table,
+    refinement_record,
+    review_queue,
+    teacher_measurements,
+    teacher_table,
+)
 from labelclean.progress import progress
 from labelclean.runs import MANIFEST, new_work_folder, publish_run, remove_leftovers
-from labelclean.storage import image_rows, read_json, read_labels, read_table, write_json, write_table
+from labelclean.storage import image_rows, read_json, read_labels, read_pred_probs, read_table, write_json, write_table
 from labelclean.votes import given_labels_of, samples_table
 
 LOG = logging.getLogger("labelclean")
@@ -302,6 +313,7 @@ def extract(work: Path) -> bool:
             "num_from_cache": len(set(hashed.content_hashes.values()) & known),
             "backbone": {"name": backbone.name, "digest": backbone.digest, "num_features": backbone.num_features},
             "decode_digest": decode,
+            "store": str(store.folder),
             "device": str(device),
         }
         _save_usable(work, samples, names, hashed, refused_hashes)
@@ -329,6 +341,59 @@ def check_distribution(work: Path) -> bool:
         verdict = judge_distribution(report, names, config.gates.class_distribution)
         record |= _verdict_record(verdict) | {"counts": report.counts.tolist(), "imbalance": report.imbalance}
         return _goes_on(verdict, config, record)
+
+
+def refine(work: Path) -> bool:
+    """Teach, judge the teacher, refine; leaves teacher predictions, refined labels and flags."""
+    from labelclean.cleaning import fit_teacher, refine_labels, teacher_from_pred_probs
+    from labelclean.feature_store import FeatureStore
+    from labelclean.space import build_feature_space
+
+    with _recorded(work, "refine") as (config, record):
+        samples = read_table(work / INTERNAL / "samples.parquet", "samples")
+        names = tuple(_part(work, "ingest")["class_names"])
+        labels = given_labels_of(samples, names)
+        ids = samples.column("sample_id").to_pylist()
+        extracted = _part(work, "extract")
+        store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
+        features = store.read(samples.column("content_hash").to_pylist())
+        seed = config.run.seed
+        space = build_feature_space(features, ids, _groups(samples), config, seed=seed, device=extracted["device"])
+        if config.teacher.pred_probs is not None:
+            probs = read_pred_probs(config.teacher.pred_probs, ids, len(names))
+            teacher = teacher_from_pred_probs(probs, labels, config)
+        else:
+            teacher = fit_teacher(space, labels, config, seed=seed)
+        write_table(
+            work / "teacher_predictions.parquet", teacher_table(ids, teacher, names), "teacher_predictions", names
+        )
+        earlier = Verdict(tuple(_finding(row) for row in _part(work, "check_distribution")["findings"]))
+        measured = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
+        verdict = Verdict(earlier.findings + measured.findings)
+        record |= {"findings": [_finding_record(finding) for finding in measured.findings]}
+        if not _goes_on(verdict, config, record):
+            return False
+        refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)
+        evidence = flag_evidence(labels, teacher, refinement, space)
+        flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
+        write_table(
+            work / "refined_labels.parquet", refined_table(samples, refinement, names), "refined_labels", names
+        )
+        write_table(work / "flags.parquet", flag_table(ids, flags), "flags")
+        queue, estimate = review_queue(ids, labels, refinement, evidence, config)
+        write_table(
+            work / "review_queue.parquet",
+            queue_table(samples, queue, refinement, flags, space, names, config.review.neighbours),
+            "review_queue",
+            names,
+        )
+        moves = measure_moves(labels.given, refinement.predicted, len(names))
+        counts = measure_distribution(labels).counts
+        drained = judge_moves(moves, counts, names, config.gates.class_distribution.max_lost_share)
+        record["findings"].append(_finding_record(drained))
+        record |= refinement_record(config.refine.method, teacher, refinement, labels, names, moves)
+        record |= {"queue": queue_record(queue, estimate)}
+    return True
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -416,6 +481,25 @@ def _reject_counts(work: Path) -> dict[str, Any]:
     return {"rejects": {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}}
 
 
+def _groups(samples: pa.Table) -> list[str] | None:
+    """Group of each sample; a sample without one is its own."""
+    if "group_id" not in samples.column_names:
+        return None
+    pairs = zip(samples.column("group_id").to_pylist(), samples.column("sample_id").to_pylist(), strict=True)
+    return [f"group {group}" if group is not None else f"sample {sample}" for group, sample in pairs]
+
+
+def _permitted(config: Config, verdict: Verdict) -> Config:
+    """The configuration with a refinement that the gates rule out replaced by `auto`."""
+    if config.refine.method in ("auto", *verdict.allowed):
+        return config
+    return config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
+
+
+def _finding(row: dict[str, Any]) -> Finding:
+    return Finding(**(row | {"forbids": tuple(row["forbids"])}))
+
+
 def _stopped(sentence: str) -> dict[str, Any]:
     return {"stopped": sentence}
 
@@ -445,5 +529,5 @@ def _goes_on(verdict: Verdict, config: Config, record: dict[str, Any]) -> bool:
 
 
 _VERSIONED = ("labelclean", "torch", "timm", "numpy", "pandas", "pyarrow", "pillow", "prefect", "great-expectations")
-STEPS: tuple[Step, ...] = (ingest, extract, check_distribution)
+STEPS: tuple[Step, ...] = (ingest, extract, check_distribution, refine)
 TOUCHES_THE_WORLD: tuple[Step, ...] = (ingest, extract)

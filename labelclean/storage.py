@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -128,6 +130,46 @@ def image_rows(path: Path) -> Iterator[tuple[str, str | None, bytes | None]]:
             if row["sample_id"] not in seen:
                 seen.add(row["sample_id"])
                 yield row["sample_id"], row.get("image_path"), row["image"]
+
+
+def read_pred_probs(path: Path, sample_ids: Sequence[str], num_classes: int) -> npt.NDArray[np.float32]:
+    """Return the user's own out-of-sample probabilities, one row per sample.
+
+    Args:
+        path: Parquet with `sample_id` and `pred_probs` (lists of K numbers in class order).
+        sample_ids: The samples wanted, length N.
+        num_classes: K.
+
+    Returns:
+        float32, shape (N, K), rows sum to 1, aligned with ``sample_ids``.
+
+    Raises:
+        TableError: If a sample is missing or a row is no distribution over K classes.
+    """
+    try:
+        table = pq.read_table(path, columns=["sample_id", "pred_probs"], partitioning=None)
+    except (pa.ArrowInvalid, OSError, KeyError) as fault:
+        raise TableError(f"{path}: must be Parquet with 'sample_id' and 'pred_probs', but: {fault}.") from None
+    rows = dict(zip(table.column("sample_id").to_pylist(), table.column("pred_probs").to_pylist(), strict=True))
+    missing = [sample for sample in sample_ids if sample not in rows]
+    broken = [sample for sample in sample_ids if sample in rows and not _is_distribution(rows[sample], num_classes)]
+    faults = []
+    if missing:
+        faults.append(f"every sample must have a row, but {len(missing):,} have none: {listed(missing)}")
+    if broken:
+        faults.append(
+            f"pred_probs must hold {num_classes} shares in class order that sum to 1, but do not for {listed(broken)}"
+        )
+    if faults:
+        raise TableError(f"{path}: {'; '.join(faults)}.")
+    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32)
+
+
+def _is_distribution(row: Sequence[float] | None, num_classes: int) -> bool:
+    """Whether a row holds K shares that sum to 1."""
+    if row is None or len(row) != num_classes or any(share is None for share in row):
+        return False
+    return all(0 <= share <= 1 for share in row) and abs(sum(row) - 1) < 1e-3
 
 
 def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -16,8 +16,23 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("config", "labels", "tables", "votes"),
     # layer 2: each may import those to its left
-    ("distribution", "features", "gram", "neighbours", "probe", "top2", "noise", "refine", "flags", "review"),
-    ("gates", "cleaning", "api"),
+    (
+        "distribution",
+        "features",
+        "gram",
+        "neighbours",
+        "probe",
+        "top2",
+        "noise",
+        "refine",
+        "space",
+        "views",
+        "scores",
+        "flags",
+        "review",
+        "inputs",
+    ),
+    ("gates", "cleaning"),
     (
         "pixels",
         "image_files",
@@ -33,7 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("summary", "steps"),
+    ("summary", "outputs", "steps"),
     ("setup", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}

@@ -1,0 +1,149 @@
+"""Checks what `clean_labels` is handed and lists every fault at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence, Sized
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from labelclean.config import CleaningConfig
+from labelclean.errors import ConfigError, TableError, listed
+
+AnyArray = npt.NDArray[Any]
+PROB_TOLERANCE = 1e-3
+
+
+def class_names_of(names: AnyArray) -> list[Any]:
+    """Return the distinct labels in sorted order, as plain Python strings or integers.
+
+    Args:
+        names: Label of each sample, shape (N,).
+
+    Returns:
+        The K class names.
+    """
+    return sorted({_plain(name) for name in names.tolist()}, key=lambda name: (isinstance(name, str), name))
+
+
+def cleaning_settings(config: CleaningConfig | Mapping[str, Any] | None) -> CleaningConfig:
+    """Return the configuration as a checked model.
+
+    Args:
+        config: A model, a mapping of its sections, or None for the defaults.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: If the mapping has unknown keys or values out of range; all faults are listed.
+    """
+    if isinstance(config, CleaningConfig):
+        return config
+    try:
+        return CleaningConfig.model_validate(dict(config or {}))
+    except ValidationError as fault:
+        faults = [f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in fault.errors()]
+        raise ConfigError(f"config of clean_labels: {'; '.join(faults)}.") from None
+
+
+def check_inputs(
+    names: AnyArray,
+    features: AnyArray | None,
+    pred_probs: AnyArray | None,
+    sample_ids: Sequence[Hashable],
+    groups: Sequence[Hashable] | None,
+) -> None:
+    """Refuse inputs that do not fit together.
+
+    Args:
+        names: Label of each sample, must be one-dimensional strings or integers of 2 classes or more.
+        features: Must be finite numbers of shape (N, D), or None.
+        pred_probs: Must be probabilities of shape (N, K), or None; one of the two is needed.
+        sample_ids: Must be N distinct ids.
+        groups: Must be N ids, or None.
+
+    Raises:
+        TableError: If anything is wrong; all faults stand in one message.
+    """
+    faults = _label_faults(names)
+    if features is None and pred_probs is None:
+        faults.append("One of features and pred_probs is needed, but both are None.")
+    num_classes = len(class_names_of(names)) if not faults else 0
+    for name, sized in (("sample_ids", sample_ids), ("groups", groups)):
+        faults += _length_fault(name, sized, len(names) if names.ndim else 0)
+    if len(set(sample_ids)) != len(sample_ids):
+        twice = [str(value) for value, count in Counter(sample_ids).items() if count > 1]
+        faults.append(f"sample_ids must be distinct, but {len(twice):,} are repeated: {listed(twice)}.")
+    if features is not None:
+        faults += _feature_faults(features, len(names) if names.ndim else 0, sample_ids)
+    if pred_probs is not None:
+        faults += _prob_faults(pred_probs, len(names) if names.ndim else 0, num_classes, sample_ids)
+    if faults:
+        raise TableError("clean_labels: " + " ".join(faults))
+
+
+def _plain(name: Any) -> Any:
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def _label_faults(names: AnyArray) -> list[str]:
+    """What is wrong with the labels themselves."""
+    if names.ndim != 1:
+        return [f"given_labels must have shape (N,), but has shape {names.shape}."]
+    values = [_plain(name) for name in names.tolist()]
+    odd = [str(value) for value in values if not isinstance(value, (str, int)) or value is None]
+    if odd:
+        return [f"given_labels must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
+    if len({isinstance(value, str) for value in values}) > 1:
+        return ["given_labels must be all strings or all integers, but hold both."]
+    if len(set(values)) < 2:
+        found = listed([str(value) for value in sorted(set(values))])
+        return [f"given_labels must hold at least 2 classes, but hold {len(set(values))}: {found}."]
+    return []
+
+
+def _length_fault(name: str, sized: Sized | None, num_samples: int) -> list[str]:
+    if sized is None or len(sized) == num_samples:
+        return []
+    return [f"{name} must have one entry per label, {num_samples:,}, but has {len(sized):,}."]
+
+
+def _feature_faults(features: AnyArray, num_samples: int, sample_ids: Sequence[Hashable]) -> list[str]:
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or features.shape[1] == 0:
+        return [f"features must be numbers of shape (N, D), but are {features.dtype} of shape {features.shape}."]
+    if len(features) != num_samples:
+        return [f"features must have one row per label, {num_samples:,}, but have {len(features):,}."]
+    is_bad = np.asarray(~np.isfinite(features).all(axis=1))
+    if is_bad.any():
+        where = _names_of(is_bad, sample_ids)
+        return [f"features must be finite, but {int(is_bad.sum()):,} rows hold NaN or infinity: {where}."]
+    return []
+
+
+def _prob_faults(probs: AnyArray, num_samples: int, num_classes: int, sample_ids: Sequence[Hashable]) -> list[str]:
+    if probs.ndim != 2 or probs.dtype.kind != "f":
+        return [f"pred_probs must be floats of shape (N, K), but are {probs.dtype} of shape {probs.shape}."]
+    if len(probs) != num_samples or (num_classes and probs.shape[1] != num_classes):
+        wanted = (num_samples, num_classes or "K")
+        return [f"pred_probs must have shape {wanted}, one column per label in sorted order, but have {probs.shape}."]
+    if not np.isfinite(probs).all() or (probs < 0).any():
+        is_bad = np.asarray(~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1))
+        where = _names_of(is_bad, sample_ids)
+        return [f"pred_probs must be finite and not negative, but {int(is_bad.sum()):,} rows are not: {where}."]
+    sums = probs.sum(axis=1, dtype=np.float64)
+    is_bad = np.asarray(np.abs(sums - 1.0) > PROB_TOLERANCE)
+    if is_bad.any():
+        worst = float(sums[np.abs(sums - 1.0).argmax()])
+        where = _names_of(is_bad, sample_ids)
+        return [f"pred_probs rows must sum to 1, but {int(is_bad.sum()):,} do not (one sums to {worst:.4g}): {where}."]
+    return []
+
+
+def _names_of(is_bad: npt.NDArray[np.bool_], sample_ids: Sequence[Hashable]) -> str:
+    if len(sample_ids) != len(is_bad):
+        return f"rows {listed([str(row) for row in np.flatnonzero(is_bad)])}"
+    return f"sample_ids {listed([str(sample_ids[int(row)]) for row in np.flatnonzero(is_bad)])}"

@@ -1,0 +1,267 @@
+"""The noise matrix C by expectation-maximisation, and the posterior of the true class given image and given label.
+
+The model has two layers. What the image says: P(true = k | x) = softmax_k(bias + sum over v of
+a_v z_v(x)), where the views z_v (N, K) are evidence that the sample's own label did not enter.
+What inspectors do: P(given = j | true = k) = C[k, j]. Bias, view weights a and C are fitted
+together to the given labels. The labels alone cannot tell an ambiguous image from a wrong
+label, but where the views are sure they show C, and the likelihood decides the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from labelclean.gram import Float32Array, Float64Array
+from labelclean.labels import BoolArray, GivenLabels, IntArray
+from labelclean.probe import log_shares, softmax
+
+CELLS_PER_BLOCK = 1_000_000
+DIAGONAL_COUNT = 2.2
+OFF_DIAGONAL_COUNT = 1.0
+SHARPNESS = (0.5, 1.0, 2.0, 4.0)
+DIAGONALS = (0.9, 0.6)
+QUICK_SHARPNESS = (1.0, 3.0)
+QUICK_DIAGONALS = (0.8,)
+TINY = 1e-30
+LEAST_GAIN = 2e-6
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """How images and inspectors make labels.
+
+    Attributes:
+        view_weights: a, float64, shape (V,), at least 0.
+        bias: float64, shape (K,).
+        matrix: C, float64, shape (K, K), rows sum to 1: row true class, column given class.
+        log_likelihood: Mean log-probability of a given label under the model.
+    """
+
+    view_weights: Float64Array
+    bias: Float64Array
+    matrix: Float64Array
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """Given labels with what every pass would else work out again; None where it says nothing."""
+
+    votes: Float32Array
+    given: IntArray | None
+    candidates: BoolArray | None
+
+    def rows(self, rows: slice) -> _Observed:
+        """The same for some rows."""
+        given = None if self.given is None else self.given[rows]
+        return _Observed(self.votes[rows], given, None if self.candidates is None else self.candidates[rows])
+
+
+@dataclass
+class _Sums:
+    """What one pass over the samples collects."""
+
+    log_likelihood: float
+    counts: Float64Array
+    predicted: Float64Array
+    gradient: Float64Array
+    hessian: Float64Array
+
+
+def fit_plain_model(views: Float32Array, labels: GivenLabels, *, steps: int = 25) -> NoiseModel:
+    """Return view weights that fit the given labels as they are, with no noise between: C is the identity.
+
+    Args:
+        views: Evidence, float32, shape (V, N, K).
+        labels: Given labels of the N samples.
+        steps: Newton steps.
+
+    Returns:
+        The model; its probabilities are calibrated for the *given* labels.
+    """
+    model = _start(views, labels, 1.0 / len(views), 1.0)
+    return _ascend(model, views, _observed(labels), steps, fit_matrix=False)
+
+
+def fit_noise_model(views: Float32Array, labels: GivenLabels, *, steps: int = 80, is_quick: bool = False) -> NoiseModel:
+    """Return view weights, bias and noise matrix fitted together.
+
+    Expectation-maximisation: q_i(k) ~ P(k | x_i) prod_j C[k, j]^v_ij; C from the expected counts
+    plus pseudo-counts (2.2 on the diagonal, 1 spread over the rest of a row); one Newton
+    step for a; one scaling step for the bias. Started from several sharpnesses
+    and noise rates, of which the likeliest after a few steps goes on.
+
+    Args:
+        views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
+        labels: Given labels; impossible classes get posterior 0.
+        steps: Most steps of the final ascent.
+        is_quick: Try fewer starts, to compare views.
+
+    Returns:
+        The model.
+    """
+    observed = _observed(labels)
+    weights = np.maximum(fit_plain_model(views, labels).view_weights, 0.02)
+    sharpness, diagonals, short = (QUICK_SHARPNESS, QUICK_DIAGONALS, 6) if is_quick else (SHARPNESS, DIAGONALS, 12)
+    starts = [
+        _ascend(_start(views, labels, weights * factor, diagonal), views, observed, short)
+        for factor in sharpness
+        for diagonal in diagonals
+    ]
+    return _ascend(max(starts, key=lambda model: model.log_likelihood), views, observed, steps)
+
+
+def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
+    """Return P(true class | image), the given label left out.
+
+    Args:
+        model: The fitted model.
+        views: Evidence, float32, shape (V, N, K).
+
+    Returns:
+        float32, shape (N, K), rows sum to 1.
+    """
+    return softmax(_logits(model, views))
+
+
+def posterior(pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array) -> Float32Array:
+    """Return P(true class | image, given label): q_i(k) ~ P(k | x_i) prod_j C[k, j]^v_ij.
+
+    Args:
+        pred_probs: P(true class | image), float32, shape (N, K).
+        labels: Given labels of the same samples.
+        matrix: C, float64, shape (K, K).
+
+    Returns:
+        float32, shape (N, K), rows sum to 1; 0 where a class is impossible.
+
+    Examples:
+        >>> from labelclean.labels import given_labels
+        >>> sure = np.array([[0.5, 0.5]], dtype=np.float32)
+        >>> posterior(sure, given_labels(np.array([0]), 2), np.array([[0.9, 0.1], [0.1, 0.9]]))
+        array([[0.9, 0.1]], dtype=float32)
+    """
+    result = np.empty(pred_probs.shape, dtype=np.float32)
+    observed = _observed(labels)
+    for rows in _blocks(len(labels), labels.num_classes):
+        joint = _joint(pred_probs[rows].astype(np.float64), observed.rows(rows), matrix)
+        result[rows] = joint / joint.sum(axis=1, keepdims=True)
+    return result
+
+
+def _observed(labels: GivenLabels) -> _Observed:
+    is_one_hot = bool((labels.votes.max(axis=1, initial=0.0) == 1.0).all())
+    return _Observed(
+        labels.votes, labels.given if is_one_hot else None, None if labels.candidates.all() else labels.candidates
+    )
+
+
+def _start(views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float) -> NoiseModel:
+    """A model with given view weights, the given labels' shares as prior and equal noise in all classes."""
+    num_classes = labels.num_classes
+    matrix = np.full((num_classes, num_classes), (1.0 - diagonal) / (num_classes - 1))
+    np.fill_diagonal(matrix, diagonal)
+    return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf)
+
+
+def _ascend(
+    model: NoiseModel, views: Float32Array, observed: _Observed, steps: int, *, fit_matrix: bool = True
+) -> NoiseModel:
+    """Steps of expectation-maximisation; a step that lost likelihood is halved back once, then ends the ascent."""
+    sums = _pass(model, views, observed, fit_matrix)
+    model = replace(model, log_likelihood=sums.log_likelihood)
+    for step in range(steps):
+        proposal = _improved(model, sums, len(observed.votes), fit_matrix)
+        new_sums = _pass(proposal, views, observed, fit_matrix)
+        if new_sums.log_likelihood < sums.log_likelihood - LEAST_GAIN:
+            half = (proposal.view_weights + model.view_weights) / 2
+            proposal = replace(proposal, view_weights=half)
+            new_sums = _pass(proposal, views, observed, fit_matrix)
+        gain = new_sums.log_likelihood - sums.log_likelihood
+        if gain < -LEAST_GAIN:
+            break
+        model, sums = replace(proposal, log_likelihood=new_sums.log_likelihood), new_sums
+        if step >= 5 and gain < LEAST_GAIN:
+            break
+    return model
+
+
+def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool) -> NoiseModel:
+    """The M-step: Newton for the view weights (kept at least 0), scaling for the bias, shares for C."""
+    stiffness = 1e-4 * num_samples
+    gradient = sums.gradient - stiffness * model.view_weights
+    free = (model.view_weights > 0) | (gradient > 0)
+    hessian = sums.hessian[np.ix_(free, free)] + stiffness * np.eye(int(free.sum()))
+    weights = model.view_weights.copy()
+    weights[free] = np.maximum(weights[free] + np.linalg.solve(hessian, gradient[free]), 0.0)
+    bias = model.bias + np.log((sums.counts.sum(axis=1) + 0.5) / (sums.predicted + 0.5))
+    if not fit_matrix:
+        return replace(model, view_weights=weights, bias=bias)
+    num_classes = len(bias)
+    counts = sums.counts + OFF_DIAGONAL_COUNT / (num_classes - 1)
+    counts[np.diag_indices(num_classes)] += DIAGONAL_COUNT - OFF_DIAGONAL_COUNT / (num_classes - 1)
+    return NoiseModel(weights, bias, counts / counts.sum(axis=1, keepdims=True), -np.inf)
+
+
+def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matrix: bool) -> _Sums:
+    """One pass over the samples: likelihood, expected counts, and the derivatives of the view weights."""
+    num_views, num_samples, num_classes = views.shape
+    square = np.zeros((num_classes, num_classes))
+    sums = _Sums(0.0, square, np.zeros(num_classes), np.zeros(num_views), np.zeros((num_views, num_views)))
+    for rows in _blocks(num_samples, num_classes * num_views):
+        block, some = views[:, rows], observed.rows(rows)
+        probs = softmax(_logits(model, block)).astype(np.float64)
+        if fit_matrix:
+            joint = _joint(probs, some, model.matrix)
+            total = joint.sum(axis=1, keepdims=True)
+            expected = joint / total
+            sums.log_likelihood += float(np.log(total).sum()) / num_samples
+        else:
+            expected = some.votes.astype(np.float64)
+            sums.log_likelihood += float((expected * np.log(probs + TINY)).sum()) / num_samples
+        sums.counts += _counts(expected, some)
+        sums.predicted += probs.sum(axis=0)
+        weighted = [view * probs for view in block]
+        means = np.stack([part.sum(axis=1) for part in weighted])
+        for one in range(num_views):
+            sums.gradient[one] += float((block[one] * expected).sum()) - float(means[one].sum())
+            for other in range(num_views):
+                sums.hessian[one, other] += float((block[other] * weighted[one]).sum() - means[one] @ means[other])
+    return sums
+
+
+def _logits(model: NoiseModel, views: Float32Array) -> Float32Array:
+    return np.asarray(np.tensordot(model.view_weights, views, axes=1) + model.bias, dtype=np.float32)
+
+
+def _joint(probs: Float64Array, observed: _Observed, matrix: Float64Array) -> Float64Array:
+    """P(k | x) prod_j C[k, j]^v_j where class k is possible, shape (n, K); rows never sum to 0."""
+    if observed.given is not None:
+        likelihood = matrix.T[observed.given]
+    else:
+        likelihood = np.exp(observed.votes.astype(np.float64) @ np.log(matrix + TINY).T)
+    joint: Float64Array = probs * likelihood + TINY
+    return joint if observed.candidates is None else joint * observed.candidates
+
+
+def _counts(expected: Float64Array, observed: _Observed) -> Float64Array:
+    """Expected number of samples of true class k given as j, shape (K, K)."""
+    num_classes = expected.shape[1]
+    if observed.given is None or num_classes <= 64:
+        soft: Float64Array = expected.T @ observed.votes
+        return soft
+    order = np.argsort(observed.given, kind="stable")
+    classes, first = np.unique(observed.given[order], return_index=True)
+    counts = np.zeros((num_classes, num_classes))
+    counts[:, classes] = np.add.reduceat(expected[order], first, axis=0).T
+    return counts
+
+
+def _blocks(num_samples: int, cells_per_sample: int) -> Iterator[slice]:
+    """Slices of rows small enough to work on."""
+    size = max(1, CELLS_PER_BLOCK // max(cells_per_sample, 1))
+    for start in range(0, num_samples, size):
+        yield slice(start, min(start + size, num_samples))

@@ -1,0 +1,340 @@
+"""From arrays to the tables and numbers that a run leaves: names instead of indices, ids instead of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelclean.flags import Evidence, Flags, conflict_sets
+from labelclean.gates import TeacherMeasurements
+from labelclean.neighbours import trusted_neighbours
+from labelclean.noise import posterior, true_class_probs
+from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue
+from labelclean.tables import TABLES, vectors
+
+if TYPE_CHECKING:
+    from labelclean.cleaning import Refinement, Teacher
+    from labelclean.config import Config
+    from labelclean.distribution import ClassMoves
+    from labelclean.labels import FloatArray, GivenLabels, IntArray
+    from labelclean.space import FeatureSpace
+
+
+def named(indices: IntArray, names: Sequence[str]) -> pa.Array:
+    """Return class names for class indices.
+
+    Args:
+        indices: int, shape (N,), in [0, K).
+        names: The K names.
+
+    Returns:
+        String column of length N.
+    """
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(names), pa.string())).cast(
+        pa.string()
+    )
+
+
+def teacher_table(ids: Sequence[str], teacher: Teacher, names: Sequence[str]) -> pa.Table:
+    """Return the table `teacher_predictions`.
+
+    Args:
+        ids: Sample ids, length N.
+        teacher: The teacher of these samples.
+        names: The K class names.
+
+    Returns:
+        N rows.
+    """
+    return pa.table(
+        {
+            "sample_id": list(ids),
+            "pred_probs": vectors(teacher.pred_probs),
+            "top1_label": named(teacher.top1, names),
+            "runner_up_label": named(teacher.runner_up, names),
+            "top2_margin": np.clip(teacher.top2_margin, 0, 1),
+            "top2_agreement": teacher.top2_agreement,
+        }
+    )
+
+
+def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[str]) -> TeacherMeasurements:
+    """Return what the second gate looks at.
+
+    Args:
+        teacher: The out-of-fold teacher.
+        labels: Given labels of the same samples.
+        names: The K class names.
+
+    Returns:
+        The measurements.
+    """
+    shares = labels.votes.mean(axis=0, dtype=np.float64)
+    chance = float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    soft = posterior(true_class_probs(teacher.noise, teacher.views), labels, teacher.noise.matrix)
+    return TeacherMeasurements(
+        num_classes=len(names),
+        mean_agreement=teacher.top2.mean_agreement,
+        unstable_share=teacher.top2.unstable_share,
+        worst_classes=tuple(names[k] for k in teacher.top2.worst_classes),
+        coverage=teacher.top2.coverage,
+        likelihood_gain=teacher.log_likelihood - chance,
+        noise_matrix=teacher.noise.matrix,
+        estimated_noise=float(1 - soft[np.arange(len(labels)), labels.given].mean()),
+    )
+
+
+def refined_table(samples: pa.Table, refinement: Refinement, names: Sequence[str]) -> pa.Table:
+    """Return the table `refined_labels`: the samples with all their columns and what was found.
+
+    Args:
+        samples: Table `samples`, N rows.
+        refinement: The refinement of these samples.
+        names: The K class names.
+
+    Returns:
+        N rows.
+    """
+    found = {
+        "soft_label": vectors(refinement.soft_labels.astype(np.float32)),
+        "predicted_label": named(refinement.predicted, names),
+        "label_score": refinement.label_scores,
+        "is_label_issue": refinement.is_label_issue,
+    }
+    taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
+    kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
+    return pa.table(kept | found)
+
+
+def flag_evidence(labels: GivenLabels, teacher: Teacher, refinement: Refinement, space: FeatureSpace) -> Evidence:
+    """Return what the reasons are written from.
+
+    Args:
+        labels: Given labels of N samples.
+        teacher: Their teacher.
+        refinement: Their refinement.
+        space: Their features, neighbours and near-duplicate sets.
+
+    Returns:
+        The evidence.
+    """
+    near = space.neighbours
+    return Evidence(
+        votes=labels.votes,
+        given=labels.given,
+        predicted=refinement.predicted,
+        label_scores=refinement.label_scores,
+        is_label_issue=refinement.is_label_issue,
+        top2_margin=teacher.top2_margin,
+        top2_agreement=teacher.top2_agreement,
+        neighbour_votes=refinement.neighbour_votes,
+        neighbour_similarity=None if near is None else near.similarity.mean(axis=1),
+        duplicate_sets=space.duplicate_sets,
+    )
+
+
+def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:
+    """Return the table `flags`.
+
+    Args:
+        ids: Sample ids, length N.
+        flags: The reasons.
+
+    Returns:
+        One row per sample and reason.
+    """
+    return pa.table(
+        {
+            "sample_id": pa.array(ids, pa.string()).take(pa.array(flags.rows)),
+            "reason": pa.array(flags.reasons.tolist(), pa.string()),
+            "score": flags.scores,
+        }
+    )
+
+
+def review_queue(
+    ids: Sequence[str], labels: GivenLabels, refinement: Refinement, evidence: Evidence, config: Config
+) -> tuple[Queue, QueueEstimate]:
+    """Return the review queue and what it should bring.
+
+    Args:
+        ids: Sample ids, length N.
+        labels: Their given labels.
+        refinement: Their refinement.
+        evidence: Their evidence.
+        config: Sections `review` and `run` are read.
+
+    Returns:
+        Queue and estimate.
+    """
+    order = np.empty(len(ids), dtype=np.int64)
+    order[np.argsort(np.asarray(ids, dtype=object), kind="stable")] = np.arange(len(ids))
+    queue = build_queue(
+        refinement.label_scores,
+        refinement.is_label_issue,
+        labels.given,
+        conflict_sets=conflict_sets(evidence.duplicate_sets, labels.given),
+        is_settled=labels.is_verified,
+        order=order,
+        budget=config.review.budget,
+        audit_share=config.review.audit_share,
+        class_floor=config.review.class_floor,
+        seed=config.run.seed,
+    )
+    return queue, estimate_queue(refinement.label_scores, queue.rows, labels.is_verified)
+
+
+def queue_table(
+    samples: pa.Table,
+    queue: Queue,
+    refinement: Refinement,
+    flags: Flags,
+    space: FeatureSpace,
+    names: Sequence[str],
+    num_neighbours: int,
+) -> pa.Table:
+    """Return the table `review_queue`.
+
+    Args:
+        samples: Table `samples`, N rows.
+        queue: Its queue.
+        refinement: Its refinement.
+        flags: Its reasons.
+        space: Its neighbours.
+        names: The K class names.
+        num_neighbours: Most neighbours to name beside each sample.
+
+    Returns:
+        One row per place in the queue.
+    """
+    rows = pa.array(queue.rows)
+    reasons: dict[int, list[tuple[float, str]]] = {}
+    for row, reason, score in zip(flags.rows.tolist(), flags.reasons.tolist(), flags.scores.tolist(), strict=True):
+        reasons.setdefault(row, []).append((-score, reason))
+    runner_up = _runner_up(refinement.soft_labels)
+    columns = {
+        "rank": np.arange(1, len(queue.rows) + 1),
+        "sample_id": samples.column("sample_id").take(rows),
+        "given_label": samples.column("given_label").take(rows),
+        "predicted_label": named(refinement.predicted[queue.rows], names),
+        "runner_up_label": named(runner_up[queue.rows], names),
+        "label_score": refinement.label_scores[queue.rows],
+        "reasons": pa.array([[why for _, why in sorted(reasons.get(r, []))] for r in queue.rows.tolist()], pa.list_(pa.string())),
+        "queue_source": pa.array(list(queue.sources), pa.string()),
+        "neighbour_ids": _neighbour_ids(samples, queue, refinement, space, names, num_neighbours),
+        "content_hash": samples.column("content_hash").take(rows),
+    }
+    if "image_path" in samples.column_names:
+        columns["image_path"] = samples.column("image_path").take(rows)
+    return pa.table(columns)
+
+
+def queue_record(queue: Queue, estimate: QueueEstimate) -> dict[str, Any]:
+    """Return the queue's numbers for the summary.
+
+    Args:
+        queue: The queue.
+        estimate: What it should bring.
+
+    Returns:
+        JSON values.
+    """
+    return {
+        "num": len(queue.rows),
+        "expected": round(estimate.expected_errors, 2),
+        "low": round(estimate.low, 2),
+        "high": round(estimate.high, 2),
+        "expected_left": round(estimate.expected_left, 2),
+        "by_source": {source: queue.sources.count(source) for source in sorted(set(queue.sources))},
+    }
+
+
+def refinement_record(
+    requested: str,
+    teacher: Teacher,
+    refinement: Refinement,
+    labels: GivenLabels,
+    names: Sequence[str],
+    moves: ClassMoves,
+) -> dict[str, Any]:
+    """Return the refinement's numbers for the summary.
+
+    Args:
+        requested: `refine.method`.
+        teacher: The teacher.
+        refinement: The refinement.
+        labels: Given labels of N samples.
+        names: The K class names.
+        moves: Losses and gains per class.
+
+    Returns:
+        JSON values.
+    """
+    given = labels.given
+    counts = np.bincount(given, minlength=len(names))
+    issues = np.bincount(given[refinement.is_label_issue], minlength=len(names))
+    estimate = refinement.estimated_errors
+    by_class = [
+        {
+            "class_name": name,
+            "num_samples": int(counts[k]),
+            "num": int(issues[k]),
+            "expected": round(float(estimate.per_class[k]), 2),
+            "lost": int(moves.lost[k]),
+            "gained": int(moves.gained[k]),
+        }
+        for k, name in enumerate(names)
+    ]
+    stands = refinement.predicted == given
+    rows = np.arange(len(given))
+    return {
+        "num_label_issues": int(refinement.is_label_issue.sum()),
+        "label_issues": {
+            "num": int(refinement.is_label_issue.sum()),
+            "expected": round(estimate.value, 2),
+            "low": round(estimate.low, 2),
+            "high": round(estimate.high, 2),
+            "by_class": by_class,
+        },
+        "refinement": {
+            "requested": requested,
+            "method": refinement.method,
+            "why": refinement.why,
+            "noise_matrix": refinement.noise_matrix.round(4).tolist(),
+            "teacher_log_likelihood": round(teacher.log_likelihood, 5),
+            "teacher_calibration_error": round(teacher.calibration_error, 4),
+            "confidence_where_label_stands": {
+                "before": _mean(teacher.pred_probs[rows, given][stands]),
+                "after": _mean(refinement.soft_labels[rows, given][stands]),
+            },
+        },
+    }
+
+
+def _mean(values: FloatArray) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None
+
+
+def _runner_up(soft_labels: FloatArray) -> IntArray:
+    """Second class of each row; ties by class index."""
+    return np.argsort(-soft_labels, axis=1, kind="stable")[:, 1]
+
+
+def _neighbour_ids(
+    samples: pa.Table, queue: Queue, refinement: Refinement, space: FeatureSpace, names: Sequence[str], limit: int
+) -> pa.Array:
+    """Ids of the nearest trusted neighbours of each place; those given the suggested class come first."""
+    ids = samples.column("sample_id").to_pylist()
+    given = samples.column("given_label").to_pylist()
+    if space.neighbours is None or limit == 0:
+        return pa.array([[] for _ in queue.rows], pa.list_(pa.string()))
+    near = trusted_neighbours(space.neighbours, ~refinement.is_label_issue, space.neighbours.index.shape[1])
+    lists = []
+    for row in queue.rows.tolist():
+        found = [int(other) for other in near[row] if other >= 0]
+        suggested = names[int(refinement.predicted[row])]
+        lists.append([ids[other] for other in sorted(found, key=lambda other: given[other] != suggested)[:limit]])
+    return pa.array(lists, pa.list_(pa.string()))

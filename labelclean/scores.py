@@ -1,0 +1,103 @@
+"""From label scores to issues: how many labels are probably wrong, and below which score a label is called an issue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.gram import Float32Array, Float64Array
+from labelclean.labels import BoolArray, IntArray
+
+LEAST_ERROR_CHANCE = 0.2
+MOST_ERROR_CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class ErrorEstimate:
+    """How many given labels are probably wrong.
+
+    Attributes:
+        value: Expected number.
+        low: Lower end of a 95 % interval.
+        high: Upper end.
+        per_class: Expected number by given class, float64, shape (K,).
+    """
+
+    value: float
+    low: float
+    high: float
+    per_class: Float64Array
+
+
+def score_limit(label_scores: Float32Array) -> float:
+    """Return the score under which calling labels wrong has the best expected F1.
+
+    With e = 1 - score the calibrated chance that a label is wrong, calling the m most doubtful
+    labels wrong finds sum_m e errors of sum e in all; the expected F1 is about
+    2 sum_m e / (m + sum e) and is largest where e falls below half of it (Lipton et al. 2014). The
+    number of issues thus follows the estimated number of errors. No label with an error
+    chance under 0.2 is called wrong, and every label above 0.5 is.
+
+    Args:
+        label_scores: Calibrated probability that the given label is right, float32, shape (N,).
+
+    Returns:
+        The limit, in [0.5, 0.8]: scores below it are issues.
+
+    Examples:
+        >>> round(score_limit(np.array([0.1, 0.6, 1.0, 1.0], dtype=np.float32)), 3)
+        0.606
+    """
+    chance = np.sort(1.0 - label_scores.astype(np.float64))[::-1]
+    found = np.cumsum(chance)
+    if len(chance) == 0 or found[-1] <= 0:
+        return 1.0 - MOST_ERROR_CHANCE
+    best = float((2 * found / (np.arange(1, len(chance) + 1) + found[-1])).max())
+    return 1.0 - float(np.clip(best / 2, LEAST_ERROR_CHANCE, MOST_ERROR_CHANCE))
+
+
+def error_estimate(label_scores: Float32Array, given: IntArray, num_classes: int) -> ErrorEstimate:
+    """Return the expected number of wrong labels with an interval.
+
+    Args:
+        label_scores: Calibrated probability that the given label is right, float32, shape (N,).
+        given: Given classes, int64, shape (N,).
+        num_classes: K.
+
+    Returns:
+        Sum of error chances; the interval covers the chance in the labels and a Poisson-sized
+        doubt about the noise rate itself.
+    """
+    chance = 1.0 - label_scores.astype(np.float64)
+    value = float(chance.sum())
+    spread = 1.96 * float(np.sqrt((chance * (1 - chance)).sum() + value))
+    return ErrorEstimate(
+        value=value,
+        low=max(value - spread, 0.0),
+        high=min(value + spread, float(len(given))),
+        per_class=np.bincount(given, weights=chance, minlength=num_classes).astype(np.float64),
+    )
+
+
+def calibration_error(confidence: Float32Array, is_right: BoolArray, num_bins: int = 15) -> float:
+    """Return the expected calibration error over bins of equal size.
+
+    Args:
+        confidence: Claimed probability of being right, float32, shape (N,).
+        is_right: Whether it was, bool, shape (N,).
+        num_bins: At most so many bins, and at least 50 samples in each.
+
+    Returns:
+        Mean gap between claimed and actual share, in [0, 1].
+
+    Examples:
+        >>> calibration_error(np.array([0.5, 0.5]), np.array([True, False]))
+        0.0
+    """
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, max(1, min(num_bins, len(order) // 50)))
+    gaps = [
+        len(rows) * abs(float(confidence[rows].mean()) - float(is_right[rows].mean())) for rows in bins if len(rows)
+    ]
+    return float(sum(gaps) / max(len(order), 1))

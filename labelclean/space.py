@@ -1,0 +1,117 @@
+"""Features with their folds, neighbours and near-duplicates: all that is known of the samples before any label is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.config import CleaningConfig
+from labelclean.gram import Float32Array, centred_unit_rows, feature_mean, hashed_parts, span_coordinates
+from labelclean.labels import FloatArray, IntArray
+from labelclean.neighbours import (
+    SPARE_NEIGHBOURS,
+    Neighbours,
+    duplicate_threshold,
+    joined_groups,
+    near_duplicate_sets,
+    nearest_neighbours,
+    outside_group,
+)
+from labelclean.probe import Design, build_design
+
+NUM_BUCKETS = 32
+VOTERS = (10, 20)
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """All that is known of the samples before any label is looked at.
+
+    Attributes:
+        design: Centred unit features, folds and decompositions.
+        neighbours: Nearest neighbours from other groups, (N, M); None if switched off.
+        duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
+        duplicate_similarity: Cosine similarity from which samples were joined.
+        groups: Group of each sample (near-duplicate sets joined with the factory's groups), int64, shape (N,).
+        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, 32).
+        selection: Rows on which choices are made, int64, shape (n,); all rows of a small data set.
+    """
+
+    design: Design
+    neighbours: Neighbours | None
+    duplicate_sets: IntArray
+    duplicate_similarity: float
+    groups: IntArray
+    buckets: IntArray
+    selection: IntArray
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.groups)
+
+
+def build_feature_space(
+    features: FloatArray,
+    sample_ids: Sequence[Hashable],
+    groups: Sequence[Hashable] | None,
+    config: CleaningConfig,
+    *,
+    seed: int,
+    device: str = "cpu",
+) -> FeatureSpace:
+    """Return neighbours, near-duplicates, groups, folds and decompositions of the features.
+
+    Args:
+        features: One row per sample, float, shape (N, D), finite, raw.
+        sample_ids: Id of each sample, length N, distinct; folds and buckets hang on them.
+        groups: Group of each sample (part, lot, plate), length N, or None.
+        config: Sections `neighbours` and `teacher` are read.
+        seed: Salts the hashes.
+        device: Torch device for the neighbour search.
+
+    Returns:
+        The feature space; it depends on no label.
+    """
+    mean = feature_mean(features)
+    unit_rows = span_coordinates(centred_unit_rows(features, mean))
+    neighbours, sets, similarity = _neighbourhood(unit_rows, groups, config, device)
+    joined = joined_groups(groups, sets)
+    keys = _group_keys(sample_ids if groups is None else groups, joined)
+    folds = hashed_parts(keys, config.teacher.folds, seed=seed, purpose="fold")
+    if neighbours is not None:
+        wanted = config.neighbours.k or max(VOTERS)
+        neighbours = outside_group(neighbours, joined, unit_rows, wanted, device=device)
+    return FeatureSpace(
+        design=build_design(unit_rows, folds, config.teacher.folds, mean),
+        neighbours=neighbours,
+        duplicate_sets=sets,
+        duplicate_similarity=similarity,
+        groups=joined,
+        buckets=hashed_parts(keys, NUM_BUCKETS, seed=seed, purpose="bucket"),
+        selection=hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable"),
+    )
+
+
+def _neighbourhood(
+    unit_rows: Float32Array, groups: Sequence[Hashable] | None, config: CleaningConfig, device: str
+) -> tuple[Neighbours | None, IntArray, float]:
+    """Neighbours of whatever group, near-duplicate sets, and the similarity that joined them."""
+    settings = config.neighbours
+    if settings.method == "none":
+        return None, np.arange(len(unit_rows)), 1.0
+    use_index = settings.method == "index" or (settings.method == "auto" and len(unit_rows) > settings.exact_limit)
+    wanted = (settings.k or max(VOTERS)) + SPARE_NEIGHBOURS
+    found = nearest_neighbours(unit_rows, wanted, method="index" if use_index else "exact", device=device)
+    similarity = settings.duplicate_similarity or duplicate_threshold(found)
+    return found, near_duplicate_sets(found, similarity), similarity
+
+
+def _group_keys(ids: Sequence[Hashable], joined: IntArray) -> list[str]:
+    """The smallest id within each joined group: a name that does not depend on the order of the samples."""
+    names = [str(value) for value in ids]
+    smallest: dict[int, str] = {}
+    for group, name in zip(joined.tolist(), names, strict=True):
+        smallest[group] = min(smallest.get(group, name), name)
+    return [smallest[group] for group in joined.tolist()]

@@ -1,0 +1,140 @@
+"""The views: evidence about the class of a sample that its own label did not enter.
+
+A view is the out-of-fold scores of a ridge probe, or the votes of the neighbours. How strongly
+the probe is penalised and how many neighbours vote is decided by the likelihood of the
+given labels under the noise model, so that no clean label is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.config import CleaningConfig
+from labelclean.gram import Float32Array
+from labelclean.labels import GivenLabels
+from labelclean.neighbours import Neighbours, label_votes
+from labelclean.noise import fit_noise_model
+from labelclean.probe import fit_ridge, log_shares, out_of_fold_logits
+from labelclean.space import VOTERS, FeatureSpace
+
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+ROUNDS = (1, 2, 3, 4, 5)
+PRIOR_VOTE = 0.5
+SELECTION_CELLS = 50_000
+LEAST_SELECTION_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class View:
+    """One piece of evidence and how it was chosen.
+
+    Attributes:
+        name: `ridge` or `votes`.
+        values: z, float32, shape (N, K): log-odds against the class shares, own label left out.
+        setting: The penalty c, or the number of voters.
+        log_likelihood: Mean log-probability of a given label when this view stands alone.
+    """
+
+    name: str
+    values: Float32Array
+    setting: float
+    log_likelihood: float
+
+
+def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
+    """Return the out-of-fold ridge scores whose penalty makes the given labels likeliest.
+
+    Args:
+        space: Features and folds.
+        targets: What the probe learns, float32, shape (N, K).
+        labels: Given labels, which judge.
+        config: `teacher.lambdas` and `refine.rounds` (rounds 1 here) are read.
+
+    Returns:
+        The view: scores minus class shares.
+    """
+    return _likeliest(ridge_candidates(space, targets, config, rounds=(1,)), space, labels)
+
+
+def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
+    """Return the scores after some rounds of label averaging; rounds and penalty chosen on the given labels.
+
+    Args:
+        space: Features and folds.
+        targets: What round 1 learns, float32, shape (N, K).
+        labels: Given labels, which judge.
+        config: `refine.rounds` fixes the rounds; default: the likeliest of 1 to 5.
+
+    Returns:
+        The view; ``setting`` is the penalty.
+    """
+    rounds = (config.refine.rounds,) if config.refine.rounds else (1, 2, 3, 4, 5)
+    return _likeliest(ridge_candidates(space, targets, config, rounds), space, labels)
+
+
+def ridge_candidates(
+    space: FeatureSpace, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...]
+) -> Iterable[tuple[str, float, Float32Array]]:
+    """Yield name, penalty and values of each ridge view to choose among."""
+    shares = np.exp(log_shares(targets)).astype(np.float32)
+    penalties = [targets.shape[1] * value for value in config.teacher.lambdas or PENALTIES]
+    for round_number in rounds:
+        fits = fit_ridge(space.design, targets, penalties, round_number)
+        for penalty, probes in zip(penalties, fits, strict=True):
+            yield f"ridge, {round_number} rounds", penalty, out_of_fold_logits(space.design, probes) - shares
+
+
+def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
+    """Return the log of the neighbours' label shares against the class shares.
+
+    Args:
+        space: Neighbours of other groups.
+        targets: Labels that vote, float32, shape (N, K).
+        labels: Given labels, which judge the number of voters.
+        config: `neighbours.k` fixes it; default: the likelier of 10 and 20.
+
+    Returns:
+        The view; None without neighbours.
+    """
+    if space.neighbours is None:
+        return None
+    voters = (config.neighbours.k,) if config.neighbours.k else VOTERS
+    nearest = space.neighbours
+    candidates = (
+        ("votes", float(count), log_votes(Neighbours(nearest.index[:, :count], nearest.similarity[:, :count]), targets))
+        for count in voters
+    )
+    return _likeliest(candidates, space, labels)
+
+
+def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
+    """Return log of (votes + half a vote of the class shares), normalised, minus the log class shares.
+
+    Args:
+        neighbours: Neighbours of N samples.
+        targets: Labels that vote, float32, shape (N, K).
+
+    Returns:
+        float32, shape (N, K); 0 for a sample without neighbours.
+    """
+    prior = log_shares(targets)
+    votes = label_votes(neighbours, targets)
+    shares = (votes + PRIOR_VOTE * np.exp(prior)) / (votes.sum(axis=1, keepdims=True) + PRIOR_VOTE)
+    return np.asarray(np.log(shares) - prior, dtype=np.float32)
+
+
+def _likeliest(candidates: Iterable[tuple[str, float, Float32Array]], space: FeatureSpace, labels: GivenLabels) -> View:
+    """The candidate under which the noise model makes the given labels likeliest, scaled by its weight there."""
+    rows = np.sort(space.selection[: max(LEAST_SELECTION_ROWS, SELECTION_CELLS // labels.num_classes)])
+    judges = labels.take(rows)
+    best: View | None = None
+    for name, setting, values in candidates:
+        model = fit_noise_model(values[None, rows], judges, steps=20, is_quick=True)
+        if best is None or model.log_likelihood > best.log_likelihood:
+            best = View(name, values * np.float32(model.view_weights[0]), setting, model.log_likelihood)
+    if best is None:
+        raise ValueError("There is no candidate view to choose among.")
+    return best
