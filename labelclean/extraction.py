@@ -2,26 +2,89 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.backbone import Backbone
-from labelclean.config import Config
+from labelclean.backbone import Backbone, build_backbone, choose_device, choose_precision
+from labelclean.config import BackboneConfig, Config
 from labelclean.feature_store import FeatureStore
 from labelclean.image_pool import DecodedImage, DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
+from labelclean.runs import file_digest
+from labelclean.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from labelclean.features import Precision
 
 FLUSH_ROWS = 4096
 FLUSH_S = 60.0
 
 Advance = Callable[[int], None]
-Sources = Callable[[], Iterable[ImageSource]]
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What must be known of a backbone to find its features in the store.
+
+    Attributes:
+        name: timm's name.
+        digest: Digest of everything in it that changes a feature.
+        num_features: D.
+        input_size: Height and width in pixels.
+    """
+
+    name: str
+    digest: str
+    num_features: int
+    input_size: tuple[int, int]
+
+
+def backbone_facts(config: BackboneConfig, precision: Precision, cache: Path) -> BackboneFacts:
+    """Return a backbone's facts, from a note in the cache where that is safe.
+
+    Building a backbone only to learn its digest costs seconds of imports on a night when all
+    features are stored. The note is keyed by everything that decides the digest: the section of
+    the config, the bytes of the weights file, the precision and the versions of torch and timm.
+
+    Args:
+        config: Section `backbone`.
+        precision: What `choose_precision` returned.
+        cache: `storage.cache`.
+
+    Returns:
+        The facts.
+    """
+    if config.weights is None or not config.weights.is_file():
+        return _facts(build_backbone(config, precision))  # weights from a hub may change under their name
+    found = file_digest(config.weights)
+    if config.sha256 not in (None, found):
+        return _facts(build_backbone(config, precision))  # which refuses them
+    settings = config.model_dump(mode="json", exclude={"weights", "batch_size", "workers"})
+    deciding = [settings, found, precision, *(version(name) for name in ("labelclean", "torch", "timm"))]
+    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    note = cache / "backbones" / f"{key[:32]}.json"
+    if note.is_file():
+        row = read_json(note)
+        return BackboneFacts(row["name"], row["digest"], row["num_features"], tuple(row["input_size"]))
+    facts = _facts(build_backbone(config, precision))
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(note, asdict(facts))
+    return facts
+
+
+def _facts(backbone: Backbone) -> BackboneFacts:
+    return BackboneFacts(backbone.name, backbone.digest, backbone.num_features, backbone.input_size)
 
 
 @dataclass(frozen=True)
@@ -71,7 +134,7 @@ def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path
 def extract_missing(
     sources: Iterable[ImageSource],
     store: FeatureStore,
-    backbone: Backbone,
+    facts: BackboneFacts,
     config: Config,
     image_root: Path,
     advance: Advance,
@@ -81,7 +144,7 @@ def extract_missing(
     Args:
         sources: One image per content that is not stored.
         store: Where the features go.
-        backbone: The frozen network.
+        facts: The backbone's facts.
         config: Sections `backbone`, `decode` and `run`.
         image_root: Folder that image paths are relative to.
         advance: Told of every image.
@@ -89,12 +152,10 @@ def extract_missing(
     Returns:
         The refusals of images that could not be decoded, by sample id.
     """
-    from labelclean.backbone import choose_device, choose_precision
-    from labelclean.features import extract_features
-
     device = choose_device(config.run.device)
+    precision = choose_precision(config.backbone.precision, device)
     batch_size = config.backbone.batch_size or (256 if device.type == "cuda" else 32)
-    settings = DecodeSettings(image_root, config.decode, backbone.input_size, config.backbone.resize)
+    settings = DecodeSettings(image_root, config.decode, facts.input_size, config.backbone.resize)
     workers = config.backbone.workers
     if workers is None:
         workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
@@ -117,12 +178,19 @@ def extract_missing(
             batched.append([str(one.content_hash) for one in images])
             yield _stacked(images)
 
+    decoded = batches()
+    first = next(decoded, None)
+    if first is None:
+        return rejects  # only broken images were left: no need for a backbone
+    from labelclean.features import extract_features
+
+    backbone = build_backbone(config.backbone, precision)
     rows = extract_features(
         backbone.module,
-        batches(),
+        chain([first], decoded),
         batch_size=batch_size,
         device=device,
-        precision=choose_precision(config.backbone.precision, device),
+        precision=precision,
         mean=backbone.mean,
         std=backbone.std,
     )

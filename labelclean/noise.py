@@ -19,14 +19,16 @@ from labelclean.labels import BoolArray, GivenLabels, IntArray
 from labelclean.probe import log_shares, softmax
 
 CELLS_PER_BLOCK = 1_000_000
-DIAGONAL_COUNT = 2.2
-OFF_DIAGONAL_COUNT = 1.0
+PRIOR_COUNT = 3.0
+POOLED_KEPT = 2.0
+POOLED_LOST = 0.5
 SHARPNESS = (0.5, 1.0, 2.0, 4.0)
 DIAGONALS = (0.9, 0.6)
 QUICK_SHARPNESS = (1.0, 3.0)
 QUICK_DIAGONALS = (0.8,)
 TINY = 1e-30
 LEAST_GAIN = 2e-6
+MANY_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ def fit_noise_model(views: Float32Array, labels: GivenLabels, *, steps: int = 80
     """Return view weights, bias and noise matrix fitted together.
 
     Expectation-maximisation: q_i(k) ~ P(k | x_i) prod_j C[k, j]^v_ij; C from the expected counts
-    plus pseudo-counts (2.2 on the diagonal, 1 spread over the rest of a row); one Newton
-    step for a; one scaling step for the bias. Started from several sharpnesses
-    and noise rates, of which the likeliest after a few steps goes on.
+    plus 3 samples per class that behave like all classes pooled; one Newton step for a; one
+    scaling step for the bias. Started from several sharpnesses and noise rates, of which
+    the likeliest after a few steps goes on.
 
     Args:
         views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
@@ -105,6 +107,7 @@ def fit_noise_model(views: Float32Array, labels: GivenLabels, *, steps: int = 80
     """
     observed = _observed(labels)
     weights = np.maximum(fit_plain_model(views, labels).view_weights, 0.02)
+    is_quick = is_quick or views[0].size > MANY_CELLS
     sharpness, diagonals, short = (QUICK_SHARPNESS, QUICK_DIAGONALS, 6) if is_quick else (SHARPNESS, DIAGONALS, 12)
     starts = [
         _ascend(_start(views, labels, weights * factor, diagonal), views, observed, short)
@@ -161,9 +164,7 @@ def _observed(labels: GivenLabels) -> _Observed:
 
 def _start(views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float) -> NoiseModel:
     """A model with given view weights, the given labels' shares as prior and equal noise in all classes."""
-    num_classes = labels.num_classes
-    matrix = np.full((num_classes, num_classes), (1.0 - diagonal) / (num_classes - 1))
-    np.fill_diagonal(matrix, diagonal)
+    matrix = _even_matrix(labels.num_classes, diagonal)
     return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf)
 
 
@@ -200,10 +201,21 @@ def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool
     bias = model.bias + np.log((sums.counts.sum(axis=1) + 0.5) / (sums.predicted + 0.5))
     if not fit_matrix:
         return replace(model, view_weights=weights, bias=bias)
-    num_classes = len(bias)
-    counts = sums.counts + OFF_DIAGONAL_COUNT / (num_classes - 1)
-    counts[np.diag_indices(num_classes)] += DIAGONAL_COUNT - OFF_DIAGONAL_COUNT / (num_classes - 1)
+    counts = sums.counts + PRIOR_COUNT * _pooled_matrix(sums.counts)
     return NoiseModel(weights, bias, counts / counts.sum(axis=1, keepdims=True), -np.inf)
+
+
+def _pooled_matrix(counts: Float64Array) -> Float64Array:
+    """The noise matrix if all classes were alike: rare classes are drawn towards it."""
+    num_classes = len(counts)
+    kept = (np.trace(counts) + POOLED_KEPT) / (counts.sum() + POOLED_KEPT + POOLED_LOST)
+    return _even_matrix(num_classes, float(kept))
+
+
+def _even_matrix(num_classes: int, diagonal: float) -> Float64Array:
+    matrix = np.full((num_classes, num_classes), (1.0 - diagonal) / (num_classes - 1))
+    np.fill_diagonal(matrix, diagonal)
+    return matrix
 
 
 def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matrix: bool) -> _Sums:

@@ -222,7 +222,9 @@ def queue_table(
         "predicted_label": named(refinement.predicted[queue.rows], names),
         "runner_up_label": named(runner_up[queue.rows], names),
         "label_score": refinement.label_scores[queue.rows],
-        "reasons": pa.array([[why for _, why in sorted(reasons.get(r, []))] for r in queue.rows.tolist()], pa.list_(pa.string())),
+        "reasons": pa.array(
+            [[why for _, why in sorted(reasons.get(r, []))] for r in queue.rows.tolist()], pa.list_(pa.string())
+        ),
         "queue_source": pa.array(list(queue.sources), pa.string()),
         "neighbour_ids": _neighbour_ids(samples, queue, refinement, space, names, num_neighbours),
         "content_hash": samples.column("content_hash").take(rows),

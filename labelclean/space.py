@@ -100,7 +100,7 @@ def _neighbourhood(
     """Neighbours of whatever group, near-duplicate sets, and the similarity that joined them."""
     settings = config.neighbours
     if settings.method == "none":
-        return None, np.arange(len(unit_rows)), 1.0
+        return None, np.full(len(unit_rows), -1), 1.0
     use_index = settings.method == "index" or (settings.method == "auto" and len(unit_rows) > settings.exact_limit)
     wanted = (settings.k or max(VOTERS)) + SPARE_NEIGHBOURS
     found = nearest_neighbours(unit_rows, wanted, method="index" if use_index else "exact", device=device)

@@ -278,8 +278,8 @@ def ingest(work: Path) -> bool:
 
 def extract(work: Path) -> bool:
     """Turn images into features, reusing all that are stored; leaves the usable samples and the rejects."""
-    from labelclean.backbone import build_backbone, choose_device, choose_precision
-    from labelclean.extraction import extract_missing, hash_images
+    from labelclean.backbone import choose_device, choose_precision
+    from labelclean.extraction import backbone_facts, extract_missing, hash_images
     from labelclean.feature_store import feature_store
     from labelclean.image_pool import ImageSource
     from labelclean.images import decode_digest
@@ -300,13 +300,15 @@ def extract(work: Path) -> bool:
         with progress("reading images", samples.num_rows, "images") as advance:
             hashed = hash_images(sources(), config, root, advance)
         device = choose_device(config.run.device)
-        backbone = build_backbone(config.backbone, choose_precision(config.backbone.precision, device))
+        precision = choose_precision(config.backbone.precision, device)
+        backbone = backbone_facts(config.backbone, precision, config.storage.cache)
         decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
         known = store.known()
         first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}
         with progress("extracting features", len(first_with), "images") as advance:
-            refused = extract_missing(sources(set(first_with.values())), store, backbone, config, root, advance)
+            wanted = set(first_with.values())
+            refused = extract_missing(sources(wanted), store, backbone, config, root, advance) if wanted else {}
         refused_hashes = {hashed.content_hashes[sample]: reject for sample, reject in refused.items()}
         record |= {
             "num_extracted": len(first_with) - len(refused),
@@ -376,9 +378,7 @@ def refine(work: Path) -> bool:
         refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)
         evidence = flag_evidence(labels, teacher, refinement, space)
         flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
-        write_table(
-            work / "refined_labels.parquet", refined_table(samples, refinement, names), "refined_labels", names
-        )
+        write_table(work / "refined_labels.parquet", refined_table(samples, refinement, names), "refined_labels", names)
         write_table(work / "flags.parquet", flag_table(ids, flags), "flags")
         queue, estimate = review_queue(ids, labels, refinement, evidence, config)
         write_table(

@@ -81,8 +81,15 @@ def markdown_summary(outcome: Outcome) -> str:
             for row in summary["label_issues"]["by_class"]
         ]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
-    lines += ["", *(f"- {gate['outcome']}: {gate['sentence']}" for gate in summary["gates"])]
+    lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     return "\n".join(lines) + "\n"
+
+
+def _gate_line(gate: dict[str, Any]) -> str:
+    """One finding, led by what follows from it."""
+    ruled_out = [method for method in gate["forbids"] if method != "none"]
+    lead = f"rules out {', '.join(ruled_out)}" if ruled_out else "note" if gate["outcome"] == "warn" else "in order"
+    return f"{lead}: {gate['sentence']}"
 
 
 def print_summary(outcome: Outcome) -> None:
@@ -109,7 +116,7 @@ def print_summary(outcome: Outcome) -> None:
         console.print(Text(f"refinement: {summary['refinement']['method']} - {summary['refinement']['why']}"))
     for gate in summary["gates"]:
         if gate["outcome"] != "pass":
-            console.print(Text(f"{gate['outcome']}: {gate['sentence']}", style="yellow"))
+            console.print(Text(_gate_line(gate), style="yellow"))
     if summary["num_rejects"]:
         codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
         console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))
