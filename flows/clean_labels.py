@@ -24,11 +24,7 @@ def _touched_the_world(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def _as_task(step: steps.Step) -> Task[[str], bool]:
-    def on_path(work: str) -> bool:
-        return step(Path(work))
-
-    return task(
-        on_path,
+    @task(
         name=step.__name__.replace("_", "-"),
         description=step.__doc__,
         retries=2 if step in steps.TOUCHES_THE_WORLD else 0,
@@ -37,6 +33,10 @@ def _as_task(step: steps.Step) -> Task[[str], bool]:
         persist_result=False,
         cache_result_in_memory=False,
     )
+    def on_path(work: str) -> bool:
+        return step(Path(work))
+
+    return on_path
 
 
 TASKS = [_as_task(step) for step in steps.STEPS]

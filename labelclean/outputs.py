@@ -49,6 +49,7 @@ def teacher_table(ids: Sequence[str], teacher: Teacher, names: Sequence[str]) ->
     Returns:
         N rows.
     """
+    agreement = teacher.top2_agreement
     return pa.table(
         {
             "sample_id": list(ids),
@@ -56,7 +57,7 @@ def teacher_table(ids: Sequence[str], teacher: Teacher, names: Sequence[str]) ->
             "top1_label": named(teacher.top1, names),
             "runner_up_label": named(teacher.runner_up, names),
             "top2_margin": np.clip(teacher.top2_margin, 0, 1),
-            "top2_agreement": teacher.top2_agreement,
+            "top2_agreement": pa.nulls(len(ids), pa.float32()) if agreement is None else agreement,
         }
     )
 

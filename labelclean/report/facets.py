@@ -1,0 +1,174 @@
+"""Where wrong labels come from: expected shares of wrong labels by line, shift, inspector and over time, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
+TimeArray = npt.NDArray[np.datetime64]
+
+MAX_GROUPS = 40
+MAX_ROWS = 15
+MAX_PERIODS = 36
+_UNITS = ("h", "D", "W", "M", "Y")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The labels that share one value of a column.
+
+    Attributes:
+        value: The value, None where it is missing.
+        num: Labels.
+        expected: Expected number of wrong labels.
+        low: Lower end of the 95 % interval of their share.
+        high: Upper end.
+        stands_out: 1 if the share is above the overall share by more than chance, -1 if below, else 0.
+    """
+
+    value: str | None
+    num: int
+    expected: float
+    low: float
+    high: float
+    stands_out: int
+
+    @property
+    def share(self) -> float:
+        """Expected share of wrong labels."""
+        return self.expected / self.num
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Shares of wrong labels by the values of one column.
+
+    Attributes:
+        column: Its name.
+        groups: Highest share first; for time, in order.
+        num_left_out: Groups not listed.
+        overall: Share over all labels.
+        unit: `h`, `D`, `W`, `M` or `Y` for time, else None.
+        is_inspectors: Whether the groups are people, whose labels are judged one by one.
+    """
+
+    column: str
+    groups: tuple[Group, ...]
+    num_left_out: int
+    overall: float
+    unit: str | None = None
+    is_inspectors: bool = False
+
+
+def wilson_interval(expected: float, num: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the Wilson score interval of a share.
+
+    Args:
+        expected: Number of wrong labels, may be fractional, in [0, num].
+        num: Labels, at least 1.
+        z: Quantile of the standard normal distribution.
+
+    Returns:
+        Lower and upper end, in [0, 1].
+
+    Examples:
+        >>> low, high = wilson_interval(5, 10)
+        >>> round(low, 4), round(high, 4)
+        (0.2366, 0.7634)
+    """
+    share = expected / num
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * sqrt(share * (1 - share) / num + z * z / (4 * num * num))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def group_facet(
+    column: str, codes: IntArray, values: Sequence[str | None], wrong: FloatArray, *, is_inspectors: bool = False
+) -> Facet | None:
+    """Return the shares of wrong labels by group.
+
+    A group is marked where its interval, widened for the number of groups (Bonferroni), leaves
+    the overall share out.
+
+    Args:
+        column: Name of the column.
+        codes: Index into ``values`` of each label, shape (N,).
+        values: The G values, None for missing.
+        wrong: Chance that the label is wrong, shape (N,), in [0, 1].
+        is_inspectors: Whether the groups are people.
+
+    Returns:
+        The facet, or None unless there are 2 to 40 groups with labels.
+
+    Examples:
+        >>> facet = group_facet("line", np.array([0, 1, 1]), ["A", "B"], np.array([0.0, 1.0, 0.5]))
+        >>> [(group.value, group.num, group.expected) for group in facet.groups]
+        [('B', 2, 1.5), ('A', 1, 0.0)]
+    """
+    groups = _groups(codes, values, wrong)
+    if not 2 <= len(groups) <= MAX_GROUPS:
+        return None
+    groups.sort(key=lambda group: (-group.share, str(group.value)))
+    overall = float(wrong.mean())
+    return Facet(column, tuple(groups[:MAX_ROWS]), max(len(groups) - MAX_ROWS, 0), overall, None, is_inspectors)
+
+
+def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None:
+    """Return the shares of wrong labels per hour, day, week, month or year, whichever gives at most 36 periods.
+
+    Args:
+        column: Name of the column.
+        times: When each label's image was taken, shape (N,), NaT where not known; left out then.
+        wrong: Chance that the label is wrong, shape (N,), in [0, 1].
+
+    Returns:
+        The facet with periods in order, or None unless there are at least 2 periods.
+    """
+    known = ~np.isnat(times)
+    times, wrong = times[known], wrong[known]
+    if not len(times):
+        return None
+    for unit in _UNITS:
+        periods = _periods(times, unit)
+        starts, codes = np.unique(periods, return_inverse=True)
+        if len(starts) <= MAX_PERIODS:
+            break
+    if not 2 <= len(starts) <= MAX_PERIODS:
+        return None
+    groups = _groups(codes, [_period_name(start, unit) for start in starts], wrong)
+    return Facet(column, tuple(groups), 0, float(wrong.mean()), unit)
+
+
+def _groups(codes: IntArray, values: Sequence[str | None], wrong: FloatArray) -> list[Group]:
+    """Every group that has labels, in the order of the values."""
+    nums = np.bincount(codes, minlength=len(values))
+    sums = np.bincount(codes, weights=wrong, minlength=len(values))
+    overall = float(wrong.mean()) if len(wrong) else 0.0
+    num_groups = int((nums > 0).sum())
+    z_mark = NormalDist().inv_cdf(1 - 0.025 / max(num_groups, 1))
+    groups = []
+    for value, num, expected in zip(values, nums.tolist(), sums.tolist(), strict=True):
+        if num:
+            low, high = wilson_interval(expected, num, z_mark)
+            stands_out = 1 if low > overall else -1 if high < overall else 0
+            groups.append(Group(value, num, expected, *wilson_interval(expected, num), stands_out))
+    return groups
+
+
+def _periods(times: TimeArray, unit: str) -> TimeArray:
+    """Start of each time's period; weeks start on Monday."""
+    if unit != "W":
+        return times.astype(f"datetime64[{unit}]")
+    days = times.astype("datetime64[D]")
+    return np.asarray(days - (days.astype(np.int64) + 3) % 7)
+
+
+def _period_name(start: np.datetime64, unit: str) -> str:
+    return f"{str(start).replace('T', ' ')}:00" if unit == "h" else str(start)

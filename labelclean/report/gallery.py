@@ -1,0 +1,167 @@
+"""Which samples the report shows with their pictures: suspects from the queue, and twins whose labels differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Judged, Neighbour, Page, Suspect
+from labelclean.votes import index_in
+
+MAX_NEIGHBOURS = 4
+AUDIT = "random_audit"
+
+
+def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple[Suspect, ...]:
+    """Return the samples of the gallery.
+
+    Args:
+        queue: Table `review_queue`, by rank, or None.
+        names: The K class names.
+        top: Most samples.
+
+    Returns:
+        At most ``top`` suspects by rank. Neighbours have no given class yet (`""`).
+    """
+    if queue is None or not queue.num_rows:
+        return ()
+    given = index_in(queue.column("given_label"), names)
+    predicted = index_in(queue.column("predicted_label"), names)
+    is_audit = np.asarray(pc.equal(queue.column("queue_source"), AUDIT).to_numpy())
+    chosen = gallery_rows(given, predicted, is_audit, top)
+    runner_up = index_in(queue.column("runner_up_label"), names)
+    rows = queue.take(pa.array(chosen)).to_pylist()
+    suspects = []
+    for at, row in zip(chosen.tolist(), rows, strict=True):
+        blind = bool(is_audit[at])
+        suspects.append(
+            Suspect(
+                rank=row["rank"],
+                sample_id=row["sample_id"],
+                image_path=row.get("image_path"),
+                given=int(given[at]),
+                predicted=None if blind else int(predicted[at]),
+                runner_up=None if blind else int(runner_up[at]),
+                score=None if blind else row["label_score"],
+                reasons=() if blind else tuple(row["reasons"]),
+                source=row["queue_source"],
+                neighbours=()
+                if blind
+                else tuple(Neighbour(sample, "") for sample in row["neighbour_ids"][:MAX_NEIGHBOURS]),
+            )
+        )
+    return tuple(suspects)
+
+
+def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.bool_], top: int) -> IntArray:
+    """Return which places of the queue the gallery shows.
+
+    The first places, but every frequent difference between given and suggested class keeps its
+    first example: a third of the places is reserved for that.
+
+    Args:
+        given: Given class of each place, shape (Q,).
+        predicted: Suggested class, shape (Q,).
+        is_audit: Places shown without a suggestion, shape (Q,).
+        top: Most places.
+
+    Returns:
+        Rows of the queue, rising.
+
+    Examples:
+        >>> gallery_rows(np.array([0, 0, 0, 1]), np.array([1, 1, 1, 0]), np.zeros(4, dtype=bool), 3)
+        array([0, 1, 3])
+    """
+    rows = np.arange(len(given))
+    if len(rows) <= top:
+        return rows
+    moved = np.flatnonzero((given != predicted) & ~is_audit)
+    codes = given[moved].astype(np.int64) * (int(max(given.max(), predicted.max())) + 1) + predicted[moved]
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    examples = moved[first[np.lexsort((first, -counts))]]
+    kept = [int(row) for row in examples if row >= top][: top // 3]
+    is_example = np.isin(rows, examples)
+    # examples that the first places hold anyway stay; the last others make room
+    droppable = rows[:top][~is_example[:top]][::-1][: len(kept)]
+    kept = kept[: len(droppable)]
+    return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(kept, dtype=np.int64)]))
+
+
+def twins_of(
+    judged: Judged, conflict_ids: Sequence[str], names: Sequence[str]
+) -> tuple[tuple[tuple[Neighbour, ...], ...], tuple[Neighbour, ...]]:
+    """Return near-copies whose labels differ.
+
+    Args:
+        judged: The judged labels.
+        conflict_ids: Samples flagged `conflict_group`.
+        names: The K class names.
+
+    Returns:
+        The sets, the one with the most doubtful label first; and the samples one by one where
+        the sets were not kept.
+    """
+    found = pc.index_in(pa.array(conflict_ids, pa.string()), value_set=judged.sample_ids.combine_chunks())
+    rows = np.asarray(found.drop_null().to_numpy(), dtype=np.int64)
+
+    def member(row: int) -> Neighbour:
+        given, predicted = int(judged.given[row]), int(judged.predicted[row])
+        suggestion = names[predicted] if predicted != given else None
+        return Neighbour(judged.sample_ids[row].as_py(), names[given], suggestion)
+
+    if judged.duplicate_set is None:
+        order = np.lexsort((rows, judged.scores[rows]))
+        return (), tuple(member(int(row)) for row in rows[order])
+    sets: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        sets.setdefault(int(judged.duplicate_set[row]), []).append(row)
+    doubtful = sorted(sets.values(), key=lambda members: (float(judged.scores[members].min()), members[0]))
+    return tuple(tuple(member(row) for row in members) for members in doubtful), ()
+
+
+def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
+    """Return which thumbnails a page needs.
+
+    Args:
+        page: The page.
+
+    Returns:
+        Longest sides in pixels by sample id.
+    """
+    wanted: dict[str, frozenset[int]] = {}
+    beside = [neighbour for suspect in page.suspects for neighbour in suspect.neighbours]
+    twins = [twin for members in page.twin_sets for twin in members]
+    for other in (*beside, *twins, *page.loose_twins):
+        wanted[other.sample_id] = frozenset({SMALL_PX})
+    for suspect in page.suspects:
+        wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}
+    return wanted
+
+
+def with_given_labels(page: Page, given: Mapping[str, str]) -> Page:
+    """Return the page with the given class of every neighbour.
+
+    Args:
+        page: The page.
+        given: Given class by sample id.
+
+    Returns:
+        The page; neighbours that the run did not judge are left out.
+    """
+    suspects = tuple(
+        replace(
+            suspect,
+            neighbours=tuple(
+                replace(neighbour, given=given[neighbour.sample_id])
+                for neighbour in suspect.neighbours
+                if neighbour.sample_id in given
+            ),
+        )
+        for suspect in page.suspects
+    )
+    return replace(page, suspects=suspects)

@@ -1,0 +1,168 @@
+"""From a page's content to one HTML file that needs nothing else: style, script and pictures inside, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import replace
+from importlib.resources import files
+from math import ceil, sqrt
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from labelclean.report import plots
+from labelclean.report.page import LARGE_PX, SMALL_PX, Page
+from labelclean.report.pictures import Picture, Pictures
+from labelclean.report.texts import Texts, amount, percent, shown
+
+FEW_CLASS_ROWS = 15
+MAX_CLASS_ROWS = 400
+_AT_LEAST = {
+    "classes_present",
+    "teacher_skill",
+    "top2_agreement",
+    "top2_coverage",
+    "tiny_classes",
+    "rare_classes",
+    "two_classes",
+}
+_SHARES = {"top2_agreement", "unstable_share", "top2_coverage", "estimated_noise", "drained_classes", "confusion"}
+
+
+def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str | None = None) -> str:
+    """Return the report as HTML.
+
+    Args:
+        page: What it shows.
+        pictures: Thumbnails by sample id and size.
+        texts: The language.
+        shrunk_to: The size limit in words, where it keeps samples out.
+
+    Returns:
+        The whole file.
+    """
+    environment = Environment(
+        loader=PackageLoader("labelclean.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "amount": amount, "shown": shown}
+    style, script = _resource("page.css"), _resource("page.js")
+
+    def picture(sample_id: str, px: int) -> Picture:
+        return pictures.get((sample_id, px), Picture())
+
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        t=texts,
+        plots=plots,
+        picture=picture,
+        large=LARGE_PX,
+        small=SMALL_PX,
+        style=Markup(style),  # noqa: S704 - our own files
+        script=Markup(script),  # noqa: S704
+        policy=_policy(style, script),
+        shrunk_to=shrunk_to,
+        few_rows=FEW_CLASS_ROWS,
+        max_rows=MAX_CLASS_ROWS,
+        level=cell_level,
+        measured=gate_number,
+        at_least=_AT_LEAST,
+        verdict=verdict_sentences(page, texts),
+    )
+
+
+def fewer(page: Page, top: int) -> Page:
+    """Return the page with fewer pictures: the first suspects and twin sets only.
+
+    Args:
+        page: The page.
+        top: Most samples in the gallery.
+
+    Returns:
+        The same page with at most that many suspects and sets; numbers of examples follow.
+    """
+    suspects = page.suspects[:top]
+    held = [(suspect.given, suspect.predicted) for suspect in suspects]
+    pairs = tuple(replace(pair, num_shown=held.count((pair.given, pair.predicted))) for pair in page.pairs)
+    return replace(
+        page, suspects=suspects, pairs=pairs, twin_sets=page.twin_sets[:top], loose_twins=page.loose_twins[:top]
+    )
+
+
+def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
+    """Return the verdict and what to do next, one sentence each.
+
+    Args:
+        page: The page.
+        texts: The language.
+
+    Returns:
+        Two sentences.
+    """
+    usable = page.num_samples - page.num_rejects
+    if page.errors is None or page.num_issues is None:
+        if page.num_samples and not usable:
+            return texts("verdict.no_images", n=page.num_samples), texts("verdict.next_rejects")
+        return texts("verdict.refused"), texts("verdict.next_refused")
+    if page.verdict == "too_many_rejects":
+        share = percent(page.num_rejects / max(page.num_samples, 1))
+        found = texts("verdict.too_many_rejects", n=page.num_rejects, samples=page.num_samples, share=share)
+        return found, texts("verdict.next_rejects")
+    found = texts(
+        "verdict.found" if page.num_issues else "verdict.none_found",
+        n=page.num_issues,
+        usable=usable,
+        share=percent(page.num_issues / max(usable, 1)),
+        expected=amount(page.errors.expected),
+        low=amount(page.errors.low),
+        high=amount(page.errors.high),
+    )
+    if not page.num_queue or page.queue_errors is None:
+        return found, texts("verdict.next_nothing")
+    errors = page.queue_errors
+    interval = {"expected": amount(errors.expected), "low": amount(errors.low), "high": amount(errors.high)}
+    return found, texts("verdict.next_queue", n=page.num_queue, **interval)
+
+
+def cell_level(count: int, largest: int) -> int:
+    """Return how dark a cell of the confusion is: 0 for none, 5 for the largest.
+
+    Examples:
+        >>> [cell_level(count, 100) for count in (0, 1, 25, 100)]
+        [0, 1, 3, 5]
+    """
+    return ceil(5 * sqrt(count / largest)) if count else 0
+
+
+def gate_number(check: str, value: float | None) -> str:
+    """Return a check's value or limit as people read it.
+
+    Examples:
+        >>> gate_number("top2_agreement", 0.756), gate_number("imbalance", 20.81), gate_number("imbalance", None)
+        ('76%', '20.8', '–')
+    """
+    if value is None:
+        return "–"
+    if check in _SHARES:
+        return percent(value) if value else "0%"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy that lets in this style, this script and inline pictures, and nothing else."""
+    return (
+        "default-src 'none'; img-src data:; "
+        f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _resource(name: str) -> str:
+    return files("labelclean.report").joinpath(name).read_text(encoding="utf-8").strip() + "\n"

@@ -1,0 +1,211 @@
+"""What a report page shows, as frozen values between content and markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from labelclean.report.facets import Facet
+
+IntArray = npt.NDArray[np.integer]
+FloatArray = npt.NDArray[np.floating]
+
+LARGE_PX = 280
+SMALL_PX = 112
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judged labels; rows are aligned.
+
+    Attributes:
+        sample_ids: String column of length N, sorted.
+        given: Given class, shape (N,).
+        predicted: Predicted class, shape (N,).
+        scores: Chance that the given label is right, shape (N,).
+        is_issue: Shape (N,).
+        duplicate_set: Number of the near-duplicate set, shape (N,), -1 for none; None where it was not kept.
+        columns: Carried columns that may explain errors, of length N.
+        inspectors: (annotator, row, given class) of every single label, or None.
+        said: Probability of the teacher's best class, shape (N,), or None.
+        agreed: Whether that class is the given one, shape (N,), or None.
+    """
+
+    sample_ids: pa.ChunkedArray
+    given: IntArray
+    predicted: IntArray
+    scores: FloatArray
+    is_issue: npt.NDArray[np.bool_]
+    duplicate_set: IntArray | None = None
+    columns: Mapping[str, pa.ChunkedArray] | None = None
+    inspectors: tuple[pa.ChunkedArray, IntArray, IntArray] | None = None
+    said: FloatArray | None = None
+    agreed: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What is read from a run folder.
+
+    Attributes:
+        summary: `summary.json`.
+        facts: `manifest.json`, or what of it is known before the run is published.
+        distribution: Rows of `class_distribution`.
+        judged: The judged labels, or None where the run stopped before.
+        queue: Table `review_queue`, or None.
+        conflict_ids: Samples flagged `conflict_group`, sorted.
+        rejects: First rows of `rejects`.
+    """
+
+    summary: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    distribution: Sequence[Mapping[str, Any]] = ()
+    judged: Judged | None = None
+    queue: pa.Table | None = None
+    conflict_ids: Sequence[str] = ()
+    rejects: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Count:
+    """An expected number with its interval."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class now and after cleaning; `after` and `issues` are None where nothing was judged."""
+
+    name: str
+    now: int
+    share: float
+    after: int | None
+    issues: int | None
+    reference_share: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Labels given one class and suggested another; `num_shown` of them stand in the gallery."""
+
+    given: int
+    predicted: int
+    num: int
+    num_shown: int
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A sample shown beside another: its id and given class."""
+
+    sample_id: str
+    given: str
+    predicted: str | None = None
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One place of the review queue; audit samples carry no suggestion, score, reason or neighbour."""
+
+    rank: int
+    sample_id: str
+    image_path: str | None
+    given: int
+    predicted: int | None
+    runner_up: int | None
+    score: float | None
+    reasons: tuple[str, ...]
+    source: str
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Labels whose score lies in one tenth; `issues` of them look wrong."""
+
+    low: float
+    high: float
+    num: int
+    issues: int
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Labels about which the teacher is equally sure."""
+
+    said: float
+    agreed: float
+    num: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the report shows, in the order of the page.
+
+    Attributes:
+        verdict: Code of the verdict.
+        sentence: The run's own verdict sentence, English.
+        num_samples: Samples that came in.
+        num_rejects: Those whose image could not be used.
+        num_issues: Labels that look wrong, None where nothing was judged.
+        errors: Expected wrong labels (95 %), None where nothing was judged.
+        num_queue: Places in the review queue.
+        queue_errors: Expected wrong labels in it (90 %).
+        gates: Findings, worst first.
+        requested: Refinement asked for.
+        method: Refinement used.
+        names: The K class names.
+        classes: Rows of the class table, largest class first.
+        pairs: Differences between given and suggested, most frequent first.
+        matrix: Counts given x suggested, shape (K, K), for up to 15 classes.
+        suspects: The gallery in queue order.
+        twin_sets: Near-copies whose labels differ, set by set.
+        num_twin_sets: All such sets.
+        loose_twins: Samples with such a near-copy where the sets were not kept.
+        num_twins: All samples in such sets.
+        facets: Where wrong labels come from.
+        histogram: Labels by score.
+        reliability: What the teacher says against what holds.
+        calibration_error: Mean distance between the two.
+        reject_codes: Rejected images by cause.
+        rejects: First rejected images.
+        how: (name, kind, value) of what is needed to repeat the run.
+    """
+
+    dataset: str
+    verdict: str
+    sentence: str
+    num_samples: int
+    num_rejects: int
+    num_issues: int | None
+    errors: Count | None
+    num_queue: int
+    queue_errors: Count | None
+    gates: tuple[Mapping[str, Any], ...]
+    requested: str | None
+    method: str | None
+    names: tuple[str, ...]
+    classes: tuple[ClassRow, ...]
+    pairs: tuple[Pair, ...]
+    num_pairs: int
+    matrix: IntArray | None
+    suspects: tuple[Suspect, ...]
+    twin_sets: tuple[tuple[Neighbour, ...], ...]
+    num_twin_sets: int
+    loose_twins: tuple[Neighbour, ...]
+    num_twins: int
+    facets: tuple[Facet, ...]
+    histogram: tuple[Bin, ...]
+    reliability: tuple[ReliabilityBin, ...]
+    calibration_error: float | None
+    reject_codes: Mapping[str, int]
+    rejects: tuple[Mapping[str, Any], ...]
+    how: tuple[tuple[str, str, Any], ...]
