@@ -306,7 +306,8 @@ def _teacher(
 ) -> Teacher:
     """The teacher that some views make."""
     values = np.stack([view.values for view in views])
-    plain, noise = fit_plain_model(values, labels), fit_noise_model(values, labels)
+    plain = fit_plain_model(values, labels)
+    noise = fit_noise_model(values, labels, plain=plain)
     probs, given = true_class_probs(plain, values), labels.given
     pair = top2_candidates(probs)
     soft = posterior(true_class_probs(noise, values), labels, noise.matrix)
