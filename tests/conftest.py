@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -19,19 +20,31 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One feature cache for all runs on the sample data."""
-    return tmp_path_factory.mktemp("cache")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 @pytest.fixture(scope="session")
-def sample_run(tmp_path_factory: pytest.TempPathFactory, sample_cache: Path) -> Path:
-    """A published plain run on the sample data."""
+def sample_cache(shared_folder: Path, sample_run: Path) -> Path:
+    """The feature cache of the run on the sample data."""
+    return shared_folder / "sample" / "cache"
+
+
+@pytest.fixture(scope="session")
+def sample_run(shared_folder: Path) -> Path:
+    """A published plain run on the sample data, made once for all workers."""
     from labelclean import steps
+    from labelclean.runs import run_folders
     from labelclean.storage import read_config
 
-    runs = tmp_path_factory.mktemp("sample") / "runs"
-    return steps.clean(read_config(ROOT / "config.yaml", [f"storage.runs={runs}", f"storage.cache={sample_cache}"]))
+    folder = shared_folder / "sample"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "making"):
+        made = run_folders(folder / "runs")
+        overrides = [f"storage.runs={folder / 'runs'}", f"storage.cache={folder / 'cache'}"]
+        return made[0] if made else steps.clean(read_config(ROOT / "config.yaml", overrides))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "scores",
         "flags",
         "review",
+        "decisions",
         "inputs",
     ),
     ("gates", "cleaning"),
@@ -49,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extraction",
     ),
     ("summary", "outputs", "steps"),
-    ("setup", "cli"),
+    ("apply", "exchange", "report", "setup", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HOMES = {

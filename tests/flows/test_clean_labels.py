@@ -11,7 +11,7 @@ from labelclean.storage import read_json
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.xdist_group("prefect")]
 
 
 def test_the_flow_leaves_the_same_bytes_as_the_plain_run_and_a_summary(
