@@ -169,7 +169,8 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
             if decision.decision in VERIFYING:
                 votes[row, position[decision.verified_label or ""]] += 1
         has_bad = any(decision.decision == "bad_image" for decision in known)
-        voted, possible = votes[row] > 0, _possible(known, position)
+        voted: BoolArray = np.asarray(votes[row] > 0)
+        possible = _possible(known, position)
         is_settled[row] = voted.any() or has_bad
         is_excluded[row] = has_bad and not voted.any()
         is_contradicted = (voted.any() and (has_bad or not possible[voted].all())) or not possible.any()
@@ -193,9 +194,9 @@ def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
         Reviewers' votes where there are any, and candidates that reviewers have narrowed; where
         the labels' own candidates leave nothing of them, the reviewers' stand.
     """
-    has_votes = standing.votes.any(axis=1)
+    has_votes: BoolArray = np.asarray(standing.votes.any(axis=1))
     both = labels.candidates & standing.candidates
-    agrees = both.any(axis=1) & ~has_votes
+    agrees: BoolArray = np.asarray(both.any(axis=1) & ~has_votes)
     return GivenLabels(
         np.where(has_votes[:, None], standing.votes, labels.votes),
         np.where(agrees[:, None], both, standing.candidates),

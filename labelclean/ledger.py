@@ -55,7 +55,7 @@ _DECISIONS = sa.Table(
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE decisions (
-            decision_key VARCHAR(64) PRIMARY KEY,
+            decision_key VARCHAR(64) NOT NULL PRIMARY KEY,
             sample_id TEXT NOT NULL,
             content_hash TEXT NOT NULL,
             given_label TEXT NOT NULL,

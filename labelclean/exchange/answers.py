@@ -14,7 +14,7 @@ from labelclean.decisions import DECISION_KINDS, Decision, DecisionKind
 from labelclean.errors import ExchangeError, listed
 from labelclean.exchange.manifest import ExportItem, ExportManifest, run_of_key
 
-MARKS = ("unsure", "bad_image", "skipped")
+MARKS: tuple[DecisionKind, ...] = ("unsure", "bad_image", "skipped")
 """Answers without a class; where an annotator gave several, the first of these counts."""
 _UNDATED = "undated"
 
@@ -222,7 +222,7 @@ def _contradiction(answer: Answer, item: ExportItem, num_classes: int) -> str:
 def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: datetime) -> Decision:
     kind: DecisionKind = "corrected"
     if answer.marks:
-        kind = next(mark for mark in MARKS if mark in answer.marks)  # type: ignore[assignment]
+        kind = next(mark for mark in MARKS if mark in answer.marks)
     elif answer.one_of:
         kind = "one_of"
     elif answer.not_class:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError  # noqa: S405 - names of types only; defusedxml parses
+from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
@@ -84,12 +84,12 @@ def foreign_json(text: str, origin: Path) -> Any:
         raise ExchangeError(f"{origin}: must be whole JSON, but: {fault}. Export it again.") from None
 
 
-def xml_elements(data: bytes, tag: str, origin: Path) -> Iterator[Element]:
-    """Yield the elements of one name; each is emptied when the next is asked for.
+def xml_elements(data: bytes, tags: tuple[str, ...], origin: Path) -> Iterator[Element]:
+    """Yield the elements of some names; each is emptied when the next is asked for.
 
     Args:
         data: The XML file; a document type or entity is refused.
-        tag: The name.
+        tags: The names.
         origin: Its file, for the error message.
 
     Yields:
@@ -100,7 +100,7 @@ def xml_elements(data: bytes, tag: str, origin: Path) -> Iterator[Element]:
     """
     try:
         for _, element in iterparse(io.BytesIO(data), forbid_dtd=True):
-            if element.tag == tag:
+            if element.tag in tags:
                 yield element
                 element.clear()
     except DefusedXmlException as fault:

@@ -87,7 +87,7 @@ def task_key(run_id: str, dataset: str, sample_id: str, content_hash: str) -> st
 
     Examples:
         >>> task_key("2026-01-14T020000.000Z", "line 3", "a", "e3b0")
-        '2026-01-14T020000.000Z_91d3a72ccbf91d1e58c1'
+        '2026-01-14T020000.000Z_7bd5815b4ed632b98dc9'
     """
     digest = hashlib.sha256("\0".join((dataset, run_id, sample_id, content_hash)).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', run_id)}_{digest[:20]}"

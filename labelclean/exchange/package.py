@@ -7,88 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from labelclean.config import Config
 from labelclean.errors import ExchangeError, StorageError, listed
 from labelclean.exchange.manifest import (
     MANIFEST,
-    ExportItem,
     ExportManifest,
     Unreadable,
     read_manifest,
-    task_key,
     write_manifest,
 )
+from labelclean.exchange.tasks import QueueToExport, Task
 from labelclean.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
-from labelclean.runs import MANIFEST as RUN_MANIFEST
-from labelclean.runs import file_digest
-from labelclean.storage import atomic_path, image_rows, labels_dataset, read_json, read_table, write_json
-from labelclean.tables import class_names_of, matrix
+from labelclean.storage import atomic_path, image_rows, labels_dataset, read_json, write_json
 
 PART_SIZE = 1_000
 MAX_SIDE = 2_048
 _PLAN = "unfinished.json"
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """What the run thinks of a sample; annotators of the blind audit slice never see it.
-
-    Attributes:
-        given_label: The given label.
-        predicted_label: The suggested class.
-        runner_up_label: The second class.
-        probability: Probability of the suggested class, 0..1.
-        label_score: Probability that the given label is right, low = suspicious.
-        reasons: Reasons of the flags.
-        neighbour_ids: Nearest trusted samples.
-    """
-
-    given_label: str
-    predicted_label: str
-    runner_up_label: str
-    probability: float
-    label_score: float
-    reasons: tuple[str, ...]
-    neighbour_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task of an export.
-
-    Attributes:
-        item: Its line in the manifest.
-        rank: Its place in the queue.
-        image_path: Path of the original below the image root, if it has one.
-        suggestion: What the annotator may see, None for a blind task.
-    """
-
-    item: ExportItem
-    rank: int
-    image_path: str | None
-    suggestion: Suggestion | None
-
-
-@dataclass(frozen=True)
-class QueueToExport:
-    """A run's queue as tasks.
-
-    Attributes:
-        run_id: The run.
-        dataset: Its data set.
-        class_names: The K class names in order.
-        config: The run's configuration.
-        tasks: In the order of the queue.
-    """
-
-    run_id: str
-    dataset: str
-    class_names: tuple[str, ...]
-    config: Config
-    tasks: tuple[Task, ...]
 
 
 @dataclass(frozen=True)
@@ -129,40 +63,6 @@ class ExportReport:
     num_written: int
     unreadable: tuple[Unreadable, ...]
     next_step: str
-
-
-def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
-    """Return a run's review queue as tasks.
-
-    Args:
-        run_folder: A published run.
-        suggestions: Show what the run thinks; samples of the audit slice are blind in any case.
-
-    Returns:
-        The queue.
-
-    Raises:
-        StorageError: If the folder is no whole run or was changed.
-    """
-    manifest = read_json(run_folder / RUN_MANIFEST)
-    for name in ("review_queue.parquet", "refined_labels.parquet"):
-        promised = manifest.get("files", {}).get(name)
-        if promised is None or not (run_folder / name).is_file():
-            raise StorageError(f"{run_folder}: the run has no {name}; a gate stopped it. Export another run.")
-        if file_digest(run_folder / name) != promised["sha256"]:
-            raise StorageError(f"{run_folder / name}: the file is not the one the run published. Export another run.")
-    queue = read_table(run_folder / "review_queue.parquet", "review_queue")
-    run_id, dataset = str(manifest["run_id"]), str(manifest["dataset"])
-    probability = _probabilities(run_folder, set(queue.column("sample_id").to_pylist()))
-    tasks = []
-    for row in sorted(queue.to_pylist(), key=lambda row: int(row["rank"])):
-        sample, image = row["sample_id"], row["content_hash"]
-        item = ExportItem(task_key(run_id, dataset, sample, image), sample, image, row["given_label"])
-        is_blind = not suggestions or row["queue_source"] == "random_audit"
-        suggestion = None if is_blind else _suggestion(row, probability[sample])
-        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion))
-    config = Config.model_validate(manifest["config"])
-    return QueueToExport(run_id, dataset, class_names_of(queue), config, tuple(tasks))
 
 
 def write_package(
@@ -207,12 +107,21 @@ def write_package(
         folder = out / f"part_{number:03d}"
         _write_previews(queue.config, tasks, folder / image_folder, int(settings["max_side"]), unreadable)
         readable = tuple(task for task in tasks if task.item.sample_id not in unreadable)
-        written = [_write_once(folder / name, data) for name, data in part_files(Part(folder, number, readable)).items()]
+        written = [
+            _write_once(folder / name, data) for name, data in part_files(Part(folder, number, readable)).items()
+        ]
         num_written += any(written)
     if finished is None:
         items = tuple(task.item for task in queue.tasks if task.item.sample_id not in unreadable)
         finished = ExportManifest(
-            tool, queue.run_id, queue.dataset, queue.class_names, settings, len(groups), items, tuple(unreadable.values())
+            tool,
+            queue.run_id,
+            queue.dataset,
+            queue.class_names,
+            settings,
+            len(groups),
+            items,
+            tuple(unreadable.values()),
         )
         write_manifest(out, finished)
         (out / _PLAN).unlink(missing_ok=True)
@@ -238,28 +147,6 @@ def preview_path(part: Part, task: Task, image_folder: str = "images") -> Path:
 
 
 # --- inside ---------------------------------------------------------------------------------------
-
-
-def _suggestion(row: dict[str, Any], probability: float) -> Suggestion:
-    return Suggestion(
-        given_label=row["given_label"],
-        predicted_label=row["predicted_label"],
-        runner_up_label=row["runner_up_label"],
-        probability=probability,
-        label_score=round(float(row["label_score"]), 6),
-        reasons=tuple(row["reasons"] or ()),
-        neighbour_ids=tuple(row["neighbour_ids"] or ()),
-    )
-
-
-def _probabilities(run_folder: Path, samples: set[str]) -> dict[str, float]:
-    """Probability of the suggested class of each sample."""
-    table = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id", "soft_label"])
-    table = table.filter(pc.is_in(table.column("sample_id"), value_set=pa.array(sorted(samples), pa.string())))
-    best = matrix(table.column("soft_label")).max(axis=1) if table.num_rows else ()
-    return {
-        sample: round(float(value), 6) for sample, value in zip(table.column("sample_id").to_pylist(), best, strict=True)
-    }
 
 
 def _claim(out: Path, plan: dict[str, Any]) -> ExportManifest | None:
@@ -335,18 +222,16 @@ def _write_previews(
 def _originals(config: Config, tasks: Sequence[Task]) -> Iterator[tuple[Task, bytes | ImageReject]]:
     """Each task with its image file's bytes, or with why there are none."""
     labels = config.data.labels
-    if tasks and "image" in labels_dataset(labels).schema.names:
-        task_of = {task.item.sample_id: task for task in tasks}
-        for sample, _, data in image_rows(labels):
-            if sample in task_of:
-                no_image = ImageReject(ReasonCode.NO_IMAGE, "the row holds no image bytes.")
-                yield task_of.pop(sample), data or no_image
-        for task in task_of.values():
-            yield task, ImageReject(ReasonCode.MISSING, "the sample is no longer in the labels table.")
-        return
     root = config.data.image_root or (labels if labels.is_dir() else labels.parent)
-    for task in tasks:
+    task_of = {task.item.sample_id: task for task in tasks}
+    if tasks and "image" in labels_dataset(labels).schema.names:
+        for sample, _, data in image_rows(labels):
+            if sample in task_of and data is not None:
+                yield task_of.pop(sample), data
+    for task in task_of.values():
         try:
-            yield task, read_image_bytes(root, task.image_path or "", config.decode)
+            if task.image_path is None:
+                raise ImageReject(ReasonCode.NO_IMAGE, "the sample has neither a path nor image bytes any more.")
+            yield task, read_image_bytes(root, task.image_path, config.decode)
         except ImageReject as reject:
             yield task, reject

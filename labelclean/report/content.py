@@ -31,8 +31,6 @@ from labelclean.review import estimate_queue
 
 MAX_MATRIX = 15
 MAX_PAIRS = 30
-MAX_TWIN_SETS = 12
-MAX_LOOSE_TWINS = 24
 
 
 def page_content(run: RunData, *, top: int) -> Page:
@@ -51,7 +49,7 @@ def page_content(run: RunData, *, top: int) -> Page:
     found = summary.get("label_issues")
     suspects = suspects_of(run.queue, names, top)
     pairs = () if judged is None else _pairs(judged, len(names), suspects)
-    sets, loose = ((), ()) if judged is None else twins_of(judged, run.conflict_ids, names)
+    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged, run.conflict_ids, names)
     return Page(
         dataset=str(run.facts.get("dataset") or ""),
         verdict=summary["verdict"],
@@ -71,9 +69,9 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_pairs=len(pairs),
         matrix=_matrix(judged, len(names)) if judged is not None and len(names) <= MAX_MATRIX else None,
         suspects=suspects,
-        twin_sets=sets[:MAX_TWIN_SETS],
-        num_twin_sets=len(sets),
-        loose_twins=loose[: MAX_LOOSE_TWINS],
+        twin_sets=sets,
+        num_twin_sets=num_sets,
+        loose_twins=loose,
         num_twins=len(run.conflict_ids),
         facets=() if judged is None else _facets(judged),
         histogram=() if judged is None else score_histogram(judged.scores, judged.is_issue),

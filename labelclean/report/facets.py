@@ -57,6 +57,7 @@ class Facet:
         overall: Share over all labels.
         unit: `h`, `D`, `W`, `M` or `Y` for time, else None.
         is_inspectors: Whether the groups are people, whose labels are judged one by one.
+        places: For time, how many periods each group stands after the first.
     """
 
     column: str
@@ -65,6 +66,7 @@ class Facet:
     overall: float
     unit: str | None = None
     is_inspectors: bool = False
+    places: tuple[int, ...] = ()
 
 
 def wilson_interval(expected: float, num: int, z: float = 1.959964) -> tuple[float, float]:
@@ -86,7 +88,8 @@ def wilson_interval(expected: float, num: int, z: float = 1.959964) -> tuple[flo
     share = expected / num
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * sqrt(share * (1 - share) / num + z * z / (4 * num * num))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # rounding may carry an end past the share itself
+    return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
 
 
 def group_facet(
@@ -138,12 +141,13 @@ def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None
     for unit in _UNITS:
         periods = _periods(times, unit)
         starts, codes = np.unique(periods, return_inverse=True)
-        if len(starts) <= MAX_PERIODS:
+        places = (starts - starts[0]).astype(np.int64) // (7 if unit == "W" else 1)
+        if places[-1] < MAX_PERIODS:
             break
-    if not 2 <= len(starts) <= MAX_PERIODS:
+    if not 1 <= places[-1] < MAX_PERIODS:
         return None
     groups = _groups(codes, [_period_name(start, unit) for start in starts], wrong)
-    return Facet(column, tuple(groups), 0, float(wrong.mean()), unit)
+    return Facet(column, tuple(groups), 0, float(wrong.mean()), unit, places=tuple(places.tolist()))
 
 
 def _groups(codes: IntArray, values: Sequence[str | None], wrong: FloatArray) -> list[Group]:

@@ -10,10 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Judged, Neighbour, Page, Suspect
+from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Judged, Neighbour, Page, Suspect, TwinSet
 from labelclean.votes import index_in
 
 MAX_NEIGHBOURS = 4
+MAX_TWINS = 6
+MAX_TWIN_SETS = 12
+MAX_LOOSE_TWINS = 24
 AUDIT = "random_audit"
 
 
@@ -94,7 +97,7 @@ def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.
 
 def twins_of(
     judged: Judged, conflict_ids: Sequence[str], names: Sequence[str]
-) -> tuple[tuple[tuple[Neighbour, ...], ...], tuple[Neighbour, ...]]:
+) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
     """Return near-copies whose labels differ.
 
     Args:
@@ -103,8 +106,8 @@ def twins_of(
         names: The K class names.
 
     Returns:
-        The sets, the one with the most doubtful label first; and the samples one by one where
-        the sets were not kept.
+        The first 12 sets, that with the most doubtful label first; how many sets there are; and
+        the 24 most doubtful samples one by one where the sets were not kept.
     """
     found = pc.index_in(pa.array(conflict_ids, pa.string()), value_set=judged.sample_ids.combine_chunks())
     rows = np.asarray(found.drop_null().to_numpy(), dtype=np.int64)
@@ -116,12 +119,22 @@ def twins_of(
 
     if judged.duplicate_set is None:
         order = np.lexsort((rows, judged.scores[rows]))
-        return (), tuple(member(int(row)) for row in rows[order])
+        return (), 0, tuple(member(int(row)) for row in rows[order[:MAX_LOOSE_TWINS]])
     sets: dict[int, list[int]] = {}
     for row in rows.tolist():
         sets.setdefault(int(judged.duplicate_set[row]), []).append(row)
     doubtful = sorted(sets.values(), key=lambda members: (float(judged.scores[members].min()), members[0]))
-    return tuple(tuple(member(row) for row in members) for members in doubtful), ()
+    chosen = [
+        (_every_label_first(members, judged.given)[:MAX_TWINS], len(members)) for members in doubtful[:MAX_TWIN_SETS]
+    ]
+    return tuple(TwinSet(tuple(member(row) for row in rows), num) for rows, num in chosen), len(sets), ()
+
+
+def _every_label_first(rows: list[int], given: IntArray) -> list[int]:
+    """The first row of each given class, then the others."""
+    labels = given[rows].tolist()
+    first = [labels.index(label) == k for k, label in enumerate(labels)]
+    return [row for row, is_first in sorted(zip(rows, first, strict=True), key=lambda pair: not pair[1])]
 
 
 def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
@@ -135,7 +148,7 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     """
     wanted: dict[str, frozenset[int]] = {}
     beside = [neighbour for suspect in page.suspects for neighbour in suspect.neighbours]
-    twins = [twin for members in page.twin_sets for twin in members]
+    twins = [twin for twins in page.twin_sets for twin in twins.members]
     for other in (*beside, *twins, *page.loose_twins):
         wanted[other.sample_id] = frozenset({SMALL_PX})
     for suspect in page.suspects:

@@ -49,7 +49,12 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "amount": amount, "shown": shown}
+    environment.filters |= {
+        "method_name": lambda method: texts(f"methods.{method}"),
+        "percent": percent,
+        "amount": amount,
+        "shown": shown,
+    }
     style, script = _resource("page.css"), _resource("page.js")
 
     def picture(sample_id: str, px: int) -> Picture:

@@ -112,6 +112,14 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class TwinSet:
+    """Near-copies whose labels differ: the first of each label first, and how many there are in all."""
+
+    members: tuple[Neighbour, ...]
+    num: int
+
+
+@dataclass(frozen=True)
 class Suspect:
     """One place of the review queue; audit samples carry no suggestion, score, reason or neighbour."""
 
@@ -198,7 +206,7 @@ class Page:
     num_pairs: int
     matrix: IntArray | None
     suspects: tuple[Suspect, ...]
-    twin_sets: tuple[tuple[Neighbour, ...], ...]
+    twin_sets: tuple[TwinSet, ...]
     num_twin_sets: int
     loose_twins: tuple[Neighbour, ...]
     num_twins: int

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from labelclean.report.facets import Facet
+from labelclean.report.facets import Facet, Group
 from labelclean.report.page import Bin, ReliabilityBin
 from labelclean.report.texts import Texts, percent
 
 _W, _H = 520, 250
+FEW = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 22, 44
 
 
@@ -28,8 +29,9 @@ def svg(width: float, height: float, label: str, parts: Sequence[str], *, css: s
         Markup.
     """
     role = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    fit = ' preserveAspectRatio="none"' if css == "bars" else ' preserveAspectRatio="xMinYMid"'
     return Markup(  # noqa: S704 - the parts are made of numbers and escaped text
-        f'<svg class="{css}" viewBox="0 0 {_px(width)} {_px(height)}" {role}>{"".join(parts)}</svg>'
+        f'<svg class="{css}" viewBox="0 0 {_px(width)} {_px(height)}"{fit} {role}>{"".join(parts)}</svg>'
     )
 
 
@@ -46,24 +48,28 @@ def count_bar(num: int, largest: int) -> Markup:
     return svg(160, 10, "", [_bar("after", 0, 1, 160 * num / max(largest, 1), 8)], css="bars")
 
 
-def interval_dot(share: float, low: float, high: float, overall: float, right: float, mark: int) -> Markup:
-    """Return a share with its interval, and the overall share as a vertical line.
+def interval_dot(group: Group, facet: Facet) -> Markup:
+    """Return a group's share with its interval, and the overall share as a vertical line.
 
-    Args:
-        share: The share.
-        low: Lower end of its interval.
-        high: Upper end.
-        overall: Share over all labels.
-        right: Share at the right edge.
-        mark: Not 0 where the group differs from the whole.
+    The numbers stand beside it. The interval of a group with very few labels may leave the drawing.
     """
-    scale = 220 / max(right, 1e-9)
+    mark = " marked" if group.stands_out else ""
+
+    def x(share: float) -> float:
+        return 6 + 220 * min(share / top_share(facet), 1.0)
+
     parts = [
-        f'<line class="overall" x1="{_px(overall * scale)}" y1="0" x2="{_px(overall * scale)}" y2="18"/>',
-        f'<line class="interval{" marked" if mark else ""}" x1="{_px(low * scale)}" y1="9" x2="{_px(high * scale)}" y2="9"/>',
-        f'<circle class="dot{" marked" if mark else ""}" cx="{_px(share * scale)}" cy="9" r="4"/>',
+        _line("overall", x(facet.overall), 0, x(facet.overall), 18),
+        _line(f"interval{mark}", x(group.low), 9, x(group.high), 9),
+        f'<circle class="dot{mark}" cx="{_px(x(group.share))}" cy="9" r="4"/>',
     ]
     return svg(232, 18, "", parts, css="dots")
+
+
+def top_share(facet: Facet) -> float:
+    """Return the share at the end of a facet's axis: all shares fit, wide intervals of tiny groups need not."""
+    reach = max(min(group.high, 1.5 * group.share + 0.05) for group in facet.groups)
+    return min(max(reach, 1.2 * facet.overall, 0.01), 1.0)
 
 
 def score_plot(bins: Sequence[Bin], texts: Texts) -> Markup:
@@ -88,7 +94,7 @@ def score_plot(bins: Sequence[Bin], texts: Texts) -> Markup:
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin], texts: Texts) -> Markup:
-    """Return what the model says against how often it holds; larger points stand for more labels."""
+    """Return what the model says against how often it holds; larger points stand for more labels, hollow ones for few."""
     side, left, top = 214, 62, 10
     parts = [f'<rect class="frame" x="{left}" y="{top}" width="{side}" height="{side}"/>']
     parts.append(_line("ideal", left, top + side, left + side, top))
@@ -97,8 +103,11 @@ def reliability_plot(bins: Sequence[ReliabilityBin], texts: Texts) -> Markup:
         parts.append(_text(left - 6, top + side * (1 - tick) + 4, f"{tick:.0%}", "tick end"))
     largest = max((b.num for b in bins), default=1)
     points = [(left + side * b.said, top + side * (1 - b.agreed), 3 + 6 * (b.num / largest) ** 0.5) for b in bins]
-    parts.append(f'<polyline class="curve" points="{" ".join(f"{_px(x)},{_px(y)}" for x, y, _ in points)}"/>')
-    parts += [f'<circle class="dot" cx="{_px(x)}" cy="{_px(y)}" r="{_px(r)}"/>' for x, y, r in points]
+    firm = [f"{_px(x)},{_px(y)}" for b, (x, y, _) in zip(bins, points, strict=True) if b.num >= FEW]
+    parts.append(f'<polyline class="curve" points="{" ".join(firm)}"/>')
+    for b, (x, y, r) in zip(bins, points, strict=True):
+        css = "dot" if b.num >= FEW else "dot few"
+        parts.append(f'<circle class="{css}" cx="{_px(x)}" cy="{_px(y)}" r="{_px(r)}"/>')
     parts.append(_text(left + side / 2, top + side + 36, texts("certainty.axis_said"), "axis-name"))
     parts.append(
         f'<text class="axis-name" transform="translate(14 {top + side / 2:g}) rotate(-90)">'
@@ -108,14 +117,13 @@ def reliability_plot(bins: Sequence[ReliabilityBin], texts: Texts) -> Markup:
 
 
 def time_plot(facet: Facet, texts: Texts) -> Markup:
-    """Return the share of wrong labels over time with its 95 % band; periods without labels leave no mark."""
+    """Return the share of wrong labels over time with its 95 % band; periods without labels have no mark."""
     wide, high, width = 860 - _LEFT - _RIGHT, _H - _TOP - _BOTTOM, 860
-    top_share = min(max(max(min(group.high, 2 * group.share + 0.05) for group in facet.groups), facet.overall), 1.0)
-    steps = max(len(facet.groups) - 1, 1)
-    xs = [_LEFT + 8 + (wide - 16) * k / steps for k in range(len(facet.groups))]
+    limit = top_share(facet)
+    xs = [_LEFT + 8 + (wide - 16) * place / facet.places[-1] for place in facet.places]
 
     def y(share: float) -> float:
-        return _TOP + high * (1 - min(share / top_share, 1.0))
+        return _TOP + high * (1 - min(share / limit, 1.0))
 
     upper = [f"{_px(x)},{_px(y(group.high))}" for x, group in zip(xs, facet.groups, strict=True)]
     lower = [f"{_px(x)},{_px(y(group.low))}" for x, group in zip(xs, facet.groups, strict=True)]
@@ -127,11 +135,11 @@ def time_plot(facet: Facet, texts: Texts) -> Markup:
         css = "dot marked" if group.stands_out else "dot"
         parts.append(f'<circle class="{css}" cx="{_px(x)}" cy="{_px(y(group.share))}" r="4"/>')
     parts.append(_line("axis", _LEFT, _TOP + high, width - _RIGHT, _TOP + high))
-    for share in (0.0, top_share / 2, top_share):
+    for share in (0.0, limit / 2, limit):
         parts.append(_text(_LEFT - 6, y(share) + 4, percent(share) if share else "0%", "tick end"))
     every = -(-len(facet.groups) // 6)
     for k in range(0, len(facet.groups), every):
-        parts.append(_text(xs[k], _H - 24, str(facet.groups[k].value), "tick start" if k == 0 else "tick"))
+        parts.append(_text(xs[k], _H - 24, str(facet.groups[k].value), _tick(k, len(xs))))
     peak = max(facet.groups, key=lambda group: group.share)
     label = texts(
         "facets.time_alt",
@@ -141,6 +149,11 @@ def time_plot(facet: Facet, texts: Texts) -> Markup:
         peak=peak.value,
     )
     return svg(width, _H - 14, label, parts, css="plot wide")
+
+
+def _tick(place: int, num: int) -> str:
+    """Where a label stands to its mark: the outer ones stay inside."""
+    return "tick start" if place == 0 else "tick end" if place == num - 1 else "tick"
 
 
 def _bar(css: str, x: float, y: float, width: float, height: float) -> str:

@@ -52,7 +52,7 @@ def read_run(folder: Path, facts: Mapping[str, Any]) -> RunData:
     summary = read_json(folder / "summary.json")
     judged = _judged(folder, summary, facts)
     flags = _table(folder, "flags", ["sample_id", "reason"]) if judged is not None else None
-    conflicts = [] if flags is None else flags.filter(pc.equal(flags.column("reason"), "conflict_group"))
+    conflicts = [] if flags is None else _flagged(flags, "conflict_group")
     distribution, rejects = _table(folder, "class_distribution"), _table(folder, "rejects")
     return RunData(
         summary=summary,
@@ -60,7 +60,7 @@ def read_run(folder: Path, facts: Mapping[str, Any]) -> RunData:
         distribution=[] if distribution is None else distribution.to_pylist(),
         judged=judged,
         queue=_table(folder, "review_queue") if judged is not None else None,
-        conflict_ids=[] if flags is None else conflicts.column("sample_id").to_pylist(),
+        conflict_ids=conflicts,
         rejects=[] if rejects is None else rejects.slice(0, MAX_REJECTS).to_pylist(),
     )
 
@@ -85,6 +85,11 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
     return {
         row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
     }
+
+
+def _flagged(flags: pa.Table, reason: str) -> list[str]:
+    ids: list[str] = flags.filter(pc.equal(flags.column("reason"), reason)).column("sample_id").to_pylist()
+    return ids
 
 
 def _table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:

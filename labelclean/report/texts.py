@@ -104,12 +104,12 @@ def percent(share: float) -> str:
 
 
 def shown(name: object, limit: int = 80) -> str:
-    """Return a name from the data as one printable line of bounded length.
+    r"""Return a name from the data as one printable line of bounded length.
 
     Control characters and those that turn the writing direction become a replacement sign.
 
     Examples:
-        >>> shown("a\\nb" + chr(0x202E) + "c")
+        >>> shown("a\nb" + chr(0x202E) + "c")
         'a�b�c'
         >>> shown("scratch", limit=4)
         'scr…'

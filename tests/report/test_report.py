@@ -1,0 +1,173 @@
+"""The report is one file: bounded, escaped, the same for the same run, and never stopped by an image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from labelclean.errors import ConfigError
+from labelclean.report import write_report
+from labelclean.report.texts import LANGUAGES
+from labelclean.storage import write_table
+from tests.report.made_runs import Made, factory, facts, hostile, picture, write_refused_run, write_run
+
+TWO = Made(["dent", "ok"], [0, 0, 1], [0, 1, 1], [0.99, 0.1, 0.98], queued=[1])
+
+
+def report(tmp_path: Path, made: Made = TWO, **options: object) -> str:
+    folder = write_run(tmp_path / "run", made, images=tmp_path / "images")
+    return write_report(folder, **options).read_text(encoding="utf-8")  # type: ignore[arg-type]
+
+
+def test_the_report_lies_in_the_run_folder_or_where_it_is_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", TWO)
+    assert write_report(folder) == folder / "report.html"
+    assert write_report(folder, out=tmp_path / "other.html") == tmp_path / "other.html"
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_verdict_stands_on_top_in_two_sentences(tmp_path: Path, lang: str) -> None:
+    html = report(tmp_path, lang=lang)
+    heading = re.search(r"<h1>(.*?)</h1>\s*<p class=\"next\">(.*?)</p>", html)
+    assert heading is not None
+    expected = {
+        "en": (
+            "1 of 3 labels looks wrong (33%); about 0.9 are expected to be wrong (0.7 to 1.1).",
+            "Next: look at the 1 sample",
+        ),
+        "ja": ("3 件中 1 件のラベルに誤りの疑いがあり（33%）", "次の作業：確認リストの 1 件"),
+    }[lang]
+    assert heading[1].startswith(expected[0])
+    assert heading[2].startswith(expected[1])
+
+
+def test_nothing_is_asked_of_a_network(tmp_path: Path) -> None:
+    html = report(tmp_path, factory(num=80))
+    assert not re.findall(r"""(?:src|href|action|url\()\s*=?\s*["'(]?\s*(?:https?:)?//""", html)
+    assert "default-src &#39;none&#39;" in html
+    assert "unsafe-inline" not in html
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    reports = []
+    for name in ("first", "second"):
+        folder = write_run(tmp_path / name, factory(num=60), images=tmp_path / "images", manifest=False)
+        reports.append(write_report(folder, facts=facts(tmp_path / "images")).read_bytes())
+    assert reports[0] == reports[1]
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    html = report(tmp_path, hostile())
+    outside = re.sub(r"<script>.*?</script>", "", html, count=1, flags=re.S)
+    assert "<script" not in outside
+    assert "<img src=x" not in html
+    assert "<svg onload" not in html
+    assert "onmouseover='" not in html
+    assert "49" not in re.findall(r"<code>.*?</code>|class=\"file\">(.*?)<", html)
+    assert "\u202e" not in html
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in html
+
+
+def test_the_size_is_bounded_by_showing_fewer_samples(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", factory(), images=tmp_path / "images")
+    whole = write_report(folder, out=tmp_path / "whole.html").stat().st_size
+    limit = whole - 30_000
+    html = write_report(folder, out=tmp_path / "less.html", max_bytes=limit).read_text(encoding="utf-8")
+    assert len(html.encode()) <= limit
+    assert 0 < html.count('<li class="card"') < 60
+    assert "More would make this file larger than" in html
+
+
+def test_a_limit_without_room_for_the_numbers_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", TWO)
+    with pytest.raises(ConfigError, match="max_bytes must leave room for the numbers"):
+        write_report(folder, max_bytes=1000)
+    assert not (folder / "report.html").exists()
+
+
+def test_top_limits_the_gallery_and_the_page_says_so(tmp_path: Path) -> None:
+    html = report(tmp_path, factory(), top=5)
+    assert html.count('<li class="card"') == 5
+    assert re.search(r"5 of \d+ samples of the review queue are shown", html)
+
+
+def test_a_missing_changed_or_broken_image_has_a_placeholder(tmp_path: Path) -> None:
+    made = Made(["dent", "ok"], [0, 0, 0], [1, 1, 1], [0.1, 0.1, 0.1], queued=[0, 1, 2])
+    folder = write_run(tmp_path / "run", made, images=tmp_path / "images")
+    (tmp_path / "images" / "part_00000.png").unlink()
+    (tmp_path / "images" / "part_00001.png").write_bytes(picture(9))
+    html = write_report(folder).read_text(encoding="utf-8")
+    assert html.count("Image not found</span>") == 1
+    assert html.count("Image changed since the run</span>") == 1
+    assert html.count("<img ") == 1
+
+
+def test_a_path_out_of_the_image_root_shows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(picture(1))
+    made = Made(["dent", "ok"], [0, 0], [1, 1], [0.1, 0.9], queued=[0], ids=["../secret", "b"])
+    html = write_report(write_run(tmp_path / "run", made, images=tmp_path / "images")).read_text(encoding="utf-8")
+    assert "data:image" not in html
+
+
+def test_images_in_the_labels_table_are_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", TWO)
+    labels = pa.table(
+        {
+            "sample_id": [f"part_{row:05}" for row in range(3)],
+            "image": [picture(row) for row in range(3)],
+            "given_label": ["dent", "dent", "ok"],
+        }
+    )
+    write_table(tmp_path / "labels.parquet", labels, "labels")
+    html = write_report(folder, facts=facts(tmp_path)).read_text(encoding="utf-8")
+    assert html.count('src="data:image/jpeg') == 3  # the suspect and its two neighbours
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_run_without_usable_images_says_what_to_do(tmp_path: Path, lang: str) -> None:
+    html = write_report(write_refused_run(tmp_path, names=["dent", "ok"], num=48), lang=lang).read_text(
+        encoding="utf-8"
+    )
+    assert {"en": "None of the 48 images could be used", "ja": "48 件の画像がすべて使用できなかった"}[lang] in html
+    assert 'id="suspects"' in html  # the skip link leads somewhere
+
+
+def test_an_empty_queue_leaves_nothing_to_do(tmp_path: Path) -> None:
+    html = report(tmp_path, Made(["dent", "ok"], [0, 1], [0, 1], [0.99, 0.99]))
+    assert "Next: nothing has to be looked at" in html
+    assert "No label differs from the suggested class." in html
+
+
+def test_a_check_newer_than_the_catalogue_is_shown_as_it_is(tmp_path: Path) -> None:
+    gate = {
+        "check": "brand_new",
+        "outcome": "refuse",
+        "value": None,
+        "limit": None,
+        "sentence": "new.",
+        "forbids": ["two_hot"],
+    }
+    html = report(tmp_path, Made(**(vars(TWO) | {"gates": [gate]})))
+    assert "brand_new" in html
+    assert "Rules out: two-hot labels." in html
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_two_hundred_classes_fit(tmp_path: Path, lang: str) -> None:
+    html = report(tmp_path, factory(200, 1500), lang=lang)
+    assert html.count('class="pick"') > 0
+    assert 'class="matrix"' not in html
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Great Expectations imports what Python has deprecated
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_report_of_a_real_run_on_the_sample_data_holds_pictures(
+    sample_run: Path, tmp_path: Path, lang: str
+) -> None:
+    html = write_report(sample_run, out=tmp_path / "report.html", lang=lang).read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg") > 0
+    assert 'class="gone"' not in html
