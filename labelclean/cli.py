@@ -1,4 +1,4 @@
-"""The command line: `labelclean init`, `validate`, `run`.
+"""The command line: `labelclean init`, `validate`, `run`, `report`, `export`, `import`, `apply`.
 
 Heavy libraries are imported inside the commands that use them, so that
 `--help` and `validate` answer at once.
@@ -38,6 +38,8 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", exists=True, file_okay=False)]
 
 # set before Prefect, Great Expectations or a hub client is imported: no dependency phones home
 _SILENCE = {
@@ -101,6 +103,11 @@ def run(
     config: ConfigArgument,
     overrides: SetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Run the same steps without Prefect.")] = False,
+    budget: Annotated[int | None, typer.Option("--budget", help="Most samples in the review queue.")] = None,
+    reopen: Annotated[
+        list[str] | None,
+        typer.Option("--reopen", metavar="ID", help="A settled sample that shall come back. Repeatable."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -109,10 +116,12 @@ def run(
     from labelclean.storage import read_config
 
     _log_to_stderr(logging.WARNING if quiet or as_json else logging.INFO)
-    settings = read_config(config, overrides or [])
-    outcome = steps.read_outcome(
-        _published_folder(lambda: steps.clean(settings) if plain else _run_flow(config, overrides or []))
-    )
+    items = list(overrides or [])
+    items += [f"review.budget={budget}"] if budget is not None else []
+    items += [f"review.reopen={json.dumps(reopen)}"] if reopen else []
+    settings = read_config(config, items)
+    folder = _published_folder(lambda: steps.clean(settings) if plain else _run_flow(config, items))
+    outcome = steps.read_outcome(folder)
     if as_json:
         typer.echo(json.dumps({"run_folder": str(outcome.folder)} | outcome.summary, ensure_ascii=False))
     elif not quiet:
@@ -121,6 +130,138 @@ def run(
         print_summary(outcome)
     if outcome.exit_code:
         _fail(outcome.sentence, outcome.exit_code)
+
+
+@app.command()
+def report(
+    run_folder: RunArgument,
+    lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: report-RUN.html here.")] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="Most samples shown with their pictures.")] = 60,
+    max_mb: Annotated[float, typer.Option("--max-mb", min=0.1, help="The file is never larger.")] = 8.0,
+) -> None:
+    """Write a run's report as one HTML file that opens anywhere, without a network."""
+    from labelclean.report import write_report
+
+    target = out or Path(f"report-{run_folder.resolve().name}{'' if lang == 'en' else '.' + lang}.html")
+    typer.echo(f"wrote {write_report(run_folder, lang=lang, max_bytes=int(max_mb * 1e6), top=top, out=target)}")
+
+
+@app.command("export")
+def export_queue(
+    run_folder: RunArgument,
+    to: Annotated[str, typer.Option("--to", help="label-studio, cvat, fiftyone, huggingface or csv.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder; a killed export is finished.")],
+    suggestions: Annotated[
+        bool, typer.Option("--suggestions/--no-suggestions", help="Show what the run thinks; audits are always blind.")
+    ] = True,
+    max_side: Annotated[int, typer.Option("--max-side", min=16, help="Longest side of the previews in pixels.")] = 2048,
+    push: Annotated[bool, typer.Option("--push", help="Send it to the Label Studio at LABEL_STUDIO_URL.")] = False,
+) -> None:
+    """Write a run's review queue for an annotation tool."""
+    from labelclean.exchange import export_run
+
+    root = os.environ.get("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT")
+    done = export_run(
+        run_folder,
+        to,  # type: ignore[arg-type]  # an unknown tool is refused with the list of tools
+        out,
+        suggestions=suggestions,
+        document_root=Path(root) if root else None,
+        max_side=max_side,
+    )
+    typer.echo(
+        f"exported {done.num_tasks:,} samples in {done.num_parts} parts to {done.folder} ({done.num_blind:,} blind)"
+    )
+    for missing in done.unreadable:
+        typer.echo(f"not exported: {missing}", err=True)
+    if push:
+        from labelclean.exchange.label_studio_server import push_export
+
+        typer.echo(f"pushed to Label Studio project {push_export(out, os.environ)}")
+    else:
+        typer.echo(f"next: {done.next_step}")
+
+
+@app.command("import")
+def import_answers(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What the tool exported; with --pull, where to write it.")
+    ],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger remembers.")],
+    from_tool: Annotated[str, typer.Option("--from", help="The tool, as in export --to.")],
+    export: Annotated[Path, typer.Option("--export", metavar="DIR", help="The folder that `labelclean export` wrote.")],
+    annotator: Annotated[
+        str | None, typer.Option("--annotator", help="Who answered, where the file does not say.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take what can be used instead of all or nothing.")
+    ] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch FILE from Label Studio first.")] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring annotators' answers back into the ledger, strictly by the export's manifest."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from labelclean.exchange import import_decisions
+    from labelclean.ledger import append_decisions, ledger_url, open_ledger
+    from labelclean.storage import read_config
+
+    settings = read_config(config, overrides or [])
+    if pull:
+        from labelclean.exchange.label_studio_server import pull_answers
+
+        pull_answers(export, file, os.environ)
+    now = datetime.now(UTC)
+    told, decisions = import_decisions(
+        file,
+        from_tool,  # type: ignore[arg-type]  # an unknown tool is refused with the list of tools
+        export,
+        now=now,
+        annotator=annotator,
+        partial=partial,
+    )
+    ledger = open_ledger(ledger_url(settings.ledger.url, settings.storage.runs, os.environ), now)
+    added = append_decisions(ledger, decisions)
+    if as_json:
+        typer.echo(json.dumps(asdict(told) | {"num_new": added}, ensure_ascii=False))
+        return
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(told.by_decision.items()))
+    typer.echo(
+        f"{told.num_decisions:,} decisions read ({kinds}), {added:,} new in the ledger, {told.num_unanswered:,} unanswered"
+    )
+    for label, problems in (
+        ("unmatched", told.unmatched),
+        ("conflicting", told.conflicting),
+        ("unknown", told.unknown_labels),
+    ):
+        for problem in problems:
+            typer.echo(f"{label}: {problem}", err=True)
+    typer.echo(f"next: labelclean run {config}")
+
+
+@app.command()
+def apply(
+    run_folder: RunArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write; never overwritten.")],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger is read.")],
+    prefix: Annotated[str, typer.Option("--prefix", help="Put before the new columns' names.")] = "",
+    overrides: SetOption = None,
+) -> None:
+    """Write the original labels with given, predicted, verified and soft labels side by side."""
+    from labelclean import steps
+    from labelclean.apply import apply_labels
+    from labelclean.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
+    from labelclean.storage import read_config
+
+    settings = read_config(config, overrides or [])
+    url = ledger_url(settings.ledger.url, settings.storage.runs, os.environ)
+    decisions = decisions_of(open_ledger(url), steps.dataset_name(settings)) if ledger_exists(url) else ()
+    done = apply_labels(run_folder, decisions, out, prefix=prefix)
+    counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
+    typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
 
 
 def _published_folder(call: Callable[[], Path]) -> Path:

@@ -286,12 +286,14 @@ class ReviewConfig(_Section):
         audit_share: Share of the queue drawn at random and shown without a suggestion.
         class_floor: Least number of queue places per class when it has that many doubtful samples.
         neighbours: How many trusted neighbours are named beside each sample.
+        reopen: Sample ids that come back although people have settled them.
     """
 
     budget: int | None = Field(default=None, ge=1)
     audit_share: Share = 0.05
     class_floor: int = Field(default=3, ge=0)
     neighbours: int = Field(default=5, ge=0, le=20)
+    reopen: tuple[str, ...] = ()
 
 
 class RejectsConfig(_Section):

@@ -95,6 +95,18 @@ class Standing:
     num_annotators: IntArray
     unknown_labels: tuple[str, ...]
 
+    def take(self, rows: npt.NDArray[np.generic]) -> Standing:
+        """Return the same for some samples (indices or a mask)."""
+        return Standing(
+            votes=self.votes[rows],
+            candidates=self.candidates[rows],
+            is_settled=self.is_settled[rows],
+            is_excluded=self.is_excluded[rows],
+            is_disputed=self.is_disputed[rows],
+            num_annotators=self.num_annotators[rows],
+            unknown_labels=self.unknown_labels,
+        )
+
     @property
     def verified(self) -> IntArray:
         """The class that all agree on, int64, shape (N,), -1 where there is none."""

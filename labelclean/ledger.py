@@ -95,6 +95,21 @@ def ledger_url(configured: str | None, runs: Path, environ: Mapping[str, str]) -
     return environ.get(URL_VARIABLE) or configured or beside.render_as_string()
 
 
+def ledger_exists(url: str) -> bool:
+    """Return whether there is a ledger to read; a SQLite file that nobody has written yet is none.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Returns:
+        True for any server.
+    """
+    parsed = sa.make_url(url)
+    return not parsed.drivername.startswith("sqlite") or (
+        parsed.database is not None and Path(parsed.database).exists()
+    )
+
+
 def open_ledger(url: str, now: datetime | None = None) -> Ledger:
     """Return the ledger, created or brought to this version's schema if need be.
 

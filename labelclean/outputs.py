@@ -18,8 +18,9 @@ from labelclean.tables import TABLES, vectors
 if TYPE_CHECKING:
     from labelclean.cleaning import Refinement, Teacher
     from labelclean.config import Config
+    from labelclean.decisions import Standing
     from labelclean.distribution import ClassMoves
-    from labelclean.labels import FloatArray, GivenLabels, IntArray
+    from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
     from labelclean.space import FeatureSpace
 
 
@@ -88,22 +89,25 @@ def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[
     )
 
 
-def refined_table(samples: pa.Table, refinement: Refinement, names: Sequence[str]) -> pa.Table:
+def refined_table(samples: pa.Table, refinement: Refinement, space: FeatureSpace, names: Sequence[str]) -> pa.Table:
     """Return the table `refined_labels`: the samples with all their columns and what was found.
 
     Args:
         samples: Table `samples`, N rows.
         refinement: The refinement of these samples.
+        space: Their near-duplicate sets.
         names: The K class names.
 
     Returns:
         N rows.
     """
+    sets = space.duplicate_sets
     found = {
         "soft_label": vectors(refinement.soft_labels.astype(np.float32)),
         "predicted_label": named(refinement.predicted, names),
         "label_score": refinement.label_scores,
         "is_label_issue": refinement.is_label_issue,
+        "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
     taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
     kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
@@ -157,7 +161,12 @@ def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:
 
 
 def review_queue(
-    ids: Sequence[str], labels: GivenLabels, refinement: Refinement, evidence: Evidence, config: Config
+    ids: Sequence[str],
+    labels: GivenLabels,
+    refinement: Refinement,
+    evidence: Evidence,
+    is_settled: BoolArray,
+    config: Config,
 ) -> tuple[Queue, QueueEstimate]:
     """Return the review queue and what it should bring.
 
@@ -166,6 +175,7 @@ def review_queue(
         labels: Their given labels.
         refinement: Their refinement.
         evidence: Their evidence.
+        is_settled: Samples that must not come back, shape (N,).
         config: Sections `review` and `run` are read.
 
     Returns:
@@ -178,14 +188,14 @@ def review_queue(
         refinement.is_label_issue,
         labels.given,
         conflict_sets=conflict_sets(evidence.duplicate_sets, labels.given),
-        is_settled=labels.is_verified,
+        is_settled=is_settled,
         order=order,
         budget=config.review.budget,
         audit_share=config.review.audit_share,
         class_floor=config.review.class_floor,
         seed=config.run.seed,
     )
-    return queue, estimate_queue(refinement.label_scores, queue.rows, labels.is_verified)
+    return queue, estimate_queue(refinement.label_scores, queue.rows, is_settled)
 
 
 def queue_table(
@@ -233,6 +243,24 @@ def queue_table(
     if "image_path" in samples.column_names:
         columns["image_path"] = samples.column("image_path").take(rows)
     return pa.table(columns)
+
+
+def standing_record(standing: Standing) -> dict[str, int]:
+    """Return how many samples people have decided, for the summary.
+
+    Args:
+        standing: What the ledger says of the samples.
+
+    Returns:
+        Counts.
+    """
+    partial = ~standing.candidates.all(axis=1) & ~standing.is_settled
+    return {
+        "settled": int(standing.is_settled.sum()),
+        "partial": int(partial.sum()),
+        "disputed": int(standing.is_disputed.sum()),
+        "bad_image": int(standing.is_excluded.sum()),
+    }
 
 
 def queue_record(queue: Queue, estimate: QueueEstimate) -> dict[str, Any]:

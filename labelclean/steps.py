@@ -8,6 +8,7 @@ then publishes what was measured.
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import resource
 import shutil
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelclean.config import Config, config_record
+from labelclean.decisions import Decision, Standing, measure_standing, reviewed_labels, standing_decisions
 from labelclean.distribution import measure_distribution, measure_moves
 from labelclean.errors import GateError, StorageError, TableError, listed
 from labelclean.flags import build_flags
@@ -37,6 +39,7 @@ from labelclean.outputs import (
     refined_table,
     refinement_record,
     review_queue,
+    standing_record,
     teacher_measurements,
     teacher_table,
 )
@@ -155,6 +158,7 @@ def publish(run: Run) -> Path:
     Returns:
         The published folder.
     """
+    from labelclean.report import write_report
     from labelclean.summary import build_summary
 
     parts = {path.stem: read_json(path) for path in sorted((run.work / INTERNAL).glob("*.json"))}
@@ -163,26 +167,41 @@ def publish(run: Run) -> Path:
     summary = build_summary(parts, rejects_limit=run.config.rejects.max_share)
     write_json(run.work / "summary.json", summary)
     shutil.rmtree(run.work / INTERNAL)
-    manifest = {
-        "run_id": run.run_id,
-        "dataset": run.config.run.dataset or run.config.data.labels.name,
-        "verdict": summary["verdict"],
-        "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
-        "started_at": run.started_at.isoformat(),
-        "finished_at": datetime.now(UTC).isoformat(),
+    facts = {
+        "dataset": dataset_name(run.config),
         "config": config_record(Config.model_validate(config)),
         "seed": run.config.run.seed,
         "backbone": parts.get("extract", {}).get("backbone"),
         "device": parts.get("extract", {}).get("device"),
+        "versions": {name: version(name) for name in _VERSIONED} | {"python": platform.python_version()},
+    }
+    write_report(run.work, facts=facts)
+    manifest = facts | {
+        "run_id": run.run_id,
+        "verdict": summary["verdict"],
+        "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
+        "started_at": run.started_at.isoformat(),
+        "finished_at": datetime.now(UTC).isoformat(),
         "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
         "step_seconds": timings,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "host": platform.node(),
-        "versions": {name: version(name) for name in _VERSIONED} | {"python": platform.python_version()},
     }
     folder = publish_run(run.work, run.run_id, manifest)
     LOG.info("published %s", folder)
     return folder
+
+
+def dataset_name(config: Config) -> str:
+    """Return the name that a data set goes by in manifests and in the ledger.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `run.dataset`, or the name of the labels' file or folder.
+    """
+    return config.run.dataset or config.data.labels.name
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -354,7 +373,11 @@ def refine(work: Path) -> bool:
     with _recorded(work, "refine") as (config, record):
         samples = read_table(work / INTERNAL / "samples.parquet", "samples")
         names = tuple(_part(work, "ingest")["class_names"])
-        labels = given_labels_of(samples, names)
+        standing = _standing(samples, names, config)
+        record["reviewed"] = standing_record(standing)
+        samples = samples.filter(pa.array(~standing.is_excluded))
+        standing = standing.take(~standing.is_excluded)
+        labels = reviewed_labels(given_labels_of(samples, names), standing)
         ids = samples.column("sample_id").to_pylist()
         extracted = _part(work, "extract")
         store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
@@ -378,9 +401,11 @@ def refine(work: Path) -> bool:
         refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)
         evidence = flag_evidence(labels, teacher, refinement, space)
         flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
-        write_table(work / "refined_labels.parquet", refined_table(samples, refinement, names), "refined_labels", names)
+        write_table(
+            work / "refined_labels.parquet", refined_table(samples, refinement, space, names), "refined_labels", names
+        )
         write_table(work / "flags.parquet", flag_table(ids, flags), "flags")
-        queue, estimate = review_queue(ids, labels, refinement, evidence, config)
+        queue, estimate = review_queue(ids, labels, refinement, evidence, standing.is_settled, config)
         write_table(
             work / "review_queue.parquet",
             queue_table(samples, queue, refinement, flags, space, names, config.review.neighbours),
@@ -498,6 +523,18 @@ def _permitted(config: Config, verdict: Verdict) -> Config:
 
 def _finding(row: dict[str, Any]) -> Finding:
     return Finding(**(row | {"forbids": tuple(row["forbids"])}))
+
+
+def _standing(samples: pa.Table, names: tuple[str, ...], config: Config) -> Standing:
+    """What people have decided about these samples as they are now."""
+    from labelclean.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
+
+    decisions: tuple[Decision, ...] = ()
+    url = ledger_url(config.ledger.url, config.storage.runs, os.environ)
+    if ledger_exists(url):
+        decisions = decisions_of(open_ledger(url), dataset_name(config))
+    ids, hashes, given = (samples.column(name).to_pylist() for name in ("sample_id", "content_hash", "given_label"))
+    return measure_standing(standing_decisions(decisions, ids, hashes, given, config.review.reopen), names)
 
 
 def _stopped(sentence: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         JSON values; nothing in it depends on time or place.
     """
     ingest, extract = parts.get("ingest", {}), parts.get("extract", {})
-    refine, queue = parts.get("refine", {}), parts.get("queue", {})
+    refine = parts.get("refine", {})
     num_rejects = sum(extract.get("rejects", {}).values())
     reject_share = num_rejects / max(ingest.get("num_samples", 0), 1)
     findings = [finding for part in parts.values() for finding in part.get("findings", [])]
@@ -35,7 +35,8 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         "label_issues": refine.get("label_issues"),
         "refinement": refine.get("refinement"),
         "gates": findings,
-        "queue": queue or None,
+        "reviewed": refine.get("reviewed"),
+        "queue": refine.get("queue"),
     }
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary

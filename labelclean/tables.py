@@ -201,6 +201,7 @@ TABLES: dict[str, Table] = {
                 Column("predicted_label", "class", "Best class of soft_label."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column("is_label_issue", "bool", "The score is under its class's limit."),
+                Column("duplicate_set", "int", "Near-duplicates share a number.", optional=True, nullable=True),
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
             ),
             open=True,

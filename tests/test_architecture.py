@@ -49,8 +49,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("summary", "outputs", "steps"),
-    ("apply", "exchange", "report", "setup", "cli"),
+    ("summary", "outputs", "report", "apply", "steps"),
+    ("exchange", "setup", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HOMES = {
