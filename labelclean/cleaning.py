@@ -16,20 +16,26 @@ from labelclean.inputs import check_inputs, class_names_of, cleaning_settings
 from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray, class_indices
 from labelclean.labels import given_labels as unreviewed
 from labelclean.neighbours import label_votes, mean_similarity
-from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, posterior, true_class_probs
-from labelclean.probe import fit_cross_entropy, fit_gce, log_shares, out_of_fold_logits
-from labelclean.refine import adaptive_targets, given_targets, two_hot_targets
-from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit
+from labelclean.noise import (
+    NoiseModel,
+    fit_noise_matrix,
+    fit_noise_model,
+    fit_plain_model,
+    posterior,
+    true_class_probs,
+)
+from labelclean.probe import log_shares
+from labelclean.refine import adaptive_targets, given_targets, read_disagreement, two_hot_targets
+from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
 from labelclean.space import NUM_BUCKETS, FeatureSpace, build_feature_space
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
-from labelclean.views import View, multi_round_view, ridge_view, vote_view
+from labelclean.views import View, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view, with_pattern
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METHODS = ("posterior", "adaptive", "multi_round", "two_hot", "none")
 WITHOUT_FEATURES = ("posterior", "none")
-STUDENT_DECAYS = (0.1, 1.0)
 LEAST_PROB = 1e-7
 
 
@@ -203,16 +209,27 @@ def refine_labels(
         GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal`
             is `stop`.
     """
-    method, why = _chosen_method(space, labels, config, allowed)
+    method, why = _chosen_method(space, labels, teacher, config, allowed)
     views, is_comparable = _student_views(method, space, labels, teacher, config)
     model = teacher.noise if views is teacher.views else fit_noise_model(views, labels)
     probs = true_class_probs(model, views)
-    soft = posterior(probs, labels, model.matrix)
-    given = labels.given
-    scores = np.where(labels.is_verified, np.float32(1), soft[np.arange(len(labels)), given])
-    limits = np.full(labels.num_classes, score_limit(scores))
-    estimate = error_estimate(scores, given, labels.num_classes)
-    soft = given_targets(labels) if method == "none" else soft
+    sure, matrix = posterior(probs, labels, model.matrix), model.matrix
+    if method == "posterior" and space is not None:
+        for _ in range(config.refine.rounds or 1):
+            probs = student_probs(space, posterior(probs, labels, matrix), labels, config)
+            matrix = fit_noise_matrix(probs, labels)
+    readings = read_disagreement(sure, probs, labels, matrix)
+    given, rows = labels.given, np.arange(len(labels))
+    soft = (readings.sure + readings.hedged) / np.float32(2)
+    scores = scores_by_rank(readings.rank, soft[rows, given])
+    hedged = scores_by_rank(readings.rank, readings.hedged[rows, given])
+    is_issue = (hedged < score_limit(hedged[~labels.is_verified])) & ~labels.is_verified
+    scores = np.where(labels.is_verified, np.float32(1), scores)
+    limits = np.full(labels.num_classes, _limit(scores, is_issue))
+    estimate = error_estimate(
+        scores, given, labels.num_classes, [np.where(labels.is_verified, 1, sure[rows, given]).astype(np.float32)]
+    )
+    soft = given_targets(labels) if method == "none" else soft.astype(np.float32)
     near = None if space is None else space.neighbours
     return Refinement(
         method=method,
@@ -220,9 +237,9 @@ def refine_labels(
         soft_labels=soft,
         predicted=soft.argmax(axis=1).astype(np.int64),
         label_scores=scores,
-        is_label_issue=(scores < limits[given]) & ~labels.is_verified,
+        is_label_issue=is_issue,
         pred_probs=probs,
-        noise_matrix=model.matrix,
+        noise_matrix=matrix,
         estimated_errors=estimate,
         class_limits=limits,
         tried=(TriedMethod(method, model.log_likelihood, estimate.value, is_comparable),),
@@ -307,15 +324,15 @@ def _teacher(
     """The teacher that some views make."""
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, labels)
-    noise = fit_noise_model(values, labels, plain=plain)
-    probs, given = true_class_probs(plain, values), labels.given
+    values, noise = with_pattern(values, labels, plain, fit_noise_model(values, labels, plain=plain))
+    probs, given = true_class_probs(plain, values[: len(views)]), labels.given
     pair = top2_candidates(probs)
     soft = posterior(true_class_probs(noise, values), labels, noise.matrix)
     shares = log_shares(labels.votes)
     return Teacher(
         pred_probs=probs,
         views=values,
-        view_names=tuple(view.name for view in views),
+        view_names=(*(view.name for view in views), "pattern")[: len(values)],
         noise=noise,
         top1=pair[:, 0],
         runner_up=pair[:, 1],
@@ -341,7 +358,11 @@ def _agreement(
 
 
 def _chosen_method(
-    space: FeatureSpace | None, labels: GivenLabels, config: CleaningConfig, allowed: Collection[str] | None
+    space: FeatureSpace | None,
+    labels: GivenLabels,
+    teacher: Teacher,
+    config: CleaningConfig,
+    allowed: Collection[str] | None,
 ) -> tuple[str, str]:
     """The refinement to use and the sentence that says why."""
     possible = set(METHODS if space is not None else WITHOUT_FEATURES)
@@ -354,7 +375,11 @@ def _chosen_method(
         return wanted, f"refine.method asks for {wanted!r}."
     best = next(name for name in METHODS if name in possible)
     if wanted == "auto":
-        return best, f"auto takes {best!r}, the strongest of the refinements that this data allows."
+        return best, (
+            f"auto takes {best!r}, the strongest of the refinements that this data allows; with a noise matrix "
+            f"a given label has a log-likelihood of {teacher.noise.log_likelihood:.4f} nats, without one "
+            f"{teacher.log_likelihood:.4f}."
+        )
     reason = "the gates or the inputs rule it out"
     if wanted == "two_hot" and labels.num_classes == 2:
         reason = "with two classes both always stand in the pair"
@@ -379,25 +404,12 @@ def _student_views(
         targets = adaptive_targets(teacher.pred_probs, labels)
         return np.stack([view.values for view in _views(space, targets, labels, config)]), False
     targets = two_hot_targets(teacher.pred_probs, labels, config.refine.weights)
-    return _two_hot_student(space, targets, labels, config)[None], False
+    return two_hot_view(space, targets, labels, config)[None], False
 
 
-def _two_hot_student(
-    space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig
-) -> Float32Array:
-    """P1's partial-label student: cross-entropy on the pair, then for `gce` the robust loss from there."""
-    best: tuple[float, Float32Array] | None = None
-    for decay in config.teacher.lambdas or STUDENT_DECAYS:
-        probes = fit_cross_entropy(space.design, targets, decay)
-        if config.refine.loss == "gce":
-            probes = fit_gce(space.design, targets, decay, start=probes)
-        values = out_of_fold_logits(space.design, probes) - log_shares(targets).astype(np.float32)
-        likelihood = fit_plain_model(values[None], labels).log_likelihood
-        if best is None or likelihood > best[0]:
-            best = (likelihood, values)
-    if best is None:
-        raise ValueError("teacher.lambdas must hold at least one value, but is empty.")
-    return best[1]
+def _limit(scores: Float32Array, is_issue: BoolArray) -> float:
+    """The score under which all issues lie and nothing else."""
+    return float(np.nextafter(scores[is_issue].max(), np.float32(2))) if is_issue.any() else 0.0
 
 
 def _neighbour_shares(space: FeatureSpace | None, labels: GivenLabels) -> Float32Array | None:

@@ -285,9 +285,9 @@ def centred_gram(sums: FeatureSums, weights: Float64Array) -> Float64Array:
         float64, shape (D, D), symmetric.
     """
     total = weights @ sums.total
-    gram = np.zeros(sums.gram.shape[1:])
-    for part in np.flatnonzero(weights):
-        gram += weights[part] * sums.gram[part]
+    num_dims = sums.gram.shape[1]
+    flat = weights.astype(sums.gram.dtype) @ sums.gram.reshape(len(weights), -1)
+    gram = flat.reshape(num_dims, num_dims).astype(np.float64)
     centred: Float64Array = gram - np.outer(total, total) / max(float(weights @ sums.count), 1.0)
     return centred
 

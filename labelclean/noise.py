@@ -27,6 +27,7 @@ QUICK_SHARPNESS = (1.0, 3.0)
 QUICK_DIAGONALS = (0.8,)
 TINY = 1e-30
 LEAST_GAIN = 2e-6
+LEAST_MOVE = 1e-5
 MANY_CELLS = 2_000_000
 
 
@@ -123,6 +124,74 @@ def fit_noise_model(
         for diagonal in diagonals
     ]
     return _ascend(max(starts, key=lambda model: model.log_likelihood), views, observed, steps)
+
+
+def refit_noise_model(views: Float32Array, labels: GivenLabels, start: NoiseModel, *, steps: int = 40) -> NoiseModel:
+    """Return the noise model that expectation-maximisation reaches from one start.
+
+    Args:
+        views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
+        labels: Given labels.
+        start: View weights (V), bias and C to start from.
+        steps: Most steps of the ascent.
+
+    Returns:
+        The model.
+    """
+    return _ascend(start, views, _observed(labels), steps)
+
+
+def fit_noise_matrix(pred_probs: Float32Array, labels: GivenLabels, *, steps: int = 60) -> Float64Array:
+    """Return C by expectation-maximisation while P(true class | image) stays as it is.
+
+    Args:
+        pred_probs: P(true class | image), float32, shape (N, K), rows aligned with ``labels``.
+        labels: Given labels.
+        steps: Most steps; fewer when C stands still.
+
+    Returns:
+        C, float64, shape (K, K), rows sum to 1; the same prior as in `fit_noise_model`.
+    """
+    observed = _observed(labels)
+    num_classes = labels.num_classes
+    prior = PRIOR_COUNT * _even_matrix(num_classes, PRIOR_DIAGONAL)
+    matrix = _even_matrix(num_classes, DIAGONALS[0])
+    for _ in range(steps):
+        counts = prior.copy()
+        for rows in _blocks(len(labels), num_classes):
+            some = observed.rows(rows)
+            joint = _joint(pred_probs[rows].astype(np.float64), some, matrix)
+            counts += _counts(joint / joint.sum(axis=1, keepdims=True), some)
+        before, matrix = matrix, counts / counts.sum(axis=1, keepdims=True)
+        if float(np.abs(matrix - before).max()) < LEAST_MOVE:
+            break
+    return matrix
+
+
+def noise_matrix_of(pred_probs: Float32Array, labels: GivenLabels) -> Float64Array:
+    """Return C as a table counts it: likeliest class against given label, with the prior counts added.
+
+    Args:
+        pred_probs: Class probabilities, float32, shape (N, K).
+        labels: Given labels of the same samples.
+
+    Returns:
+        C, float64, shape (K, K), rows sum to 1.
+
+    Examples:
+        >>> from labelclean.labels import given_labels
+        >>> probs = np.eye(2, dtype=np.float32)[np.repeat([0, 1], 500)]
+        >>> noise_matrix_of(probs, given_labels(np.repeat([0, 0, 1, 1], 250), 2)).round(2)
+        array([[1., 0.],
+               [0., 1.]])
+    """
+    num_classes = labels.num_classes
+    counts = PRIOR_COUNT * _even_matrix(num_classes, PRIOR_DIAGONAL)
+    likeliest = pred_probs.argmax(axis=1)
+    for given in range(num_classes):
+        counts[:, given] += np.bincount(likeliest, weights=labels.votes[:, given], minlength=num_classes)
+    matrix: Float64Array = counts / counts.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
@@ -248,7 +317,11 @@ def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matri
 
 
 def _logits(model: NoiseModel, views: Float32Array) -> Float32Array:
-    return np.asarray(np.tensordot(model.view_weights, views, axes=1) + model.bias, dtype=np.float32)
+    logits = np.empty(views.shape[1:], dtype=np.float32)
+    logits[:] = model.bias
+    for weight, view in zip(model.view_weights.astype(np.float32), views, strict=True):
+        logits += weight * view
+    return logits
 
 
 def _joint(probs: Float64Array, observed: _Observed, matrix: Float64Array) -> Float64Array:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from labelclean.distribution import class_correlation
 from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import trusted_neighbours
@@ -283,6 +284,34 @@ def queue_record(queue: Queue, estimate: QueueEstimate) -> dict[str, Any]:
     }
 
 
+def teacher_record(teacher: Teacher, labels: GivenLabels, space: FeatureSpace, names: Sequence[str]) -> dict[str, Any]:
+    """Return what was measured on the teacher and on how close the classes lie, for the summary.
+
+    Args:
+        teacher: The teacher.
+        labels: Given labels of N samples.
+        space: Their features.
+        names: The K class names.
+
+    Returns:
+        JSON values.
+    """
+    correlation = class_correlation(labels.votes.T @ space.design.unit_rows, labels.votes.sum(axis=0))
+    closest = np.argwhere(np.triu(np.ones_like(correlation, dtype=bool), 1))
+    closest = closest[np.argsort(-correlation[tuple(closest.T)], kind="stable")][:5]
+    top2 = teacher.top2
+    return {
+        "log_likelihood": round(teacher.log_likelihood, 5),
+        "calibration_error": round(teacher.calibration_error, 4),
+        "top2_agreement": _rounded(top2.mean_agreement),
+        "unstable_share": _rounded(top2.unstable_share),
+        "top2_coverage": _rounded(top2.coverage),
+        "narrow_margin_share": _rounded(top2.narrow_margin_share),
+        "similarity_within_class": {name: round(float(correlation[k, k]), 4) for k, name in enumerate(names)},
+        "closest_classes": [[names[a], names[b], round(float(correlation[a, b]), 4)] for a, b in closest.tolist()],
+    }
+
+
 def refinement_record(
     requested: str,
     teacher: Teacher,
@@ -335,14 +364,16 @@ def refinement_record(
             "method": refinement.method,
             "why": refinement.why,
             "noise_matrix": refinement.noise_matrix.round(4).tolist(),
-            "teacher_log_likelihood": round(teacher.log_likelihood, 5),
-            "teacher_calibration_error": round(teacher.calibration_error, 4),
             "confidence_where_label_stands": {
                 "before": _mean(teacher.pred_probs[rows, given][stands]),
                 "after": _mean(refinement.soft_labels[rows, given][stands]),
             },
         },
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -1,4 +1,4 @@
-"""The student's targets: two-hot, multi-round, adaptive, posterior.
+"""The student's targets: two-hot, multi-round, adaptive, posterior; and three readings of a student that disagrees.
 
 Each function turns what the teacher believes into one row of target probabilities per
 sample. Verified samples and partial labels keep their word in all of them.
@@ -6,14 +6,96 @@ sample. Verified samples and partial labels keep their word in all of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import GivenLabels
-from labelclean.noise import posterior
+from labelclean.noise import fit_noise_matrix, posterior
+from labelclean.probe import softmax
 from labelclean.top2 import top2_candidates, two_hot
+
+OVERLAP_SHARE = 0.3
+MOST_AMBIGUOUS_SHARE = 0.5
+RANK_POWER = 0.25
+LEAST_PROB = 1e-6
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a student that disagrees with a given label may mean.
+
+    Labels alone cannot tell an ambiguous image from a wrong label, so three readings stand side by side.
+
+    Attributes:
+        sure: Posterior under the noise model: images are as ambiguous as the labels near them
+            differ, float32, shape (N, K).
+        hedged: Mean of three readings, weighted: `sure`; the posterior when images are as ambiguous as
+            their classes overlap in the student's scores; and the student alone, float32, shape (N, K).
+        rank: What orders the labels: P(k | x) C[k, given]^(1/4) at the given class, float32, shape (N,).
+    """
+
+    sure: Float32Array
+    hedged: Float32Array
+    rank: Float32Array
+
+
+def read_disagreement(
+    sure: Float32Array, pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array
+) -> Readings:
+    """Return three readings of where a student disagrees with the given labels.
+
+    The student alone counts as much as it disagrees with the labels: the more labels it contradicts,
+    the less can all of them be ambiguous images.
+
+    Args:
+        sure: Posterior of the true class under the noise model, float32, shape (N, K).
+        pred_probs: The student's P(true class | image), float32, shape (N, K).
+        labels: Given labels.
+        matrix: C of the student, float64, shape (K, K).
+
+    Returns:
+        The readings; rows sum to 1 and impossible classes get 0.
+    """
+    given, rows = labels.given, np.arange(len(labels))
+    alone = _possible(pred_probs, labels)
+    overlap = overlap_probs(pred_probs)
+    decided = posterior(overlap, labels, fit_noise_matrix(overlap, labels))
+    share = min(float((pred_probs.argmax(axis=1) != given).mean()), MOST_AMBIGUOUS_SHARE)
+    hedged = (1.0 - share - OVERLAP_SHARE) * sure + share * alone + OVERLAP_SHARE * decided
+    rank = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
+    return Readings(sure, hedged.astype(np.float32), rank)
+
+
+def overlap_probs(pred_probs: Float32Array, *, steps: int = 15) -> Float32Array:
+    """Return P(class | student's scores) when each class is one cloud of scores, whatever the labels say.
+
+    Clouds are normal with one covariance in log-probability space, found by
+    expectation-maximisation from the likeliest classes. Classes whose clouds stand apart are decided
+    even where labels near them differ; clouds that overlap are truly ambiguous.
+
+    Args:
+        pred_probs: Class probabilities, float32, shape (N, K).
+        steps: Steps of expectation-maximisation.
+
+    Returns:
+        float32, shape (N, K), rows sum to 1.
+    """
+    num_samples, num_classes = pred_probs.shape
+    points = np.log(np.maximum(pred_probs, LEAST_PROB)).astype(np.float64)
+    points -= points.mean(axis=1, keepdims=True)
+    square = points.T @ points
+    shares = np.eye(num_classes)[pred_probs.argmax(axis=1)]
+    for _ in range(steps):
+        count = shares.sum(axis=0) + RIDGE
+        centres = (shares.T @ points) / count[:, None]
+        spread = (square - (centres * count[:, None]).T @ centres) / num_samples + RIDGE * np.eye(num_classes)
+        slope = np.linalg.solve(spread, centres.T)
+        shares = softmax(points @ slope - 0.5 * (centres.T * slope).sum(axis=0) + np.log(count / num_samples))
+    return np.asarray(shares, dtype=np.float32)
 
 
 def given_targets(labels: GivenLabels) -> Float32Array:

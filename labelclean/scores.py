@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from labelclean.labels import BoolArray, IntArray
 
 LEAST_ERROR_CHANCE = 0.2
 MOST_ERROR_CHANCE = 0.5
+TIE_BREAK = 1e-4
 
 
 @dataclass(frozen=True)
@@ -57,25 +59,59 @@ def score_limit(label_scores: Float32Array) -> float:
     return 1.0 - float(np.clip(best / 2, LEAST_ERROR_CHANCE, MOST_ERROR_CHANCE))
 
 
-def error_estimate(label_scores: Float32Array, given: IntArray, num_classes: int) -> ErrorEstimate:
+def scores_by_rank(rank: Float32Array, chance: Float32Array) -> Float32Array:
+    """Return the chances made to rise with the rank: isotonic regression, ties broken by the rank.
+
+    Args:
+        rank: What orders the samples, float32, shape (N,), in [0, 1].
+        chance: Calibrated probability that the given label is right, float32, shape (N,).
+
+    Returns:
+        float32, shape (N,), in [0, 1]: the means of ``chance`` over neighbours in rank.
+
+    Examples:
+        >>> rank = np.array([0.1, 0.2, 0.9], dtype=np.float32)
+        >>> scores_by_rank(rank, np.array([0.4, 0.2, 0.8], dtype=np.float32)).round(2)
+        array([0.3, 0.3, 0.8], dtype=float32)
+    """
+    order = np.lexsort((chance, rank))
+    means: list[float] = []
+    sizes: list[int] = []
+    for value in chance[order].astype(np.float64).tolist():
+        means.append(value)
+        sizes.append(1)
+        while len(means) > 1 and means[-2] >= means[-1]:
+            last, size = means.pop(), sizes.pop()
+            means[-1] = (means[-1] * sizes[-1] + last * size) / (sizes[-1] + size)
+            sizes[-1] += size
+    level = np.empty(len(chance))
+    level[order] = np.repeat(means, sizes)
+    return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
+
+
+def error_estimate(
+    label_scores: Float32Array, given: IntArray, num_classes: int, readings: Sequence[Float32Array] = ()
+) -> ErrorEstimate:
     """Return the expected number of wrong labels with an interval.
 
     Args:
         label_scores: Calibrated probability that the given label is right, float32, shape (N,).
         given: Given classes, int64, shape (N,).
         num_classes: K.
+        readings: The same under other readings of the disagreement, each float32, shape (N,).
 
     Returns:
-        Sum of error chances; the interval covers the chance in the labels and a Poisson-sized
-        doubt about the noise rate itself.
+        Sum of error chances; the interval covers the chance in the labels, a Poisson-sized
+        doubt about the noise rate, and the span of the readings.
     """
     chance = 1.0 - label_scores.astype(np.float64)
     value = float(chance.sum())
+    others = [float((1.0 - reading.astype(np.float64)).sum()) for reading in readings]
     spread = 1.96 * float(np.sqrt((chance * (1 - chance)).sum() + value))
     return ErrorEstimate(
         value=value,
-        low=max(value - spread, 0.0),
-        high=min(value + spread, float(len(given))),
+        low=max(min([value, *others]) - spread, 0.0),
+        high=min(max([value, *others]) + spread, float(len(given))),
         per_class=np.bincount(given, weights=chance, minlength=num_classes).astype(np.float64),
     )
 

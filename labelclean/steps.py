@@ -41,6 +41,7 @@ from labelclean.outputs import (
     review_queue,
     standing_record,
     teacher_measurements,
+    teacher_record,
     teacher_table,
 )
 from labelclean.progress import progress
@@ -395,7 +396,10 @@ def refine(work: Path) -> bool:
         earlier = Verdict(tuple(_finding(row) for row in _part(work, "check_distribution")["findings"]))
         measured = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
         verdict = Verdict(earlier.findings + measured.findings)
-        record |= {"findings": [_finding_record(finding) for finding in measured.findings]}
+        record |= {
+            "findings": [_finding_record(finding) for finding in measured.findings],
+            "teacher": teacher_record(teacher, labels, space, names),
+        }
         if not _goes_on(verdict, config, record):
             return False
         refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)

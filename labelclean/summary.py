@@ -34,6 +34,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         "rejects": extract.get("rejects", {}),
         "label_issues": refine.get("label_issues"),
         "refinement": refine.get("refinement"),
+        "teacher": refine.get("teacher"),
         "gates": findings,
         "reviewed": refine.get("reviewed"),
         "queue": refine.get("queue"),

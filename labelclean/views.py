@@ -7,24 +7,37 @@ given labels under the noise model, so that no clean label is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array
+from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import GivenLabels
 from labelclean.neighbours import Neighbours, label_votes
-from labelclean.noise import fit_noise_model
-from labelclean.probe import fit_ridge, log_shares, out_of_fold_logits
+from labelclean.noise import (
+    NoiseModel,
+    fit_noise_model,
+    fit_plain_model,
+    noise_matrix_of,
+    refit_noise_model,
+    true_class_probs,
+)
+from labelclean.probe import fit_cross_entropy, fit_gce, fit_ridge, log_shares, out_of_fold_logits
 from labelclean.space import VOTERS, FeatureSpace
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 ROUNDS = (1, 2, 3, 4, 5)
+STUDENT_DECAYS = (0.1, 1.0)
 PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
+PATTERN_ROUNDS = 4
+PATTERN_START = (0.05, 5.0)
+SAME_MATRIX = 0.01
+
+Judge = Callable[[Float32Array, GivenLabels], NoiseModel]
 
 
 @dataclass(frozen=True)
@@ -101,13 +114,7 @@ def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, c
     """
     if space.neighbours is None:
         return None
-    voters = (config.neighbours.k,) if config.neighbours.k else VOTERS
-    nearest = space.neighbours
-    candidates = (
-        ("votes", float(count), log_votes(Neighbours(nearest.index[:, :count], nearest.similarity[:, :count]), targets))
-        for count in voters
-    )
-    return _likeliest(candidates, space, labels)
+    return _likeliest(_vote_candidates(space, targets, config), space, labels)
 
 
 def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
@@ -126,13 +133,154 @@ def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
     return np.asarray(np.log(shares) - prior, dtype=np.float32)
 
 
-def _likeliest(candidates: Iterable[tuple[str, float, Float32Array]], space: FeatureSpace, labels: GivenLabels) -> View:
+def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array:
+    """Return how well the labels expected of an image fit the row of C of each class.
+
+    Where the errors of a class go to few others, images of class k are *expected* to be given
+    as k or l in fixed shares. sum_j P(given = j | x) log C[k, j] says which row
+    an image resembles, also where k itself is not the most frequent label in its neighbourhood.
+
+    Args:
+        pred_probs: P(given class | image), own label left out, float32, shape (N, K).
+        matrix: C, float64, shape (K, K).
+
+    Returns:
+        float32, shape (N, K).
+
+    Examples:
+        >>> half = np.array([[0.5, 0.5, 0.0]], dtype=np.float32)
+        >>> matrix = np.array([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.4, 0.1, 0.5]])
+        >>> int(pattern_view(half, matrix).argmax())
+        0
+    """
+    logs = np.log(matrix)
+    return np.asarray(pred_probs @ (logs - logs.mean(axis=0)).T, dtype=np.float32)
+
+
+def with_pattern(
+    values: Float32Array, labels: GivenLabels, plain: NoiseModel, noise: NoiseModel
+) -> tuple[Float32Array, NoiseModel]:
+    """Return views and noise model with the pattern view added if it makes the given labels likelier.
+
+    C starts as the table of the likeliest class against the given one; pattern and model are then
+    refitted in turn. The added view must gain more than its one parameter is worth
+    (half log N / N nats, Schwarz 1978). With two classes a pattern says nothing new.
+
+    Args:
+        values: Views, float32, shape (V, N, K).
+        labels: Given labels of the N samples.
+        plain: `fit_plain_model` of the views.
+        noise: `fit_noise_model` of the views.
+
+    Returns:
+        Views, shape (V + 1, N, K), and their model; or the views and model that came in.
+    """
+    if labels.num_classes == 2:
+        return values, noise
+    expected = true_class_probs(plain, values)
+    matrix = noise_matrix_of(expected, labels)
+    best = values, noise
+    least = noise.log_likelihood + 0.5 * np.log(len(labels)) / len(labels)
+    for _ in range(PATTERN_ROUNDS):
+        joined = np.concatenate([values, pattern_view(expected, matrix)[None]])
+        weights = np.append(np.full(len(values), PATTERN_START[0]), PATTERN_START[1])
+        model = refit_noise_model(joined, labels, NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf))
+        if model.log_likelihood > least:
+            best, least = (joined, model), model.log_likelihood
+        moved, matrix = float(np.abs(matrix - model.matrix).max()), model.matrix
+        if moved < SAME_MATRIX:
+            break
+    return best
+
+
+def student_probs(
+    space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig
+) -> Float32Array:
+    """Return P(true class | image) of a student that learned the posterior of the true class.
+
+    Its ridge probe and its neighbours' votes are out of fold, but the targets were made with all
+    labels: a little memory of a sample's own label remains.
+
+    Args:
+        space: Features, folds and neighbours.
+        targets: Posterior of the true class, float32, shape (N, K), rows sum to 1.
+        labels: Given labels; only their possible classes matter here.
+        config: Sections `teacher` and `neighbours` are read.
+
+    Returns:
+        float32, shape (N, K), rows sum to 1.
+    """
+    soft = GivenLabels(targets, labels.candidates)
+    found = [_likeliest(ridge_candidates(space, targets, config, rounds=(1,)), space, soft, _plainly)]
+    if space.neighbours is not None:
+        found.append(_likeliest(_vote_candidates(space, targets, config), space, soft, _plainly))
+    values = np.stack([view.values for view in found])
+    return true_class_probs(fit_plain_model(values, soft), values)
+
+
+def two_hot_view(
+    space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig
+) -> Float32Array:
+    """Return the logits of P1's partial-label student: cross-entropy on the pair, then for `gce` the robust loss.
+
+    Args:
+        space: Features and folds.
+        targets: Partial labels, float32, shape (N, K), rows sum to 1.
+        labels: Given labels, which judge the weight decay.
+        config: `refine.loss` and `teacher.lambdas` are read.
+
+    Returns:
+        float32, shape (N, K): logits minus the log class shares.
+
+    Raises:
+        ValueError: If `teacher.lambdas` is empty.
+    """
+    best: tuple[float, Float32Array] | None = None
+    for decay in config.teacher.lambdas or STUDENT_DECAYS:
+        probes = fit_cross_entropy(space.design, targets, decay)
+        if config.refine.loss == "gce":
+            probes = fit_gce(space.design, targets, decay, start=probes)
+        values = out_of_fold_logits(space.design, probes) - log_shares(targets).astype(np.float32)
+        likelihood = fit_plain_model(values[None], labels).log_likelihood
+        if best is None or likelihood > best[0]:
+            best = (likelihood, values)
+    if best is None:
+        raise ValueError("teacher.lambdas must hold at least one value, but is empty.")
+    return best[1]
+
+
+def _vote_candidates(
+    space: FeatureSpace, targets: Float32Array, config: CleaningConfig
+) -> Iterable[tuple[str, float, Float32Array]]:
+    """Name, voters and values of each vote view to choose among."""
+    if space.neighbours is None:
+        return
+    nearest = space.neighbours
+    for count in (config.neighbours.k,) if config.neighbours.k else VOTERS:
+        some = Neighbours(nearest.index[:, :count], nearest.similarity[:, :count])
+        yield "votes", float(count), log_votes(some, targets)
+
+
+def _with_noise(values: Float32Array, labels: GivenLabels) -> NoiseModel:
+    return fit_noise_model(values, labels, steps=20, is_quick=True)
+
+
+def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:
+    return fit_plain_model(values, labels, steps=8)
+
+
+def _likeliest(
+    candidates: Iterable[tuple[str, float, Float32Array]],
+    space: FeatureSpace,
+    labels: GivenLabels,
+    judge: Judge = _with_noise,
+) -> View:
     """The candidate under which the noise model makes the given labels likeliest, scaled by its weight there."""
     rows = np.sort(space.selection[: max(LEAST_SELECTION_ROWS, SELECTION_CELLS // labels.num_classes)])
     judges = labels.take(rows)
     best: View | None = None
     for name, setting, values in candidates:
-        model = fit_noise_model(values[None, rows], judges, steps=20, is_quick=True)
+        model = judge(values[None, rows], judges)
         if best is None or model.log_likelihood > best.log_likelihood:
             best = View(name, values * np.float32(model.view_weights[0]), setting, model.log_likelihood)
     if best is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def sample_run(shared_folder: Path) -> Path:
     with FileLock(folder / "making"):
         made = run_folders(folder / "runs")
         overrides = [f"storage.runs={folder / 'runs'}", f"storage.cache={folder / 'cache'}"]
-        return made[0] if made else steps.clean(read_config(ROOT / "config.yaml", overrides))
+        if made:
+            return made[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # what the frameworks warn of while they are imported is not ours
+            return steps.clean(read_config(ROOT / "config.yaml", overrides))
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -69,3 +71,49 @@ def test_init_validate_run_from_another_folder(tmp_path: Path, sample_cache: Pat
     assert told.returncode == 3
     assert "rejects.max_share = 0" in told.stderr
     assert "outputs:" in told.stdout
+
+
+def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
+    truth = dict(
+        pq.read_table(ROOT / "sample_data" / "truth.parquet").select(["sample_id", "true_label"]).to_pandas().values
+    )
+    export, answers = tmp_path / "queue", tmp_path / "answers.csv"
+    told = call("export", str(sample_run), "--to", "csv", "--out", str(export))
+    assert told.returncode == 0, told.stderr
+    with (export / "part_001" / "queue.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:20]:
+        row["label"] = truth[row["sample_id"]]
+    with answers.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    where = ["--set", f"storage.runs={tmp_path / 'runs'}", "--set", f"storage.cache={sample_cache}"]
+    load = ["import", str(answers), "--from", "csv", "--export", str(export), "--config", "config.yaml", *where]
+    assert json.loads(call(*load, "--json").stdout)["num_new"] == 20
+    assert json.loads(call(*load, "--json").stdout)["num_new"] == 0
+
+    told = call("run", "config.yaml", "--plain", "--json", "--budget", "30", *where)
+    assert told.returncode == 0, told.stderr
+    summary = json.loads(told.stdout)
+    assert summary["reviewed"]["settled"] == 20
+    folder = Path(summary["run_folder"])
+    queue = pq.read_table(folder / "review_queue.parquet").column("sample_id").to_pylist()
+    assert len(queue) == 30
+    assert not set(queue) & {row["sample_id"] for row in rows[:20]}
+    refined = pq.read_table(folder / "refined_labels.parquet").to_pandas().set_index("sample_id")
+    for row in rows[:20]:
+        assert refined.predicted_label[row["sample_id"]] == truth[row["sample_id"]]
+
+    out = tmp_path / "labels_v2.parquet"
+    assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode == 0
+    original = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    assert pq.read_table(out).select(original.column_names).equals(original)
+    assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode != 0
+
+
+def test_the_report_is_written_from_a_run(sample_run: Path, tmp_path: Path) -> None:
+    told = call("report", str(sample_run), "--lang", "ja", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    (page,) = tmp_path.glob("report-*.ja.html")
+    assert '<html lang="ja"' in page.read_text(encoding="utf-8")
