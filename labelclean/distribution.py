@@ -140,7 +140,7 @@ def measure_moves(given: IntArray, predicted: IntArray, num_classes: int) -> Cla
     )
 
 
-def class_correlation(class_sums: FloatArray, counts: FloatArray) -> npt.NDArray[np.float64]:
+def class_correlation(class_sums: FloatArray, counts: FloatArray | IntArray) -> npt.NDArray[np.float64]:
     """Return the mean cosine similarity within and between classes, from the class sums alone.
 
     Classes that lie close are averaged together (methods section 4).

@@ -69,7 +69,7 @@ def test_a_section_without_keys_means_its_defaults() -> None:
 
 def test_the_configuration_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        parsed().run.seed = 1  # type: ignore[misc]
+        parsed().run.seed = 1
 
 
 def test_a_password_is_refused_and_never_recorded() -> None:

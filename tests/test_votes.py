@@ -56,7 +56,7 @@ def test_two_images_for_one_sample_are_a_fault() -> None:
 def test_votes_become_soft_given_labels_and_candidates_a_mask() -> None:
     table = samples_table(labels(THREE, candidate_labels=[None, None, None, ["ok"]]), NAMES)
     given = given_labels_of(table, NAMES)
-    np.testing.assert_allclose(given.votes, [[1 / 3, 2 / 3], [1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(given.votes, np.array([[1 / 3, 2 / 3], [1, 0]], dtype=np.float32), rtol=1e-6)
     assert given.candidates.tolist() == [[True, True], [False, True]]
     assert given.is_verified.tolist() == [False, True]
 
