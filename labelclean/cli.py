@@ -1,4 +1,4 @@
-"""The command line: `labelclean init`, `validate`, `run`, `report`, `export`, `import`, `apply`.
+"""The command line: `labelclean init`, `validate`, `run`, `report`, `export`, `import`, `apply`, `status`.
 
 Heavy libraries are imported inside the commands that use them, so that
 `--help` and `validate` answer at once.
@@ -13,11 +13,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labelclean.errors import GateError, LabelcleanError
+
+if TYPE_CHECKING:
+    from labelclean.config import Config
+    from labelclean.decisions import Decision
 
 app = typer.Typer(
     name="labelclean",
@@ -251,17 +255,44 @@ def apply(
     overrides: SetOption = None,
 ) -> None:
     """Write the original labels with given, predicted, verified and soft labels side by side."""
-    from labelclean import steps
     from labelclean.apply import apply_labels
-    from labelclean.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
+    from labelclean.storage import read_config
+
+    done = apply_labels(run_folder, _decisions(read_config(config, overrides or [])), out, prefix=prefix)
+    counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
+    typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
+
+
+@app.command()
+def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Say how the newest run's estimate held against the decisions and whether going on is worth it."""
+    from dataclasses import asdict
+
+    from labelclean.errors import StorageError
+    from labelclean.runs import run_folders
+    from labelclean.status import measure_status
     from labelclean.storage import read_config
 
     settings = read_config(config, overrides or [])
+    reviewable = [run for run in run_folders(settings.storage.runs) if (run / "review_queue.parquet").is_file()]
+    if not reviewable:
+        raise StorageError(
+            f"{settings.storage.runs}: no run with a review queue is there yet. Start one: labelclean run {config}."
+        )
+    decisions = _decisions(settings)
+    answered = {decision.run_id for decision in decisions}
+    newest = next((run for run in reversed(reviewable) if run.name in answered), reviewable[-1])
+    measured = measure_status(newest, decisions)
+    typer.echo(json.dumps(asdict(measured)) if as_json else "\n".join(measured.sentences()))
+
+
+def _decisions(settings: Config) -> tuple[Decision, ...]:
+    """What the ledger holds on the data set of a config."""
+    from labelclean import steps
+    from labelclean.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
+
     url = ledger_url(settings.ledger.url, settings.storage.runs, os.environ)
-    decisions = decisions_of(open_ledger(url), steps.dataset_name(settings)) if ledger_exists(url) else ()
-    done = apply_labels(run_folder, decisions, out, prefix=prefix)
-    counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
-    typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
+    return decisions_of(open_ledger(url), steps.dataset_name(settings)) if ledger_exists(url) else ()
 
 
 def _published_folder(call: Callable[[], Path]) -> Path:

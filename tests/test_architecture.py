@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extraction",
     ),
     ("summary", "outputs", "report", "apply", "steps"),
-    ("exchange", "setup", "cli"),
+    ("exchange", "setup", "status", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HOMES = {

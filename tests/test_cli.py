@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,11 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     load = ["import", str(answers), "--from", "csv", "--export", str(export), "--config", "config.yaml", *where]
     assert json.loads(call(*load, "--json").stdout)["num_new"] == 20
     assert json.loads(call(*load, "--json").stdout)["num_new"] == 0
+
+    shutil.copytree(sample_run, tmp_path / "runs" / sample_run.name)
+    told = call("status", "config.yaml", *where)
+    assert "20 of " in told.stdout, told.stderr
+    assert "suspects:" in told.stdout
 
     told = call("run", "config.yaml", "--plain", "--json", "--budget", "30", *where)
     assert told.returncode == 0, told.stderr

@@ -1,0 +1,159 @@
+"""How a run's estimate held against what people decided, and whether going on is worth it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from labelclean.decisions import Decision, standing_decisions
+from labelclean.review import estimate_queue
+from labelclean.runs import MANIFEST
+from labelclean.storage import read_json, read_table
+
+NEXT = 50
+Z_90 = 1.645
+
+
+@dataclass(frozen=True)
+class ReviewStatus:
+    """A queue as far as people have come.
+
+    Attributes:
+        run_id: The run.
+        num_queue: Samples in its queue.
+        num_reviewed: Of these, settled by people.
+        expected_wrong: Wrong labels that the scores promised among the reviewed suspects.
+        low: Lower end of the promise's 90 % interval.
+        high: Upper end.
+        found_wrong: Wrong labels that people found among them.
+        num_audited: Audit samples reviewed; they were drawn at random and shown blind.
+        audited_wrong: Wrong labels found among these.
+        missed_share: Share of wrong labels outside the suspects, by the audit, or None without one.
+        missed_high: Upper end of its 90 % interval (Wilson).
+        num_outside: Samples outside the suspects.
+        next_wrong: Wrong labels to be expected among the next 50 suspects, fewer if there are fewer.
+        num_next: How many these are.
+    """
+
+    run_id: str
+    num_queue: int
+    num_reviewed: int
+    expected_wrong: float
+    low: float
+    high: float
+    found_wrong: int
+    num_audited: int
+    audited_wrong: int
+    missed_share: float | None
+    missed_high: float | None
+    num_outside: int
+    next_wrong: float
+    num_next: int
+
+    def sentences(self) -> list[str]:
+        """Return the status for people."""
+        lines = [f"run {self.run_id}: {self.num_reviewed:,} of {self.num_queue:,} samples of the queue are reviewed."]
+        if self.num_reviewed - self.num_audited:
+            held = "it held" if self.low <= self.found_wrong <= self.high else "it did not hold"
+            lines.append(
+                f"suspects: {self.expected_wrong:,.0f} wrong labels were expected among the reviewed "
+                f"({self.low:,.0f} to {self.high:,.0f}), {self.found_wrong:,} were found: {held}."
+            )
+        if self.missed_share is not None and self.missed_high is not None:
+            lines.append(
+                f"audit: {self.audited_wrong:,} of {self.num_audited:,} random samples were wrong, so about "
+                f"{self.missed_share * self.num_outside:,.0f} (at most {self.missed_high * self.num_outside:,.0f}) wrong "
+                f"labels stand among the {self.num_outside:,} samples outside the suspects."
+            )
+        if self.num_next:
+            rate = self.next_wrong / self.num_next
+            worth = (
+                "worth it"
+                if rate > max(2 * (self.missed_share or 0.0), 0.1)
+                else "hardly better than looking at random"
+            )
+            lines.append(
+                f"next: the next {self.num_next:,} suspects should bring about {self.next_wrong:,.0f} wrong labels; going on is {worth}."
+            )
+        else:
+            lines.append("next: the queue is done; run again, so that the next queue starts from these decisions.")
+        return lines
+
+
+def measure_status(run_folder: Path, decisions: Sequence[Decision]) -> ReviewStatus:
+    """Return how far a run's queue is reviewed and how its promise held.
+
+    Args:
+        run_folder: A published run with a queue.
+        decisions: The ledger's decisions on its data set.
+
+    Returns:
+        The status.
+
+    Raises:
+        StorageError: If the run has no queue or is not whole.
+    """
+    queue = read_table(run_folder / "review_queue.parquet", "review_queue")
+    num_samples = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id"]).num_rows
+    answers = _answers(queue, decisions)
+    scores = np.asarray(queue.column("label_score").to_numpy(), dtype=np.float64)
+    is_audit = np.array([source == "random_audit" for source in queue.column("queue_source").to_pylist()], dtype=bool)
+    is_known = np.array([answer is not None for answer in answers], dtype=bool)
+    is_wrong = np.array([answer is True for answer in answers], dtype=bool)
+    suspects = np.flatnonzero(is_known & ~is_audit)
+    promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool))
+    audited = int((is_known & is_audit).sum())
+    audited_wrong = int((is_wrong & is_audit).sum())
+    upcoming = np.flatnonzero(~is_known & ~is_audit)[:NEXT]
+    return ReviewStatus(
+        run_id=str(read_json(run_folder / MANIFEST)["run_id"]),
+        num_queue=queue.num_rows,
+        num_reviewed=int(is_known.sum()),
+        expected_wrong=promise.expected_errors,
+        low=math.floor(promise.low),
+        high=math.ceil(promise.high),
+        found_wrong=int(is_wrong[suspects].sum()),
+        num_audited=audited,
+        audited_wrong=audited_wrong,
+        missed_share=audited_wrong / audited if audited else None,
+        missed_high=wilson_high(audited_wrong, audited) if audited else None,
+        num_outside=num_samples - int((~is_audit).sum()),
+        next_wrong=float((1 - scores[upcoming]).sum()),
+        num_next=len(upcoming),
+    )
+
+
+def wilson_high(hits: int, trials: int) -> float:
+    """Return the upper end of the 90 % Wilson interval of a share.
+
+    Args:
+        hits: Successes.
+        trials: Trials, at least 1.
+
+    Returns:
+        In (0, 1].
+
+    Examples:
+        >>> round(wilson_high(0, 20), 3)
+        0.119
+    """
+    share = hits / trials
+    middle = share + Z_90**2 / (2 * trials)
+    spread = Z_90 * math.sqrt(share * (1 - share) / trials + Z_90**2 / (4 * trials**2))
+    return min((middle + spread) / (1 + Z_90**2 / trials), 1.0)
+
+
+def _answers(queue: pa.Table, decisions: Sequence[Decision]) -> list[bool | None]:
+    """Whether each place's given label was found wrong, None where nobody has settled it."""
+    ids, hashes, given = (queue.column(name).to_pylist() for name in ("sample_id", "content_hash", "given_label"))
+    answers: list[bool | None] = []
+    for standing, label in zip(standing_decisions(decisions, ids, hashes, given), given, strict=True):
+        settled = [one for one in standing if one.decision in ("confirmed", "corrected")]
+        wrong = sum(one.verified_label != label for one in settled)
+        answers.append(wrong * 2 > len(settled) if settled else None)
+    return answers
