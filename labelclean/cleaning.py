@@ -100,7 +100,8 @@ class Refinement:
     Attributes:
         method: The refinement that was used.
         why: One sentence that says why.
-        soft_labels: Probability of the true class, the given label counted as evidence, float32, shape (N, K).
+        soft_labels: Probability of the true class, the given label counted as evidence, averaged over the
+            readings of what a disagreement means (`refine.Readings`), float32, shape (N, K).
         predicted: Its best class, int64, shape (N,).
         label_scores: Calibrated probability that the given label is right, float32, shape (N,),
             low = suspicious; 1 for verified samples.
@@ -220,16 +221,15 @@ def refine_labels(
             matrix = fit_noise_matrix(probs, labels)
     readings = read_disagreement(sure, probs, labels, matrix)
     given, rows = labels.given, np.arange(len(labels))
-    soft = (readings.sure + readings.hedged) / np.float32(2)
-    scores = scores_by_rank(readings.rank, soft[rows, given])
-    hedged = scores_by_rank(readings.rank, readings.hedged[rows, given])
+    soft = readings.hedged
+    scores = scores_by_rank(readings.rank, (soft[rows, given] + sure[rows, given]) / np.float32(2))
+    hedged = scores_by_rank(readings.rank, soft[rows, given])
     is_issue = (hedged < score_limit(hedged[~labels.is_verified])) & ~labels.is_verified
     scores = np.where(labels.is_verified, np.float32(1), scores)
     limits = np.full(labels.num_classes, _limit(scores, is_issue))
-    estimate = error_estimate(
-        scores, given, labels.num_classes, [np.where(labels.is_verified, 1, sure[rows, given]).astype(np.float32)]
-    )
-    soft = given_targets(labels) if method == "none" else soft.astype(np.float32)
+    others = [np.where(labels.is_verified, np.float32(1), other[rows, given]) for other in (sure, soft)]
+    estimate = error_estimate(scores, given, labels.num_classes, others)
+    soft = given_targets(labels) if method == "none" else soft
     near = None if space is None else space.neighbours
     return Refinement(
         method=method,

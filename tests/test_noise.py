@@ -8,6 +8,7 @@ import pytest
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.noise import (
     NoiseModel,
+    fit_noise_matrix,
     fit_noise_model,
     fit_plain_model,
     posterior,
@@ -130,3 +131,12 @@ def test_useless_views_return_the_class_shares() -> None:
     model = fit_plain_model(np.zeros((1, 4, 2), np.float32), labels)
     assert np.allclose(true_class_probs(model, np.zeros((1, 4, 2), np.float32)), [0.75, 0.25], atol=0.02)
     assert isinstance(model, NoiseModel)
+
+
+def test_c_alone_is_found_where_the_images_are_clear() -> None:
+    random = np.random.default_rng(0)
+    true = random.integers(0, 3, 6000)
+    planted = np.array([[0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.0, 0.3, 0.7]])
+    given = (random.random(6000)[:, None] > planted[true].cumsum(axis=1)).sum(axis=1)
+    found = fit_noise_matrix(np.eye(3, dtype=np.float32)[true], given_labels(given, 3))
+    assert np.allclose(found, planted, atol=0.03)

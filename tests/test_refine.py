@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from labelclean.labels import GivenLabels, given_labels
-from labelclean.refine import adaptive_targets, given_targets, posterior_targets, two_hot_targets
+from labelclean.refine import (
+    adaptive_targets,
+    given_targets,
+    overlap_probs,
+    posterior_targets,
+    read_disagreement,
+    two_hot_targets,
+)
 
 PROBS = np.array([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], np.float32)
 ALL = np.ones((2, 3), bool)
@@ -58,3 +65,28 @@ def test_targets_leave_their_inputs_alone(method: object) -> None:
     method(probs, labels)  # type: ignore[operator]
     assert np.array_equal(probs, PROBS)
     assert np.array_equal(labels.votes, votes)
+
+
+def test_clouds_that_stand_apart_are_decided_though_their_labels_differ() -> None:
+    random = np.random.default_rng(0)
+    side = np.repeat([-1.0, 1.0], 200) + 0.1 * random.standard_normal(400)
+    probs = (1 / (1 + np.exp(np.stack([side, -side], axis=1)))).astype(np.float32)
+    assert probs.max() < 0.8
+    assert overlap_probs(probs).max(axis=1).min() > 0.99
+
+
+def test_clouds_that_overlap_stay_ambiguous() -> None:
+    side = np.random.default_rng(0).standard_normal(400)
+    probs = (1 / (1 + np.exp(np.stack([side, -side], axis=1)))).astype(np.float32)
+    assert overlap_probs(probs)[np.abs(side) < 0.1].max() < 0.75
+
+
+def test_readings_are_probabilities_and_keep_what_was_ruled_out() -> None:
+    labels = GivenLabels(
+        np.array([[1, 0, 0], [0, 0, 1]], np.float32), np.array([[True, True, True], [True, False, True]])
+    )
+    sure = posterior_targets(PROBS, labels, np.full((3, 3), 1 / 3))
+    readings = read_disagreement(sure, PROBS, labels, np.full((3, 3), 1 / 3))
+    assert np.allclose(readings.hedged.sum(axis=1), 1, atol=1e-6)
+    assert readings.hedged[1, 1] == 0
+    assert np.allclose(readings.rank, [0.6, 0.7 / 0.8], atol=1e-6)  # an even C leaves the student's order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelclean.scores import calibration_error, error_estimate, score_limit
+from labelclean.scores import calibration_error, error_estimate, score_limit, scores_by_rank
 
 
 def expected_f1(chance: np.ndarray, num_flagged: int) -> float:
@@ -55,3 +55,19 @@ def test_honest_confidence_has_a_small_calibration_error() -> None:
     random = np.random.default_rng(0)
     confidence = random.random(20_000).astype(np.float32)
     assert calibration_error(confidence, random.random(20_000) < confidence) < 0.02
+
+
+def test_scores_rise_with_the_rank_and_keep_their_mean() -> None:
+    random = np.random.default_rng(0)
+    rank, chance = random.random((2, 300)).astype(np.float32)
+    scores = scores_by_rank(rank, chance)
+    assert (np.diff(scores[rank.argsort()]) >= 0).all()
+    assert scores.mean() == pytest.approx(chance.mean(), abs=1e-3)
+
+
+def test_other_readings_widen_the_interval_and_leave_the_value() -> None:
+    scores, given = np.full(100, 0.9, np.float32), np.zeros(100, np.int64)
+    alone, spanned = (error_estimate(scores, given, 1, others) for others in ([], [scores * 0, scores * 0 + 1]))
+    assert spanned.value == alone.value
+    assert (spanned.low, spanned.high) == (0.0, 100.0)
+    assert 0 < alone.low < alone.high < 100
