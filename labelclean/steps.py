@@ -12,9 +12,10 @@ import os
 import platform
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from labelclean.config import Config, config_record
@@ -47,11 +49,13 @@ from labelclean.outputs import (
 from labelclean.progress import progress
 from labelclean.runs import MANIFEST, new_work_folder, publish_run, remove_leftovers
 from labelclean.storage import image_rows, read_json, read_labels, read_pred_probs, read_table, write_json, write_table
+from labelclean.tables import class_names_of
 from labelclean.votes import given_labels_of, samples_table
 
 LOG = logging.getLogger("labelclean")
 Step = Callable[[Path], bool]
 INTERNAL = "steps"
+EXPECTATIONS = "great-expectations.txt"
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,7 @@ def ingest(work: Path) -> bool:
     with _recorded(work, "ingest") as (config, record):
         labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
         names = _class_names(labels, config)
-        record["expectations"] = _expectations(labels, names, config, work)
+        record["expectations_pid"] = _start_expectations(labels, names, config, work)
         samples = samples_table(labels, names)
         record |= {
             "num_rows": labels.num_rows,
@@ -346,6 +350,7 @@ def extract(work: Path) -> bool:
 def check_distribution(work: Path) -> bool:
     """Count the labels per class and judge the counts; leaves `class_distribution.parquet`."""
     with _recorded(work, "check_distribution") as (config, record):
+        record["expectations"] = _joined_expectations(work, config)
         samples = read_table(work / INTERNAL / "samples.parquet", "samples")
         names = tuple(_part(work, "ingest")["class_names"])
         if not samples.num_rows:
@@ -466,17 +471,50 @@ def _missing_images(samples: pa.Table, root: Path) -> list[str]:
     return [path for path in samples.column("image_path").to_pylist() if not path or not (root / path).is_file()]
 
 
-def _expectations(labels: pa.Table, names: tuple[str, ...], config: Config, work: Path) -> dict[str, Any] | None:
-    """The Great Expectations report in plain values, or None where it is switched off."""
+def _start_expectations(labels: pa.Table, names: tuple[str, ...], config: Config, work: Path) -> int | None:
+    """Let another process run Great Expectations over the labels, for its import alone costs seconds."""
     if not config.expectations.enabled:
         return None
+    write_table(work / INTERNAL / "labels.parquet", labels, "labels", names)
+    command = [sys.executable, "-m", "labelclean.steps", str(work)]
+    quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+
+
+def report_expectations(work: Path) -> None:
+    """Run the generated suite over a run's labels and leave what it says; what the other process does.
+
+    Args:
+        work: The run's work folder.
+    """
     from labelclean.expectations import check_expectations
 
+    config = Config.model_validate(read_json(work / INTERNAL / "config.json"))
+    labels = read_table(work / INTERNAL / "labels.parquet", "labels")
     docs = work / "data_docs" if config.expectations.data_docs else None
+    names = class_names_of(labels)
     report = check_expectations(labels, "labels", class_names=names, limits=config.expectations, data_docs=docs)
-    if not report.success:
-        raise TableError(f"{config.data.labels.name}: " + "; ".join(report.faults()) + ".")
-    return {"success": True, "num_expectations": len(report.expectations)}
+    record = {"num_expectations": len(report.expectations), "faults": list(report.faults())}
+    write_json(work / INTERNAL / EXPECTATIONS, record)
+
+
+def _joined_expectations(work: Path, config: Config) -> dict[str, Any] | None:
+    """What the other process found; a broken promise ends the run."""
+    pid = _part(work, "ingest")["expectations_pid"]
+    if pid is None:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait()
+    found = work / INTERNAL / EXPECTATIONS
+    if not found.is_file():
+        raise StorageError(
+            f"{config.data.labels}: the Great Expectations process {pid} ended without a result, probably for lack of "
+            "memory. Free memory, or set expectations.enabled to false: labelclean's own check of the table has passed."
+        )
+    record: dict[str, Any] = read_json(found)
+    if record["faults"]:
+        raise TableError(f"{config.data.labels.name}: " + "; ".join(record["faults"]) + ".")
+    return record
 
 
 def _save_usable(work: Path, samples: pa.Table, names: tuple[str, ...], hashed: Any, refused: dict[str, Any]) -> None:
@@ -572,3 +610,6 @@ def _goes_on(verdict: Verdict, config: Config, record: dict[str, Any]) -> bool:
 _VERSIONED = ("labelclean", "torch", "timm", "numpy", "pandas", "pyarrow", "pillow", "prefect", "great-expectations")
 STEPS: tuple[Step, ...] = (ingest, extract, check_distribution, refine)
 TOUCHES_THE_WORLD: tuple[Step, ...] = (ingest, extract)
+
+if __name__ == "__main__":
+    report_expectations(Path(sys.argv[1]))
