@@ -154,7 +154,7 @@ def report(
 @app.command("export")
 def export_queue(
     run_folder: RunArgument,
-    to: Annotated[str, typer.Option("--to", help="label-studio, cvat, fiftyone, huggingface or csv.")],
+    to: Annotated[str, typer.Option("--to", help="sheet, label-studio, cvat, fiftyone, huggingface or csv.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder; a killed export is finished.")],
     suggestions: Annotated[
         bool, typer.Option("--suggestions/--no-suggestions", help="Show what the run thinks; audits are always blind.")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from labelclean.decisions import Decision
 from labelclean.errors import ExchangeError, listed
-from labelclean.exchange import cvat, fiftyone, huggingface, label_studio, spreadsheet
+from labelclean.exchange import cvat, fiftyone, huggingface, label_studio, sheet, sheet_answers, spreadsheet
 from labelclean.exchange.answers import Answer, ImportReport, decisions_from
 from labelclean.exchange.manifest import ExportManifest, read_manifest
 from labelclean.exchange.package import (
@@ -23,8 +23,10 @@ from labelclean.exchange.package import (
 )
 from labelclean.exchange.tasks import read_queue
 
-Tool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
-TOOLS: tuple[Tool, ...] = get_args(Tool)
+OtherTool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
+Tool = Literal[OtherTool, "sheet"]
+TOOLS: tuple[OtherTool, ...] = get_args(OtherTool)
+"""The tools of others; `sheet` is our own page."""
 
 
 def export_run(
@@ -57,6 +59,9 @@ def export_run(
     """
     _check_tool(to)
     queue = read_queue(run_folder, suggestions=suggestions)
+    if to == "sheet":
+        sheet.check_size(len(queue.tasks))
+        part_size = sheet.MAX_TASKS
     settings: dict[str, Any] = {"suggestions": suggestions, "max_side": max_side, "part_size": part_size}
     shared: dict[str, bytes] = {}
     part_files: Callable[[Part], dict[str, bytes]]
@@ -74,9 +79,11 @@ def export_run(
         part_files = bound(fiftyone.part_files, queue)
     elif to == "huggingface":
         next_step, part_files = huggingface.NEXT_STEP, bound(huggingface.part_files, queue)
+    elif to == "sheet":
+        next_step, part_files = sheet.NEXT_STEP, _nothing_beside_the_previews
     else:
         next_step, part_files = spreadsheet.NEXT_STEP, bound(spreadsheet.part_files, queue)
-    return write_package(
+    report = write_package(
         queue,
         out,
         to,
@@ -86,6 +93,9 @@ def export_run(
         part_files=part_files,
         image_folder=image_folder,
     )
+    if to == "sheet":
+        sheet.write_sheet(queue, run_folder, out)
+    return report
 
 
 def import_decisions(
@@ -115,11 +125,11 @@ def import_decisions(
             f"{export}: the export was made for {manifest.tool!r}, but the answers are said to come from {from_tool!r}. "
             "Name the tool or the folder that belong together."
         )
-    answers = _answers(file, from_tool, manifest, annotator or from_tool)
+    answers = _answers(file, from_tool, manifest, annotator or from_tool, now)
     return decisions_from(answers, manifest, file, now=now, partial=partial)
 
 
-def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str) -> list[Answer]:
+def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str, now: datetime) -> list[Answer]:
     if tool == "label-studio":
         return label_studio.read_answers(file)
     if tool == "csv":
@@ -128,12 +138,19 @@ def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str) -
         return cvat.read_answers(file, annotator)
     if tool == "fiftyone":
         return fiftyone.read_answers(file, annotator)
+    if tool == "sheet":
+        return sheet_answers.read_answers(file, manifest, now)
     return huggingface.read_answers(file, annotator)
 
 
+def _nothing_beside_the_previews(_part: Part) -> dict[str, bytes]:
+    return {}
+
+
 def _check_tool(tool: str) -> None:
-    if tool not in TOOLS:
-        raise ExchangeError(f"the tool must be one of {listed(sorted(TOOLS))}, but is {tool!r}.")
+    known = sorted(get_args(Tool))
+    if tool not in known:
+        raise ExchangeError(f"the tool must be one of {listed(known, len(known))}, but is {tool!r}.")
 
 
 __all__ = ["TOOLS", "ExportReport", "ImportReport", "Tool", "export_run", "import_decisions"]

@@ -1,0 +1,241 @@
+"""The data sets of the benchmark: features, true classes, and a clean 30 % kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.noise_kinds import KINDS
+from labelclean.config import CleaningConfig, Config
+from labelclean.labels import one_hot
+from labelclean.probe import fit_cross_entropy, out_of_fold_logits, softmax
+from labelclean.space import build_feature_space
+
+IntArray = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+
+TEST_SHARE = 0.3
+ORACLE_DECAYS = (0.1, 0.3, 1.0, 3.0)
+UNBALANCED_STEP = 0.635
+SYNTHETIC = {2: (1500, 1.0), 6: (2200, 2.0), 20: (3000, 2.5), 100: (7000, 3.0)}
+FEATURES = 64
+WEIGHTS = "weights/mobilenetv2_100_imagenet1k.safetensors"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set, split; only the benchmark itself holds it, never a method.
+
+    Attributes:
+        name: Its name in the table.
+        features: Raw features to clean, float32, shape (N, D).
+        true: Their true classes, int64, shape (N,).
+        test_features: Features kept apart, float32, shape (M, D).
+        test_true: Their true classes, int64, shape (M,).
+        oracle: P(class | image) of an out-of-fold probe on the truth, float32, shape (N, K); only noise is made from it.
+    """
+
+    name: str
+    features: Float32Array
+    true: IntArray
+    test_features: Float32Array
+    test_true: IntArray
+    oracle: Float32Array
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.oracle.shape[1])
+
+
+def real_names() -> list[str]:
+    """Return the real sets below LABELCLEAN_REAL_DATA that have a truth; none without the variable."""
+    root = os.environ.get("LABELCLEAN_REAL_DATA")
+    if not root:
+        return []
+    folders = sorted(Path(root, "datasets").glob("*/labels.parquet"))
+    truths = Path(root, "datasets", "truth")
+    return [path.parent.name for path in folders if (truths / f"{path.parent.name}.parquet").is_file()]
+
+
+def set_names(*, quick: bool) -> list[str]:
+    """Return the names of all sets, or of those of the quick run."""
+    names = [f"{name}{version}" for name in real_names() for version in ("", "-defect", "-one")] + ["digits"]
+    if not quick:
+        names += [f"{name}-unbalanced" for name in [*real_names(), "digits"]]
+        names += [f"synthetic-{num_classes}" for num_classes in SYNTHETIC]
+    return names
+
+
+def load_set(name: str, cache: Path) -> DataSet | None:
+    """Return a data set, with its oracle from the cache where it is there.
+
+    Args:
+        name: One of `set_names`.
+        cache: Folder of features and oracles.
+
+    Returns:
+        The set; None where the version does not exist (`-defect` needs a class of more than half
+        of the samples, `-unbalanced` a set that is balanced).
+    """
+    base, _, version = (name, "", "") if name.startswith("synthetic-") else name.partition("-")
+    features, true = _base(base, cache)
+    version_rows = _version(true, version)
+    if version_rows is None:
+        return None
+    rows, true = version_rows
+    features = features[rows]
+    is_test = kept_apart(true)
+    train, kept = features[~is_test], true[~is_test]
+    return DataSet(name, train, kept, features[is_test], true[is_test], _oracle(name, train, kept, cache))
+
+
+def noisy_labels(data: DataSet, kind: str, rate: float, seed: int) -> IntArray:
+    """Return the given labels of one cell; the draw hangs on the cell's name alone."""
+    if rate == 0:
+        return data.true.copy()
+    key = int(hashlib.sha256(f"{data.name} {kind} {rate} {seed}".encode()).hexdigest()[:12], 16)
+    return KINDS[kind](data.true, data.oracle, rate, np.random.default_rng(key))
+
+
+def kept_apart(true: IntArray) -> npt.NDArray[np.bool_]:
+    """Return which samples are kept apart: 30 % of each class, the same for every seed.
+
+    Args:
+        true: True classes, int64, shape (N,).
+
+    Returns:
+        bool, shape (N,).
+    """
+    rng, chosen = np.random.default_rng(11), np.zeros(len(true), dtype=bool)
+    for k in np.unique(true):
+        rows = np.flatnonzero(true == k)
+        chosen[rng.choice(rows, round(TEST_SHARE * len(rows)), replace=False)] = True
+    return chosen
+
+
+def _version(true: IntArray, version: str) -> tuple[IntArray, IntArray] | None:
+    """Rows and classes of a version of a set."""
+    counts, rows = np.bincount(true), np.arange(len(true))
+    by_size = np.argsort(-counts, kind="stable")
+    if version == "defect":
+        return (rows, (true != by_size[0]).astype(np.int64)) if counts.max() > len(true) / 2 else None
+    if version == "one":
+        return rows, (true == by_size[1]).astype(np.int64)
+    if version == "unbalanced":
+        if counts.min() < counts.max() / 2:
+            return None
+        rng = np.random.default_rng(5)
+        sizes = np.maximum(counts.min() * UNBALANCED_STEP ** np.arange(len(counts)), 20).astype(int)
+        parts = [rng.choice(np.flatnonzero(true == k), size, replace=False) for k, size in enumerate(sizes)]
+        kept = np.sort(np.concatenate(parts))
+        return kept, true[kept]
+    return rows, true
+
+
+def _base(base: str, cache: Path) -> tuple[Float32Array, IntArray]:
+    """Features and true classes of a whole set."""
+    if base == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return digits.data.astype(np.float32), digits.target.astype(np.int64)
+    if base.startswith("synthetic-"):
+        return synthetic(int(base.removeprefix("synthetic-")))
+    return real_features(base, cache)
+
+
+def synthetic(num_classes: int) -> tuple[Float32Array, IntArray]:
+    """Return one of the family: normal clouds around random centres, stretched by one random matrix.
+
+    Args:
+        num_classes: K, one of 2, 6, 20, 100.
+
+    Returns:
+        Features, float32, shape (N, 64), and classes, int64, shape (N,).
+    """
+    size, spread = SYNTHETIC[num_classes]
+    rng = np.random.default_rng(num_classes)
+    true = rng.permutation(np.arange(size) % num_classes)
+    centres = rng.standard_normal((num_classes, FEATURES)) * spread / FEATURES**0.5
+    stretch = rng.standard_normal((FEATURES, FEATURES)) / FEATURES**0.5
+    points = centres[true] + 0.5 * rng.standard_normal((size, FEATURES))
+    return (points @ stretch + 3).astype(np.float32), true
+
+
+def real_features(name: str, cache: Path) -> tuple[Float32Array, IntArray]:
+    """Return features and true classes of a real set, in the order of its ids, extracted by labelclean's own stage.
+
+    Args:
+        name: Folder below ``LABELCLEAN_REAL_DATA/datasets``.
+        cache: Where labelclean's feature store lies.
+
+    Returns:
+        Features, float32, shape (N, D), and classes in the order of their names, int64, shape (N,).
+    """
+    import pandas as pd
+
+    root = Path(os.environ["LABELCLEAN_REAL_DATA"]).resolve()
+    folder = root / "datasets" / name
+    truth = pd.read_parquet(root / "datasets" / "truth" / f"{name}.parquet")
+    frame = pd.read_parquet(folder / "labels.parquet").merge(truth, on="sample_id").sort_values("sample_id")
+    options = {"name": "mobilenetv2_100", "weights": root / WEIGHTS, "options": {"pad_type": "same"}}
+    config = Config.model_validate(
+        {
+            "data": {"labels": folder / "labels.parquet"},
+            "backbone": {**options, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": 224},
+            "run": {"seed": 0, "device": "cpu"},
+            "storage": {"cache": cache},
+        }
+    )
+    images = list(zip(frame.sample_id.tolist(), frame.image_path.tolist(), strict=True))
+    _, true = np.unique(frame.true_label.to_numpy(dtype=str), return_inverse=True)
+    return _extracted(images, config, folder), true.astype(np.int64)
+
+
+def _extracted(images: list[tuple[str, str]], config: Config, folder: Path) -> Float32Array:
+    """Features of images, from the store or the backbone."""
+    from labelclean.backbone import choose_device, choose_precision
+    from labelclean.extraction import backbone_facts, extract_missing, hash_images
+    from labelclean.feature_store import feature_store
+    from labelclean.image_pool import ImageSource
+    from labelclean.images import decode_digest
+
+    sources = [ImageSource(*image) for image in images]
+    hashes = hash_images(sources, config, folder, lambda _: None).content_hashes
+    precision = choose_precision(config.backbone.precision, choose_device("cpu"))
+    facts = backbone_facts(config.backbone, precision, config.storage.cache)
+    decode = decode_digest(config.decode, facts.input_size, config.backbone.resize)
+    store = feature_store(config.storage.cache, facts.digest, decode, facts.num_features)
+    known = store.known()
+    missing = {hashes[one.sample_id]: one for one in sources if hashes[one.sample_id] not in known}
+    if missing:
+        extract_missing(missing.values(), store, facts, config, folder, lambda _: None)
+    return store.read([hashes[one.sample_id] for one in sources])
+
+
+def _oracle(name: str, features: Float32Array, true: IntArray, cache: Path) -> Float32Array:
+    """P(class | image) of an out-of-fold cross-entropy probe on the truth, weight decay by its likelihood."""
+    digest = hashlib.sha256(features.tobytes() + true.tobytes()).hexdigest()[:16]
+    path = cache / "oracles" / f"{name}-{digest}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path), dtype=np.float32)
+    config = CleaningConfig()
+    design = build_feature_space(features, [str(row) for row in range(len(true))], None, config, seed=0).design
+    best, found = -np.inf, np.zeros(0, dtype=np.float32)
+    for decay in ORACLE_DECAYS:
+        probes = fit_cross_entropy(design, one_hot(true, int(true.max()) + 1), decay)
+        probs = softmax(out_of_fold_logits(design, probes))
+        likelihood = float(np.log(probs[np.arange(len(true)), true] + 1e-9).mean())
+        if likelihood > best:
+            best, found = likelihood, probs
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(part, found)
+    part.replace(path)
+    return found

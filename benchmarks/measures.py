@@ -1,0 +1,191 @@
+"""What a method's output is worth: the only functions of the benchmark that hold truth and output together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.problem import BoolArray, FloatArray, IntArray, Output, Problem, Space, build_space
+from labelclean.gram import spectrum
+from labelclean.labels import one_hot
+from labelclean.probe import Design, fit_cross_entropy, predict_logits
+
+RARE = 60
+QUEUE_SHARE = 0.05
+CALIBRATION_BINS = 15
+LEAST_PER_BIN = 200
+PROBE_DECAY = 0.1
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What no method may see.
+
+    Attributes:
+        true: True classes of the samples to clean, int64, shape (N,).
+        test_features: Features of the clean part kept apart, float32, shape (M, D).
+        test_true: Their true classes, int64, shape (M,).
+    """
+
+    true: IntArray
+    test_features: npt.NDArray[np.float32]
+    test_true: IntArray
+
+
+@dataclass
+class Downstream:
+    """A fresh cross-entropy probe (N lambda = 0.1) on the features to clean, judged on the clean part.
+
+    Attributes:
+        space: Coordinates of the features.
+        test_rows: The clean part in the same coordinates, float32, shape (M, D).
+        test_true: Its true classes, int64, shape (M,).
+        known: Accuracies already computed, by labels.
+    """
+
+    space: Space
+    test_rows: npt.NDArray[np.float32]
+    test_true: IntArray
+    known: dict[bytes, float] = field(default_factory=dict)
+
+    def accuracy(self, targets: FloatArray, kept: BoolArray | None = None) -> float:
+        """Return the test accuracy of a probe trained on some labels.
+
+        Args:
+            targets: Probability rows, float, shape (N, K).
+            kept: Rows to train on, bool, shape (N,); default: all.
+
+        Returns:
+            Share of the clean part that it gets right.
+        """
+        rows = np.ones(len(targets), dtype=bool) if kept is None else kept
+        soft = targets.astype(np.float32)
+        key = soft.tobytes() + rows.tobytes()
+        if key not in self.known:
+            whole = self.space.design
+            # The eigenvectors of all rows bound the Hessian of fewer rows too, so one decomposition serves all.
+            design = Design(whole.unit_rows[rows], whole.folds[rows], whole.sums, whole.spectra)
+            probe = fit_cross_entropy(design, soft[rows], PROBE_DECAY)[0]
+            found = predict_logits(probe, self.test_rows).argmax(axis=1)
+            self.known[key] = float((found == self.test_true).mean())
+        return self.known[key]
+
+
+def build_downstream(features: npt.NDArray[np.float32], truth: Truth) -> Downstream:
+    """Return the judge of what labels are worth.
+
+    Args:
+        features: Features to clean, float32, shape (N, D).
+        truth: The clean part is read.
+
+    Returns:
+        The judge.
+    """
+    space = build_space(features, np.zeros(len(features), dtype=np.int64))
+    whole = spectrum(space.design.sums, np.ones(1))
+    folds = np.ones(len(features), dtype=np.int64)  # probe 0 sees everybody: nobody lies in its fold
+    judged = Space(space.mean, space.basis, Design(space.design.unit_rows, folds, space.design.sums, (whole, whole)))
+    return Downstream(judged, space.coordinates(truth.test_features), truth.test_true)
+
+
+def measure(output: Output, problem: Problem, truth: Truth, judge: Downstream) -> dict[str, float]:
+    """Return every measure of one output.
+
+    Args:
+        output: What the method said.
+        problem: What it had seen.
+        truth: What it had not.
+        judge: Made of the same truth.
+
+    Returns:
+        Measures by name; those that need wrong labels are missing where there are none.
+    """
+    true, given = truth.true, problem.given
+    is_wrong, flagged = true != given, output.is_issue
+    found = {
+        "flagged": float(flagged.mean()),
+        "given_accuracy": float((given == true).mean()),
+        "accuracy": float((output.predicted == true).mean()),
+        "brier": brier(output.soft, true),
+        "down_given": judge.accuracy(problem.targets),
+        "down_kept": judge.accuracy(problem.targets, ~flagged),
+        "down_predicted": judge.accuracy(one_hot(output.predicted, problem.num_classes)),
+        "down_soft": judge.accuracy(output.soft),
+    }
+    if output.classify is not None:
+        own = output.classify(truth.test_features).argmax(axis=1)
+        found["down_own"] = float((own == truth.test_true).mean())
+    if output.has_probabilities:
+        found["ece"] = calibration_error(output.scores, ~is_wrong)
+    if is_wrong.any():
+        found |= ranking(output.scores, is_wrong) | flags(flagged, is_wrong)
+    counts = np.bincount(true, minlength=problem.num_classes), np.bincount(given, minlength=problem.num_classes)
+    rare = is_wrong & ((counts[0][true] < RARE) | (counts[1][given] < RARE))
+    numbers = {"wrong": is_wrong, "found": is_wrong & flagged, "rare_wrong": rare, "rare_found": rare & flagged}
+    return found | {f"num_{name}": float(rows.sum()) for name, rows in numbers.items()}
+
+
+def ranking(scores: FloatArray, is_wrong: BoolArray) -> dict[str, float]:
+    """Return average precision, AUROC and the precision among the first 5 % of the queue.
+
+    Args:
+        scores: Low = suspicious, float, shape (N,).
+        is_wrong: bool, shape (N,), at least one True.
+
+    Returns:
+        `ap`, `auroc` (missing when all are wrong) and `top`.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    first = np.argsort(scores, kind="stable")[: max(1, round(QUEUE_SHARE * len(scores)))]
+    found = {"ap": float(average_precision_score(is_wrong, -scores)), "top": float(is_wrong[first].mean())}
+    return found if is_wrong.all() else found | {"auroc": float(roc_auc_score(is_wrong, -scores))}
+
+
+def flags(flagged: BoolArray, is_wrong: BoolArray) -> dict[str, float]:
+    """Return precision (0 when nothing is flagged), recall and F1.
+
+    Args:
+        flagged: bool, shape (N,).
+        is_wrong: bool, shape (N,), at least one True.
+
+    Returns:
+        `precision`, `recall` and `f1`.
+    """
+    hits = float((flagged & is_wrong).sum())
+    return {
+        "precision": hits / max(float(flagged.sum()), 1.0),
+        "recall": hits / float(is_wrong.sum()),
+        "f1": 2 * hits / float(flagged.sum() + is_wrong.sum()),
+    }
+
+
+def brier(soft: FloatArray, true: IntArray) -> float:
+    """Return the mean squared distance of soft labels to the truth, in [0, 2].
+
+    Args:
+        soft: float, shape (N, K).
+        true: int64, shape (N,).
+
+    Returns:
+        The score, low = good.
+    """
+    return float(((soft - one_hot(true, soft.shape[1])) ** 2).sum(axis=1).mean())
+
+
+def calibration_error(scores: FloatArray, is_right: BoolArray) -> float:
+    """Return the expected calibration error over at most 15 bins of equal size, at least 200 each.
+
+    Args:
+        scores: Claimed probability, float, shape (N,).
+        is_right: bool, shape (N,).
+
+    Returns:
+        Mean distance between claim and share, in [0, 1].
+    """
+    order = np.argsort(scores, kind="stable")
+    bins = max(1, min(CALIBRATION_BINS, len(order) // LEAST_PER_BIN))
+    parts = np.array_split(order, bins)
+    return float(sum(len(p) / len(order) * abs(scores[p].mean() - is_right[p].mean()) for p in parts))

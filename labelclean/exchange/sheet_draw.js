@@ -1,0 +1,137 @@
+// What is drawn.
+let mode = null; // null, or { kind: "not_class" | "one_of", picked: Set }
+let isZoomed = false;
+
+// --- what is drawn once per language ---
+const drawWords = () => {
+  document.documentElement.lang = lang;
+  document.title = `${t("title")} · ${shown(data.dataset)}`;
+  $("lang").value = lang;
+  for (const part of document.querySelectorAll("[data-t]")) part.textContent = t(part.dataset.t);
+  $("dataset").textContent = shown(data.dataset);
+  for (let at = 0; at < tasks.length; at += 1) drawMark(at);
+  draw();
+};
+
+// --- the strip of all pictures ---
+const marks = { label: "✓", confirmed: "✓", corrected: "→", one_of: "⋯", not_class: "≠", unsure: "?", bad_image: "✕" };
+const cells = tasks.map((task, at) => {
+  const button = node("button", { type: "button", tabindex: "-1" });
+  button.append(node("img", { src: task.thumb, alt: "", decoding: "async" }), node("span", { "aria-hidden": "true" }));
+  button.addEventListener("click", () => move(at));
+  $("strip").append(node("li", {}, button));
+  return button;
+});
+const drawMark = (at) => {
+  const said = review.of(tasks[at]);
+  cells[at].dataset.said = said ? said.decision : "";
+  cells[at].lastChild.textContent = said ? marks[said.decision] : "";
+  cells[at].setAttribute("aria-label", `${at + 1}: ${words(said)}`);
+};
+let current = null;
+const drawStrip = () => {
+  drawMark(review.at);
+  if (current) {
+    current.removeAttribute("aria-current");
+    current.tabIndex = -1;
+  }
+  current = cells[review.at];
+  current.setAttribute("aria-current", "true");
+  current.tabIndex = 0;
+  const strip = $("strip");
+  strip.scrollLeft = current.parentNode.offsetLeft - (strip.clientWidth - current.offsetWidth) / 2;
+};
+
+// --- one picture, what is said of it, and the answers ---
+const drawPicture = () => {
+  const { task } = review;
+  const alt = review.isBlind ? t("picture") : `${t("picture")}: ${shown(task.name)}`;
+  $("broken").hidden = true;
+  $("picture").hidden = false;
+  $("picture").alt = alt;
+  const source = pictures[review.at].textContent;
+  if ($("picture").getAttribute("src") !== source) {
+    zoom(false);
+    $("picture").src = source;
+  }
+  const ahead = pictures[review.at + 1];
+  if (ahead) {
+    const next = new Image();
+    next.src = ahead.textContent;
+    next.decode().catch(() => {}); // the picture itself tells when it is shown
+  }
+  $("place").textContent = t("place", { n: review.at + 1, total: tasks.length });
+  $("name").textContent = review.isBlind ? "" : shown(task.name);
+  $("name").title = $("name").textContent;
+};
+const drawTold = () => {
+  const { task } = review;
+  const [told, evidence] = [$("told"), $("evidence")];
+  if (review.isBlind) {
+    told.replaceChildren(node("h2", { class: "tag" }, t("blind")), node("p", { class: "soft" }, t("blind_text")));
+    evidence.replaceChildren();
+    return;
+  }
+  const fact = (word, ...value) => node("div", {}, node("dt", {}, t(word)), node("dd", {}, ...value));
+  const likely = (word, share) => node("small", {}, t(word, { p: percent(share) }));
+  const facts = [
+    fact("given", called(task.given), " ", likely("score", task.score)),
+    fact("suggested", called(task.suggested, { class: "suggested" }), " ", likely("probability", task.probability)),
+  ];
+  const reasons = task.reasons.map((code) => node("li", {}, reason(code, task)));
+  told.replaceChildren(node("dl", { class: "facts" }, ...facts));
+  evidence.replaceChildren();
+  if (reasons.length) evidence.append(node("h2", { class: "minor" }, t("why")), node("ul", { class: "reasons" }, ...reasons));
+  if (task.near.length) {
+    const near = task.near.map((at) => {
+      const { src, label } = data.near[at];
+      return node("li", {}, node("img", { src, alt: t("near_alt", { label: shown(label) }) }), called(label, { title: shown(label) }));
+    });
+    evidence.append(node("h2", { class: "minor" }, t("near")), node("ul", { class: "near" }, ...near));
+  }
+};
+const fitting = () => {
+  const wanted = $("filter").value.trim().toLocaleLowerCase();
+  return classes.map((label, at) => [label, at]).filter(([label]) => label.toLocaleLowerCase().includes(wanted));
+};
+const drawClasses = () => {
+  const said = review.of(review.task);
+  const chosen = mode ? mode.picked : new Set(said ? said.labels : []);
+  const items = fitting().map(([label, at]) => {
+    const key = at < 10 ? node("kbd", {}, String((at + 1) % 10)) : "";
+    const button = node("button", { type: "button", "aria-pressed": String(chosen.has(label)) }, key, called(label));
+    button.addEventListener("click", () => {
+      pick(label);
+      rest();
+    });
+    return node("li", {}, button);
+  });
+  $("classes").replaceChildren(...(items.length ? items : [node("li", { class: "soft" }, t("filter_none"))]));
+  $("mode").hidden = !mode;
+  $("mode").textContent = mode ? t(`mode_${mode.kind}`) : "";
+  for (const button of $("actions").children) {
+    const action = button.dataset.do;
+    const isModal = action === "finish" || action === "cancel";
+    const needsLabel = action === "confirm" || action === "accept";
+    button.hidden = mode ? !isModal || (action === "finish" && mode.kind !== "one_of") : isModal || (needsLabel && review.isBlind);
+  }
+  $("said").replaceChildren(node("span", { class: "soft" }, `${t("your")} `), called(words(said)));
+  $("said").classList.toggle("open", !said);
+};
+const draw = () => {
+  const done = review.decisions.size;
+  $("count").textContent = t("progress", { done, total: tasks.length });
+  document.querySelector("progress").max = Math.max(tasks.length, 1);
+  document.querySelector("progress").value = done;
+  $("reviewer").textContent = shown(review.annotator);
+  $("reviewer").setAttribute("aria-label", t("reviewer", { name: shown(review.annotator) }));
+  $("reviewer").title = t("reviewer", { name: shown(review.annotator) });
+  $("reviewer").hidden = !review.annotator;
+  $("warning").hidden = review.keeps;
+  $("warning").textContent = review.keeps ? "" : t("not_kept");
+  if (!tasks.length) return;
+  drawPicture();
+  drawTold();
+  drawClasses();
+  drawStrip();
+};

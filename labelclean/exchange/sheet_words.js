@@ -1,0 +1,39 @@
+// The data of the page, and its words.
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const pictures = document.querySelectorAll("script.picture");
+const review = new Review(data, () => localStorage, () => new Date());
+const { classes, tasks } = data;
+const LANG = "labelclean-sheet:lang";
+let lang = navigator.language.startsWith("ja") ? "ja" : "en";
+
+// --- words ---
+// control characters and those that turn the writing direction are shown as a sign
+const shown = (text) => text.replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
+const fill = (text, values) =>
+  text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+const t = (key, values = {}) => fill(data.texts[lang][key] ?? key, values);
+const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}%`);
+const node = (tag, attributes = {}, ...inside) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);
+  made.append(...inside);
+  return made;
+};
+const called = (text, attributes) => node("bdi", attributes, shown(text));
+const words = (said) => {
+  if (!said) return t("undecided");
+  return t(`said_${said.decision}`, { labels: said.labels.map(shown).join(t("or")) });
+};
+const reason = (code, task) => {
+  const key = code === "other_class" && task.given === task.suggested ? "reasons.other_class_kept" : `reasons.${code}`;
+  return key in data.texts[lang] ? t(key, { given: shown(task.given), predicted: shown(task.suggested) }) : shown(code);
+};
+let fading = 0;
+const tell = (text, ms = 2500) => {
+  const status = $("status");
+  status.textContent = text;
+  status.classList.add("fresh");
+  clearTimeout(fading);
+  fading = setTimeout(() => status.classList.remove("fresh"), ms);
+};
