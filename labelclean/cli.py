@@ -65,26 +65,64 @@ _PREFECT_DEFAULTS = {
 
 @app.command()
 def init(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Parquet file or folder with the labels.")],
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            help="A folder with one folder of images per class, a CSV file, or Parquet (file or folder).",
+        ),
+    ],
     image_root: Annotated[
-        Path | None, typer.Option("--image-root", metavar="DIR", help="Folder that image_path is relative to.")
+        Path | None,
+        typer.Option(
+            "--image-root", metavar="DIR", help="Folder that image_path is relative to; default: beside LABELS."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="CONFIG", help="The config file to write.")] = Path(
         "config.yaml"
     ),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights of the backbone (safetensors or state dict); default: timm fetches its own at the first run.",
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="OURS=THEIRS",
+            help="A CSV file's own column name, such as given_label=defect. Repeatable.",
+        ),
+    ] = None,
+    class_folder: Annotated[
+        int, typer.Option("--class-folder", help="Which folder of a tree names the class; -1: the one of the image.")
+    ] = 1,
     overrides: SetOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing config file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Look at the labels and write a config with every key explained."""
     from labelclean.setup import write_first_config
 
+    pairs = {ours: theirs for ours, _, theirs in (item.partition("=") for item in columns or [])}
     try:
-        seen = write_first_config(labels, image_root, out, overrides or [], force=force)
+        seen = write_first_config(
+            labels,
+            image_root,
+            out,
+            overrides or [],
+            weights=weights,
+            columns=pairs,
+            class_folder=class_folder,
+            force=force,
+        )
     except FileExistsError as fault:
         _fail(str(fault), 2)
     for sentence in seen:
         typer.echo(sentence)
-    typer.echo(f"wrote {out}\nnext: labelclean validate {out}, then labelclean run {out}")
+    typer.echo(f"wrote {out}\nnext: labelclean run {out}   (labelclean run {out} --dry-run tells time and disk first)")
 
 
 @app.command()
@@ -112,6 +150,9 @@ def run(
         list[str] | None,
         typer.Option("--reopen", metavar="ID", help="A settled sample that shall come back. Repeatable."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell images, time and disk, measured on 64 images.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -124,6 +165,14 @@ def run(
     items += [f"review.budget={budget}"] if budget is not None else []
     items += [f"review.reopen={json.dumps(reopen)}"] if reopen else []
     settings = read_config(config, items)
+    if dry_run:
+        from labelclean.dry_run import forecast_record, forecast_run
+
+        forecast = forecast_run(settings)
+        typer.echo(
+            json.dumps(forecast_record(forecast), ensure_ascii=False) if as_json else "\n".join(forecast.sentences)
+        )
+        return
     folder = _published_folder(lambda: steps.clean(settings) if plain else _run_flow(config, items))
     outcome = steps.read_outcome(folder)
     if as_json:

@@ -1,4 +1,4 @@
-"""`init`: looks at a labels table and writes a config with every key explained."""
+"""`init`: looks at the labels, whatever they come as, and writes a config with every key explained."""
 
 from __future__ import annotations
 
@@ -15,23 +15,37 @@ from pydantic import BaseModel
 
 from labelclean.config import Config, parse_config
 from labelclean.errors import TableError, listed
-from labelclean.storage import atomic_path, read_labels
+from labelclean.first_labels import FirstLabels, is_table_file, labels_from_csv, labels_from_folders
+from labelclean.storage import atomic_path, read_labels, write_table
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
 FIRST_SECTIONS = ("data", "backbone", "run", "storage")
 
 
 def write_first_config(
-    labels: Path, image_root: Path | None, out: Path, overrides: Sequence[str] = (), *, force: bool = False
+    labels: Path,
+    image_root: Path | None,
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    weights: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    class_folder: int = 1,
+    force: bool = False,
 ) -> list[str]:
-    """Look at a labels table and write a commented config for it.
+    """Look at the labels and write a commented config for them.
 
     Args:
-        labels: Parquet file or folder.
+        labels: Parquet file or folder, a tree with one folder of images per class, or a CSV file.
+            The last two are written as Parquet beside the config.
         image_root: Folder that `image_path` is relative to; default: the folder of the labels.
         out: The config file to write.
         overrides: `section.key=value` items to put into it.
-        force: Replace an existing file.
+        weights: The backbone's weights file; what a safetensors file says of itself
+            (architecture, mean, std, padding) goes into the config.
+        columns: The CSV file's names for columns of labelclean.
+        class_folder: Which folder of a tree names the class, from 1; -1 is the one that holds the image.
+        force: Replace existing files.
 
     Returns:
         What was seen and chosen, one sentence each.
@@ -39,12 +53,18 @@ def write_first_config(
     Raises:
         TableError: If the labels break a promise.
         ConfigError: If an override cannot be used.
-        FileExistsError: If the file is there and ``force`` is not set.
+        FileExistsError: If a file to write is there and ``force`` is not set.
     """
-    if out.exists() and not force:
-        raise FileExistsError(
-            f"{out}: the config file is there already. Choose another --out, or --force to replace it."
-        )
+    made = out.resolve().parent / f"labels_from_{labels.resolve().stem}.parquet"
+    first = None if is_table_file(labels) else _first_labels(labels, columns, class_folder)
+    taken = [path for path in (out, made if first else out) if path.exists() and not force]
+    if taken:
+        raise FileExistsError(f"{taken[0]}: the file is there already. Choose another --out, or --force to replace it.")
+    seen = []
+    if first is not None:
+        write_table(made, first.table, "labels")
+        seen += [*first.seen, f"labels written to {made}"]
+        labels, image_root = made, image_root or first.image_root
     table, has_bytes = read_labels(labels, None)
     counts = {row["values"]: row["counts"] for row in table.column("given_label").value_counts().to_pylist()}
     names = sorted(counts)
@@ -57,17 +77,20 @@ def write_first_config(
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
         "run": {"seed": 0},
     }
-    seen = [
+    seen.append(
         f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
-    ]
+    )
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
         seen.append(_paths_found(table.column("image_path").to_pylist(), root))
     seen += _columns_seen(table.column_names)
+    if weights is not None:
+        settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
+    seen.append(_backbone_seen(config, folder))
     with atomic_path(out) as temporary:
         temporary.write_text(commented_config(chosen, seen), encoding="utf-8")
     return seen
@@ -95,6 +118,48 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
         lines += ["", f"# {_first_line(section)}", f"{name}:"]
         lines += _section_lines(section, settings.get(name, {}), "  ")
     return "\n".join(lines) + "\n"
+
+
+def _first_labels(path: Path, columns: Mapping[str, str] | None, class_folder: int) -> FirstLabels:
+    """The labels in a CSV file or in a tree of class folders."""
+    if path.is_dir():
+        return labels_from_folders(path, class_folder)
+    if not path.is_file():
+        raise TableError(
+            f"{path}: must be a Parquet file, a CSV file or a folder of images per class, but nothing is there."
+        )
+    return labels_from_csv(path, columns)
+
+
+def _described_weights(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its network; the default backbone where it says nothing."""
+    said: Mapping[str, str] = {}
+    if path.suffix == ".safetensors" and path.is_file():
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), "numpy") as file:
+                said = file.metadata() or {}
+        except SafetensorError:
+            pass  # the run refuses a damaged file with its reason
+    settings: dict[str, Any] = {"name": said.get("architecture", DEFAULT_BACKBONE)}
+    if "pad_type" in said:
+        settings["options"] = {"pad_type": said["pad_type"]}
+    for key in ("mean", "std"):
+        if key in said:
+            settings[key] = [float(value) for value in said[key].split(",")]
+    return settings
+
+
+def _backbone_seen(config: Config, folder: Path) -> str:
+    """Where the backbone's weights come from."""
+    backbone = config.backbone
+    if backbone.weights is not None:
+        return f"backbone {backbone.name}, weights from {_portable(backbone.weights, folder)}"
+    return (
+        f"backbone {backbone.name}, weights fetched by timm at the first run (needs the network once; without it, "
+        "name a file with --weights)"
+    )
 
 
 def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:

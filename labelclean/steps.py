@@ -258,7 +258,7 @@ def validated(config: Config) -> dict[str, Any]:
     names = _class_names(labels, config)
     samples = samples_table(labels, names)
     report = measure_distribution(given_labels_of(samples, names))
-    missing = [] if has_bytes else _missing_images(samples, _image_root(config))
+    missing = [] if has_bytes else _missing_images(samples, image_root(config))
     for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
         if path is not None and not path.is_file():
             raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
@@ -270,7 +270,7 @@ def validated(config: Config) -> dict[str, Any]:
     ]
     if missing:
         sentences.append(
-            f"{len(missing):,} of {samples.num_rows:,} images are not under {_image_root(config)}: {listed(missing, 3)}; "
+            f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
             "they will be rejected"
         )
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
@@ -281,6 +281,23 @@ def validated(config: Config) -> dict[str, Any]:
         "missing_images": missing,
         "sentences": sentences,
     }
+
+
+def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
+    """Return the labels with one row per sample, the class names, and whether the table holds the images themselves.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Table `samples` without content hashes, names, flag.
+
+    Raises:
+        TableError: If the labels break a promise.
+    """
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+    names = _class_names(labels, config)
+    return samples_table(labels, names), names, has_bytes
 
 
 def ingest(work: Path) -> bool:
@@ -311,7 +328,7 @@ def extract(work: Path) -> bool:
     with _recorded(work, "extract") as (config, record):
         names = tuple(_part(work, "ingest")["class_names"])
         samples = read_table(work / INTERNAL / "labelled.parquet", "samples")
-        root = _image_root(config)
+        root = image_root(config)
 
         def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
             rows = (
@@ -457,7 +474,15 @@ def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     return names
 
 
-def _image_root(config: Config) -> Path:
+def image_root(config: Config) -> Path:
+    """Return the folder that image paths are relative to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `data.image_root`, or the folder of the labels.
+    """
     labels = config.data.labels
     return config.data.image_root or (labels if labels.is_dir() else labels.parent)
 

@@ -123,6 +123,7 @@ def print_summary(outcome: Outcome) -> None:
         codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
         console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))
     console.print(Text(f"outputs: {outcome.folder}"))
+    console.print(Text(f"report: {outcome.folder / 'report.html'}"))
     if summary["queue"]:
         console.print(
             Text(

@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extraction",
     ),
     ("summary", "outputs", "report", "apply", "steps"),
-    ("exchange", "setup", "status", "cli"),
+    ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HOMES = {

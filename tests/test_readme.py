@@ -45,14 +45,8 @@ def test_the_worked_example_finds_the_wrong_labels(real_data: Path, tmp_path: Pa
     from labelclean.storage import read_config
 
     weights = real_data / "weights" / "mobilenetv2_100_imagenet1k.safetensors"
-    overrides = [
-        f"backbone.weights={weights}",
-        "backbone.options={pad_type: same}",
-        "backbone.mean=[0.5, 0.5, 0.5]",
-        "backbone.std=[0.5, 0.5, 0.5]",
-    ]
     out = tmp_path / "config.yaml"
-    write_first_config(real_data / "datasets" / name / "labels.parquet", None, out, overrides)
+    write_first_config(real_data / "datasets" / name / "labels.parquet", None, out, weights=weights)
     folder = steps.clean(read_config(out))
     assert average_precision(folder, real_data / "datasets" / "truth" / f"{name}.parquet") >= least
 

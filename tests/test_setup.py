@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from labelclean.config import Config
 from labelclean.errors import TableError
@@ -71,3 +73,31 @@ def test_unset_keys_stand_as_comments_and_change_nothing() -> None:
     written = yaml.safe_load(commented_config(settings))
     assert "weights" not in written["backbone"]
     assert written["refine"]["method"] == "auto"
+
+
+def test_a_folder_per_class_is_written_as_parquet_beside_the_config(tmp_path: Path) -> None:
+    for name in ("tree/ok/1.png", "tree/dent/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    out = tmp_path / "here" / "config.yaml"
+    out.parent.mkdir()
+    seen = write_first_config(tmp_path / "tree", None, out)
+    made = tmp_path / "here" / "labels_from_tree.parquet"
+    assert f"labels written to {made}" in seen
+    assert read_config(out).data.labels == made
+    assert read_config(out).data.image_root == tmp_path / "tree"
+    assert pq.read_table(made).column("sample_id").to_pylist() == ["dent/1.png", "ok/1.png"]
+    out.unlink()
+    with pytest.raises(FileExistsError, match=r"labels_from_tree\.parquet.*--force"):
+        write_first_config(tmp_path / "tree", None, out)
+
+
+def test_a_weights_file_says_which_backbone_it_belongs_to(labels: Path) -> None:
+    out, weights = labels.parent / "config.yaml", labels.parent / "w.safetensors"
+    said = {"architecture": "resnet18", "pad_type": "same", "mean": "0.5,0.5,0.5", "std": "0.25,0.25,0.25"}
+    save_file({"x": np.zeros(1, dtype=np.float32)}, weights, metadata=said)
+    write_first_config(labels, None, out, weights=weights)
+    backbone = read_config(out).backbone
+    assert (backbone.name, backbone.options, backbone.weights) == ("resnet18", {"pad_type": "same"}, weights)
+    assert backbone.std == (0.25, 0.25, 0.25)
+    assert not backbone.pretrained
