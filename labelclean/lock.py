@@ -96,7 +96,7 @@ def _acquire(path: Path, me: Holder, stale_after_s: float) -> str | None:
             _create(path, me)
             return taken_over
         except FileExistsError:
-            taken_over = _take_over(path, stale_after_s)
+            taken_over = _take_over(path, me, stale_after_s) or taken_over
         except OSError as fault:
             raise StorageError(
                 f"{path}: the run lock cannot be written: {fault.strerror}. Correct the permissions or free space."
@@ -123,7 +123,7 @@ def _create(path: Path, me: Holder) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _take_over(path: Path, stale_after_s: float) -> str | None:
+def _take_over(path: Path, me: Holder, stale_after_s: float) -> str | None:
     """Remove a dead lock and say whose it was; raise if it lives."""
     holder = _read(path)
     age_s = _age_s(path)
@@ -141,17 +141,19 @@ def _take_over(path: Path, stale_after_s: float) -> str | None:
         )
     else:
         why = f"whose last heartbeat was {age_s:.0f} s ago"
-    grave = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+    # Whoever removes this very lock holds a lock of that name first, by the same rules. So what is at the path
+    # cannot change between the look and the removal, and a living lock is never touched, not even for a moment.
+    claim = path.with_name(f"{path.name}.dead-{holder.token if holder else 'unreadable'}")
     try:
-        path.rename(grave)  # only one of several takers can move it
-    except FileNotFoundError:
-        return None
-    if _read(grave) != holder:  # a living lock was made in between: give it back
-        with suppress(OSError):
-            os.link(grave, path)
-        grave.unlink(missing_ok=True)
-        raise LockError(f"{path}: another run took the lock in the same moment. Wait for it to end.")
-    grave.unlink(missing_ok=True)
+        _acquire(claim, me, stale_after_s)
+    except LockError:
+        raise LockError(f"{path}: another run took the lock in the same moment. Wait for it to end.") from None
+    try:
+        if _read(path) != holder:
+            return None
+        path.unlink(missing_ok=True)
+    finally:
+        claim.unlink(missing_ok=True)
     return f"took over the lock of {whose}, {why}"
 
 

@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+import labelclean.lock
 from labelclean.errors import LockError
 from labelclean.lock import lock_holder, run_lock
 
@@ -66,6 +68,40 @@ def test_the_heartbeat_touches_the_file(tmp_path: Path) -> None:
         while lock.stat().st_mtime < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert lock.stat().st_mtime > 2
+
+
+def test_a_taker_that_looked_too_early_never_touches_the_lock_of_the_one_that_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "lock"
+    write_lock(lock, "elsewhere", 1, 1.0)
+    os.utime(lock, (time.time() - 200, time.time() - 200))
+    age = labelclean.lock._age_s
+
+    def while_someone_is_faster(path: Path) -> float | None:
+        stale = age(path)
+        if path == lock and stale and stale > 100:
+            lock.unlink()
+            write_lock(lock, socket.gethostname(), os.getppid(), psutil.Process(os.getppid()).create_time())
+            touched.append(lock.stat())
+        return stale
+
+    touched: list[os.stat_result] = []
+    monkeypatch.setattr(labelclean.lock, "_age_s", while_someone_is_faster)
+    with pytest.raises(LockError, match=f"process {os.getppid()} on .* is running"), run_lock(lock):
+        pass
+    assert len(touched) == 1
+    assert (lock.stat().st_ino, lock.stat().st_ctime_ns) == (touched[0].st_ino, touched[0].st_ctime_ns)
+    assert list(tmp_path.iterdir()) == [lock]
+
+
+def test_a_taker_that_died_while_taking_over_blocks_nobody(tmp_path: Path) -> None:
+    write_lock(tmp_path / "lock", socket.gethostname(), 2**22 + 1, 1.0)
+    write_lock(tmp_path / "lock.dead-x", socket.gethostname(), 2**22 + 2, 1.0)
+    with run_lock(tmp_path / "lock") as taken_over:
+        assert taken_over is not None
+        assert f"process {2**22 + 1}" in taken_over
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
