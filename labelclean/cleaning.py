@@ -105,6 +105,7 @@ class Refinement:
         predicted: Its best class, int64, shape (N,).
         label_scores: Calibrated probability that the given label is right, float32, shape (N,),
             low = suspicious; 1 for verified samples.
+        reading_scores: Score of the given label in each reading of a disagreement by itself, float32, shape (R, N).
         is_label_issue: Score under its class's limit, bool, shape (N,); never a verified sample.
         pred_probs: The student's P(true class | image), given label left out, float32, shape (N, K).
         noise_matrix: C, float64, shape (K, K), row true class, column given class.
@@ -121,6 +122,7 @@ class Refinement:
     soft_labels: Float32Array
     predicted: IntArray
     label_scores: Float32Array
+    reading_scores: Float32Array
     is_label_issue: BoolArray
     pred_probs: Float32Array
     noise_matrix: Float64Array
@@ -237,6 +239,7 @@ def refine_labels(
         soft_labels=soft,
         predicted=soft.argmax(axis=1).astype(np.int64),
         label_scores=scores,
+        reading_scores=readings.scores,
         is_label_issue=is_issue,
         pred_probs=probs,
         noise_matrix=matrix,

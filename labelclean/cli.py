@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelclean.errors import GateError, LabelcleanError
+from labelclean.errors import ConfigError, GateError, LabelcleanError
 
 if TYPE_CHECKING:
     from labelclean.config import Config
@@ -145,7 +146,9 @@ def run(
     config: ConfigArgument,
     overrides: SetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Run the same steps without Prefect.")] = False,
-    budget: Annotated[int | None, typer.Option("--budget", help="Most samples in the review queue.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Most samples in the review queue, or time to look: 45min, 1.5h.")
+    ] = None,
     reopen: Annotated[
         list[str] | None,
         typer.Option("--reopen", metavar="ID", help="A settled sample that shall come back. Repeatable."),
@@ -162,7 +165,7 @@ def run(
 
     _log_to_stderr(logging.WARNING if quiet or as_json else logging.INFO)
     items = list(overrides or [])
-    items += [f"review.budget={budget}"] if budget is not None else []
+    items += [_budget_item(budget)] if budget is not None else []
     items += [f"review.reopen={json.dumps(reopen)}"] if reopen else []
     settings = read_config(config, items)
     if dry_run:
@@ -331,8 +334,18 @@ def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOpt
     decisions = _decisions(settings)
     answered = {decision.run_id for decision in decisions}
     newest = next((run for run in reversed(reviewable) if run.name in answered), reviewable[-1])
-    measured = measure_status(newest, decisions)
+    measured = measure_status(newest, decisions, seconds_per_sample=settings.review.seconds_per_sample)
     typer.echo(json.dumps(asdict(measured)) if as_json else "\n".join(measured.sentences()))
+
+
+def _budget_item(budget: str) -> str:
+    """The config item that a number of samples, or a time such as 45min, stands for."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|h|)", budget.strip())
+    if found is None or not (found[2] or found[1].isdigit()):
+        raise ConfigError(f"--budget must be a number of samples, or a time such as 45min or 1.5h, but is {budget!r}.")
+    if not found[2]:
+        return f"review.budget={found[1]}"
+    return f"review.minutes={float(found[1]) * (60 if found[2] == 'h' else 1):g}"
 
 
 def _decisions(settings: Config) -> tuple[Decision, ...]:

@@ -283,6 +283,8 @@ class ReviewConfig(_Section):
 
     Attributes:
         budget: Most samples in the queue; default: all that are flagged.
+        minutes: Most minutes of looking, at `review.seconds_per_sample`; the lower of both limits holds.
+        seconds_per_sample: How long one sample takes a person; `labelclean status` measures it.
         audit_share: Share of the queue drawn at random and shown without a suggestion.
         class_floor: Least number of queue places per class when it has that many doubtful samples.
         neighbours: How many trusted neighbours are named beside each sample.
@@ -290,10 +292,18 @@ class ReviewConfig(_Section):
     """
 
     budget: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    seconds_per_sample: float = Field(default=10.0, gt=0)
     audit_share: Share = 0.05
     class_floor: int = Field(default=3, ge=0)
     neighbours: int = Field(default=5, ge=0, le=20)
     reopen: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> int | None:
+        """Most samples in the queue by both limits, at least 1; None without a limit."""
+        in_time = None if self.minutes is None else max(int(self.minutes * 60 / self.seconds_per_sample), 1)
+        return min((limit for limit in (self.budget, in_time) if limit is not None), default=None)
 
 
 class RejectsConfig(_Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
-from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue
+from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue, measure_doubt
 from labelclean.tables import TABLES, vectors
 
 if TYPE_CHECKING:
@@ -191,12 +192,14 @@ def review_queue(
         conflict_sets=conflict_sets(evidence.duplicate_sets, labels.given),
         is_settled=is_settled,
         order=order,
-        budget=config.review.budget,
+        budget=config.review.places,
         audit_share=config.review.audit_share,
         class_floor=config.review.class_floor,
         seed=config.run.seed,
     )
-    return queue, estimate_queue(refinement.label_scores, queue.rows, is_settled)
+    scores, readings = refinement.label_scores, refinement.reading_scores
+    doubt = measure_doubt(scores, queue.rows, is_settled, readings)
+    return queue, estimate_queue(scores, queue.rows, is_settled, doubt)
 
 
 def queue_table(
@@ -264,22 +267,25 @@ def standing_record(standing: Standing) -> dict[str, int]:
     }
 
 
-def queue_record(queue: Queue, estimate: QueueEstimate) -> dict[str, Any]:
+def queue_record(queue: Queue, estimate: QueueEstimate, seconds_per_sample: float) -> dict[str, Any]:
     """Return the queue's numbers for the summary.
 
     Args:
         queue: The queue.
         estimate: What it should bring.
+        seconds_per_sample: How long one sample takes a person.
 
     Returns:
         JSON values.
     """
     return {
         "num": len(queue.rows),
+        "minutes": round(len(queue.rows) * seconds_per_sample / 60, 1),
         "expected": round(estimate.expected_errors, 2),
         "low": round(estimate.low, 2),
         "high": round(estimate.high, 2),
         "expected_left": round(estimate.expected_left, 2),
+        "doubt": {key: round(value, 4) for key, value in asdict(estimate.doubt).items()},
         "by_source": {source: queue.sources.count(source) for source in sorted(set(queue.sources))},
     }
 

@@ -36,11 +36,13 @@ class Readings:
         hedged: Mean of three readings, weighted: `sure`; the posterior when images are as ambiguous as
             their classes overlap in the student's scores; and the student alone, float32, shape (N, K).
         rank: What orders the labels: P(k | x) C[k, given]^(1/4) at the given class, float32, shape (N,).
+        scores: Probability of the given label in each reading by itself, float32, shape (3, N).
     """
 
     sure: Float32Array
     hedged: Float32Array
     rank: Float32Array
+    scores: Float32Array
 
 
 def read_disagreement(
@@ -67,7 +69,8 @@ def read_disagreement(
     share = min(float((pred_probs.argmax(axis=1) != given).mean()), MOST_AMBIGUOUS_SHARE)
     hedged = (1.0 - share - OVERLAP_SHARE) * sure + share * alone + OVERLAP_SHARE * decided
     rank = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
-    return Readings(sure, hedged.astype(np.float32), rank)
+    scores = np.stack([reading[rows, given] for reading in (sure, decided, alone)])
+    return Readings(sure, hedged.astype(np.float32), rank, scores)
 
 
 def overlap_probs(pred_probs: Float32Array, *, steps: int = 15) -> Float32Array:

@@ -8,6 +8,8 @@ import numpy as np
 
 from labelclean.labels import BoolArray, FloatArray, IntArray
 
+Z_90 = 1.645
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -24,6 +26,24 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """How far an expected number of wrong labels may be off as a whole, relative to it.
+
+    Attributes:
+        least: Smallest expectation over the readings of a disagreement, as a factor, at most 1.
+        most: Largest, at least 1.
+        rate_error: Relative standard error of the estimated noise rate.
+    """
+
+    least: float
+    most: float
+    rate_error: float
+
+
+CERTAIN = Doubt(1.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
 class QueueEstimate:
     """What reviewing the queue should bring.
 
@@ -32,12 +52,14 @@ class QueueEstimate:
         low: Lower end of its 90 % interval.
         high: Upper end of its 90 % interval.
         expected_left: Expected number of wrong labels outside the queue.
+        doubt: What the interval allows for beside chance.
     """
 
     expected_errors: float
     low: float
     high: float
     expected_left: float
+    doubt: Doubt = CERTAIN
 
 
 def build_queue(
@@ -93,16 +115,53 @@ def build_queue(
     return Queue(rows, tuple(source[rows]))
 
 
-def estimate_queue(label_scores: FloatArray, rows: IntArray, is_settled: BoolArray) -> QueueEstimate:
-    """Return the expected number of wrong labels in and outside the queue.
+def measure_doubt(
+    label_scores: FloatArray, rows: IntArray, is_settled: BoolArray, reading_scores: FloatArray | None
+) -> Doubt:
+    """Return how far the expected number of wrong labels in the queue may be off as a whole.
 
-    The scores are probabilities, so the number of wrong labels in the queue is a sum of
-    independent coins (Poisson-binomial); the interval is its normal approximation.
+    Two things move all scores together, so that adding coins does not average them out. Labels alone cannot
+    tell an ambiguous image from a wrong label: each reading of a disagreement gives its own number. And the
+    noise rate was estimated from about as many errors as are expected in the whole data set, E, so it has a
+    relative standard error of 1 / sqrt(E), as any count has.
 
     Args:
         label_scores: Probability that the given label is right, shape (N,).
         rows: Rows in the queue, shape (Q,).
         is_settled: Samples verified earlier, shape (N,); they count as right.
+        reading_scores: The same probability in each reading, shape (R, N); None where only one is known.
+
+    Returns:
+        The doubt.
+
+    Examples:
+        >>> scores, readings = np.array([0.5, 0.5]), np.array([[0.6, 0.6], [0.5, 0.3]])
+        >>> doubt = measure_doubt(scores, np.array([0, 1]), np.zeros(2, dtype=bool), readings)
+        >>> round(doubt.least, 3), round(doubt.most, 3), doubt.rate_error
+        (0.8, 1.2, 1.0)
+    """
+    wrong = _wrong_chance(label_scores, is_settled)
+    expected, total = float(wrong[rows].sum()), float(wrong.sum())
+    rate_error = 1.0 / float(np.sqrt(max(total, 1.0)))
+    if reading_scores is None or expected <= 0:
+        return Doubt(1.0, 1.0, rate_error)
+    ratios = [float(_wrong_chance(reading, is_settled)[rows].sum()) / expected for reading in reading_scores]
+    return Doubt(min(1.0, *ratios), max(1.0, *ratios), rate_error)
+
+
+def estimate_queue(
+    label_scores: FloatArray, rows: IntArray, is_settled: BoolArray, doubt: Doubt = CERTAIN
+) -> QueueEstimate:
+    """Return the expected number of wrong labels in and outside the queue.
+
+    Given the scores, the number of wrong labels is a sum of independent coins (Poisson-binomial); the
+    doubt moves all of them together. The interval is the normal approximation of both.
+
+    Args:
+        label_scores: Probability that the given label is right, shape (N,).
+        rows: Rows in the queue, shape (Q,).
+        is_settled: Samples verified earlier, shape (N,); they count as right.
+        doubt: How far the scores may be off as a whole.
 
     Returns:
         Expectation, 90 % interval within 0..Q, and what is left behind.
@@ -111,13 +170,17 @@ def estimate_queue(label_scores: FloatArray, rows: IntArray, is_settled: BoolArr
         >>> estimate_queue(np.array([0.5, 0.5, 1.0]), np.array([0, 1]), np.zeros(3, dtype=bool)).expected_errors
         1.0
     """
-    wrong = np.where(is_settled, 0.0, 1.0 - np.asarray(label_scores, dtype=np.float64))
+    wrong = _wrong_chance(label_scores, is_settled)
     inside = wrong[rows]
     expected = float(inside.sum())
-    spread = 1.645 * float(np.sqrt((inside * (1 - inside)).sum()))
-    return QueueEstimate(
-        expected, max(expected - spread, 0.0), min(expected + spread, float(len(rows))), float(wrong.sum()) - expected
-    )
+    variance = float((inside * (1 - inside)).sum()) + (doubt.rate_error * expected) ** 2
+    spread = Z_90 * float(np.sqrt(variance))
+    low, high = doubt.least * expected - spread, doubt.most * expected + spread
+    return QueueEstimate(expected, max(low, 0.0), min(high, float(len(rows))), float(wrong.sum()) - expected, doubt)
+
+
+def _wrong_chance(scores: FloatArray, is_settled: BoolArray) -> FloatArray:
+    return np.where(is_settled, 0.0, 1.0 - np.asarray(scores, dtype=np.float64))
 
 
 def _places(wanted: int, available: int, budget: int | None, audit_share: float) -> tuple[int, int]:

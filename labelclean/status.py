@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from labelclean.decisions import Decision, standing_decisions
-from labelclean.review import estimate_queue
+from labelclean.review import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.runs import MANIFEST
 from labelclean.storage import read_json, read_table
 
 NEXT = 50
-Z_90 = 1.645
+LEAST_GAPS = 10
+LONGEST_GAP_S = 300
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class ReviewStatus:
         num_outside: Samples outside the suspects.
         next_wrong: Wrong labels to be expected among the next 50 suspects, fewer if there are fewer.
         num_next: How many these are.
+        num_waiting: Samples of the queue that nobody has settled.
+        seconds_per_sample: How long one sample takes: measured where people's answers carry times, else as configured.
+        is_pace_measured: Whether it was measured.
     """
 
     run_id: str
@@ -54,6 +58,9 @@ class ReviewStatus:
     num_outside: int
     next_wrong: float
     num_next: int
+    num_waiting: int
+    seconds_per_sample: float
+    is_pace_measured: bool
 
     def sentences(self) -> list[str]:
         """Return the status for people."""
@@ -78,19 +85,31 @@ class ReviewStatus:
                 else "hardly better than looking at random"
             )
             lines.append(
-                f"next: the next {self.num_next:,} suspects should bring about {self.next_wrong:,.0f} wrong labels; going on is {worth}."
+                f"next: the next {self.num_next:,} suspects should bring about {self.next_wrong:,.0f} wrong labels in about "
+                f"{self._minutes(self.num_next)}; going on is {worth}."
+            )
+            source = "measured" if self.is_pace_measured else "review.seconds_per_sample"
+            lines.append(
+                f"time: {self.num_waiting:,} samples wait, about {self._minutes(self.num_waiting)} "
+                f"at {self.seconds_per_sample:,.0f} s each ({source})."
             )
         else:
             lines.append("next: the queue is done; run again, so that the next queue starts from these decisions.")
         return lines
 
+    def _minutes(self, num: int) -> str:
+        return f"{max(num * self.seconds_per_sample / 60, 1):,.0f} min"
 
-def measure_status(run_folder: Path, decisions: Sequence[Decision]) -> ReviewStatus:
+
+def measure_status(
+    run_folder: Path, decisions: Sequence[Decision], *, seconds_per_sample: float = 10.0
+) -> ReviewStatus:
     """Return how far a run's queue is reviewed and how its promise held.
 
     Args:
         run_folder: A published run with a queue.
         decisions: The ledger's decisions on its data set.
+        seconds_per_sample: How long one sample takes where the decisions cannot tell.
 
     Returns:
         The status.
@@ -100,18 +119,20 @@ def measure_status(run_folder: Path, decisions: Sequence[Decision]) -> ReviewSta
     """
     queue = read_table(run_folder / "review_queue.parquet", "review_queue")
     num_samples = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id"]).num_rows
+    run_id = str(read_json(run_folder / MANIFEST)["run_id"])
     answers = _answers(queue, decisions)
     scores = np.asarray(queue.column("label_score").to_numpy(), dtype=np.float64)
     is_audit = np.array([source == "random_audit" for source in queue.column("queue_source").to_pylist()], dtype=bool)
     is_known = np.array([answer is not None for answer in answers], dtype=bool)
     is_wrong = np.array([answer is True for answer in answers], dtype=bool)
     suspects = np.flatnonzero(is_known & ~is_audit)
-    promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool))
+    promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool), _doubt(run_folder))
     audited = int((is_known & is_audit).sum())
     audited_wrong = int((is_wrong & is_audit).sum())
     upcoming = np.flatnonzero(~is_known & ~is_audit)[:NEXT]
+    pace = seconds_between([one for one in decisions if one.run_id == run_id])
     return ReviewStatus(
-        run_id=str(read_json(run_folder / MANIFEST)["run_id"]),
+        run_id=run_id,
         num_queue=queue.num_rows,
         num_reviewed=int(is_known.sum()),
         expected_wrong=promise.expected_errors,
@@ -125,7 +146,30 @@ def measure_status(run_folder: Path, decisions: Sequence[Decision]) -> ReviewSta
         num_outside=num_samples - int((~is_audit).sum()),
         next_wrong=float((1 - scores[upcoming]).sum()),
         num_next=len(upcoming),
+        num_waiting=int((~is_known).sum()),
+        seconds_per_sample=round(pace or seconds_per_sample, 1),
+        is_pace_measured=pace is not None,
     )
+
+
+def seconds_between(decisions: Sequence[Decision]) -> float | None:
+    """Return how long a person takes for one sample: the median gap between an annotator's answers.
+
+    Gaps of more than five minutes are pauses. Answers without times of their own do not count.
+
+    Args:
+        decisions: Decisions on one run.
+
+    Returns:
+        Seconds; None with fewer than 10 gaps.
+    """
+    times: dict[str, list[float]] = {}
+    for one in decisions:
+        if not one.file_digest:
+            times.setdefault(one.annotator_id, []).append(one.reviewed_at.timestamp())
+    gaps = np.concatenate([np.diff(np.unique(of_one)) for of_one in times.values()] or [np.zeros(0)])
+    gaps = gaps[gaps <= LONGEST_GAP_S]
+    return float(np.median(gaps)) if len(gaps) >= LEAST_GAPS else None
 
 
 def wilson_high(hits: int, trials: int) -> float:
@@ -146,6 +190,13 @@ def wilson_high(hits: int, trials: int) -> float:
     middle = share + Z_90**2 / (2 * trials)
     spread = Z_90 * math.sqrt(share * (1 - share) / trials + Z_90**2 / (4 * trials**2))
     return min((middle + spread) / (1 + Z_90**2 / trials), 1.0)
+
+
+def _doubt(run_folder: Path) -> Doubt:
+    """What the run itself said of its scores as a whole; nothing if it is too old to."""
+    path = run_folder / "summary.json"
+    record = (read_json(path).get("queue") or {}) if path.is_file() else {}
+    return Doubt(**record["doubt"]) if "doubt" in record else CERTAIN
 
 
 def _answers(queue: pa.Table, decisions: Sequence[Decision]) -> list[bool | None]:

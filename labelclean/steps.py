@@ -443,7 +443,7 @@ def refine(work: Path) -> bool:
         drained = judge_moves(moves, counts, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(_finding_record(drained))
         record |= refinement_record(config.refine.method, teacher, refinement, labels, names, moves)
-        record |= {"queue": queue_record(queue, estimate)}
+        record |= {"queue": queue_record(queue, estimate, config.review.seconds_per_sample)}
     return True
 
 

@@ -127,9 +127,10 @@ def print_summary(outcome: Outcome) -> None:
     if summary["queue"]:
         console.print(
             Text(
-                f"next: look at review_queue.parquet from the top: {summary['queue']['num']:,} samples, of which about "
-                f"{summary['queue']['expected']:,.0f} are expected to be wrong "
-                f"({summary['queue']['low']:,.0f} to {summary['queue']['high']:,.0f})."
+                f"next: look at review_queue.parquet from the top: {summary['queue']['num']:,} samples, about "
+                f"{summary['queue']['minutes']:,.0f} min; about {summary['queue']['expected']:,.0f} are expected to be wrong "
+                f"({summary['queue']['low']:,.0f} to {summary['queue']['high']:,.0f}), "
+                f"{summary['queue']['expected_left']:,.0f} outside."
             )
         )
     else:

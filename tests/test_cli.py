@@ -12,6 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from labelclean.cli import _budget_item
+from labelclean.errors import ConfigError
+
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
@@ -123,3 +126,22 @@ def test_the_report_is_written_from_a_run(sample_run: Path, tmp_path: Path) -> N
     assert told.returncode == 0, told.stderr
     (page,) = tmp_path.glob("report-*.ja.html")
     assert '<html lang="ja"' in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("budget", "item"),
+    [
+        ("50", "review.budget=50"),
+        ("45min", "review.minutes=45"),
+        ("1.5h", "review.minutes=90"),
+        ("7 min", "review.minutes=7"),
+    ],
+)
+def test_a_budget_is_samples_or_time(budget: str, item: str) -> None:
+    assert _budget_item(budget) == item
+
+
+@pytest.mark.parametrize("budget", ["1.5", "45 s", "-3", "many", ""])
+def test_a_budget_that_is_neither_is_refused(budget: str) -> None:
+    with pytest.raises(ConfigError, match="--budget must be a number of samples, or a time such as 45min"):
+        _budget_item(budget)

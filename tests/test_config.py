@@ -80,3 +80,11 @@ def test_a_password_is_refused_and_never_recorded() -> None:
         config_record(parsed(LEAST, "ledger.url=postgresql://me@db/labels"))["ledger"]["url"]
         == "postgresql://me@db/labels"
     )
+
+
+def test_the_budget_is_samples_or_minutes_and_the_lower_one_holds() -> None:
+    assert parsed(LEAST).review.places is None
+    assert parsed(LEAST + "review: {budget: 50}").review.places == 50
+    assert parsed(LEAST + "review: {minutes: 45, seconds_per_sample: 20}").review.places == 135
+    assert parsed(LEAST + "review: {minutes: 45, seconds_per_sample: 20, budget: 50}").review.places == 50
+    assert parsed(LEAST + "review: {minutes: 0.1}").review.places == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelclean.review import Queue, build_queue, estimate_queue
+from labelclean.review import Doubt, Queue, build_queue, estimate_queue, measure_doubt
 
 
 def queue(scores: list[float], *, issue_below: float = 0.5, **changes: object) -> Queue:
@@ -84,3 +84,31 @@ def test_the_estimate_by_hand() -> None:
     assert got.expected_left == pytest.approx(0.1)
     assert got.high == 2.0
     assert got.low == pytest.approx(1.4 - 1.645 * (0.25 + 0.09) ** 0.5)
+
+
+def test_the_doubt_moves_all_scores_together() -> None:
+    scores, rows, nobody = np.full(100, 0.5), np.arange(50), np.zeros(100, dtype=bool)
+    doubt = measure_doubt(scores, rows, nobody, np.stack([np.full(100, 0.7), np.full(100, 0.4)]))
+    assert (doubt.least, doubt.most) == pytest.approx((0.6, 1.2))
+    assert doubt.rate_error == pytest.approx(1 / 50**0.5)  # as many errors as are expected in all 100
+    got = estimate_queue(scores, rows, nobody, doubt)
+    spread = 1.645 * (50 * 0.25 + (25 / 50**0.5) ** 2) ** 0.5
+    assert (got.expected_errors, got.low, got.high) == pytest.approx((25, 15 - spread, 30 + spread))
+
+
+def test_settled_samples_raise_no_doubt() -> None:
+    settled = np.array([True, False])
+    doubt = measure_doubt(np.array([0.0, 0.5]), np.array([0, 1]), settled, np.array([[1.0, 0.5]]))
+    assert doubt == Doubt(1.0, 1.0, 1.0)
+
+
+def test_the_interval_holds_where_the_scores_are_off_by_what_the_doubt_allows() -> None:
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        shown = np.full(300, 0.3)
+        rate = 0.7 * (1 + rng.standard_normal() / 210**0.5)  # the estimated rate misses as a count of 210 does
+        wrong = int((rng.random(300) < rate).sum())
+        doubt = measure_doubt(shown, np.arange(300), np.zeros(300, dtype=bool), None)
+        got = estimate_queue(shown, np.arange(300), np.zeros(300, dtype=bool), doubt)
+        held += got.low <= wrong <= got.high
+    assert 170 <= held <= 190  # 90 %, give or take two standard errors

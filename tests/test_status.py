@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,13 +74,39 @@ def test_promise_and_outcome_by_hand(run: Path) -> None:
 def test_without_decisions_nothing_is_claimed(run: Path) -> None:
     status = measure_status(run, [])
     assert status.missed_share is None
-    assert len(status.sentences()) == 2
+    assert [line.split(":")[0] for line in status.sentences()] == ["run r1", "next", "time"]
 
 
 def test_the_majority_of_inspectors_decides_and_another_image_does_not_count(run: Path) -> None:
     votes = [decided("s0", "ng", "a"), decided("s0", "ng", "b"), decided("s0", "ok", "c")]
     assert measure_status(run, votes).found_wrong == 1
     assert measure_status(run, [decided("s0", "ng", content="another")]).num_reviewed == 0
+
+
+def test_time_is_measured_from_the_answers_or_taken_from_the_config(run: Path) -> None:
+    plain = measure_status(run, [decided("s0", "ng")], seconds_per_sample=30)
+    assert (plain.seconds_per_sample, plain.is_pace_measured, plain.num_waiting) == (30, False, 4)
+    assert "4 samples wait, about 2 min at 30 s each (review.seconds_per_sample)" in plain.sentences()[-1]
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    # two people at once: gaps of 4, 4, ... and of 8, 8, ...; a lunch break; one answer sent twice
+    answers = [
+        replace(decided(f"t{i}", "ng", who), reviewed_at=begun + timedelta(seconds=step * i + (1800 if i > 6 else 0)))
+        for who, step in (("a", 4), ("b", 8), ("b", 8))
+        for i in range(11)
+    ]
+    measured = measure_status(run, answers, seconds_per_sample=30)
+    assert measured.is_pace_measured
+    assert measured.seconds_per_sample == 6.0  # nine gaps of 4 and nine of 8
+    assert not measure_status(run, [replace(one, file_digest="d") for one in answers]).is_pace_measured
+
+
+def test_what_the_run_said_of_its_scores_as_a_whole_widens_the_promise(run: Path) -> None:
+    doubt = {"least": 0.5, "most": 2.0, "rate_error": 0.0}
+    write_json(run / "summary.json", {"queue": {"doubt": doubt}})
+    status = measure_status(run, [decided(f"s{i}", "ng") for i in range(4)])
+    spread = 1.645 * (0.9 * 0.1 + 0.8 * 0.2 + 0.7 * 0.3 + 0.6 * 0.4) ** 0.5
+    assert math.floor(3 - spread) == 1  # what chance alone would allow
+    assert (status.low, status.high) == (math.floor(0.5 * 3 - spread), 4)
 
 
 def test_a_finished_queue_says_run_again(run: Path) -> None:
