@@ -6,9 +6,9 @@ the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ class Finding:
         config_key: Where the limit stands in the config.
         sentence: The finding for people.
         forbids: Refinements that it rules out.
+        facts: What the sentence names beside value and limit, for those who write it in another
+            language; `case` tells its forms apart.
     """
 
     check: str
@@ -45,6 +47,7 @@ class Finding:
     config_key: str | None
     sentence: str
     forbids: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,20 @@ def judge_distribution(
             None,
             f"{int(present.sum())} of {len(present)} classes have samples",
             REFINING,
+            {"total": len(present)},
         )
     ]
     missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
     if missing:
         findings.append(
             Finding(
-                "missing_classes", "warn", float(len(missing)), 0.0, None, f"no sample is labelled {listed(missing)}."
+                "missing_classes",
+                "warn",
+                float(len(missing)),
+                0.0,
+                None,
+                f"no sample is labelled {listed(missing)}.",
+                facts={"names": missing},
             )
         )
     tiny = present & (report.counts < limits.min_class_count)
@@ -116,7 +126,14 @@ def judge_distribution(
         )
         findings.append(
             Finding(
-                "tiny_classes", "refuse", smallest, limits.min_class_count, f"{key}min_class_count", sentence, AVERAGING
+                "tiny_classes",
+                "refuse",
+                smallest,
+                limits.min_class_count,
+                f"{key}min_class_count",
+                sentence,
+                AVERAGING,
+                _count_facts(tiny, report.counts, class_names),
             )
         )
     if rare.any():
@@ -124,7 +141,15 @@ def judge_distribution(
             f"{_counted(rare, report.counts, class_names)} under {key}warn_class_count = {limits.warn_class_count}."
         )
         findings.append(
-            Finding("rare_classes", "warn", smallest, limits.warn_class_count, f"{key}warn_class_count", sentence)
+            Finding(
+                "rare_classes",
+                "warn",
+                smallest,
+                limits.warn_class_count,
+                f"{key}warn_class_count",
+                sentence,
+                facts=_count_facts(rare, report.counts, class_names),
+            )
         )
     findings.append(
         _at_most(
@@ -202,6 +227,7 @@ def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], lim
                 f"{key}min_agreement",
                 worst,
                 ("two_hot",),
+                {"names": list(measured.worst_classes[:3])},
             ),
             _at_most(
                 "unstable_share",
@@ -210,6 +236,7 @@ def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], lim
                 f"{key}max_unstable_share",
                 f"the share of samples with an agreement under {limits.unstable_below:g}",
                 ("two_hot",),
+                {"below": limits.unstable_below},
             ),
         ]
     what = "the share of given labels inside the teacher's pair"
@@ -249,6 +276,12 @@ def judge_moves(
     sentence = f"{class_names[worst]!r} would lose {moves.lost[worst]:,} and gain {moves.gained[worst]:,} of its {counts[worst]:,.0f} samples"
     drained = net_lost > max_lost_share
     key = "gates.class_distribution.max_lost_share"
+    facts = {
+        "names": [class_names[worst]],
+        "lost": int(moves.lost[worst]),
+        "gained": int(moves.gained[worst]),
+        "total": round(float(counts[worst])),
+    }
     if not drained.any():
         return Finding(
             "drained_classes",
@@ -257,6 +290,7 @@ def judge_moves(
             max_lost_share,
             key,
             f"{sentence}, the most of all classes.",
+            facts=facts,
         )
     return Finding(
         "drained_classes",
@@ -265,6 +299,7 @@ def judge_moves(
         max_lost_share,
         key,
         f"{sentence}, more than {key} = {max_lost_share:g}; look at its suspects before you use the predicted labels.",
+        facts=facts,
     )
 
 
@@ -282,28 +317,70 @@ def _judge_confusion(
     if (1 - kept).max() < 0.02:
         sentence = f"at most {(1 - kept).max():.1%} of any class are labelled wrong: two-hot labels are not needed."
         return Finding(
-            "confusion", "warn", float(concentration.max()), limits.max_concentration, key, sentence, ("two_hot",)
+            "confusion",
+            "warn",
+            float(concentration.max()),
+            limits.max_concentration,
+            key,
+            sentence,
+            ("two_hot",),
+            {"case": "not_needed", "share": float((1 - kept).max())},
         )
     unsafe = (concentration > limits.max_concentration) & (confuser_share > limits.max_confuser_share)
     if not unsafe.any():
         sentence = "the errors of each class are spread over several other classes."
-        return Finding("confusion", "pass", float(concentration.max()), limits.max_concentration, key, sentence)
+        return Finding(
+            "confusion",
+            "pass",
+            float(concentration.max()),
+            limits.max_concentration,
+            key,
+            sentence,
+            facts={"case": "spread"},
+        )
     k = int(np.argmax(np.where(unsafe, 1 - kept, -1)))
     sentence = (
         f"{confuser_share[k]:.0%} of the errors of {class_names[k]!r} go to {class_names[int(confuser[k])]!r}, "
         f"more than gates.top2.max_confuser_share = {limits.max_confuser_share:g}: under two-hot labels the two would tie."
     )
     return Finding(
-        "confusion", "refuse", float(concentration[k]), limits.max_concentration, key, sentence, ("two_hot",)
+        "confusion",
+        "refuse",
+        float(concentration[k]),
+        limits.max_concentration,
+        key,
+        sentence,
+        ("two_hot",),
+        {
+            "case": "concentrated",
+            "share": float(confuser_share[k]),
+            "names": [class_names[k], class_names[int(confuser[k])]],
+        },
     )
 
 
-def _at_least(check: str, value: float, limit: float, key: str | None, what: str, forbids: tuple[str, ...]) -> Finding:
-    return _compared(check, value, limit, key, what, forbids, held=value >= limit, words=("at least", "below"))
+def _at_least(
+    check: str,
+    value: float,
+    limit: float,
+    key: str | None,
+    what: str,
+    forbids: tuple[str, ...],
+    facts: Mapping[str, Any] | None = None,
+) -> Finding:
+    return _compared(check, value, limit, key, what, forbids, facts, held=value >= limit, words=("at least", "below"))
 
 
-def _at_most(check: str, value: float, limit: float, key: str | None, what: str, forbids: tuple[str, ...]) -> Finding:
-    return _compared(check, value, limit, key, what, forbids, held=value <= limit, words=("at most", "above"))
+def _at_most(
+    check: str,
+    value: float,
+    limit: float,
+    key: str | None,
+    what: str,
+    forbids: tuple[str, ...],
+    facts: Mapping[str, Any] | None = None,
+) -> Finding:
+    return _compared(check, value, limit, key, what, forbids, facts, held=value <= limit, words=("at most", "above"))
 
 
 def _compared(
@@ -313,6 +390,7 @@ def _compared(
     key: str | None,
     what: str,
     forbids: tuple[str, ...],
+    facts: Mapping[str, Any] | None,
     *,
     held: bool,
     words: tuple[str, str],
@@ -320,8 +398,24 @@ def _compared(
     """A finding on one number and its limit."""
     bound = f"{key} = {limit:g}" if key else f"{limit:g}"
     if held:
-        return Finding(check, "pass", value, limit, key, f"{what}: {value:.3g} ({words[0]} {bound}).")
-    return Finding(check, "refuse", value, limit, key, f"{what}: {value:.3g}, {words[1]} {bound}.", forbids)
+        return Finding(
+            check, "pass", value, limit, key, f"{what}: {value:.3g} ({words[0]} {bound}).", facts=facts or {}
+        )
+    return Finding(
+        check, "refuse", value, limit, key, f"{what}: {value:.3g}, {words[1]} {bound}.", forbids, facts or {}
+    )
+
+
+def _count_facts(
+    mask: npt.NDArray[np.bool_], counts: npt.NDArray[np.floating], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Names and counts of the classes in a mask, fewest first."""
+    rows = sorted(np.flatnonzero(mask).tolist(), key=lambda k: counts[k])
+    return {
+        "names": [class_names[k] for k in rows[:5]],
+        "counts": [round(float(counts[k])) for k in rows[:5]],
+        "total": len(rows),
+    }
 
 
 def _counted(mask: npt.NDArray[np.bool_], counts: npt.NDArray[np.floating], class_names: Sequence[str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from math import ceil, sqrt
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -76,6 +78,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
         level=cell_level,
         measured=gate_number,
         at_least=_AT_LEAST,
+        finding=lambda gate: finding_sentence(gate, texts),
         verdict=verdict_sentences(page, texts),
     )
 
@@ -155,6 +158,37 @@ def gate_number(check: str, value: float | None) -> str:
     if check in _SHARES:
         return percent(value) if value else "0%"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def finding_sentence(gate: Mapping[str, Any], texts: Texts) -> str | None:
+    """Return what a check found, in words of the page's language.
+
+    Args:
+        gate: A finding of `summary.json`.
+        texts: The language.
+
+    Returns:
+        One sentence, or None where the run is older than the words.
+    """
+    check, facts = gate["check"], gate.get("facts")
+    key = f"findings.{check}" + (f"_{facts['case']}" if facts and "case" in facts else "")
+    if facts is None or not texts.has(key):
+        return None
+    names = [quoted(name, texts) for name in facts.get("names", [])]
+    joint = "、" if texts.lang == "ja" else ", "
+    counted = joint.join(f"{name} ({count:,})" for name, count in zip(names, facts.get("counts", []), strict=False))
+    if (more := int(facts.get("total", 0)) - len(names)) > 0 and counted:
+        counted = texts("findings.more", names=counted, n=more)
+    shares = {name: percent(facts[name]) for name in ("share", "below") if name in facts}
+    ends = dict(zip(("first", "second"), names, strict=False))
+    whole = {name: facts[name] for name in ("lost", "gained", "total") if name in facts}
+    value = gate_number(check, gate["value"])
+    return texts(key, value=value, names=joint.join(names), counted=counted, **shares, **ends, **whole)
+
+
+def quoted(name: str, texts: Texts) -> str:
+    """Return a class name in the quotation marks of the language."""
+    return f"「{shown(name, 60)}」" if texts.lang == "ja" else f'"{shown(name, 60)}"'
 
 
 def _policy(style: str, script: str) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
+import numpy as np
 import pytest
 
 import labelclean
+from labelclean.config import GatesConfig
+from labelclean.distribution import ClassMoves, measure_distribution
 from labelclean.errors import ConfigError
-from labelclean.gates import METHODS
+from labelclean.gates import METHODS, TeacherMeasurements, judge_distribution, judge_moves, judge_teacher
 from labelclean.image_files import ReasonCode
+from labelclean.labels import given_labels
+from labelclean.report.html import finding_sentence
 from labelclean.report.texts import LANGUAGES, Texts, catalogue
 from labelclean.tables import QUEUE_SOURCES, REASONS
 
@@ -65,3 +72,44 @@ def test_one_and_many_differ() -> None:
 def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be one of en, ja, but is 'de'"):
         Texts("de")
+
+
+def every_finding() -> list[dict[str, Any]]:
+    """What the gates say on a hard data set, a clean one and one whose classes drain."""
+    names = ["ok", "dent", "crack", "gone"]
+    hard = measure_distribution(given_labels(np.repeat([0, 1, 2], [900, 3, 20]), 4), np.array([20.0, 500, 2, 9]))
+    matrix = np.array([[0.9, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    poor = TeacherMeasurements(2, 0.5, 0.9, ("dent", "crack"), 0.2, -0.1, matrix, 0.7)
+    clean = TeacherMeasurements(4, 0.99, 0.0, ("dent",), 1.0, 1.0, np.eye(4), 0.01)
+    spread = TeacherMeasurements(4, 0.99, 0.0, ("dent",), 1.0, 1.0, np.full((4, 4), 0.1) + np.eye(4) * 0.6, 0.3)
+    limits = GatesConfig()
+    findings = list(judge_distribution(hard, names, limits.class_distribution).findings)
+    for measured in (poor, clean, spread):
+        findings += judge_teacher(measured, names, limits.top2).findings
+    moves = ClassMoves(np.array([0, 3, 0, 0]), np.array([3, 0, 0, 0]))
+    findings.append(judge_moves(moves, np.array([900.0, 3, 20, 0]), names, 0.5))
+    return [asdict(finding) for finding in findings]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_finding_is_said_in_the_language_of_the_page(lang: str) -> None:
+    findings = every_finding()
+    assert len({finding["check"] for finding in findings}) == 14
+    for finding in findings:
+        said = finding_sentence(finding, Texts(lang))
+        assert said is not None, finding["check"]
+        assert "gates." not in said
+        if lang == "ja":
+            words = set(re.findall(r"[A-Za-z]{2,}", said))
+            assert words <= {"ok", "dent", "crack", "gone", "nat"}, said
+
+
+def test_a_finding_names_its_numbers_and_classes() -> None:
+    said = {finding["check"]: finding_sentence(finding, Texts("en")) for finding in reversed(every_finding())}
+    assert said["tiny_classes"] == '"dent" (3): averaging would pull them into larger classes.'
+    assert said["confusion"] == '100% of the errors of "ok" go to "dent"; two-hot labels could not tell the two apart.'
+    assert (
+        said["drained_classes"]
+        == '"dent" would lose 3 and gain 0 of its 3 samples, the largest net loss of all classes.'
+    )
+    assert finding_sentence({"check": "imbalance", "value": 2.0}, Texts("en")) is None  # from an older run
