@@ -12,29 +12,19 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from labelclean.config_adapt import AdaptConfig
 from labelclean.errors import ConfigError
+from labelclean.sections import ConfigPath, Section, Share
 
 RefineMethod = Literal["auto", "two_hot", "multi_round", "adaptive", "posterior", "none"]
 
 
-def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    """Make a path absolute, starting at the config file's folder."""
-    folder = info.context.get("folder") if info.context else None
-    return (Path(folder) / path) if folder is not None else path
-
-
-ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=4)]
 
 
@@ -45,13 +35,7 @@ class SecretInConfig(ValueError):  # noqa: N818 - pydantic wants a ValueError; t
         return "must not hold a password; put the whole URL into the environment variable LABELCLEAN_LEDGER_URL"
 
 
-class _Section(BaseModel):
-    """A frozen section that knows its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What goes in.
 
     Attributes:
@@ -72,7 +56,7 @@ class DataConfig(_Section):
         return names
 
 
-class DecodeConfig(_Section):
+class DecodeConfig(Section):
     """How pixels become numbers; the same for features and for previews.
 
     Attributes:
@@ -109,7 +93,7 @@ class DecodeConfig(_Section):
         return self
 
 
-class BackboneConfig(_Section):
+class BackboneConfig(Section):
     """The frozen network that turns an image into a feature row.
 
     Attributes:
@@ -154,7 +138,7 @@ class BackboneConfig(_Section):
         return size
 
 
-class NeighboursConfig(_Section):
+class NeighboursConfig(Section):
     """Nearest neighbours in feature space.
 
     Attributes:
@@ -172,7 +156,7 @@ class NeighboursConfig(_Section):
     duplicate_similarity: float | None = Field(default=None, gt=0.5, le=1.0)
 
 
-class TeacherConfig(_Section):
+class TeacherConfig(Section):
     """The linear-probe teacher.
 
     Attributes:
@@ -190,7 +174,7 @@ class TeacherConfig(_Section):
     pred_probs: ConfigPath | None = None
 
 
-class RefineConfig(_Section):
+class RefineConfig(Section):
     """How the student's targets are made.
 
     Attributes:
@@ -209,7 +193,7 @@ class RefineConfig(_Section):
     weights: Literal["equal", "teacher"] = "equal"
 
 
-class DistributionGateConfig(_Section):
+class DistributionGateConfig(Section):
     """Limits of the class distribution check.
 
     Attributes:
@@ -227,7 +211,7 @@ class DistributionGateConfig(_Section):
     max_lost_share: Share = 0.5
 
 
-class Top2GateConfig(_Section):
+class Top2GateConfig(Section):
     """Limits of the teacher top-2 stability check.
 
     Attributes:
@@ -249,7 +233,7 @@ class Top2GateConfig(_Section):
     max_noise: Share = 0.6
 
 
-class GatesConfig(_Section):
+class GatesConfig(Section):
     """What happens when a measurement is beyond its limit.
 
     Attributes:
@@ -262,7 +246,7 @@ class GatesConfig(_Section):
     top2: Top2GateConfig = Top2GateConfig()
 
 
-class FlagsConfig(_Section):
+class FlagsConfig(Section):
     """When a sample gets a reason beside its score.
 
     Attributes:
@@ -278,7 +262,7 @@ class FlagsConfig(_Section):
     outlier_z: float = Field(default=5.0, gt=0)
 
 
-class ReviewConfig(_Section):
+class ReviewConfig(Section):
     """The queue that annotators see.
 
     Attributes:
@@ -306,7 +290,7 @@ class ReviewConfig(_Section):
         return min((limit for limit in (self.budget, in_time) if limit is not None), default=None)
 
 
-class RejectsConfig(_Section):
+class RejectsConfig(Section):
     """Images that cannot be used.
 
     Attributes:
@@ -316,7 +300,7 @@ class RejectsConfig(_Section):
     max_share: Share = 0.05
 
 
-class ExpectationsConfig(_Section):
+class ExpectationsConfig(Section):
     """The Great Expectations report on the labels table.
 
     Attributes:
@@ -332,7 +316,7 @@ class ExpectationsConfig(_Section):
     max_class_share: Share = 0.999
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """Where runs and cached features live.
 
     Attributes:
@@ -344,7 +328,7 @@ class StorageConfig(_Section):
     cache: ConfigPath = Field(default=Path("cache"), validate_default=True)
 
 
-class LedgerConfig(_Section):
+class LedgerConfig(Section):
     """Where reviewers' decisions are remembered.
 
     Attributes:
@@ -363,7 +347,7 @@ class LedgerConfig(_Section):
         return url
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """How a run runs.
 
     Attributes:
@@ -377,7 +361,7 @@ class RunConfig(_Section):
     dataset: str | None = None
 
 
-class CleaningConfig(_Section):
+class CleaningConfig(Section):
     """The part of the configuration that the computation sees: no file, no device, no tool."""
 
     neighbours: NeighboursConfig = NeighboursConfig()
@@ -399,6 +383,7 @@ class Config(CleaningConfig):
     rejects: RejectsConfig = RejectsConfig()
     expectations: ExpectationsConfig = ExpectationsConfig()
     ledger: LedgerConfig = LedgerConfig()
+    adapt: AdaptConfig = AdaptConfig()
 
 
 PATH_KEYS = (
@@ -408,6 +393,8 @@ PATH_KEYS = (
     "teacher.pred_probs",
     "storage.runs",
     "storage.cache",
+    "adapt.images",
+    "adapt.out",
 )
 
 
@@ -436,8 +423,8 @@ def parse_config(
         raise ConfigError(f"{origin}: the file must hold a mapping of sections, but holds {type(settings).__name__}.")
     for item in overrides:
         _apply_override(settings, item, cwd or folder)
-    # a section with no key set is None in YAML; storage's defaults are paths and need the folder
-    settings = {"storage": {}} | {key: {} if value is None else value for key, value in settings.items()}
+    # a section with no key set is None in YAML; storage and adapt have paths as defaults and need the folder
+    settings = {"storage": {}, "adapt": {}} | {key: {} if value is None else value for key, value in settings.items()}
     try:
         return Config.model_validate(settings, context={"folder": folder})
     except ValidationError as fault:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from labelclean.config import Config, parse_config
+from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.first_labels import FirstLabels, is_table_file, labels_from_csv, labels_from_folders
 from labelclean.storage import atomic_path, read_labels, write_table
@@ -207,7 +207,7 @@ def _chosen(settings: dict[str, Any], overrides: Sequence[str], folder: Path) ->
         for section in sections:
             place = place.setdefault(section, {})
         value = yaml.safe_load(raw)
-        is_path = key in ("backbone.weights", "storage.runs", "storage.cache", "teacher.pred_probs")
+        is_path = key in PATH_KEYS
         place[name] = _portable(Path.cwd() / value, folder) if is_path and value is not None else value
     return settings
 

@@ -14,7 +14,7 @@ FLOWS = Path(__file__).parent.parent / "flows"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "labels", "tables", "votes"),
+    ("sections", "config_adapt", "config", "labels", "tables", "votes"),
     # layer 2: each may import those to its left
     (
         "distribution",
@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("summary", "outputs", "report", "apply", "steps"),
+    ("summary", "outputs", "report", "apply", "steps", "adapt"),
     ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
@@ -63,6 +63,8 @@ HOMES = {
     "faiss": {"neighbours"},
 }
 PURE = LAYERS[2] + LAYERS[3]
+ADAPT = PACKAGE / "adapt"
+ADAPT_PURE = ("schedule", "views", "neighbours", "loss", "measures", "world", "state", "train")
 NOT_PURE = {"time", "datetime", "os", "pathlib", "socket", "random", "logging", "subprocess", "requests", "urllib"}
 
 
@@ -123,6 +125,25 @@ def test_the_pure_layers_touch_no_path_clock_network_or_global_randomness(name: 
         assert not {found.split(".")[0] for found in imports(path)} & NOT_PURE
         assert "np.random.seed" not in path.read_text(encoding="utf-8")
         assert "manual_seed" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ADAPT_PURE)
+def test_adaptation_computes_without_path_or_clock_and_imports_from_below_or_its_left(name: str) -> None:
+    found = imports(ADAPT / f"{name}.py")
+    assert not {one.split(".")[0] for one in found} & NOT_PURE
+    lower = {module for layer in LAYERS[:4] for module in layer}
+    for one in found:
+        if one.startswith("labelclean.adapt."):
+            assert one.split(".")[2] in ADAPT_PURE[: ADAPT_PURE.index(name)], f"{name} imports {one}"
+        elif one.startswith("labelclean."):
+            assert one.split(".")[1] in lower, f"{name} imports {one}"
+
+
+def test_adaptation_leaves_timm_and_kornia_to_their_homes() -> None:
+    for path in ADAPT.glob("*.py"):
+        frameworks = {one.split(".")[0] for one in imports(path)}
+        assert not frameworks & set(HOMES)
+        assert "kornia" not in frameworks or path.stem == "views"
 
 
 def test_no_file_is_a_drawer() -> None:

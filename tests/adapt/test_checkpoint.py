@@ -1,0 +1,132 @@
+"""A killed training goes on to the same bits; two processes train as one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelclean.adapt.checkpoint import open_history, read_checkpoint, write_checkpoint, write_weights
+from labelclean.adapt.state import EpochRecord, State, Task
+from labelclean.adapt.train import train
+from labelclean.errors import StorageError
+from tests.adapt import toy
+from tests.adapt.test_train import same_bits
+
+ROOT = Path(__file__).parents[2]
+
+
+def stored_training(folder: Path, task: Task, *, resume: bool, stop_after: int | None = None) -> State:
+    """Train with a checkpoint at every step and epoch, in files; stop hard after some of them."""
+    state = toy.state(task)
+    history = open_history(folder, task.config.window or 1, task.num_images, task.config.neighbours, resume=resume)
+    if resume:
+        read_checkpoint(folder, state)
+    pixels = toy.images()
+    for count, _ in enumerate(train(state, task, lambda rows: pixels[rows], history, is_due=toy.every_step()), 1):
+        write_checkpoint(folder, state, history)
+        if count == stop_after:
+            break
+    return state
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 7])  # in the first epoch, at its end, when partners are in use
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+    task = toy.task(mode="naive", drop_path=0.1)
+    whole, _, _ = toy.trained(task)
+    stored_training(tmp_path, task, resume=False, stop_after=stop_after)
+    assert same_bits(whole, stored_training(tmp_path, task, resume=True))
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from labelclean.adapt.checkpoint import open_history, write_checkpoint
+from labelclean.adapt.train import train
+from tests.adapt import toy
+
+folder, task, pixels, steps = Path(sys.argv[1]), toy.task(mode="naive"), toy.images(), 0
+state, history = toy.state(task), open_history(folder, 2, 24, 3, resume=False)
+
+def advance(count):
+    global steps
+    steps += 1
+    if steps == 9:  # after the checkpoint of epoch 2 and before the next
+        os.kill(os.getpid(), signal.SIGKILL)
+
+for record in train(state, task, lambda rows: pixels[rows], history, is_due=lambda: steps % 4 == 0, advance=advance):
+    write_checkpoint(folder, state, history)
+"""
+
+
+@pytest.mark.training
+def test_kill_9_costs_at_most_one_interval(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    task = toy.task(mode="naive")
+    left = toy.state(task)
+    read_checkpoint(tmp_path, left)
+    assert 3 * left.epoch + left.step == 8  # of the 9 steps done
+    assert same_bits(toy.trained(task)[0], stored_training(tmp_path, task, resume=True))
+
+
+def test_a_damaged_checkpoint_and_a_history_of_another_shape_are_refused(tmp_path: Path) -> None:
+    task = toy.task()
+    stored_training(tmp_path, task, resume=False, stop_after=1)
+    with pytest.raises(StorageError, match=r"must have the shape \(9, 24, 3\)"):
+        open_history(tmp_path, 9, 24, 3, resume=True)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 half")
+    with pytest.raises(StorageError, match="the checkpoint must be whole"):
+        read_checkpoint(tmp_path, toy.state(task))
+
+
+def test_the_weights_are_those_of_the_momentum_backbone(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    state, _, _ = toy.trained(toy.task(epochs=1))
+    stored = load_file(write_weights(tmp_path, state))
+    assert stored.keys() == toy.Tiny().state_dict().keys()
+    assert all(torch.equal(stored[name], value) for name, value in state.momentum.backbone.state_dict().items())
+
+
+TOGETHER = """
+import sys
+import torch
+import torch.distributed as dist
+from labelclean.adapt.world import World
+from tests.adapt import toy
+
+dist.init_process_group("gloo")
+state, records, history = toy.trained(toy.task(World(dist.get_rank(), dist.get_world_size()), mode="naive"))
+if dist.get_rank() == 0:
+    torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, sys.argv[1])
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.training
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    script, out = tmp_path / "together.py", tmp_path / "out.pt"
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(script), str(out)], cwd=ROOT, env=_environment(), text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = torch.load(out, weights_only=True)
+    alone, records, _ = toy.trained(toy.task(mode="naive"))
+    torch.testing.assert_close(found["bank"], alone.bank, rtol=1e-3, atol=1e-4)
+    for name, value in alone.momentum.state_dict().items():
+        torch.testing.assert_close(found["momentum"][name], value, rtol=1e-3, atol=1e-4)
+    shares = [one.bootstrapped_share for one in records if isinstance(one, EpochRecord)]
+    assert [row[4] for row in found["records"]] == pytest.approx(shares, abs=0.1)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,123 @@
+"""The loop: plain DINO as the limit, momentum, window, records, collapse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from labelclean.adapt.neighbours import new_history
+from labelclean.adapt.state import EpochRecord, State
+from labelclean.adapt.train import train
+from labelclean.errors import GateError
+from tests.adapt import toy
+
+
+def weights(of: State) -> list[torch.Tensor]:
+    return [*of.momentum.state_dict().values(), *of.online.state_dict().values(), of.centre, of.bank]
+
+
+def same_bits(one: State, other: State) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def test_temperature_zero_is_plain_dino_bit_for_bit() -> None:
+    plain, _, _ = toy.trained(toy.task(mode="plain"))
+    cold, _, _ = toy.trained(toy.task(mode="adaptive", temperature=0.0))
+    warm, records, _ = toy.trained(toy.task(mode="adaptive", temperature=1.0))
+    assert same_bits(plain, cold)
+    assert any(isinstance(one, EpochRecord) and one.bootstrapped_share > 0 for one in records)
+    assert not same_bits(plain, warm)
+
+
+def test_partners_come_from_epoch_v_on() -> None:
+    _, records, _ = toy.trained(toy.task(mode="naive", window=2))
+    shares = [one.bootstrapped_share for one in records if isinstance(one, EpochRecord)]
+    assert shares[:2] == [0.0, 0.0]
+    assert min(shares[2:]) > 0.5
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    assert same_bits(toy.trained(toy.task())[0], toy.trained(toy.task())[0])
+
+
+def test_the_history_is_a_window_of_v_epochs() -> None:
+    task = toy.task(epochs=5, window=2)
+    state, history, pixels = toy.state(task), new_history(2, task.num_images, 3), toy.images()
+    seen: list[np.ndarray] = []
+    for record in train(state, task, lambda rows: pixels[rows], history):
+        seen.append(state.near_index.numpy().copy())
+        epoch = record.epoch - 1
+        np.testing.assert_array_equal(history.index[epoch % 2], seen[epoch])
+        if epoch:
+            np.testing.assert_array_equal(history.index[(epoch - 1) % 2], seen[epoch - 1])
+    assert not np.array_equal(seen[0], seen[4])
+
+
+def test_neighbours_are_looked_for_before_the_own_entry_is_replaced() -> None:
+    task = toy.task(epochs=1, batch_size=24)
+    state, _, _ = toy.trained(task)
+    assert (state.near_index == -1).all()  # in the first epoch's one step the bank was still empty
+    assert bool(state.is_filled.all())
+
+
+def test_the_momentum_network_follows_by_the_formula() -> None:
+    task = toy.task(epochs=1, batch_size=24, momentum=0.75, freeze_epochs=0)
+    before = [value.clone() for value in toy.state(task).momentum.parameters()]
+    state, _, _ = toy.trained(task)
+    for old, online, new in zip(before, state.online.parameters(), state.momentum.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * online.detach())
+    assert not torch.equal(before[0], next(state.online.parameters()))
+
+
+def test_the_first_centre_is_a_tenth_of_the_mean_momentum_logit() -> None:
+    task = toy.task(epochs=1, batch_size=24, freeze_epochs=0)
+    state, _, _ = toy.trained(task)
+    assert 0 < float(state.centre.abs().max()) <= 0.1  # logits are cosines
+
+
+def test_prototypes_stand_still_while_frozen() -> None:
+    task = toy.task(epochs=2, freeze_epochs=1, window=1)
+    state, first = toy.state(task), toy.state(task).online.head.prototypes.clone()
+    pixels, history = toy.images(), new_history(1, task.num_images, 3)
+    steps = train(state, task, lambda rows: pixels[rows], history)
+    next(steps)
+    assert torch.equal(state.online.head.prototypes, first)
+    next(steps)
+    assert not torch.equal(state.online.head.prototypes, first)
+
+
+def test_partners_of_the_own_group_are_reported_and_can_be_excluded() -> None:
+    _, allowed, _ = toy.trained(toy.task(mode="naive", exclude_group=False))
+    _, excluded, _ = toy.trained(toy.task(mode="naive", exclude_group=True))
+    last = [records[-1] for records in (allowed, excluded)]
+    assert last[0].same_group_share > 0  # type: ignore[union-attr]
+    assert last[1].same_group_share == 0  # type: ignore[union-attr]
+
+
+def test_nan_stops_the_training_before_it_can_be_stored() -> None:
+    task = toy.task(learning_rate=1e30, clip=1e30, freeze_epochs=0)
+    state, pixels = toy.state(task), toy.images()
+    with pytest.raises(GateError, match="must be finite"):
+        list(train(state, task, lambda rows: pixels[rows], new_history(2, 24, 3)))
+
+
+def test_a_collapse_stops_the_training() -> None:
+    task = toy.task(min_feature_spread=0.999)
+    state, pixels = toy.state(task), toy.images()
+    with pytest.raises(GateError, match=r"epoch 1: training has collapsed: the feature spread must be at least 0.999"):
+        list(train(state, task, lambda rows: pixels[rows], new_history(2, 24, 3)))
+
+
+def test_labels_are_measured_with_and_never_learned_from() -> None:
+    with_labels, records, _ = toy.trained(toy.task())
+    task = toy.task()
+    without = toy.state(task)
+    task.given[:] = -1
+    pixels = toy.images()
+    found = list(train(without, task, lambda rows: pixels[rows], new_history(2, 24, 3)))
+    assert same_bits(with_labels, without)
+    assert math.isnan(found[-1].neighbour_accuracy)  # type: ignore[union-attr]
+    assert 0 <= records[-1].neighbour_accuracy <= 1  # type: ignore[union-attr]
