@@ -6,15 +6,21 @@ tried again.
 
 from __future__ import annotations
 
+import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from prefect import Task, flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
 from labelclean import steps
+from labelclean.config import Config
 from labelclean.errors import StorageError
-from labelclean.storage import read_config
+from labelclean.nightly import run_night
 from labelclean.summary import markdown_summary
 
 
@@ -43,24 +49,61 @@ TASKS = [_as_task(step) for step in steps.STEPS]
 
 
 @flow(name="clean-labels", persist_result=False, result_serializer="json")
-def clean_labels(config_path: str, overrides: list[str] | None = None) -> str:
+def clean_labels(
+    config_path: str,
+    overrides: list[str] | None = None,
+    force: bool = False,
+    window: Literal["day", "hour", "minute"] | None = None,
+    timezone: str = "UTC",
+) -> dict[str, str | None]:
     """Clean the labels of one data set.
 
     Args:
         config_path: The config file.
         overrides: `section.key=value` items.
+        force: Run although a good run of this window is published.
+        window: Name the run's window after the scheduled time, cut at its day, hour or minute.
+        timezone: Where that time is told, such as Asia/Tokyo.
 
     Returns:
-        The published run folder.
+        `run_folder`: the published run, or the good run that made this one unnecessary;
+        `nothing_to_do`: why nothing was done, or None.
 
     Raises:
         LabelcleanError: If the input, a gate, the lock, the device or the disk refuses.
     """
-    with steps.open_run(read_config(Path(config_path), overrides or [])) as run:
+    items = list(overrides or [])
+    if window is not None:
+        items.append(f"run.window={json.dumps(window_name(flow_run.scheduled_start_time, window, timezone))}")
+    night = run_night(
+        Path(config_path), items, lambda config: _clean_as_tasks(config, force), os.environ, lambda: datetime.now(UTC)
+    )
+    return {"run_folder": str(night.folder) if night.folder else None, "nothing_to_do": night.nothing_to_do}
+
+
+def window_name(scheduled: datetime, window: str, timezone: str) -> str:
+    """Return the window's name: the scheduled time there, cut at its day, hour or minute.
+
+    Args:
+        scheduled: Scheduled time, with time zone.
+        window: day, hour or minute.
+        timezone: IANA name.
+
+    Returns:
+        Such as 2026-11-24, 2026-11-24T02 or 2026-11-24T02:00.
+    """
+    return scheduled.astimezone(ZoneInfo(timezone)).strftime(
+        {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H", "minute": "%Y-%m-%dT%H:%M"}[window]
+    )
+
+
+def _clean_as_tasks(config: Config, force: bool) -> Path:
+    """The run of `steps.clean`, each step a task."""
+    with steps.open_run(config, force=force) as run:
         for step in TASKS:
             if not step(str(run.work)):
                 break
         folder = steps.publish(run)
     create_markdown_artifact(key="labelclean-summary", markdown=markdown_summary(steps.read_outcome(folder)))
     steps.raise_if_refused(folder)
-    return str(folder)
+    return folder

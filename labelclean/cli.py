@@ -23,6 +23,7 @@ from labelclean.errors import ConfigError, GateError, LabelcleanError
 if TYPE_CHECKING:
     from labelclean.config import Config
     from labelclean.decisions import Decision
+    from labelclean.nightly import Night
 
 app = typer.Typer(
     name="labelclean",
@@ -153,6 +154,11 @@ def run(
         list[str] | None,
         typer.Option("--reopen", metavar="ID", help="A settled sample that shall come back. Repeatable."),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", help="The night or lot that this run stands for; it has one good run, then no more."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Clean the window again, into a new run folder.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell images, time and disk, measured on 64 images.")
     ] = False,
@@ -167,17 +173,21 @@ def run(
     items = list(overrides or [])
     items += [_budget_item(budget)] if budget is not None else []
     items += [f"review.reopen={json.dumps(reopen)}"] if reopen else []
-    settings = read_config(config, items)
+    items += [f"run.window={json.dumps(window)}"] if window is not None else []
     if dry_run:
         from labelclean.dry_run import forecast_record, forecast_run
 
-        forecast = forecast_run(settings)
+        forecast = forecast_run(read_config(config, items))
         typer.echo(
             json.dumps(forecast_record(forecast), ensure_ascii=False) if as_json else "\n".join(forecast.sentences)
         )
         return
-    folder = _published_folder(lambda: steps.clean(settings) if plain else _run_flow(config, items))
-    outcome = steps.read_outcome(folder)
+    night = _night(lambda: _run_plain(config, items, force) if plain else _run_flow(config, items, force))
+    if night.folder is None or night.nothing_to_do:
+        record = {"run_folder": night.folder and str(night.folder), "nothing_to_do": night.nothing_to_do}
+        typer.echo(json.dumps(record, ensure_ascii=False) if as_json else f"nothing to do: {night.nothing_to_do}")
+        return
+    outcome = steps.read_outcome(night.folder)
     if as_json:
         typer.echo(json.dumps({"run_folder": str(outcome.folder)} | outcome.summary, ensure_ascii=False))
     elif not quiet:
@@ -348,6 +358,41 @@ def _budget_item(budget: str) -> str:
     return f"review.minutes={float(found[1]) * (60 if found[2] == 'h' else 1):g}"
 
 
+@app.command()
+def prune(
+    config: ConfigArgument,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest runs stay.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old runs, never the newest good one nor one that a decision refers to."""
+    from dataclasses import asdict
+
+    from labelclean.ledger import ledger_exists, ledger_url, open_ledger, referred_runs
+    from labelclean.lock import run_lock
+    from labelclean.runs import prune_runs, remove_leftovers
+    from labelclean.storage import read_config
+
+    settings = read_config(config, overrides or [])
+    runs = settings.storage.runs
+    with run_lock(runs / ".lock"):
+        remove_leftovers(runs)
+        url = ledger_url(settings.ledger.url, runs, os.environ)
+        referred = referred_runs(open_ledger(url)) if ledger_exists(url) else set()
+        done = prune_runs(runs, keep, referred, dry_run=dry_run)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    for name, why in done.kept.items():
+        typer.echo(f"kept {name}: {why}")
+    said = "would remove" if dry_run else "removed"
+    typer.echo(
+        f"{said} {len(done.removed):,} runs, {done.num_bytes / 1e6:,.1f} MB"
+        + "".join(f"\n  {name}" for name in done.removed)
+    )
+
+
 def _decisions(settings: Config) -> tuple[Decision, ...]:
     """What the ledger holds on the data set of a config."""
     from labelclean import steps
@@ -357,22 +402,39 @@ def _decisions(settings: Config) -> tuple[Decision, ...]:
     return decisions_of(open_ledger(url), steps.dataset_name(settings)) if ledger_exists(url) else ()
 
 
-def _published_folder(call: Callable[[], Path]) -> Path:
-    """The run folder, also of a run that a gate refused after its measurements were published."""
+def _night(call: Callable[[], Night]) -> Night:
+    """What came of a run, also of one that a gate refused after its measurements were published."""
+    from labelclean.nightly import Night
+
     try:
         return call()
     except GateError as refusal:
         if refusal.run_folder is None:
             raise
-        return Path(refusal.run_folder)
+        return Night(Path(refusal.run_folder))
 
 
-def _run_flow(config: Path, overrides: list[str]) -> Path:
+def _run_plain(config: Path, overrides: list[str], force: bool) -> Night:
+    """Run the steps in this process."""
+    from datetime import UTC, datetime
+
+    from labelclean import steps
+    from labelclean.nightly import run_night
+
+    return run_night(
+        config, overrides, lambda settings: steps.clean(settings, force=force), os.environ, lambda: datetime.now(UTC)
+    )
+
+
+def _run_flow(config: Path, overrides: list[str], force: bool) -> Night:
     """Run the Prefect flow in this process, on Prefect's embedded server unless PREFECT_API_URL names another."""
+    from labelclean.nightly import Night
+
     for key, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(key, value)
     flow: Any = importlib.import_module("labelclean.flows.clean_labels")
-    return Path(flow.clean_labels(str(config.resolve()), overrides))
+    told = flow.clean_labels(str(config.resolve()), overrides, force)
+    return Night(Path(told["run_folder"]) if told["run_folder"] else None, told["nothing_to_do"])
 
 
 def _log_to_stderr(level: int) -> None:

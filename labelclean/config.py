@@ -7,6 +7,7 @@ depend on where it was started.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -347,6 +348,41 @@ class LedgerConfig(Section):
         return url
 
 
+class IngestConfig(Section):
+    """Which label files a run reads.
+
+    Attributes:
+        since: `last_success` reads only files that are new or changed since the last good run,
+            leaves those that still grow for the next run, and lets a later file win where two hold
+            the same row; default: all files.
+        settle_s: Seconds in which the size and time of a new file must not move.
+    """
+
+    since: Literal["last_success"] | None = None
+    settle_s: float = Field(default=2.0, ge=0, le=3600)
+
+
+class NotifyConfig(Section):
+    """Who is told how a run ended; a webhook's URL comes from LABELCLEAN_WEBHOOK_URL only.
+
+    Attributes:
+        max_noise_change: The webhook is called when the share of labels expected to be wrong moved
+            by more than this since the last good run.
+        prometheus_file: Text file with the run's numbers for node_exporter's textfile collector;
+            its name must end with .prom.
+    """
+
+    max_noise_change: Share = 0.05
+    prometheus_file: ConfigPath | None = None
+
+    @field_validator("prometheus_file")
+    @classmethod
+    def _read_by_the_collector(cls, path: Path | None) -> Path | None:
+        if path is not None and path.suffix != ".prom":
+            raise ValueError("must end with .prom, or node_exporter passes it over")
+        return path
+
+
 class RunConfig(Section):
     """How a run runs.
 
@@ -354,11 +390,19 @@ class RunConfig(Section):
         seed: Feeds every random draw; there is no default.
         device: `auto` takes a CUDA GPU when there is one.
         dataset: Name of the data set in manifests and locks; default: the labels' file name.
+        window: Name of the night or lot that the run stands for, such as 2026-11-24; a window that
+            has a good run is not cleaned again without --force. Default: every call runs.
     """
 
     seed: int = Field(ge=0, lt=2**32)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dataset: str | None = None
+    window: str | None = Field(default=None, pattern=r"^[0-9A-Za-z][0-9A-Za-z._:+-]{0,63}$")
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _a_date_is_a_name(cls, window: object) -> object:
+        return window.isoformat() if isinstance(window, date) else window
 
 
 class CleaningConfig(Section):
@@ -384,6 +428,8 @@ class Config(CleaningConfig):
     expectations: ExpectationsConfig = ExpectationsConfig()
     ledger: LedgerConfig = LedgerConfig()
     adapt: AdaptConfig = AdaptConfig()
+    ingest: IngestConfig = IngestConfig()
+    notify: NotifyConfig = NotifyConfig()
 
 
 PATH_KEYS = (
@@ -395,6 +441,7 @@ PATH_KEYS = (
     "storage.cache",
     "adapt.images",
     "adapt.out",
+    "notify.prometheus_file",
 )
 
 

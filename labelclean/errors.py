@@ -39,6 +39,20 @@ class GateError(LabelcleanError):
         self.run_folder = run_folder
 
 
+class NothingToDo(LabelcleanError):  # noqa: N818 - it is no error
+    """The run was not needed: its window is done, or nothing new has come.
+
+    Attributes:
+        run_folder: The good run that makes it unnecessary, if there is one.
+    """
+
+    exit_code = 0
+
+    def __init__(self, message: str, run_folder: str | None = None) -> None:
+        super().__init__(message)
+        self.run_folder = run_folder
+
+
 class ExchangeError(LabelcleanError):
     """A file from an annotation tool does not match what was exported."""
 

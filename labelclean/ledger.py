@@ -181,6 +181,22 @@ def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
         return tuple(_decision(row) for row in rows.mappings())
 
 
+def referred_runs(ledger: Ledger) -> set[str]:
+    """Return the ids of all runs that a decision refers to, of whatever data set.
+
+    Args:
+        ledger: From `open_ledger`.
+
+    Returns:
+        Run ids.
+
+    Raises:
+        StorageError: If the database refuses.
+    """
+    with _transaction(ledger, writing=False) as connection:
+        return set(connection.execute(sa.select(_DECISIONS.c.run_id).distinct()).scalars())
+
+
 def decision_key(decision: Decision) -> str:
     """Return the digest that makes two imports of one answer the same row.
 

@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+from labelclean.arrivals import Arrivals, arrivals_from, find_arrivals, measure_repeats
 from labelclean.config import Config, config_record
 from labelclean.decisions import Decision, Standing, measure_standing, reviewed_labels, standing_decisions
 from labelclean.distribution import measure_distribution, measure_moves
@@ -48,7 +49,16 @@ from labelclean.outputs import (
 )
 from labelclean.progress import progress
 from labelclean.runs import MANIFEST, new_work_folder, publish_run, remove_leftovers
-from labelclean.storage import image_rows, read_json, read_labels, read_pred_probs, read_table, write_json, write_table
+from labelclean.storage import (
+    image_rows,
+    labels_dataset,
+    read_json,
+    read_labels,
+    read_pred_probs,
+    read_table,
+    write_json,
+    write_table,
+)
 from labelclean.tables import class_names_of
 from labelclean.votes import given_labels_of, samples_table
 
@@ -67,12 +77,14 @@ class Run:
         work: The hidden folder it works in.
         config: Its configuration.
         started_at: Start, UTC.
+        clock: Tells the time.
     """
 
     run_id: str
     work: Path
     config: Config
     started_at: datetime
+    clock: Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -104,16 +116,21 @@ class Outcome:
 
 
 @contextmanager
-def open_run(config: Config) -> Iterator[Run]:
+def open_run(
+    config: Config, *, force: bool = False, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Iterator[Run]:
     """Hold the data set's lock and give a hidden work folder; a failed run leaves none behind.
 
     Args:
         config: The configuration.
+        force: Run although a good run of this window is published.
+        clock: Tells the time, with time zone.
 
     Yields:
         The run.
 
     Raises:
+        NothingToDo: If the window is done or no label file is new.
         LockError: If another run holds the data set.
         StorageError: If the runs folder cannot be written.
     """
@@ -123,29 +140,34 @@ def open_run(config: Config) -> Iterator[Run]:
             LOG.warning("%s", taken_over)
         for leftover in remove_leftovers(runs):
             LOG.warning("removed %s, left by a run that died", leftover)
-        started_at = datetime.now(UTC)
+        arrivals = find_arrivals(config, dataset_name(config), force=force)
+        started_at = clock()
         run_id, work = new_work_folder(runs, started_at)
         try:
             (work / INTERNAL).mkdir()
             write_json(work / INTERNAL / "config.json", config.model_dump(mode="json"))
-            yield Run(run_id, work, config, started_at)
+            write_json(work / INTERNAL / "arrivals.json", arrivals.record())
+            yield Run(run_id, work, config, started_at, clock)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def clean(config: Config) -> Path:
+def clean(config: Config, *, force: bool = False, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
     """Run all steps in this process.
 
     Args:
         config: The configuration.
+        force: Run although a good run of this window is published.
+        clock: Tells the time, with time zone.
 
     Returns:
         The published run folder.
 
     Raises:
+        NothingToDo: If the window is done or no label file is new.
         LabelcleanError: If the input, a gate, the lock, the device or the disk refuses.
     """
-    with open_run(config) as run:
+    with open_run(config, force=force, clock=clock) as run:
         for step in STEPS:
             if not step(run.work):
                 break
@@ -167,13 +189,15 @@ def publish(run: Run) -> Path:
     from labelclean.summary import build_summary
 
     parts = {path.stem: read_json(path) for path in sorted((run.work / INTERNAL).glob("*.json"))}
-    config = parts.pop("config")
+    config, arrivals = parts.pop("config"), arrivals_from(parts.pop("arrivals"))
     timings = {name: part.pop("seconds") for name, part in parts.items()}
     summary = build_summary(parts, rejects_limit=run.config.rejects.max_share)
     write_json(run.work / "summary.json", summary)
     shutil.rmtree(run.work / INTERNAL)
     facts = {
         "dataset": dataset_name(run.config),
+        "window": arrivals.window,
+        "since": arrivals.since,
         "config": config_record(Config.model_validate(config)),
         "seed": run.config.run.seed,
         "backbone": parts.get("extract", {}).get("backbone"),
@@ -186,11 +210,13 @@ def publish(run: Run) -> Path:
         "verdict": summary["verdict"],
         "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
         "started_at": run.started_at.isoformat(),
-        "finished_at": datetime.now(UTC).isoformat(),
+        "finished_at": run.clock().isoformat(),
         "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
         "step_seconds": timings,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "host": platform.node(),
+        "labels_read": [file.path for file in arrivals.read],
+        "labels_files": [asdict(file) for file in (*arrivals.unchanged, *arrivals.read)],
     }
     folder = publish_run(run.work, run.run_id, manifest)
     LOG.info("published %s", folder)
@@ -303,7 +329,9 @@ def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
 def ingest(work: Path) -> bool:
     """Read and check the labels; leaves one row per sample."""
     with _recorded(work, "ingest") as (config, record):
-        labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+        arrivals = arrivals_from(_part(work, "arrivals"))
+        files = _chosen_files(config, arrivals)
+        labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files)
         names = _class_names(labels, config)
         record["expectations_pid"] = _start_expectations(labels, names, config, work)
         samples = samples_table(labels, names)
@@ -313,6 +341,9 @@ def ingest(work: Path) -> bool:
             "class_names": list(names),
             "has_bytes": has_bytes,
         }
+        if files is not None:
+            num_read = labels_dataset(config.data.labels, files).count_rows()
+            record["arrivals"] = measure_repeats(config, arrivals, labels, num_read)
         write_table(work / INTERNAL / "labelled.parquet", samples, "samples", names)
     return True
 
@@ -332,7 +363,7 @@ def extract(work: Path) -> bool:
 
         def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
             rows = (
-                image_rows(config.data.labels)
+                image_rows(config.data.labels, _chosen_files(config, arrivals_from(_part(work, "arrivals"))))
                 if _part(work, "ingest")["has_bytes"]
                 else ((i, p, None) for i, p in zip(*_ids_and_paths(samples), strict=True))
             )
@@ -472,6 +503,14 @@ def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     if len(names) < 2:
         raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
     return names
+
+
+def _chosen_files(config: Config, arrivals: Arrivals) -> list[Path] | None:
+    """The files that this run reads, or None for all."""
+    labels = config.data.labels
+    if config.ingest.since is None:
+        return None
+    return [labels] if labels.is_file() else [labels / file.path for file in arrivals.read]
 
 
 def image_root(config: Config) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -45,11 +46,32 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(text, folder=path.resolve().parent, origin=path.name, overrides=overrides, cwd=Path.cwd())
 
 
-def labels_dataset(path: Path) -> ds.Dataset:
-    """Return the labels as a dataset over all their files, which is read by row group.
+def label_files(path: Path) -> list[Path]:
+    """Return the files of a labels table, sorted by name.
 
     Args:
         path: Parquet file, folder of Parquet files or hive-partitioned folder.
+
+    Returns:
+        At least one file.
+
+    Raises:
+        TableError: If nothing is there.
+    """
+    if not path.exists():
+        raise TableError(f"{path}: data.labels must name a Parquet file or folder, but nothing is there.")
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if _is_visible(file, path)]
+    if not files:
+        raise TableError(f"{path}: the folder must hold *.parquet files, but has none.")
+    return files
+
+
+def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Dataset:
+    """Return the labels as a dataset over their files, which is read by row group.
+
+    Args:
+        path: Parquet file, folder of Parquet files or hive-partitioned folder.
+        files: Only these of its files, in this order; default: all.
 
     Returns:
         The dataset with one schema that fits all files.
@@ -57,11 +79,7 @@ def labels_dataset(path: Path) -> ds.Dataset:
     Raises:
         TableError: If nothing is there, a file is no whole Parquet file, or the files' schemas clash.
     """
-    if not path.exists():
-        raise TableError(f"{path}: data.labels must name a Parquet file or folder, but nothing is there.")
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if _is_visible(file, path)]
-    if not files:
-        raise TableError(f"{path}: the folder must hold *.parquet files, but has none.")
+    files = label_files(path) if files is None else files
     faults, schemas = [], []
     for file in files:
         try:
@@ -83,12 +101,16 @@ def labels_dataset(path: Path) -> ds.Dataset:
     return ds.dataset(names, schema=schema, format="parquet", **layout)
 
 
-def read_labels(path: Path, class_names: Sequence[str] | None) -> tuple[pa.Table, bool]:
+def read_labels(
+    path: Path, class_names: Sequence[str] | None, files: Sequence[Path] | None = None
+) -> tuple[pa.Table, bool]:
     """Return the labels without the image bytes, checked, and whether image bytes are there.
 
     Args:
         path: Parquet file or folder.
         class_names: The classes that labels may name, or None for whatever is found.
+        files: Only these of its files; where two hold the same row, the later in this order wins.
+            Default: all files, and the same row in two of them is a fault.
 
     Returns:
         A conforming `labels` table and True if there is an `image` column.
@@ -96,10 +118,10 @@ def read_labels(path: Path, class_names: Sequence[str] | None) -> tuple[pa.Table
     Raises:
         TableError: If it breaks a promise; all faults are listed.
     """
-    dataset = labels_dataset(path)
+    dataset = labels_dataset(path, files)
     columns = [name for name in dataset.schema.names if name != "image"]
     try:
-        table = dataset.to_table(columns=columns)
+        table = dataset.to_table(columns=columns) if files is None else _latest_rows(dataset, columns)
     except (pa.ArrowInvalid, OSError) as fault:
         raise TableError(f"{path}: the labels cannot be read: {' '.join(str(fault).split())[:300]}.") from None
     if not table.num_rows:
@@ -112,17 +134,18 @@ def read_labels(path: Path, class_names: Sequence[str] | None) -> tuple[pa.Table
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
 
 
-def image_rows(path: Path) -> Iterator[tuple[str, str | None, bytes | None]]:
+def image_rows(path: Path, files: Sequence[Path] | None = None) -> Iterator[tuple[str, str | None, bytes | None]]:
     """Yield each sample's id, image path and image bytes, a row group at a time.
 
     Args:
         path: Labels with an `image` column.
+        files: Only these of its files; a sample that several hold comes from the last.
 
     Yields:
         (sample_id, image_path or None, bytes or None) in file order; a sample that several
         inspectors labelled comes once.
     """
-    dataset = labels_dataset(path)
+    dataset = labels_dataset(path, None if files is None else list(reversed(files)))
     columns = [name for name in ("sample_id", "image_path", "image") if name in dataset.schema.names]
     seen: set[str] = set()
     for batch in dataset.to_batches(columns=columns, batch_size=64, batch_readahead=1, fragment_readahead=1):
@@ -286,6 +309,22 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _latest_rows(dataset: ds.Dataset, columns: Sequence[str]) -> pa.Table:
+    """All rows, without those whose key a later file holds too; a key twice in one file stays, as a fault."""
+    table = dataset.to_table(columns=[*columns, "__filename"])
+    key = [name for name in ("sample_id", "annotator_id") if name in columns]
+    if "sample_id" not in key:
+        return table.drop_columns("__filename")
+    file_of = pc.index_in(table.column("__filename"), value_set=pa.array(dataset.files)).to_numpy()
+    table = table.drop_columns("__filename")
+    rows = table.select(key).append_column("row", pa.array(np.arange(table.num_rows)))
+    rows = rows.append_column("file", pa.array(file_of, pa.int32()))
+    last = rows.group_by(key).aggregate([("file", "max")])
+    kept = rows.join(last, key).filter(pc.field("file") == pc.field("file_max")).column("row").to_numpy()
+    lost_nulls = rows.filter(pc.is_null(rows.column("sample_id"))).column("row").to_numpy()  # a join drops them
+    return table.take(np.union1d(kept, lost_nulls))
 
 
 def _is_visible(file: Path, root: Path) -> bool:

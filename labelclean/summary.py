@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from labelclean.arrivals import arrival_sentences
+
 if TYPE_CHECKING:
     from labelclean.steps import Outcome
 
@@ -38,6 +40,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         "gates": findings,
         "reviewed": refine.get("reviewed"),
         "queue": refine.get("queue"),
+        "arrivals": ingest.get("arrivals"),
     }
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
@@ -83,6 +86,7 @@ def markdown_summary(outcome: Outcome) -> str:
             for row in summary["label_issues"]["by_class"]
         ]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
+    lines += ["", *(f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals")))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     return "\n".join(lines) + "\n"
 
@@ -122,6 +126,8 @@ def print_summary(outcome: Outcome) -> None:
     if summary["num_rejects"]:
         codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
         console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))
+    for sentence in arrival_sentences(summary.get("arrivals")):
+        console.print(Text(sentence))
     console.print(Text(f"outputs: {outcome.folder}"))
     console.print(Text(f"report: {outcome.folder / 'report.html'}"))
     if summary["queue"]:

@@ -42,6 +42,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "storage",
         "feature_store",
         "runs",
+        "arrivals",
+        "notify",
         "backbone",
         "lock",
         "ledger",
@@ -49,8 +51,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("summary", "outputs", "report", "apply", "steps", "adapt"),
-    ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "cli"),
+    ("summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
+    ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "doctor", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HOMES = {

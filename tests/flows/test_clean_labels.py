@@ -21,7 +21,7 @@ def test_the_flow_leaves_the_same_bytes_as_the_plain_run_and_a_summary(
     from prefect.client.orchestration import get_client
 
     overrides = [f"storage.runs={tmp_path / 'runs'}", f"storage.cache={sample_cache}"]
-    folder = Path(clean_labels(str(ROOT / "config.yaml"), overrides))
+    folder = Path(str(clean_labels(str(ROOT / "config.yaml"), overrides)["run_folder"]))
     plain, flow = (read_json(run / "manifest.json")["files"] for run in (sample_run, folder))
     assert flow == plain
 
