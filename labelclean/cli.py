@@ -1,4 +1,4 @@
-"""The command line: `labelclean init`, `validate`, `run`, `report`, `export`, `import`, `apply`, `status`.
+"""The command line: `labelclean init`, `validate`, `run`, `report`, `export`, `import`, `apply`, `status`, `serve`, `prune`, `doctor`.
 
 Heavy libraries are imported inside the commands that use them, so that
 `--help` and `validate` answer at once.
@@ -359,6 +359,38 @@ def _budget_item(budget: str) -> str:
 
 
 @app.command()
+def serve(
+    config: ConfigArgument,
+    cron: Annotated[str, typer.Option("--cron", help="When to run, in cron's five fields: '0 2 * * *'.")],
+    timezone: Annotated[str, typer.Option("--timezone", help="Where that time is told: Asia/Tokyo.")] = "UTC",
+    window: Annotated[
+        str,
+        typer.Option("--window", help="What names a run's window: day, hour or minute it was due; none: no window."),
+    ] = "day",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the Prefect deployment; default: data set.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Run every night, by a Prefect server's schedule, until stopped."""
+    if window not in ("day", "hour", "minute", "none"):
+        _fail(f"--window must be day, hour, minute or none, but is {window!r}.", 2)
+    for key, value in _PREFECT_DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    _log_to_stderr(logging.INFO)
+    schedule: Any = importlib.import_module("labelclean.flows.schedule")
+    typer.echo(f"serving {config} at '{cron}' {timezone}; stop with Ctrl-C or SIGTERM")
+    schedule.serve_nightly(
+        config,
+        overrides or [],
+        cron=cron,
+        timezone=timezone,
+        window=None if window == "none" else window,
+        name=name,
+    )
+
+
+@app.command()
 def prune(
     config: ConfigArgument,
     keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest runs stay.")],
@@ -391,6 +423,30 @@ def prune(
         f"{said} {len(done.removed):,} runs, {done.num_bytes / 1e6:,.1f} MB"
         + "".join(f"\n  {name}" for name in done.removed)
     )
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Also look at all that a config names.")
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at all that a night depends on, and say what to do; exit code 2 if something would fail."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from labelclean.doctor import examine
+
+    checks = examine(config, overrides or [], os.environ, datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], ensure_ascii=False))
+    else:
+        for check in checks:
+            typer.echo(f"{check.outcome:4}  {check.name}: {check.sentence}")
+    if any(check.outcome == "fail" for check in checks):
+        raise typer.Exit(2)
 
 
 def _decisions(settings: Config) -> tuple[Decision, ...]:

@@ -197,6 +197,26 @@ def referred_runs(ledger: Ledger) -> set[str]:
         return set(connection.execute(sa.select(_DECISIONS.c.run_id).distinct()).scalars())
 
 
+def ledger_schema(url: str) -> tuple[int, int, int]:
+    """Return what a ledger is, without changing it.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Returns:
+        The schema it has, the newest that this version knows, and its number of decisions.
+
+    Raises:
+        ConfigError: If the URL cannot be used.
+        StorageError: If the database refuses.
+    """
+    with _transaction(_engine(url), writing=False) as connection:
+        if not sa.inspect(connection).has_table(_VERSIONS.name):
+            return 0, len(MIGRATIONS), 0
+        found = int(connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0)
+        return found, len(MIGRATIONS), _count(connection) if found else 0
+
+
 def decision_key(decision: Decision) -> str:
     """Return the digest that makes two imports of one answer the same row.
 

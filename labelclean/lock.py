@@ -88,6 +88,29 @@ def lock_holder(path: Path) -> Holder | None:
     return _read(path)
 
 
+def lock_sentence(path: Path, stale_after_s: float = STALE_AFTER_S) -> str | None:
+    """Say what a lock means for the next run, without touching it.
+
+    Args:
+        path: The lock file.
+        stale_after_s: As in `run_lock`.
+
+    Returns:
+        A sentence, or None if nobody holds it.
+    """
+    holder, age_s = _read(path), _age_s(path)
+    if age_s is None:
+        return None
+    whose = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
+    if holder is not None and holder.host == socket.gethostname():
+        is_dead = not _is_running(holder)
+    else:
+        is_dead = age_s >= stale_after_s  # nobody can look at another machine's processes
+    if is_dead:
+        return f"{whose} left its lock behind; the next run takes it over"
+    return f"{whose} is at work (last heartbeat {age_s:.0f} s ago); until it ends a run stops with exit code 4"
+
+
 def _acquire(path: Path, me: Holder, stale_after_s: float) -> str | None:
     """Create the lock file, taking over a dead one once."""
     taken_over = None

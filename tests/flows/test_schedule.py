@@ -1,0 +1,176 @@
+"""A real Prefect server, a real worker and `labelclean serve`: scheduled runs that really run, fail and give way."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from labelclean.errors import ConfigError, StorageError
+
+ROOT = Path(__file__).parent.parent.parent
+EVERY_S = 7
+OVERRIDES = ["expectations.enabled=false", "notify.prometheus_file=plates.prom"]
+
+
+@contextmanager
+def running(command: list[str], folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all its children, ended with the block; what it said stays in NAME.log."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield process
+        finally:
+            for sign in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(process.pid, sign)
+                    process.wait(20)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue
+
+
+def ask(path: str, **body: Any) -> Any:
+    """What the server's API answers; None while nobody answers."""
+    url = f"{os.environ['PREFECT_API_URL']}/{path}"
+    data = json.dumps(body).encode() if body or path.endswith("filter") else None
+    try:
+        with urlopen(Request(url, data=data, headers={"Content-Type": "application/json"}), timeout=20) as answer:
+            return json.load(answer)
+    except URLError:
+        return None
+
+
+def until(found: Callable[[], Any], within_s: float, folder: Path) -> Any:
+    """The first truth that is found; the logs' ends in the message otherwise."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.5)
+    logs = "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in folder.glob("*.log"))
+    raise AssertionError(f"not seen within {within_s} s; runs: {flow_runs('')}\n{logs}")
+
+
+def flow_runs(deployment: str) -> list[dict[str, Any]]:
+    """Flow runs that ended, of one deployment or of all."""
+    narrowed = {"deployments": {"name": {"any_": [deployment]}}} if deployment else {}
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
+    return ask("flow_runs/filter", flow_runs=ended, limit=100, **narrowed) or []
+
+
+def of_type(runs: list[dict[str, Any]], *types: str) -> list[dict[str, Any]]:
+    return [run for run in runs if run["state_type"] in types]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a labels table and its config, and a Prefect server that the environment names."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "1",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    labels = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 200)
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    misspelt = ["scrach" if name == "scratch" else name for name in labels.column("given_label").to_pylist()]
+    at = labels.column_names.index("given_label")
+    pq.write_table(labels.set_column(at, "given_label", pa.array(misspelt)), tmp_path / "broken.parquet")
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["data"]["image_root"] = str(ROOT / "sample_data")
+    config["backbone"]["weights"] = str(ROOT / "sample_data" / "backbone.safetensors")
+    for name in ("labels", "broken"):
+        config["data"]["labels"] = f"{name}.parquet"
+        config["storage"] = {"runs": f"{name}-runs", "cache": "cache"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with running(command, tmp_path, "server"):
+        until(lambda: ask("health"), 240, tmp_path)
+        yield tmp_path
+
+
+def deploy(folder: Path) -> None:
+    """Deploy the project's own prefect.yaml, every few seconds in place of every night."""
+    settings = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    (nightly,) = settings["deployments"]
+    nightly["schedules"] = [{"interval": EVERY_S}]
+    nightly["parameters"] |= {"config_path": "labels.yaml", "window": None, "overrides": OVERRIDES}
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    pool = nightly["work_pool"]["name"]
+    for command in (["work-pool", "create", pool, "--type", "process"], ["deploy", "--all"]):
+        told = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *command],
+            cwd=folder, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.prefect_server
+def test_nights_run_by_schedule_give_way_to_each_other_and_fail_with_our_sentence(server: Path) -> None:
+    serve = [sys.executable, "-m", "labelclean.cli", "serve", "broken.yaml", "--cron", "* * * * *"]
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "labelclean", "--type", "process"]
+    with running([*serve, "--timezone", "Asia/Tokyo"], server, "serve"):
+        deploy(server)
+        with running(worker, server, "worker"):
+            completed = until(lambda: (done := of_type(flow_runs("nightly"), "COMPLETED"))[2:] and done, 240, server)
+            until(lambda: of_type(flow_runs("nightly"), "CANCELLED"), 60, server)
+        failed = until(lambda: of_type(flow_runs("broken.parquet"), "FAILED"), 150, server)
+
+    assert all(run["auto_scheduled"] for run in completed)
+    spans = sorted((run["start_time"], run["end_time"]) for run in completed)
+    assert all(ended <= started for (_, ended), (started, _) in itertools.pairwise(spans)), spans
+    published = sorted(folder for folder in (server / "labels-runs").iterdir() if not folder.name.startswith("."))
+    assert len(published) >= 3
+    windows = [json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["window"] for folder in published]
+    assert set(windows) == {None}
+    assert 'labelclean_last_attempt_exit_code{dataset="labels.parquet"} 0.0' in (server / "plates.prom").read_text()
+
+    assert failed[0]["auto_scheduled"]
+    assert "column 'given_label' must hold one of the 6 class names" in failed[0]["state"]["message"]
+    assert "'scrach'" in failed[0]["state"]["message"]
+    assert failed[0]["parameters"]["timezone"] == "Asia/Tokyo"
+
+
+def test_a_window_is_named_after_the_scheduled_time_in_its_own_zone() -> None:
+    from labelclean.flows.clean_labels import window_name
+
+    scheduled = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
+    named = [window_name(scheduled, part, "Asia/Tokyo") for part in ("day", "hour", "minute")]
+    assert named == ["2026-11-24", "2026-11-24T02", "2026-11-24T02:00"]
+
+
+def test_a_schedule_without_a_server_or_with_a_wrong_cron_line_says_what_to_do() -> None:
+    from labelclean.flows.schedule import check_server, serve_nightly
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    nobody = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"})
+    with nobody, pytest.raises(StorageError, match="no Prefect server answers there"):
+        check_server()
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(StorageError, match="is not set"):
+        check_server()
+    for cron, zone in (("every night", "Asia/Tokyo"), ("0 2 * * *", "Tokio")):
+        with pytest.raises(ConfigError, match="--cron must be a cron line of five fields"):
+            serve_nightly(ROOT / "config.yaml", [], cron=cron, timezone=zone, window="day", name=None)

@@ -1,0 +1,154 @@
+"""The doctor: a healthy machine is found healthy, and every planted trouble is named with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from labelclean.doctor import Check, examine, versions_fit
+from labelclean.ledger import open_ledger
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+def looked_at(folder: Path, *overrides: str, now: datetime | None = None, **environ: str) -> dict[str, Check]:
+    where = [f"storage.runs={folder / 'runs'}", f"storage.cache={folder / 'cache'}"]
+    items = [*where, f"backbone.weights={ROOT / 'sample_data' / 'backbone.safetensors'}", *overrides]
+    checks = examine(ROOT / "config.yaml", items, environ, now or datetime.now(UTC))
+    return {check.name: check for check in checks}
+
+
+def test_a_healthy_machine_is_found_healthy(tmp_path: Path) -> None:
+    checks = looked_at(tmp_path)
+    assert {check.outcome for check in checks.values()} <= {"ok", "warn"}, checks
+    assert "prefect 3." in checks["versions"].sentence
+    assert "200 of the first 200 images" in checks["images"].sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def other_version(monkeypatch: pytest.MonkeyPatch, package: str, found: str) -> None:
+    monkeypatch.setattr("labelclean.doctor.version", lambda name: found if name.lower() == package else version(name))
+
+
+@pytest.mark.parametrize(("package", "found"), [("sqlalchemy", "2.1.9"), ("fastapi", "0.165.0"), ("prefect", "3.9.1")])
+def test_the_pins_that_prefect_needs_and_pip_does_not_find_are_watched(
+    monkeypatch: pytest.MonkeyPatch, package: str, found: str
+) -> None:
+    other_version(monkeypatch, package, found)
+    outcome, sentence = versions_fit()
+    assert outcome == "fail"
+    assert f"but is {found}" in sentence
+
+
+def no_images(folder: Path) -> dict[str, Check]:
+    return looked_at(folder, f"data.image_root={folder}")
+
+
+def a_misspelt_key(folder: Path) -> dict[str, Check]:
+    return looked_at(folder, "run.sed=1")
+
+
+def cut_weights(folder: Path) -> dict[str, Check]:
+    whole = (ROOT / "sample_data" / "backbone.safetensors").read_bytes()
+    (folder / "w.safetensors").write_bytes(whole[:1000])
+    return looked_at(folder, f"backbone.weights={folder / 'w.safetensors'}")
+
+
+def other_weights(folder: Path) -> dict[str, Check]:
+    return looked_at(folder, f"backbone.sha256={'a' * 64}")
+
+
+def a_run_from_the_future(folder: Path) -> dict[str, Check]:
+    made = folder / "runs" / f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H%M%S}.000Z"
+    made.mkdir(parents=True)
+    (made / "manifest.json").write_text("{}")
+    return looked_at(folder)
+
+
+def a_newer_ledger(folder: Path) -> dict[str, Check]:
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    with open_ledger(url).begin() as connection:
+        connection.execute(sa.text("INSERT INTO labelclean_schema VALUES (99, '2026-01-01')"))
+    return looked_at(folder)
+
+
+def a_damaged_ledger(folder: Path) -> dict[str, Check]:
+    (folder / "ledger.db").write_bytes(b"no database at all, " * 100)
+    return looked_at(folder)
+
+
+def no_space(folder: Path) -> dict[str, Check]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
+        return looked_at(folder)
+
+
+def a_living_run(folder: Path) -> dict[str, Check]:
+    return beside_a_lock(folder, os.getppid())
+
+
+def a_dead_run(folder: Path) -> dict[str, Check]:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return beside_a_lock(folder, gone.pid)
+
+
+def beside_a_lock(folder: Path, pid: int) -> dict[str, Check]:
+    started = psutil.Process(pid).create_time() if psutil.pid_exists(pid) else time.time()
+    (folder / "runs").mkdir()
+    holder = {"host": socket.gethostname(), "pid": pid, "process_started": started, "token": "x"}
+    (folder / "runs" / ".lock").write_text(json.dumps(holder))
+    return looked_at(folder)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name", "outcome", "words"),
+    [
+        (no_images, "images", "fail", "Correct data.image_root, or mount the share"),
+        (a_misspelt_key, "config", "fail", "run.sed: this key is not known"),
+        (cut_weights, "backbone", "fail", "the file is damaged"),
+        (other_weights, "backbone", "fail", "backbone.sha256 says aaa"),
+        (a_run_from_the_future, "clock", "fail", "Correct the clock (NTP)"),
+        (a_newer_ledger, "ledger", "fail", "the ledger has schema 99"),
+        (a_damaged_ledger, "ledger", "fail", "the ledger cannot be used"),
+        (no_space, "storage.runs", "fail", "labelclean prune removes old runs"),
+        (a_living_run, "lock", "warn", "exit code 4"),
+        (a_dead_run, "lock", "warn", "the next run takes it over"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_every_trouble_is_named_with_what_to_do(
+    tmp_path: Path, trouble: Callable[[Path], dict[str, Check]], name: str, outcome: str, words: str
+) -> None:
+    check = trouble(tmp_path)[name]
+    assert (check.outcome, words in check.sentence) == (outcome, True), check
+
+
+def test_weights_from_a_hub_are_told_to_need_the_network_unless_they_are_there(tmp_path: Path) -> None:
+    fetched = ["backbone.weights=null", "backbone.pretrained=true"]
+    assert "needs the network once" in looked_at(tmp_path, *fetched, HF_HOME=str(tmp_path))["backbone"].sentence
+    (tmp_path / "hub" / "models--timm--resnet14t.c3_in1k").mkdir(parents=True)
+    assert looked_at(tmp_path, *fetched, HF_HOME=str(tmp_path))["backbone"].outcome == "ok"
+
+
+def test_labels_that_hold_their_images_need_no_folder(tmp_path: Path) -> None:
+    labels = pq.read_table(ROOT / "sample_data" / "labels.parquet").drop_columns("image_path")
+    pq.write_table(labels.append_column("image", pa.array([b""] * labels.num_rows)), tmp_path / "l.parquet")
+    checks = looked_at(tmp_path, f"data.labels={tmp_path / 'l.parquet'}")
+    assert checks["images"].sentence == "the labels hold the images"
