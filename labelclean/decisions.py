@@ -204,15 +204,16 @@ def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
 
     Returns:
         Reviewers' votes where there are any, and candidates that reviewers have narrowed; where
-        the labels' own candidates leave nothing of them, the reviewers' stand.
+        the labels' own candidates leave nothing of them, the reviewers' stand. What was given
+        before a class was verified stays known as `observed`: with a correction in its place, the
+        noise matrix would unlearn every error that people find.
     """
     has_votes: BoolArray = np.asarray(standing.votes.any(axis=1))
     both = labels.candidates & standing.candidates
     agrees: BoolArray = np.asarray(both.any(axis=1) & ~has_votes)
-    return GivenLabels(
-        np.where(has_votes[:, None], standing.votes, labels.votes),
-        np.where(agrees[:, None], both, standing.candidates),
-    )
+    votes = np.where(has_votes[:, None], standing.votes, labels.votes)
+    observed = np.where((standing.verified >= 0)[:, None], labels.observed, votes)
+    return GivenLabels(votes, np.where(agrees[:, None], both, standing.candidates), observed)
 
 
 def annotator_confusion(

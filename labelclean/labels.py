@@ -27,10 +27,18 @@ class GivenLabels:
         candidates: Which classes are still possible, bool, shape (N, K), at least one True
             per row. All True where nobody has reviewed; exactly one True where a reviewer has
             verified the class; some False after a "not this class" or "A or B".
+        before_review: The votes as they were before reviewers replaced some, float32, shape (N, K);
+            None where nobody has.
     """
 
     votes: npt.NDArray[np.float32]
     candidates: BoolArray
+    before_review: npt.NDArray[np.float32] | None = None
+
+    @property
+    def observed(self) -> npt.NDArray[np.float32]:
+        """The votes that show how labels go wrong, float32, shape (N, K): a corrected label is still one that was given."""
+        return self.votes if self.before_review is None else self.before_review
 
     @property
     def given(self) -> IntArray:
@@ -53,7 +61,8 @@ class GivenLabels:
 
     def take(self, rows: npt.NDArray[np.generic]) -> GivenLabels:
         """Return the same for some rows (indices or a mask)."""
-        return GivenLabels(self.votes[rows], self.candidates[rows])
+        before = None if self.before_review is None else self.before_review[rows]
+        return GivenLabels(self.votes[rows], self.candidates[rows], before)
 
 
 def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:

@@ -86,7 +86,7 @@ def fit_plain_model(views: Float32Array, labels: GivenLabels, *, steps: int = 25
         The model; its probabilities are calibrated for the *given* labels.
     """
     model = _start(views, labels, 1.0 / len(views), 1.0)
-    return _ascend(model, views, _observed(labels), steps, fit_matrix=False)
+    return _ascend(model, views, _observed(replace(labels, before_review=None)), steps, fit_matrix=False)
 
 
 def fit_noise_model(
@@ -187,9 +187,9 @@ def noise_matrix_of(pred_probs: Float32Array, labels: GivenLabels) -> Float64Arr
     """
     num_classes = labels.num_classes
     counts = PRIOR_COUNT * _even_matrix(num_classes, PRIOR_DIAGONAL)
-    likeliest = pred_probs.argmax(axis=1)
+    likeliest = np.where(labels.is_verified, labels.given, pred_probs.argmax(axis=1))
     for given in range(num_classes):
-        counts[:, given] += np.bincount(likeliest, weights=labels.votes[:, given], minlength=num_classes)
+        counts[:, given] += np.bincount(likeliest, weights=labels.observed[:, given], minlength=num_classes)
     matrix: Float64Array = counts / counts.sum(axis=1, keepdims=True)
     return matrix
 
@@ -233,10 +233,10 @@ def posterior(pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Arra
 
 
 def _observed(labels: GivenLabels) -> _Observed:
-    is_one_hot = bool((labels.votes.max(axis=1, initial=0.0) == 1.0).all())
-    return _Observed(
-        labels.votes, labels.given if is_one_hot else None, None if labels.candidates.all() else labels.candidates
-    )
+    votes = labels.observed
+    is_one_hot = bool((votes.max(axis=1, initial=0.0) == 1.0).all())
+    given = votes.argmax(axis=1) if is_one_hot else None
+    return _Observed(votes, given, None if labels.candidates.all() else labels.candidates)
 
 
 def _start(views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float) -> NoiseModel:

@@ -66,7 +66,7 @@ def read_disagreement(
     alone = _possible(pred_probs, labels)
     overlap = overlap_probs(pred_probs)
     decided = posterior(overlap, labels, fit_noise_matrix(overlap, labels))
-    share = min(float((pred_probs.argmax(axis=1) != given).mean()), MOST_AMBIGUOUS_SHARE)
+    share = min(float((pred_probs.argmax(axis=1) != labels.observed.argmax(axis=1)).mean()), MOST_AMBIGUOUS_SHARE)
     hedged = (1.0 - share - OVERLAP_SHARE) * sure + share * alone + OVERLAP_SHARE * decided
     rank = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
     scores = np.stack([reading[rows, given] for reading in (sure, decided, alone)])

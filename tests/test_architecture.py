@@ -32,6 +32,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "review",
         "decisions",
         "inputs",
+        "facets",
+        "inspectors",
     ),
     ("gates", "cleaning"),
     (

@@ -169,6 +169,22 @@ def test_verified_and_partial_labels_keep_their_word() -> None:
     assert not result.soft_labels[100:120, 0].any()
 
 
+def test_finding_errors_does_not_make_the_others_look_right() -> None:
+    features, true, given = planted(num_samples=600, rate=0.2)
+    flips = np.flatnonzero(given != true)
+    found, left = flips[: 2 * len(flips) // 3], flips[2 * len(flips) // 3 :]
+    before = given_labels(given, 4)
+    votes, candidates = before.votes.copy(), before.candidates.copy()
+    votes[found] = np.eye(4)[true[found]]
+    candidates[found] = votes[found] > 0
+    labels = GivenLabels(votes, candidates, before.votes)
+    space = build_feature_space(features, IDS[:600], None, DEFAULTS, seed=0)
+    result = refine_labels(space, labels, fit_teacher(space, labels, DEFAULTS, seed=0), DEFAULTS)
+    assert (result.predicted[found] == true[found]).all()
+    assert (result.predicted[left] == true[left]).mean() > 0.95
+    assert np.diag(result.noise_matrix).mean() == pytest.approx(0.8, abs=0.05)  # of all 600, not of the rest
+
+
 def test_votes_of_several_inspectors_are_heard() -> None:
     features, true, given = planted(200, rate=0.2)
     votes = (given_labels(given, 4).votes + given_labels(true, 4).votes) / 2

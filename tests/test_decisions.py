@@ -132,6 +132,15 @@ def test_reviewers_votes_replace_given_labels_and_narrow_candidates() -> None:
     assert found.given.tolist() == [1, 0, 0]
     assert found.candidates.tolist() == [[False, True, False], [False, True, True], [True, True, True]]
     assert found.is_verified.tolist() == [True, False, False]
+    assert found.observed.argmax(axis=1).tolist() == [0, 0, 0]  # the noise matrix learns from what was given
+    assert found.take(np.array([0])).observed.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_what_reviewers_dispute_among_themselves_is_heard_as_votes() -> None:
+    two = [decision(), decision(label="dent", annotator_id="ben")]
+    decided = standing_decisions(two, ["a"], ["h1"], ["ok"])
+    found = reviewed_labels(given_labels(np.array([0]), 3), measure_standing(decided, NAMES))
+    assert found.observed.tolist() == [[0.0, 0.5, 0.5]]
 
 
 def test_confusion_compares_an_annotator_with_the_others() -> None:

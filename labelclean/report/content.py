@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.report.facets import Facet, group_facet, time_facet
+from labelclean.facets import Facet, group_facet, time_facet
 from labelclean.report.gallery import suspects_of, twins_of
 from labelclean.report.page import (
     Bin,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from labelclean.report.facets import Facet
+from labelclean.facets import Facet
 
 IntArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.floating]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from labelclean.report.facets import Facet, Group
+from labelclean.facets import Facet, Group
 from labelclean.report.page import Bin, ReliabilityBin
 from labelclean.report.texts import Texts, percent
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelclean.errors import StorageError, TableError
-from labelclean.report.facets import MAX_GROUPS
+from labelclean.facets import MAX_GROUPS
 from labelclean.report.page import FloatArray, IntArray, Judged, RunData
 from labelclean.storage import labels_dataset, read_json, read_table
 from labelclean.tables import TABLES

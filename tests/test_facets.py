@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelclean.report.facets import MAX_GROUPS, MAX_ROWS, group_facet, time_facet, wilson_interval
+from labelclean.facets import MAX_GROUPS, MAX_ROWS, group_facet, time_facet, wilson_interval
 
 
 def test_the_wilson_interval_of_one_in_ten_is_the_textbook_one() -> None:
