@@ -123,6 +123,39 @@ def find_arrivals(
     return Arrivals(**vars(arrivals) | {"window": window, "since": last.folder.name if last else None})
 
 
+def files_to_read(config: Config, arrivals: Arrivals) -> list[Path] | None:
+    """Return the files that a run reads, in the order in which a later one wins, or None for all.
+
+    Args:
+        config: Sections `data` and `ingest` are read.
+        arrivals: What `find_arrivals` found.
+
+    Returns:
+        Files; None without `ingest.since`.
+    """
+    root = config.data.labels
+    if config.ingest.since is None:
+        return None
+    return [root] if root.is_file() else [root / file.path for file in arrivals.read]
+
+
+def whole_files(config: Config) -> list[Path] | None:
+    """Return all whole files in that order, whether earlier runs have read them or not.
+
+    Args:
+        config: Sections `data` and `ingest` are read.
+
+    Returns:
+        Files; None without `ingest.since`, where every file must be whole.
+    """
+    if config.ingest.since is None:
+        return None
+    root = config.data.labels
+    found = (_label_file(file, root) for file in label_files(root))
+    whole = _in_order_of_arrival(file for file in found if isinstance(file, LabelFile))
+    return files_to_read(config, Arrivals(None, None, whole))
+
+
 def measure_repeats(config: Config, arrivals: Arrivals, labels: pa.Table, num_rows_read: int) -> dict[str, Any]:
     """Return what the files of this run say about rows that other files hold too.
 

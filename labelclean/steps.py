@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from labelclean.arrivals import Arrivals, arrivals_from, find_arrivals, measure_repeats
+from labelclean.arrivals import arrivals_from, files_to_read, find_arrivals, measure_repeats, whole_files
 from labelclean.config import Config, config_record
 from labelclean.decisions import Decision, Standing, measure_standing, reviewed_labels, standing_decisions
 from labelclean.distribution import measure_distribution, measure_moves
@@ -50,6 +50,7 @@ from labelclean.outputs import (
 from labelclean.progress import progress
 from labelclean.runs import MANIFEST, new_work_folder, publish_run, remove_leftovers
 from labelclean.storage import (
+    check_readable,
     image_rows,
     labels_dataset,
     read_json,
@@ -280,7 +281,9 @@ def validated(config: Config) -> dict[str, Any]:
         TableError: If the labels break a promise; all faults are listed.
         StorageError: If a file that the config names is missing.
     """
-    labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+    files = whole_files(config)
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files, only_known=True)
+    check_readable(config.data.labels, files)
     names = _class_names(labels, config)
     samples = samples_table(labels, names)
     report = measure_distribution(given_labels_of(samples, names))
@@ -330,7 +333,7 @@ def ingest(work: Path) -> bool:
     """Read and check the labels; leaves one row per sample."""
     with _recorded(work, "ingest") as (config, record):
         arrivals = arrivals_from(_part(work, "arrivals"))
-        files = _chosen_files(config, arrivals)
+        files = files_to_read(config, arrivals)
         labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files)
         names = _class_names(labels, config)
         record["expectations_pid"] = _start_expectations(labels, names, config, work)
@@ -363,7 +366,7 @@ def extract(work: Path) -> bool:
 
         def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
             rows = (
-                image_rows(config.data.labels, _chosen_files(config, arrivals_from(_part(work, "arrivals"))))
+                image_rows(config.data.labels, files_to_read(config, arrivals_from(_part(work, "arrivals"))))
                 if _part(work, "ingest")["has_bytes"]
                 else ((i, p, None) for i, p in zip(*_ids_and_paths(samples), strict=True))
             )
@@ -503,14 +506,6 @@ def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     if len(names) < 2:
         raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
     return names
-
-
-def _chosen_files(config: Config, arrivals: Arrivals) -> list[Path] | None:
-    """The files that this run reads, or None for all."""
-    labels = config.data.labels
-    if config.ingest.since is None:
-        return None
-    return [labels] if labels.is_file() else [labels / file.path for file in arrivals.read]
 
 
 def image_root(config: Config) -> Path:

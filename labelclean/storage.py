@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
-from labelclean.tables import conform
+from labelclean.tables import TABLES, conform
+
+_KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -102,7 +104,11 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
 
 
 def read_labels(
-    path: Path, class_names: Sequence[str] | None, files: Sequence[Path] | None = None
+    path: Path,
+    class_names: Sequence[str] | None,
+    files: Sequence[Path] | None = None,
+    *,
+    only_known: bool = False,
 ) -> tuple[pa.Table, bool]:
     """Return the labels without the image bytes, checked, and whether image bytes are there.
 
@@ -111,6 +117,7 @@ def read_labels(
         class_names: The classes that labels may name, or None for whatever is found.
         files: Only these of its files; where two hold the same row, the later in this order wins.
             Default: all files, and the same row in two of them is a fault.
+        only_known: Leave out the columns that are only carried through.
 
     Returns:
         A conforming `labels` table and True if there is an `image` column.
@@ -119,7 +126,9 @@ def read_labels(
         TableError: If it breaks a promise; all faults are listed.
     """
     dataset = labels_dataset(path, files)
-    columns = [name for name in dataset.schema.names if name != "image"]
+    columns = [
+        name for name in dataset.schema.names if name != "image" and (not only_known or name in _KNOWN_LABEL_COLUMNS)
+    ]
     try:
         table = dataset.to_table(columns=columns) if files is None else _latest_rows(dataset, columns)
     except (pa.ArrowInvalid, OSError) as fault:
@@ -309,6 +318,31 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
+    """Decode the columns that are only carried through and the images, a few rows at a time, and keep nothing.
+
+    Args:
+        path: Parquet file or folder of the labels.
+        files: Only these of its files; default: all.
+
+    Raises:
+        TableError: If a file is damaged; all that are damaged are listed.
+    """
+    faults = []
+    for file in label_files(path) if files is None else files:
+        try:
+            with pq.ParquetFile(file, memory_map=True) as opened:
+                columns = [name for name in opened.schema_arrow.names if name not in _KNOWN_LABEL_COLUMNS]
+                for column in columns:  # one by one, or a file of one row group would be held as a whole
+                    size = 64 if column == "image" else 16_384
+                    for _ in opened.iter_batches(size, columns=[column], use_threads=False):
+                        pass
+        except (pa.ArrowInvalid, OSError) as fault:
+            faults.append(f"{file.name}: {' '.join(str(fault).split())[:200]}")
+    if faults:
+        raise TableError(f"{path}: {len(faults):,} label files are damaged: {listed(faults, 3)}. Write them again.")
 
 
 def _latest_rows(dataset: ds.Dataset, columns: Sequence[str]) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labelclean import steps
 from labelclean.arrivals import Arrivals, arrival_sentences, arrivals_from, find_arrivals, measure_repeats
 from labelclean.config import Config, parse_config
 from labelclean.errors import NothingToDo, TableError
@@ -189,3 +190,11 @@ def test_image_bytes_come_from_the_later_file(tmp_path: Path) -> None:
     one = write(tmp_path, "2.parquet", {"a": "ok", "b": "ok"}, 100, image=[b"old", b"b"])
     two = write(tmp_path, "1.parquet", {"a": "ok"}, 200, image=[b"new"])
     assert {row[0]: row[2] for row in image_rows(tmp_path / "labels", [one, two])} == {"a": b"new", "b": b"b"}
+
+
+def test_validate_passes_over_files_that_are_still_being_written(tmp_path: Path) -> None:
+    write(tmp_path, "1.parquet", {"a": "ok", "b": "no", "c": "ok"}, 100)
+    write(tmp_path, "2.parquet", {"a": "no"}, 200)
+    (tmp_path / "labels" / "3.parquet").write_bytes(b"PAR1")
+    report = steps.validated(config_in(tmp_path))
+    assert (report["num_rows"], report["classes"]) == (3, {"no": 2.0, "ok": 1.0})

@@ -11,6 +11,7 @@ import pytest
 from labelclean.errors import ConfigError, StorageError, TableError
 from labelclean.storage import (
     atomic_path,
+    check_readable,
     image_rows,
     read_config,
     read_json,
@@ -147,3 +148,20 @@ def test_a_config_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_config(tmp_path / "config.yaml")
+
+
+def test_damage_in_a_column_that_is_only_carried_through_is_found_without_holding_the_column(tmp_path: Path) -> None:
+    rows = {"sample_id": ["a", "b"], "given_label": ["ok", "no"], "image_path": ["a", "b"], "note": ["傷" * 999, "x"]}
+    file = tmp_path / "labels.parquet"
+    pq.write_table(pa.table(rows), file, compression="zstd", use_dictionary=False)
+    check_readable(file)
+    table, _ = read_labels(file, None, only_known=True)
+    assert sorted(table.column_names) == ["given_label", "image_path", "sample_id"]
+    note = pq.ParquetFile(file).metadata.row_group(0).column(3)
+    damaged = bytearray(file.read_bytes())
+    end = note.data_page_offset + note.total_compressed_size
+    damaged[end - 20 : end] = bytes(20)
+    file.write_bytes(damaged)
+    read_labels(file, None, only_known=True)
+    with pytest.raises(TableError, match=r"1 label files are damaged: 'labels\.parquet"):
+        check_readable(file)
