@@ -82,15 +82,6 @@ class Promise(NamedTuple):
     wrong_left: int
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """One run: its refinement, queue and promise."""
-
-    refinement: Refinement
-    queue: Queue
-    estimate: QueueEstimate
-
-
 def handed_over(name: str, cache: Path) -> Handover:
     """Return a shared set with the labels that were handed over.
 
@@ -124,13 +115,15 @@ def settings(*, seed: int, budget: int | None, audit_share: float = 0.05) -> Con
     )
 
 
-def clean(space: FeatureSpace, labels: GivenLabels, is_settled: BoolArray, config: Config) -> Cleaned:
-    """Return what a run finds: the same functions in the same order as the step `refine`."""
-    teacher = fit_teacher(space, labels, config, seed=config.run.seed)
-    refinement = refine_labels(space, labels, teacher, config)
+def clean(
+    space: FeatureSpace, labels: GivenLabels, is_settled: BoolArray, *configs: Config
+) -> tuple[Refinement, list[tuple[Queue, QueueEstimate]]]:
+    """Return what a run finds, with a queue for each config: the functions of the step `refine` in its order."""
+    teacher = fit_teacher(space, labels, configs[0], seed=configs[0].run.seed)
+    refinement = refine_labels(space, labels, teacher, configs[0])
     evidence = flag_evidence(labels, teacher, refinement, space)
-    queue, estimate = review_queue(_ids(len(space)), labels, refinement, evidence, is_settled, config)
-    return Cleaned(refinement, queue, estimate)
+    ids = _ids(len(space))
+    return refinement, [review_queue(ids, labels, refinement, evidence, is_settled, config) for config in configs]
 
 
 def our_nights(data: Handover, order: str, seed: int) -> list[Night]:
@@ -155,9 +148,9 @@ def our_nights(data: Handover, order: str, seed: int) -> list[Night]:
     for night in range(NIGHTS + 1):
         standing = measure_standing(standing_decisions(decisions, ids, hashes, given), names)
         labels = reviewed_labels(given_labels(data.given, data.num_classes), standing)
-        cleaned = clean(space, labels, standing.is_settled, config)
-        nights.append(_stand(data, order, seed, night, standing.is_settled, cleaned.refinement.predicted))
-        rows = cleaned.queue.rows if order != "random" else shuffled[night * PER_NIGHT : (night + 1) * PER_NIGHT]
+        refinement, ((queue, _),) = clean(space, labels, standing.is_settled, config)
+        nights.append(_stand(data, order, seed, night, standing.is_settled, refinement.predicted))
+        rows = queue.rows if order != "random" else shuffled[night * PER_NIGHT : (night + 1) * PER_NIGHT]
         if standing.is_settled[rows].any() or len(set(rows.tolist())) != len(rows):
             raise RuntimeError(f"night {night} of {order} asks about a sample twice")
         decisions += [_answer(data, row, ids, hashes, names) for row in rows.tolist()]
@@ -222,11 +215,12 @@ def promises(data: DataSet, kind: str, rate: float, seed: int) -> list[Promise]:
     given = noisy_labels(data, kind, rate, seed)
     is_wrong, nobody = given != data.true, np.zeros(len(given), dtype=bool)
     labels = given_labels(given, data.num_classes)
-    space = build_feature_space(data.features, _ids(len(given)), None, settings(seed=seed, budget=None), seed=seed)
+    budgets = {"whole": None, f"first {PER_NIGHT}": PER_NIGHT}
+    configs = [settings(seed=seed, budget=budget) for budget in budgets.values()]
+    space = build_feature_space(data.features, _ids(len(given)), None, configs[0], seed=seed)
     found = []
-    for name, budget in (("whole", None), (f"first {PER_NIGHT}", PER_NIGHT)):
-        cleaned = clean(space, labels, nobody, settings(seed=seed, budget=budget))
-        rows, estimate = cleaned.queue.rows, cleaned.estimate
+    for name, (queue, estimate) in zip(budgets, clean(space, labels, nobody, *configs)[1], strict=True):
+        rows = queue.rows
         wrong = int(is_wrong[rows].sum())
         promise = (estimate.expected_errors, estimate.low, estimate.high)
         left = (estimate.expected_left, int(is_wrong.sum()) - wrong)

@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "review_loop.md"
 PLOT = ROOT / "docs" / "images" / "review_loop.svg"
 BEGIN, END = "<!-- written by benchmarks/review_loop.py -->", "<!-- end of what it writes -->"
 COLOURS = {"labelclean": "#0b6e4f", "labelclean, no audit": "#7cc6a4", "cleanlab": "#b4532a", "random": "#777777"}
-KINDS = ("uniform", "class_dependent", "instance_dependent")
+KINDS = ("uniform", "instance_dependent")
 RATE = 0.1
 T = TypeVar("T")
 

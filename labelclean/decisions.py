@@ -216,35 +216,6 @@ def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
     return GivenLabels(votes, np.where(agrees[:, None], both, standing.candidates), observed)
 
 
-def annotator_confusion(
-    standing: Sequence[Sequence[Decision]], class_names: Sequence[str]
-) -> dict[str, npt.NDArray[np.int64]]:
-    """Return how each annotator's classes compare with those of the others on the same samples.
-
-    Args:
-        standing: For each sample its decisions, one per annotator.
-        class_names: The K class names in order.
-
-    Returns:
-        Annotator -> counts, int64, shape (K, K): row = a class that another annotator verified,
-        column = the class that this one verified for the same sample.
-    """
-    position = {name: k for k, name in enumerate(class_names)}
-    counts: dict[str, npt.NDArray[np.int64]] = {}
-    for of_sample in standing:
-        said = [
-            (decision.annotator_id, position[decision.verified_label])
-            for decision in of_sample
-            if decision.verified_label in position
-        ]
-        for annotator, own in said:
-            matrix = counts.setdefault(annotator, np.zeros((len(class_names),) * 2, dtype=np.int64))
-            for other, theirs in said:
-                if other != annotator:
-                    matrix[theirs, own] += 1
-    return dict(sorted(counts.items()))
-
-
 def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...]]:
     """Later is greater; equal times fall back to the answer itself, so that row order never matters."""
     return decision.reviewed_at, decision.decision, decision.named_labels

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labelclean.facets import Facet, TimeArray, group_facet, time_facet
-from labelclean.labels import FloatArray, IntArray
+from labelclean.labels import IntArray
+from labelclean.votes import pair_agreement
 
 LEAST_LABELS = 20
 MAX_INSPECTORS = 40
@@ -72,25 +73,6 @@ class InspectorReport:
     agreement: float | None
     against: Facet | None
     inspectors: tuple[Inspector, ...]
-
-
-def pair_agreement(votes: FloatArray) -> npt.NDArray[np.float64]:
-    """Return the share of pairs of labels of each sample that agree.
-
-    Args:
-        votes: Labels per class, shape (N, K), whole numbers.
-
-    Returns:
-        float64, shape (N,), in [0, 1]; NaN with fewer than two labels.
-
-    Examples:
-        >>> pair_agreement(np.array([[2.0, 1.0], [3.0, 0.0], [1.0, 0.0]]))
-        array([0.33333333, 1.        ,        nan])
-    """
-    votes = np.asarray(votes, dtype=np.float64)
-    num = votes.sum(axis=1)
-    agreeing = (votes * (votes - 1)).sum(axis=1)
-    return np.divide(agreeing, num * (num - 1), out=np.full(len(num), np.nan), where=num > 1)
 
 
 def measure_inspectors(

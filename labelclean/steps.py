@@ -14,7 +14,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from labelclean.errors import GateError, StorageError, TableError, listed
 from labelclean.flags import build_flags
 from labelclean.gates import Finding, Verdict, judge_distribution, judge_moves, judge_teacher
 from labelclean.lock import run_lock
+from labelclean.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.outputs import (
     flag_evidence,
     flag_table,
@@ -67,6 +68,7 @@ LOG = logging.getLogger("labelclean")
 Step = Callable[[Path], bool]
 INTERNAL = "steps"
 EXPECTATIONS = "great-expectations.txt"
+OPINIONS = "opinions.parquet"
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,8 @@ def ingest(work: Path) -> bool:
         names = _class_names(labels, config)
         record["expectations_pid"] = _start_expectations(labels, names, config, work)
         samples = samples_table(labels, names)
+        if "annotator_id" in labels.column_names:
+            write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
         record |= {
             "num_rows": labels.num_rows,
             "num_samples": samples.num_rows,
@@ -430,9 +434,10 @@ def refine(work: Path) -> bool:
     with _recorded(work, "refine") as (config, record):
         samples = read_table(work / INTERNAL / "samples.parquet", "samples")
         names = tuple(_part(work, "ingest")["class_names"])
-        standing = _standing(samples, names, config)
+        standing, decided = _standing(samples, names, config)
         record["reviewed"] = standing_record(standing)
         samples = samples.filter(pa.array(~standing.is_excluded))
+        decided = [one for one, is_out in zip(decided, standing.is_excluded.tolist(), strict=True) if not is_out]
         standing = standing.take(~standing.is_excluded)
         labels = reviewed_labels(given_labels_of(samples, names), standing)
         ids = samples.column("sample_id").to_pylist()
@@ -477,6 +482,10 @@ def refine(work: Path) -> bool:
         drained = judge_moves(moves, counts, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(_finding_record(drained))
         record |= refinement_record(config.refine.method, teacher, refinement, labels, names, moves)
+        single = work / INTERNAL / OPINIONS
+        labelled = label_opinions(read_table(single, "labels"), ids, names) if single.is_file() else None
+        reviewed = review_opinions(decided, samples, names)
+        record["inspectors"] = inspectors_record(labelled, reviewed, refinement.predicted, names)
         record |= {"queue": queue_record(queue, estimate, config.review.seconds_per_sample)}
     return True
 
@@ -626,8 +635,10 @@ def _finding(row: dict[str, Any]) -> Finding:
     return Finding(**(row | {"forbids": tuple(row["forbids"])}))
 
 
-def _standing(samples: pa.Table, names: tuple[str, ...], config: Config) -> Standing:
-    """What people have decided about these samples as they are now."""
+def _standing(
+    samples: pa.Table, names: tuple[str, ...], config: Config
+) -> tuple[Standing, Sequence[tuple[Decision, ...]]]:
+    """What people have decided about these samples as they are now, and their single decisions."""
     from labelclean.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
 
     decisions: tuple[Decision, ...] = ()
@@ -635,7 +646,8 @@ def _standing(samples: pa.Table, names: tuple[str, ...], config: Config) -> Stan
     if ledger_exists(url):
         decisions = decisions_of(open_ledger(url), dataset_name(config))
     ids, hashes, given = (samples.column(name).to_pylist() for name in ("sample_id", "content_hash", "given_label"))
-    return measure_standing(standing_decisions(decisions, ids, hashes, given, config.review.reopen), names)
+    decided = standing_decisions(decisions, ids, hashes, given, config.review.reopen)
+    return measure_standing(decided, names), decided
 
 
 def _stopped(sentence: str) -> dict[str, Any]:

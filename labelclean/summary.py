@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labelclean.arrivals import arrival_sentences
+from labelclean.opinions import inspector_sentences
 
 if TYPE_CHECKING:
     from labelclean.steps import Outcome
@@ -39,6 +40,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         "teacher": refine.get("teacher"),
         "gates": findings,
         "reviewed": refine.get("reviewed"),
+        "inspectors": refine.get("inspectors"),
         "queue": refine.get("queue"),
         "arrivals": ingest.get("arrivals"),
     }
@@ -88,6 +90,7 @@ def markdown_summary(outcome: Outcome) -> str:
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
     lines += ["", *(f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals")))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
+    lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
     return "\n".join(lines) + "\n"
 
 
@@ -123,6 +126,8 @@ def print_summary(outcome: Outcome) -> None:
     for gate in summary["gates"]:
         if gate["outcome"] != "pass":
             console.print(Text(_gate_line(gate), style="yellow"))
+    for sentence in inspector_sentences(summary["inspectors"]):
+        console.print(Text(sentence))
     if summary["num_rejects"]:
         codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
         console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.errors import TableError, listed
-from labelclean.labels import BoolArray, GivenLabels, IntArray
+from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
 from labelclean.tables import conform, matrix, vectors
 
 _ONE_PER_SAMPLE = ("image_path", "group_id", "candidate_labels")
@@ -28,7 +28,8 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         class_names: The K classes in order; every given label is among them.
 
     Returns:
-        Conforming `samples` table.
+        Conforming `samples` table; with `annotator_agreement`, the share of pairs of labels that
+        agree (null for a single label), where the labels name their annotators.
 
     Raises:
         TableError: If a sample has two paths, groups or candidate sets, or candidates name no class.
@@ -52,6 +53,9 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         raise TableError("labels: " + "; ".join(faults) + ".")
     columns["given_label"] = pa.array(np.asarray(class_names, dtype=object)[votes.argmax(axis=1)], pa.string())
     columns["given_votes"] = vectors(votes)
+    if "annotator_id" in labels.column_names:
+        agreement = pair_agreement(votes).astype(np.float32)
+        columns["annotator_agreement"] = pa.array(agreement, mask=np.isnan(agreement))
     return conform(pa.table(columns), "samples", class_names=class_names)
 
 
@@ -74,6 +78,27 @@ def given_labels_of(samples: pa.Table, class_names: Sequence[str]) -> GivenLabel
                 candidates[row] = False
                 candidates[row, [position[name] for name in names]] = True
     return GivenLabels(counts / counts.sum(axis=1, keepdims=True), candidates)
+
+
+def pair_agreement(votes: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the share of pairs of labels of each sample that agree.
+
+    Args:
+        votes: Labels per class, shape (N, K), whole numbers.
+
+    Returns:
+        float64, shape (N,), in [0, 1]; NaN with fewer than two labels.
+
+    Examples:
+        >>> pair_agreement(np.array([[2.0, 1.0], [3.0, 0.0], [1.0, 0.0]]))
+        array([0.33333333, 1.        ,        nan])
+    """
+    votes = np.asarray(votes, dtype=np.float64)
+    num = votes.sum(axis=1)
+    agreeing = (votes * (votes - 1)).sum(axis=1)
+    shares: npt.NDArray[np.float64] = np.full(len(num), np.nan)
+    np.divide(agreeing, num * (num - 1), out=shares, where=num > 1)
+    return shares
 
 
 def index_in(names: pa.ChunkedArray, class_names: Sequence[str]) -> IntArray:

@@ -53,7 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "progress",
         "extraction",
     ),
-    ("summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
+    ("opinions", "summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
     ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "doctor", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}

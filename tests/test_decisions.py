@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from labelclean.decisions import (
     Decision,
-    annotator_confusion,
     measure_standing,
     reviewed_labels,
     standing_decisions,
@@ -141,14 +140,6 @@ def test_what_reviewers_dispute_among_themselves_is_heard_as_votes() -> None:
     decided = standing_decisions(two, ["a"], ["h1"], ["ok"])
     found = reviewed_labels(given_labels(np.array([0]), 3), measure_standing(decided, NAMES))
     assert found.observed.tolist() == [[0.0, 0.5, 0.5]]
-
-
-def test_confusion_compares_an_annotator_with_the_others() -> None:
-    rows = standing_decisions([decision(), decision(label="dent", annotator_id="ben")], ["a"], ["h1"], ["ok"])
-    found = annotator_confusion(rows, NAMES)
-    assert found["anna"][2, 1] == 1
-    assert found["ben"][1, 2] == 1
-    assert found["anna"].sum() == 1
 
 
 @settings(max_examples=50, deadline=None)
