@@ -97,27 +97,42 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert json.loads(call(*load, "--json").stdout)["num_new"] == 20
     assert json.loads(call(*load, "--json").stdout)["num_new"] == 0
 
+    disputed = next(row for row in rows[:20] if row["label"] != "ok")
+    with answers.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerow(disputed | {"label": "ok"})
+    assert json.loads(call(*load, "--json", "--annotator", "ben").stdout)["num_new"] == 1
+
     shutil.copytree(sample_run, tmp_path / "runs" / sample_run.name)
     told = call("status", "config.yaml", *where)
     assert "20 of " in told.stdout, told.stderr
     assert "suspects:" in told.stdout
 
-    told = call("run", "config.yaml", "--plain", "--json", "--budget", "30", *where)
+    told = call("run", "config.yaml", "--plain", "--json", "--budget", "5min", *where)
     assert told.returncode == 0, told.stderr
     summary = json.loads(told.stdout)
-    assert summary["reviewed"]["settled"] == 20
+    assert (summary["reviewed"]["settled"], summary["reviewed"]["disputed"]) == (20, 1)
+    assert (summary["queue"]["num"], summary["queue"]["minutes"]) == (30, 5.0)
+    assert summary["inspectors"]["reviews"]["num_shared"] == 1
     folder = Path(summary["run_folder"])
     queue = pq.read_table(folder / "review_queue.parquet").column("sample_id").to_pylist()
     assert len(queue) == 30
     assert not set(queue) & {row["sample_id"] for row in rows[:20]}
     refined = pq.read_table(folder / "refined_labels.parquet").to_pandas().set_index("sample_id")
     for row in rows[:20]:
-        assert refined.predicted_label[row["sample_id"]] == truth[row["sample_id"]]
+        if row is not disputed:
+            assert refined.predicted_label[row["sample_id"]] == truth[row["sample_id"]]
+    soft = dict(zip(summary["class_names"], refined.soft_label[disputed["sample_id"]], strict=True))
+    assert {name for name, share in soft.items() if share > 0} == {"ok", disputed["label"]}
 
     out = tmp_path / "labels_v2.parquet"
     assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode == 0
     original = pq.read_table(ROOT / "sample_data" / "labels.parquet")
     assert pq.read_table(out).select(original.column_names).equals(original)
+    written = {row["sample_id"]: row for row in pq.read_table(out).to_pylist()}[disputed["sample_id"]]
+    assert (written["review_status"], written["verified_label"]) == ("disputed", None)
+    assert dict(zip(summary["class_names"], written["verified_votes"], strict=True))["ok"] == 0.5
     assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode != 0
 
 

@@ -177,6 +177,14 @@ def test_votes_of_several_inspectors_become_soft_given_labels(sample_cache: Path
     assert set(matrix(refined.column("given_votes")).sum(axis=1).tolist()) == {2.0}
     reasons = read_table(folder / "flags.parquet", "flags").column("reason").to_pylist()
     assert "annotators_disagree" in reasons
+    agreement = refined.column("annotator_agreement").to_pylist()
+    same = [row == "ok" for row in labels.column("given_label").to_pylist()]
+    assert sum(value == 1.0 for value in agreement) == pytest.approx(sum(same), abs=1)  # one image is rejected
+    first, lazy = sorted(
+        steps.read_outcome(folder).summary["inspectors"]["labels"]["inspectors"], key=lambda one: float(one["share"])
+    )
+    assert (first["name"], lazy["name"], lazy["stands_out"]) == ("first", "second", 1)
+    assert {facet["column"] for facet in lazy["drift"]} == {"line", "shift", "captured_at"}
 
 
 def test_own_predictions_can_take_the_teachers_place(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
