@@ -117,9 +117,11 @@ def _differences(noisy: Table, measure: str) -> list[tuple[Place, FloatArray]]:
 
 def _average_precision(noisy: Table) -> str:
     found = _differences(noisy, "ap")
+    if not found:
+        return "not measured: AP."
     behind = [str(place) for place, difference in found if not at_least_equal(difference)]
     text = f"AP at least the best peer's in {len(found) - len(behind)} of {len(found)} cells"
-    return _verdict(bool(found) and not behind, text + (f"; behind: {'; '.join(sorted(behind))}." if behind else "."))
+    return _verdict(not behind, text + (f"; behind: {'; '.join(sorted(behind))}." if behind else "."))
 
 
 def _precision_ratio(noisy: Table, direct: bool, limit: float) -> str:
@@ -192,9 +194,11 @@ def _downstream(noisy: Table) -> str:
 
 def _accuracy(noisy: Table) -> str:
     ours = {place: methods[OURS] for place, methods in noisy.items() if place.rate >= 0.05}
+    if not ours:
+        return "not measured: accuracy of predicted labels."
     low = [str(place) for place, rows in ours.items() if mean(rows, "accuracy") <= mean(rows, "given_accuracy")]
     text = f"predicted labels are righter than given ones in {len(ours) - len(low)} of {len(ours)} cells"
-    return _verdict(bool(ours) and not low, text + (f"; not: {'; '.join(sorted(low))}." if low else "."))
+    return _verdict(not low, text + (f"; not: {'; '.join(sorted(low))}." if low else "."))
 
 
 def _calibration(noisy: Table) -> str:

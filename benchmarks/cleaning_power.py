@@ -59,7 +59,7 @@ class Cell(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a computation took: seconds, and MiB above what was there before."""
+    """What a computation took: CPU seconds of one thread, and MiB above what was there before."""
 
     seconds: float
     mib: float
@@ -173,15 +173,15 @@ def run_method(method: str, problem: Problem, shared: dict[str, Cost]) -> tuple[
 
 
 def _start() -> tuple[float, float]:
-    """Time and memory now, the peak set back (Linux)."""
+    """CPU time and memory now, the peak set back (Linux). One thread each, so CPU time is what an idle core would take."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return time.perf_counter(), _status_mib("VmRSS")
+    return time.process_time(), _status_mib("VmRSS")
 
 
 def _cost(started: float, before: float) -> Cost:
     """What was used since; the peak includes what the method returns."""
-    return Cost(time.perf_counter() - started, max(_status_mib("VmHWM") - before, 0.0))
+    return Cost(time.process_time() - started, max(_status_mib("VmHWM") - before, 0.0))
 
 
 def _status_mib(key: str) -> float:

@@ -16,7 +16,6 @@ RARE = 60
 QUEUE_SHARE = 0.05
 CALIBRATION_BINS = 15
 LEAST_PER_BIN = 200
-PROBE_DECAY = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Truth:
 
 @dataclass
 class Downstream:
-    """A fresh cross-entropy probe (N lambda = 0.1) on the features to clean, judged on the clean part.
+    """A fresh cross-entropy probe on the features to clean, judged on the clean part.
 
     Attributes:
         space: Coordinates of the features.
@@ -50,11 +49,12 @@ class Downstream:
     test_true: IntArray
     known: dict[bytes, float] = field(default_factory=dict)
 
-    def accuracy(self, targets: FloatArray, kept: BoolArray | None = None) -> float:
+    def accuracy(self, targets: FloatArray, decay: float, kept: BoolArray | None = None) -> float:
         """Return the test accuracy of a probe trained on some labels.
 
         Args:
             targets: Probability rows, float, shape (N, K).
+            decay: N lambda; the benchmark takes the one under which the given labels are likeliest.
             kept: Rows to train on, bool, shape (N,); default: all.
 
         Returns:
@@ -62,12 +62,12 @@ class Downstream:
         """
         rows = np.ones(len(targets), dtype=bool) if kept is None else kept
         soft = targets.astype(np.float32)
-        key = soft.tobytes() + rows.tobytes()
+        key = soft.tobytes() + rows.tobytes() + str(decay).encode()
         if key not in self.known:
             whole = self.space.design
             # The eigenvectors of all rows bound the Hessian of fewer rows too, so one decomposition serves all.
             design = Design(whole.unit_rows[rows], whole.folds[rows], whole.sums, whole.spectra)
-            probe = fit_cross_entropy(design, soft[rows], PROBE_DECAY)[0]
+            probe = fit_cross_entropy(design, soft[rows], decay)[0]
             found = predict_logits(probe, self.test_rows).argmax(axis=1)
             self.known[key] = float((found == self.test_true).mean())
         return self.known[key]
@@ -104,15 +104,16 @@ def measure(output: Output, problem: Problem, truth: Truth, judge: Downstream) -
     """
     true, given = truth.true, problem.given
     is_wrong, flagged = true != given, output.is_issue
+    decay = problem.likeliest_decay
     found = {
         "flagged": float(flagged.mean()),
         "given_accuracy": float((given == true).mean()),
         "accuracy": float((output.predicted == true).mean()),
         "brier": brier(output.soft, true),
-        "down_given": judge.accuracy(problem.targets),
-        "down_kept": judge.accuracy(problem.targets, ~flagged),
-        "down_predicted": judge.accuracy(one_hot(output.predicted, problem.num_classes)),
-        "down_soft": judge.accuracy(output.soft),
+        "down_given": judge.accuracy(problem.targets, decay),
+        "down_kept": judge.accuracy(problem.targets, decay, ~flagged),
+        "down_predicted": judge.accuracy(one_hot(output.predicted, problem.num_classes), decay),
+        "down_soft": judge.accuracy(output.soft, decay),
     }
     if output.classify is not None:
         own = output.classify(truth.test_features).argmax(axis=1)

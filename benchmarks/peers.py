@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.problem import DECAYS, Float32Array, FloatArray, Output, Problem, disagreement, log_likelihood
+from benchmarks.problem import (
+    DECAYS,
+    BoolArray,
+    Float32Array,
+    FloatArray,
+    Output,
+    Problem,
+    disagreement,
+    log_likelihood,
+)
 from benchmarks.simifeat import simifeat_rank, simifeat_vote
 from labelclean.cleaning import clean_labels
 from labelclean.labels import IntArray, one_hot
@@ -24,7 +33,7 @@ from labelclean.top2 import top2_candidates, two_hot
 
 AUM_EPOCHS = 40
 AUM_BATCH = 64
-AUM_RATE = 1.0  # unit rows have small gradients
+AUM_RATES = (0.1, 1.0, 10.0)  # 0.1 is the paper's, but unit rows have small gradients
 AUM_PERCENTILE = 99
 ONE_JOB = {"find_label_issues_kwargs": {"n_jobs": 1}}
 ROUNDS = (1, 2, 3, 4, 5)
@@ -108,6 +117,7 @@ def aum(problem: Problem) -> Output:
     """AUM (Pleiss et al. 2020) on the linear probe: two runs with an extra class for other threshold samples."""
     given, rng = problem.given, np.random.default_rng(problem.seed)
     num_samples, num_classes = len(given), problem.num_classes
+    rate = max(AUM_RATES, key=lambda value: _held_out_likelihood(problem, value))
     size = max(num_samples // (num_classes + 1), 1)
     order = rng.permutation(num_samples)
     areas, limits = np.full((2, num_samples), np.nan), np.zeros(2)
@@ -115,7 +125,7 @@ def aum(problem: Problem) -> Output:
     for run, chosen in enumerate((order[:size], order[size : 2 * size])):
         labels = given.copy()
         labels[chosen] = num_classes
-        margins, run_probs = _areas(problem, labels)
+        margins, run_probs = _areas(problem, labels, rate, np.ones(num_samples, dtype=bool))
         limits[run] = np.percentile(margins[chosen], AUM_PERCENTILE)
         kept = labels < num_classes
         areas[run, kept] = margins[kept]
@@ -127,18 +137,25 @@ def aum(problem: Problem) -> Output:
     return Output(scores, is_issue, predicted, soft)
 
 
-def _areas(problem: Problem, labels: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Mean margin of every sample over the epochs, its own update included, and the last probabilities."""
+def _held_out_likelihood(problem: Problem, rate: float) -> float:
+    """Log-likelihood of the given labels of fold 0 after training on the other folds."""
+    held = problem.folds == 0
+    probs = _areas(problem, problem.given, rate, ~held)[1]
+    return log_likelihood(probs[held], problem.given[held])
+
+
+def _areas(problem: Problem, labels: IntArray, rate: float, seen: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Mean margin of every seen sample over the epochs, its own update included, and everybody's last probabilities."""
     import torch
 
     generator = torch.Generator().manual_seed(problem.seed)
     rows, goal = torch.from_numpy(problem.space.design.unit_rows), torch.from_numpy(labels)
     weights = torch.zeros(rows.shape[1], problem.num_classes + 1, requires_grad=True)
     bias = torch.zeros(problem.num_classes + 1, requires_grad=True)
-    optimiser = torch.optim.SGD([weights, bias], lr=AUM_RATE, momentum=0.9, weight_decay=1e-4, nesterov=True)
-    areas = np.zeros(len(labels))
+    optimiser = torch.optim.SGD([weights, bias], lr=rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    areas, chosen = np.zeros(len(labels)), torch.from_numpy(np.flatnonzero(seen))
     for _ in range(AUM_EPOCHS):
-        order = torch.randperm(len(goal), generator=generator)
+        order = chosen[torch.randperm(len(chosen), generator=generator)]
         for start in range(0, len(order), AUM_BATCH):
             batch = order[start : start + AUM_BATCH]
             logits = rows[batch] @ weights + bias

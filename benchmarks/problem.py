@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from labelclean.gram import centred_unit_rows, feature_mean
 from labelclean.labels import one_hot
-from labelclean.probe import Design, LinearProbe, build_design, fit_cross_entropy, predict_logits, softmax
+from labelclean.probe import (
+    Design,
+    LinearProbe,
+    build_design,
+    fit_cross_entropy,
+    out_of_fold_logits,
+    predict_logits,
+    softmax,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
@@ -19,7 +27,7 @@ Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 LOGISTIC_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
-DECAYS = (0.03, 0.1, 0.3, 1.0)
+DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,12 @@ class Problem:
     def teachers(self) -> tuple[tuple[LinearProbe, ...], ...]:
         """Cross-entropy probes on the given labels, for each of `DECAYS`."""
         return tuple(fit_cross_entropy(self.space.design, self.targets, decay) for decay in DECAYS)
+
+    @cached_property
+    def likeliest_decay(self) -> float:
+        """The one of `DECAYS` whose teacher makes the given labels likeliest out of fold."""
+        found = [softmax(out_of_fold_logits(self.space.design, probes)) for probes in self.teachers]
+        return DECAYS[int(np.argmax([log_likelihood(probs, self.given) for probs in found]))]
 
     @cached_property
     def logistic_probs(self) -> FloatArray:

@@ -27,7 +27,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "down_predicted": ("test: predicted", 3),
     "down_soft": ("test: soft", 3),
     "down_own": ("test: own probe", 3),
-    "seconds": ("s", 1),
+    "seconds": ("CPU s", 1),
     "mib": ("MiB", 0),
 }
 

@@ -147,9 +147,9 @@ def test_a_fresh_probe_learns_separable_labels_and_swapped_labels_wrongly() -> N
     problem, truth = problem_and_truth()
     judge = measures.build_downstream(problem.features, truth)
     clean = np.eye(3)[truth.true]
-    assert judge.accuracy(clean) > 0.9
-    assert judge.accuracy(clean[:, [1, 2, 0]]) < 0.1
-    assert judge.accuracy(problem.targets, problem.given == truth.true) > 0.9
+    assert judge.accuracy(clean, 0.1) > 0.9
+    assert judge.accuracy(clean[:, [1, 2, 0]], 0.1) < 0.1
+    assert judge.accuracy(problem.targets, 0.1, problem.given == truth.true) > 0.9
 
 
 def test_three_neighbours_that_agree_prove_the_label() -> None:
