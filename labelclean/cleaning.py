@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from labelclean.config import CleaningConfig
 from labelclean.errors import GateError
+from labelclean.evidence import choose_noise_model
 from labelclean.gram import Float32Array, Float64Array, build_feature_sums, build_target_sums
 from labelclean.inputs import check_inputs, class_names_of, cleaning_settings
 from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray, class_indices
@@ -19,7 +20,6 @@ from labelclean.neighbours import label_votes, mean_similarity
 from labelclean.noise import (
     NoiseModel,
     fit_noise_matrix,
-    fit_noise_model,
     fit_plain_model,
     posterior,
     true_class_probs,
@@ -29,7 +29,7 @@ from labelclean.refine import adaptive_targets, given_targets, read_disagreement
 from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
 from labelclean.space import NUM_BUCKETS, FeatureSpace, build_feature_space
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
-from labelclean.views import View, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view, with_pattern
+from labelclean.views import View, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,14 +214,16 @@ def refine_labels(
     """
     method, why = _chosen_method(space, labels, teacher, config, allowed)
     views, is_comparable = _student_views(method, space, labels, teacher, config)
-    model = teacher.noise if views is teacher.views else fit_noise_model(views, labels)
+    model = teacher.noise
+    if views is not teacher.views:
+        views, model, _ = choose_noise_model(views, labels, fit_plain_model(views, labels))
     probs = true_class_probs(model, views)
     sure, matrix = posterior(probs, labels, model.matrix), model.matrix
     if method == "posterior" and space is not None:
         for _ in range(config.refine.rounds or 1):
             probs = student_probs(space, posterior(probs, labels, matrix), labels, config)
-            matrix = fit_noise_matrix(probs, labels)
-    readings = read_disagreement(sure, probs, labels, matrix)
+            matrix = fit_noise_matrix(probs, labels, shrinkage=model.shrinkage)
+    readings = read_disagreement(sure, probs, labels, matrix, model.shrinkage)
     given, rows = labels.given, np.arange(len(labels))
     soft = readings.hedged
     scores = scores_by_rank(readings.rank, (soft[rows, given] + sure[rows, given]) / np.float32(2))
@@ -327,7 +329,7 @@ def _teacher(
     """The teacher that some views make."""
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, labels)
-    values, noise = with_pattern(values, labels, plain, fit_noise_model(values, labels, plain=plain))
+    values, noise, _ = choose_noise_model(values, labels, plain)
     probs, given = true_class_probs(plain, values[: len(views)]), labels.given
     pair = top2_candidates(probs)
     soft = posterior(true_class_probs(noise, values), labels, noise.matrix)

@@ -26,6 +26,7 @@ DIAGONALS = (0.9, 0.6)
 QUICK_SHARPNESS = (1.0, 3.0)
 QUICK_DIAGONALS = (0.8,)
 TINY = 1e-30
+LEAST_WEIGHT = 0.02
 LEAST_GAIN = 2e-6
 LEAST_MOVE = 1e-5
 MANY_CELLS = 2_000_000
@@ -40,12 +41,14 @@ class NoiseModel:
         bias: float64, shape (K,).
         matrix: C, float64, shape (K, K), rows sum to 1: row true class, column given class.
         log_likelihood: Mean log-probability of a given label under the model.
+        shrinkage: With the weight of how many samples each row of C is drawn to the even matrix; inf: C is even.
     """
 
     view_weights: Float64Array
     bias: Float64Array
     matrix: Float64Array
     log_likelihood: float
+    shrinkage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def fit_noise_model(
     labels: GivenLabels,
     *,
     plain: NoiseModel | None = None,
+    shrinkage: float = 0.0,
     steps: int = 80,
     is_quick: bool = False,
 ) -> NoiseModel:
@@ -108,6 +112,7 @@ def fit_noise_model(
         views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
         labels: Given labels; impossible classes get posterior 0.
         plain: `fit_plain_model` of the same views, if it is there already.
+        shrinkage: Draws the rows of C to one rate, spread evenly; inf leaves that rate alone.
         steps: Most steps of the final ascent.
         is_quick: Try fewer starts, to compare views.
 
@@ -115,11 +120,11 @@ def fit_noise_model(
         The model.
     """
     observed = _observed(labels)
-    weights = np.maximum((plain or fit_plain_model(views, labels)).view_weights, 0.02)
+    weights = np.maximum((plain or fit_plain_model(views, labels)).view_weights, LEAST_WEIGHT)
     is_quick = is_quick or views[0].size > MANY_CELLS
     sharpness, diagonals, short = (QUICK_SHARPNESS, QUICK_DIAGONALS, 6) if is_quick else (SHARPNESS, DIAGONALS, 12)
     starts = [
-        _ascend(_start(views, labels, weights * factor, diagonal), views, observed, short)
+        _ascend(_start(views, labels, weights * factor, diagonal, shrinkage), views, observed, short)
         for factor in sharpness
         for diagonal in diagonals
     ]
@@ -141,12 +146,15 @@ def refit_noise_model(views: Float32Array, labels: GivenLabels, start: NoiseMode
     return _ascend(start, views, _observed(labels), steps)
 
 
-def fit_noise_matrix(pred_probs: Float32Array, labels: GivenLabels, *, steps: int = 60) -> Float64Array:
+def fit_noise_matrix(
+    pred_probs: Float32Array, labels: GivenLabels, *, shrinkage: float = 0.0, steps: int = 60
+) -> Float64Array:
     """Return C by expectation-maximisation while P(true class | image) stays as it is.
 
     Args:
         pred_probs: P(true class | image), float32, shape (N, K), rows aligned with ``labels``.
         labels: Given labels.
+        shrinkage: As in `fit_noise_model`.
         steps: Most steps; fewer when C stands still.
 
     Returns:
@@ -154,15 +162,14 @@ def fit_noise_matrix(pred_probs: Float32Array, labels: GivenLabels, *, steps: in
     """
     observed = _observed(labels)
     num_classes = labels.num_classes
-    prior = PRIOR_COUNT * _even_matrix(num_classes, PRIOR_DIAGONAL)
-    matrix = _even_matrix(num_classes, DIAGONALS[0])
+    matrix = even_matrix(num_classes, DIAGONALS[0])
     for _ in range(steps):
-        counts = prior.copy()
+        counts = np.zeros((num_classes, num_classes))
         for rows in _blocks(len(labels), num_classes):
             some = observed.rows(rows)
             joint = _joint(pred_probs[rows].astype(np.float64), some, matrix)
             counts += _counts(joint / joint.sum(axis=1, keepdims=True), some)
-        before, matrix = matrix, counts / counts.sum(axis=1, keepdims=True)
+        before, matrix = matrix, _matrix_of(counts, shrinkage)
         if float(np.abs(matrix - before).max()) < LEAST_MOVE:
             break
     return matrix
@@ -186,12 +193,11 @@ def noise_matrix_of(pred_probs: Float32Array, labels: GivenLabels) -> Float64Arr
                [0., 1.]])
     """
     num_classes = labels.num_classes
-    counts = PRIOR_COUNT * _even_matrix(num_classes, PRIOR_DIAGONAL)
+    counts = np.zeros((num_classes, num_classes))
     likeliest = np.where(labels.is_verified, labels.given, pred_probs.argmax(axis=1))
     for given in range(num_classes):
         counts[:, given] += np.bincount(likeliest, weights=labels.observed[:, given], minlength=num_classes)
-    matrix: Float64Array = counts / counts.sum(axis=1, keepdims=True)
-    return matrix
+    return _matrix_of(counts, 0.0)
 
 
 def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
@@ -205,6 +211,21 @@ def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
         float32, shape (N, K), rows sum to 1.
     """
     return softmax(_logits(model, views))
+
+
+def expected_counts(model: NoiseModel, views: Float32Array, labels: GivenLabels) -> Float64Array:
+    """Return how many samples of true class k are thought to be given as j.
+
+    Args:
+        model: The fitted model.
+        views: Evidence, float32, shape (V, N, K).
+        labels: Given labels of the N samples.
+
+    Returns:
+        float64, shape (K, K), sums to N.
+    """
+    counts: Float64Array = _pass(model, views, _observed(labels), True).counts
+    return counts
 
 
 def posterior(pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array) -> Float32Array:
@@ -239,10 +260,12 @@ def _observed(labels: GivenLabels) -> _Observed:
     return _Observed(votes, given, None if labels.candidates.all() else labels.candidates)
 
 
-def _start(views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float) -> NoiseModel:
+def _start(
+    views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float, shrinkage: float = 0.0
+) -> NoiseModel:
     """A model with given view weights, the given labels' shares as prior and equal noise in all classes."""
-    matrix = _even_matrix(labels.num_classes, diagonal)
-    return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf)
+    matrix = even_matrix(labels.num_classes, diagonal)
+    return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf, shrinkage)
 
 
 def _ascend(
@@ -268,21 +291,62 @@ def _ascend(
 
 
 def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool) -> NoiseModel:
-    """The M-step: Newton for the view weights (kept at least 0), scaling for the bias, shares for C."""
+    """The M-step: Newton for the view weights (never quite 0, so that an order remains), scaling for the bias, C."""
     stiffness = 1e-4 * num_samples
     gradient = sums.gradient - stiffness * model.view_weights
-    free = (model.view_weights > 0) | (gradient > 0)
+    free = (model.view_weights > LEAST_WEIGHT) | (gradient > 0)
     hessian = sums.hessian[np.ix_(free, free)] + stiffness * np.eye(int(free.sum()))
     weights = model.view_weights.copy()
-    weights[free] = np.maximum(weights[free] + np.linalg.solve(hessian, gradient[free]), 0.0)
+    weights[free] = weights[free] + np.linalg.solve(hessian, gradient[free])
+    weights = np.maximum(weights, LEAST_WEIGHT)
     bias = model.bias + np.log((sums.expected + 0.5) / (sums.predicted + 0.5))
     if not fit_matrix:
         return replace(model, view_weights=weights, bias=bias)
-    counts = sums.counts + PRIOR_COUNT * _even_matrix(len(bias), PRIOR_DIAGONAL)
-    return NoiseModel(weights, bias, counts / counts.sum(axis=1, keepdims=True), -np.inf)
+    return NoiseModel(weights, bias, _matrix_of(sums.counts, model.shrinkage), -np.inf, model.shrinkage)
 
 
-def _even_matrix(num_classes: int, diagonal: float) -> Float64Array:
+def _matrix_of(counts: Float64Array, shrinkage: float) -> Float64Array:
+    """C from expected counts: the prior's samples are added, then rows are drawn to the even matrix of one rate."""
+    prior = prior_counts(len(counts))
+    free: Float64Array = (counts + prior) / (counts + prior).sum(axis=1, keepdims=True)
+    if shrinkage == 0:
+        return free
+    even = even_matrix(len(counts), float(np.trace(counts + prior) / (counts + prior).sum()))
+    if np.isinf(shrinkage):
+        return even
+    drawn: Float64Array = counts + shrinkage * even
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def prior_counts(num_classes: int) -> Float64Array:
+    """Return what is thought of C before a label is seen: per class 3.2 samples, 70 % of them given right.
+
+    Args:
+        num_classes: K.
+
+    Returns:
+        float64, shape (K, K).
+    """
+    counts: Float64Array = PRIOR_COUNT * even_matrix(num_classes, PRIOR_DIAGONAL)
+    return counts
+
+
+def even_matrix(num_classes: int, diagonal: float) -> Float64Array:
+    """Return the C of one noise rate that spreads evenly over the other classes.
+
+    Args:
+        num_classes: K, at least 2.
+        diagonal: One minus the rate, in [0, 1].
+
+    Returns:
+        float64, shape (K, K), rows sum to 1.
+
+    Examples:
+        >>> even_matrix(3, 0.8)
+        array([[0.8, 0.1, 0.1],
+               [0.1, 0.8, 0.1],
+               [0.1, 0.1, 0.8]])
+    """
     matrix = np.full((num_classes, num_classes), (1.0 - diagonal) / (num_classes - 1))
     np.fill_diagonal(matrix, diagonal)
     return matrix

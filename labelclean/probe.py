@@ -194,6 +194,21 @@ def out_of_fold_logits(design: Design, probes: tuple[LinearProbe, ...]) -> Float
     return logits
 
 
+def training_shares(design: Design, targets: Float32Array) -> Float32Array:
+    """Return the class shares of what each fold's probe learned from.
+
+    Args:
+        design: Folds.
+        targets: Probability rows, float32, shape (N, K).
+
+    Returns:
+        float32, shape (F, K); row f is the mean target outside fold f.
+    """
+    held = np.stack([targets[design.folds == fold].sum(axis=0, dtype=np.float64) for fold in range(design.num_folds)])
+    size = len(targets) - np.bincount(design.folds, minlength=design.num_folds)
+    return ((held.sum(axis=0) - held) / np.maximum(size, 1)[:, None]).astype(np.float32)
+
+
 def softmax(logits: FloatArray) -> Float32Array:
     """Return probabilities.
 

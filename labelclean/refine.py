@@ -46,7 +46,7 @@ class Readings:
 
 
 def read_disagreement(
-    sure: Float32Array, pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array
+    sure: Float32Array, pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, shrinkage: float = 0.0
 ) -> Readings:
     """Return three readings of where a student disagrees with the given labels.
 
@@ -58,6 +58,7 @@ def read_disagreement(
         pred_probs: The student's P(true class | image), float32, shape (N, K).
         labels: Given labels.
         matrix: C of the student, float64, shape (K, K).
+        shrinkage: That of its noise model.
 
     Returns:
         The readings; rows sum to 1 and impossible classes get 0.
@@ -65,7 +66,7 @@ def read_disagreement(
     given, rows = labels.given, np.arange(len(labels))
     alone = _possible(pred_probs, labels)
     overlap = overlap_probs(pred_probs)
-    decided = posterior(overlap, labels, fit_noise_matrix(overlap, labels))
+    decided = posterior(overlap, labels, fit_noise_matrix(overlap, labels, shrinkage=shrinkage))
     share = min(float((pred_probs.argmax(axis=1) != labels.observed.argmax(axis=1)).mean()), MOST_AMBIGUOUS_SHARE)
     hedged = (1.0 - share - OVERLAP_SHARE) * sure + share * alone + OVERLAP_SHARE * decided
     rank = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]

@@ -13,29 +13,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array, Float64Array
+from labelclean.gram import Float32Array
 from labelclean.labels import GivenLabels
 from labelclean.neighbours import Neighbours, label_votes
-from labelclean.noise import (
-    NoiseModel,
-    fit_noise_model,
-    fit_plain_model,
-    noise_matrix_of,
-    refit_noise_model,
-    true_class_probs,
+from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
+from labelclean.probe import (
+    fit_cross_entropy,
+    fit_gce,
+    fit_ridge,
+    log_shares,
+    out_of_fold_logits,
+    training_shares,
 )
-from labelclean.probe import fit_cross_entropy, fit_gce, fit_ridge, log_shares, out_of_fold_logits
 from labelclean.space import VOTERS, FeatureSpace
 
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 ROUNDS = (1, 2, 3, 4, 5)
 STUDENT_DECAYS = (0.1, 1.0)
 PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
-PATTERN_ROUNDS = 4
-PATTERN_START = (0.05, 5.0)
-SAME_MATRIX = 0.01
 
 Judge = Callable[[Float32Array, GivenLabels], NoiseModel]
 
@@ -67,7 +64,8 @@ def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, 
         config: `teacher.lambdas` and `refine.rounds` (rounds 1 here) are read.
 
     Returns:
-        The view: scores minus class shares.
+        The view: scores minus the class shares of the folds that were learned from (those of all samples would
+        let a fold's own labels speak against themselves).
     """
     return _likeliest(ridge_candidates(space, targets, config, rounds=(1,)), space, labels)
 
@@ -92,7 +90,7 @@ def ridge_candidates(
     space: FeatureSpace, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...]
 ) -> Iterable[tuple[str, float, Float32Array]]:
     """Yield name, penalty and values of each ridge view to choose among."""
-    shares = np.exp(log_shares(targets)).astype(np.float32)
+    shares = training_shares(space.design, targets)[space.design.folds]
     penalties = [targets.shape[1] * value for value in config.teacher.lambdas or PENALTIES]
     for round_number in rounds:
         fits = fit_ridge(space.design, targets, penalties, round_number)
@@ -131,66 +129,6 @@ def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
     votes = label_votes(neighbours, targets)
     shares = (votes + PRIOR_VOTE * np.exp(prior)) / (votes.sum(axis=1, keepdims=True) + PRIOR_VOTE)
     return np.asarray(np.log(shares) - prior, dtype=np.float32)
-
-
-def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array:
-    """Return how well the labels expected of an image fit the row of C of each class.
-
-    Where the errors of a class go to few others, images of class k are *expected* to be given
-    as k or l in fixed shares. sum_j P(given = j | x) log C[k, j] says which row
-    an image resembles, also where k itself is not the most frequent label in its neighbourhood.
-
-    Args:
-        pred_probs: P(given class | image), own label left out, float32, shape (N, K).
-        matrix: C, float64, shape (K, K).
-
-    Returns:
-        float32, shape (N, K).
-
-    Examples:
-        >>> half = np.array([[0.5, 0.5, 0.0]], dtype=np.float32)
-        >>> matrix = np.array([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.4, 0.1, 0.5]])
-        >>> int(pattern_view(half, matrix).argmax())
-        0
-    """
-    logs = np.log(matrix)
-    return np.asarray(pred_probs @ (logs - logs.mean(axis=0)).T, dtype=np.float32)
-
-
-def with_pattern(
-    values: Float32Array, labels: GivenLabels, plain: NoiseModel, noise: NoiseModel
-) -> tuple[Float32Array, NoiseModel]:
-    """Return views and noise model with the pattern view added if it makes the given labels likelier.
-
-    C starts as the table of the likeliest class against the given one; pattern and model are then
-    refitted in turn. The added view must gain more than its one parameter is worth
-    (half log N / N nats, Schwarz 1978). With two classes a pattern says nothing new.
-
-    Args:
-        values: Views, float32, shape (V, N, K).
-        labels: Given labels of the N samples.
-        plain: `fit_plain_model` of the views.
-        noise: `fit_noise_model` of the views.
-
-    Returns:
-        Views, shape (V + 1, N, K), and their model; or the views and model that came in.
-    """
-    if labels.num_classes == 2:
-        return values, noise
-    expected = true_class_probs(plain, values)
-    matrix = noise_matrix_of(expected, labels)
-    best = values, noise
-    least = noise.log_likelihood + 0.5 * np.log(len(labels)) / len(labels)
-    for _ in range(PATTERN_ROUNDS):
-        joined = np.concatenate([values, pattern_view(expected, matrix)[None]])
-        weights = np.append(np.full(len(values), PATTERN_START[0]), PATTERN_START[1])
-        model = refit_noise_model(joined, labels, NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf))
-        if model.log_likelihood > least:
-            best, least = (joined, model), model.log_likelihood
-        moved, matrix = float(np.abs(matrix - model.matrix).max()), model.matrix
-        if moved < SAME_MATRIX:
-            break
-    return best
 
 
 def student_probs(
@@ -262,7 +200,7 @@ def _vote_candidates(
 
 
 def _with_noise(values: Float32Array, labels: GivenLabels) -> NoiseModel:
-    return fit_noise_model(values, labels, steps=20, is_quick=True)
+    return fit_noise_model(values, labels, shrinkage=np.inf, steps=20, is_quick=True)
 
 
 def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "noise",
         "refine",
         "space",
+        "evidence",
         "views",
         "scores",
         "flags",

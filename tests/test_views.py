@@ -11,7 +11,7 @@ from labelclean.neighbours import Neighbours
 from labelclean.noise import fit_noise_model, fit_plain_model, true_class_probs
 from labelclean.refine import given_targets
 from labelclean.space import FeatureSpace, build_feature_space
-from labelclean.views import log_votes, multi_round_view, ridge_view, student_probs, vote_view, with_pattern
+from labelclean.views import log_votes, multi_round_view, ridge_view, student_probs, vote_view
 
 DEFAULTS = CleaningConfig()
 
@@ -72,31 +72,6 @@ def test_without_neighbours_there_is_no_vote() -> None:
     config = CleaningConfig.model_validate({"neighbours": {"method": "none"}})
     bare = build_feature_space(features, list(range(150)), None, config, seed=0)
     assert vote_view(bare, labels.votes, labels, config) is None
-
-
-def turned(rate: float, num_classes: int) -> tuple[np.ndarray, np.ndarray, GivenLabels]:
-    """True classes, views that show the shares of given labels around each image, and labels k given as k + 1."""
-    random = np.random.default_rng(0)
-    true = random.integers(0, num_classes, 1200)
-    given = np.where(random.random(1200) < rate, (true + 1) % num_classes, true)
-    shares = (1 - rate) * np.eye(num_classes)[true] + rate * np.eye(num_classes)[(true + 1) % num_classes]
-    noise = random.gamma(16.0, 1 / 16, shares.shape)
-    return true, np.log((shares + 0.02) * noise).astype(np.float32)[None], given_labels(given, num_classes)
-
-
-def test_the_pattern_shows_the_true_class_where_near_half_of_a_class_went_to_one_other() -> None:
-    true, values, labels = turned(0.45, 5)
-    plain, noise = fit_plain_model(values, labels), fit_noise_model(values, labels)
-    joined, model = with_pattern(values, labels, plain, noise)
-    assert len(joined) == 2
-    assert model.log_likelihood > noise.log_likelihood
-    assert (true_class_probs(model, joined).argmax(axis=1) == true).mean() > 0.95
-
-
-def test_with_two_classes_no_pattern_is_added() -> None:
-    _, values, labels = turned(0.2, 2)
-    plain, noise = fit_plain_model(values, labels), fit_noise_model(values, labels)
-    assert with_pattern(values, labels, plain, noise) == (values, noise)
 
 
 def test_a_student_of_soft_targets_points_to_the_true_class() -> None:
