@@ -46,7 +46,17 @@ IMPORTS = (
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CELL_SOURCES = ("data.py", "noise_kinds.py", "problem.py", "measures.py")
 PROBE_SOURCES = ("probe.py", "gram.py", "space.py", "neighbours.py", "labels.py", "top2.py")
-OUR_SOURCES = ("cleaning.py", "config.py", "inputs.py", "noise.py", "refine.py", "scores.py", "views.py", "votes.py")
+OUR_SOURCES = (
+    "cleaning.py",
+    "config.py",
+    "inputs.py",
+    "evidence.py",
+    "noise.py",
+    "refine.py",
+    "scores.py",
+    "views.py",
+    "votes.py",
+)
 
 
 class Cell(NamedTuple):

@@ -307,15 +307,12 @@ def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool
 
 def _matrix_of(counts: Float64Array, shrinkage: float) -> Float64Array:
     """C from expected counts: the prior's samples are added, then rows are drawn to the even matrix of one rate."""
-    prior = prior_counts(len(counts))
-    free: Float64Array = (counts + prior) / (counts + prior).sum(axis=1, keepdims=True)
-    if shrinkage == 0:
-        return free
-    even = even_matrix(len(counts), float(np.trace(counts + prior) / (counts + prior).sum()))
+    with_prior = counts + prior_counts(len(counts))
+    even = even_matrix(len(counts), float(np.trace(with_prior) / with_prior.sum()))
     if np.isinf(shrinkage):
         return even
-    drawn: Float64Array = counts + shrinkage * even
-    return drawn / drawn.sum(axis=1, keepdims=True)
+    drawn = counts + shrinkage * even if shrinkage else with_prior
+    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def prior_counts(num_classes: int) -> Float64Array:

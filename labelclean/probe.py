@@ -206,7 +206,7 @@ def training_shares(design: Design, targets: Float32Array) -> Float32Array:
     """
     held = np.stack([targets[design.folds == fold].sum(axis=0, dtype=np.float64) for fold in range(design.num_folds)])
     size = len(targets) - np.bincount(design.folds, minlength=design.num_folds)
-    return ((held.sum(axis=0) - held) / np.maximum(size, 1)[:, None]).astype(np.float32)
+    return np.asarray((held.sum(axis=0) - held) / np.maximum(size, 1)[:, None], dtype=np.float32)
 
 
 def softmax(logits: FloatArray) -> Float32Array:

@@ -36,7 +36,6 @@ def test_with_two_classes_no_pattern_is_added() -> None:
     assert len(choose_noise_model(values, labels, fit_plain_model(values, labels))[0]) == 1
 
 
-
 def clear(given_of: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, GivenLabels]:
     """Views that show the true class plainly, and labels drawn from the rows of a noise matrix."""
     num_classes = len(given_of)
@@ -83,9 +82,7 @@ def test_ambiguity_costs_a_tenth_of_its_entropy_but_not_with_two_classes() -> No
     assert same_counts == pytest.approx(0.1 * log(3) + rate_difference(model, sharper, values, labels), abs=1e-6)
 
 
-def rate_difference(
-    model: NoiseModel, sharper: NoiseModel, values: np.ndarray, labels: GivenLabels
-) -> float:
+def rate_difference(model: NoiseModel, sharper: NoiseModel, values: np.ndarray, labels: GivenLabels) -> float:
     """What the counts of right and wrong labels add to the difference of two even models."""
     from labelclean.noise import expected_counts
 
@@ -99,4 +96,4 @@ def rate_difference(
         integral = lgamma(sum(start)) - lgamma(sum(start) + sum(found))
         integral += sum(lgamma(a + n) - lgamma(a) for a, n in zip(start, found, strict=True))
         parts.append(integral - found[0] * log(share) - found[1] * log(1 - share))
-    return (parts[0] - parts[1]) / 90
+    return float(parts[0] - parts[1]) / 90

@@ -8,7 +8,6 @@ import pytest
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.neighbours import Neighbours
-from labelclean.noise import fit_noise_model, fit_plain_model, true_class_probs
 from labelclean.refine import given_targets
 from labelclean.space import FeatureSpace, build_feature_space
 from labelclean.views import log_votes, multi_round_view, ridge_view, student_probs, vote_view
