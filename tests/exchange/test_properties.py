@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -179,3 +182,29 @@ def test_any_class_name_stands_in_the_labelling_config_as_it_is(names: list[str]
         return
     choices = fromstring(config).findall("Choices[@name='label']/Choice")
     assert [choice.get("value") for choice in choices] == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["annotations.zip", "metadata.parquet"])
+def test_a_packed_file_cut_at_any_byte_is_refused(form: str, exported: Callable[[Tool], Path], tmp_path: Path) -> None:
+    tool: Tool = "cvat" if form.endswith("zip") else "huggingface"
+    export = exported(tool)
+    writer, name = WRITERS[tool]
+    plain, file = writer(export, ANSWERS, tmp_path / name), tmp_path / form
+    truth = rows_of(import_decisions(plain, tool, export, now=NOW)[1])
+    if tool == "cvat":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.write(plain, "annotations.xml")
+    else:
+        pq.write_table(pa.Table.from_pylist([json.loads(line) for line in plain.read_text().splitlines()]), file)
+    assert rows_of(import_decisions(file, tool, export, now=NOW)[1]) == truth
+    whole = file.read_bytes()
+
+    @SETTINGS
+    @given(st.integers(0, len(whole) - 1))
+    def holds(length: int) -> None:
+        file.write_bytes(whole[:length])
+        with pytest.raises(ExchangeError):
+            import_decisions(file, tool, export, now=NOW)
+
+    holds()
