@@ -18,7 +18,7 @@ from labelclean.config import Config
 from labelclean.decisions import Decision, Standing, measure_standing, standing_decisions
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.runs import MANIFEST
-from labelclean.storage import atomic_path, labels_dataset, read_json, read_table
+from labelclean.storage import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.tables import class_names_of
 
 _TEXTS = pa.list_(pa.string())
@@ -71,10 +71,12 @@ def apply_labels(run_folder: Path, decisions: Sequence[Decision], out: Path, *, 
     added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
     since = manifest["config"].get("ingest", {}).get("since")
-    dataset = labels_dataset(labels, [labels / name for name in manifest["labels_read"]] if since else None)
+    files = [labels / name for name in manifest["labels_read"]] if since and not labels.is_file() else None
+    dataset = labels_dataset(labels, files)
+    stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, refined, added, run_folder)
-    num_rows = _write_joined(dataset, added, out, _metadata(labels, refined, manifest))
+    _check_samples(labels, dataset, stands, refined, added, run_folder)
+    num_rows = _write_joined(dataset, stands, added, out, _metadata(labels, refined, manifest))
     return ApplyReport(out, num_rows, by_status)
 
 
@@ -159,10 +161,13 @@ def _check_columns(labels: Path, schema: pa.Schema, added: pa.Table) -> None:
         )
 
 
-def _check_samples(labels: Path, dataset: Any, refined: pa.Table, added: pa.Table, run_folder: Path) -> None:
+def _check_samples(
+    labels: Path, dataset: Any, stands: Any, refined: pa.Table, added: pa.Table, run_folder: Path
+) -> None:
     """Refuse labels that are not those that the run read."""
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
     now = dataset.to_table(columns=columns)
+    now = now if stands is None else now.filter(pa.array(stands))
     known, found = set(added.column("sample_id").to_pylist()), set(now.column("sample_id").to_pylist())
     changed = known ^ found
     if "annotator_id" not in columns:
@@ -187,16 +192,21 @@ def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict
     return {**(own or {}), **said}
 
 
-def _write_joined(dataset: Any, added: pa.Table, out: Path, metadata: dict[bytes, bytes]) -> int:
+def _write_joined(dataset: Any, stands: Any, added: pa.Table, out: Path, metadata: dict[bytes, bytes]) -> int:
     """Write the original a batch at a time, each row with its sample's added columns."""
     ids = added.column("sample_id").combine_chunks()
     added = added.drop_columns(["sample_id"]).combine_chunks()
     schema = pa.schema([*dataset.schema, *added.schema], metadata=metadata)
-    num_rows = 0
+    num_rows = start = 0
     staged = out.with_name(f".{out.name}.{os.getpid()}.staged")
     try:
         with atomic_path(staged) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
+                if stands is not None:
+                    start, batch = (
+                        start + batch.num_rows,
+                        batch.filter(pa.array(stands[start : start + batch.num_rows])),
+                    )
                 beside = added.take(pc.index_in(batch.column("sample_id").cast(pa.string()), value_set=ids))
                 columns = [*(batch.column(name) for name in dataset.schema.names), *beside.columns]
                 writer.write_table(pa.table(columns, schema=schema))

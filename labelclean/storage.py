@@ -130,7 +130,8 @@ def read_labels(
         name for name in dataset.schema.names if name != "image" and (not only_known or name in _KNOWN_LABEL_COLUMNS)
     ]
     try:
-        table = dataset.to_table(columns=columns) if files is None else _latest_rows(dataset, columns)
+        table = dataset.to_table(columns=columns)
+        table = table if files is None else table.filter(pa.array(latest_rows(dataset)))
     except (pa.ArrowInvalid, OSError) as fault:
         raise TableError(f"{path}: the labels cannot be read: {' '.join(str(fault).split())[:300]}.") from None
     if not table.num_rows:
@@ -320,6 +321,30 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def latest_rows(dataset: ds.Dataset) -> npt.NDArray[np.bool_]:
+    """Return which rows stand when a row gives way to one of the same key in a later file.
+
+    Args:
+        dataset: Labels, from `labels_dataset`; its files in order, the last one wins.
+
+    Returns:
+        bool, shape (N,), in the dataset's order. A key that a file holds twice keeps both rows, and
+        a missing key is kept: both are faults for `conform` to tell.
+    """
+    key = [name for name in ("sample_id", "annotator_id") if name in dataset.schema.names]
+    rows = dataset.to_table(columns=[*key, "__filename"])
+    file_of = pc.index_in(rows.column("__filename"), value_set=pa.array(dataset.files)).to_numpy()
+    rows = rows.select(key).append_column("row", pa.array(np.arange(rows.num_rows)))
+    stands = np.asarray(pc.is_null(rows.column(key[0])).to_numpy()) if key else np.ones(rows.num_rows, dtype=bool)
+    for part in key[1:]:
+        stands = stands | pc.is_null(rows.column(part)).to_numpy()
+    if "sample_id" in key:
+        rows = rows.append_column("file", pa.array(file_of, pa.int32()))
+        last = rows.group_by(key).aggregate([("file", "max")])
+        stands[rows.join(last, key).filter(pc.field("file") == pc.field("file_max")).column("row").to_numpy()] = True
+    return np.asarray(stands, dtype=bool)
+
+
 def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
     """Decode the columns that are only carried through and the images, a few rows at a time, and keep nothing.
 
@@ -343,22 +368,6 @@ def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
             faults.append(f"{file.name}: {' '.join(str(fault).split())[:200]}")
     if faults:
         raise TableError(f"{path}: {len(faults):,} label files are damaged: {listed(faults, 3)}. Write them again.")
-
-
-def _latest_rows(dataset: ds.Dataset, columns: Sequence[str]) -> pa.Table:
-    """All rows, without those whose key a later file holds too; a key twice in one file stays, as a fault."""
-    table = dataset.to_table(columns=[*columns, "__filename"])
-    key = [name for name in ("sample_id", "annotator_id") if name in columns]
-    if "sample_id" not in key:
-        return table.drop_columns("__filename")
-    file_of = pc.index_in(table.column("__filename"), value_set=pa.array(dataset.files)).to_numpy()
-    table = table.drop_columns("__filename")
-    rows = table.select(key).append_column("row", pa.array(np.arange(table.num_rows)))
-    rows = rows.append_column("file", pa.array(file_of, pa.int32()))
-    last = rows.group_by(key).aggregate([("file", "max")])
-    kept = rows.join(last, key).filter(pc.field("file") == pc.field("file_max")).column("row").to_numpy()
-    lost_nulls = rows.filter(pc.is_null(rows.column("sample_id"))).column("row").to_numpy()  # a join drops them
-    return table.take(np.union1d(kept, lost_nulls))
 
 
 def _is_visible(file: Path, root: Path) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from labelclean.apply import apply_labels
 from labelclean.decisions import Decision
 from labelclean.errors import StorageError, TableError
-from labelclean.storage import read_table
+from labelclean.storage import read_json, read_table, write_json
 from tests.exchange.conftest import NAMES, NOW, RUN_ID, make_run
 
 
@@ -148,3 +148,18 @@ def test_samples_whose_image_was_rejected_are_kept(run: Path, tmp_path: Path) ->
     apply_labels(run, [], tmp_path / "v2.parquet")
     last = pq.read_table(tmp_path / "v2.parquet").to_pylist()[-1]
     assert (last["sample_id"], last["review_status"], last["soft_label"]) == ("r1", "rejected", None)
+
+
+def test_a_run_of_new_files_gets_its_own_rows_and_the_later_row_of_each_sample(run: Path, tmp_path: Path) -> None:
+    table = pq.read_table(tmp_path / "data" / "labels.parquet")
+    (tmp_path / "parts").mkdir()
+    older = table.set_column(2, "given_label", pa.array(["ok"] * 6)).slice(0, 2)
+    for name, rows in (("z", older), ("b", table), ("earlier_night", older)):
+        pq.write_table(rows, tmp_path / "parts" / f"{name}.parquet")
+    manifest = read_json(run / "manifest.json")
+    manifest["config"]["data"]["labels"] = str(tmp_path / "parts")
+    manifest["config"]["ingest"] = {"since": "last_success"}
+    write_json(run / "manifest.json", manifest | {"labels_read": ["z.parquet", "b.parquet"]})
+    report = apply_labels(run, [], tmp_path / "v2.parquet")
+    assert report.num_rows == 6
+    assert pq.read_table(tmp_path / "v2.parquet").select(table.column_names).to_pylist() == table.to_pylist()
