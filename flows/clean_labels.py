@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from prefect import Task, flow, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
@@ -78,6 +78,8 @@ def clean_labels(
     night = run_night(
         Path(config_path), items, lambda config: _clean_as_tasks(config, force), os.environ, lambda: datetime.now(UTC)
     )
+    if night.nothing_to_do:
+        get_run_logger().info("nothing to do: %s", night.nothing_to_do)
     return {"run_folder": str(night.folder) if night.folder else None, "nothing_to_do": night.nothing_to_do}
 
 

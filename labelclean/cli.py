@@ -185,7 +185,8 @@ def run(
     night = _night(lambda: _run_plain(config, items, force) if plain else _run_flow(config, items, force))
     if night.folder is None or night.nothing_to_do:
         record = {"run_folder": night.folder and str(night.folder), "nothing_to_do": night.nothing_to_do}
-        typer.echo(json.dumps(record, ensure_ascii=False) if as_json else f"nothing to do: {night.nothing_to_do}")
+        if as_json or not quiet:
+            typer.echo(json.dumps(record, ensure_ascii=False) if as_json else f"nothing to do: {night.nothing_to_do}")
         return
     outcome = steps.read_outcome(night.folder)
     if as_json:
@@ -376,7 +377,8 @@ def serve(
     if window not in ("day", "hour", "minute", "none"):
         _fail(f"--window must be day, hour, minute or none, but is {window!r}.", 2)
     for key, value in _PREFECT_DEFAULTS.items():
-        os.environ.setdefault(key, value)
+        if key != "PREFECT_LOGGING_LEVEL":  # the server's pages show what each run said
+            os.environ.setdefault(key, value)
     _log_to_stderr(logging.INFO)
     schedule: Any = importlib.import_module("labelclean.flows.schedule")
     typer.echo(f"serving {config} at '{cron}' {timezone}; stop with Ctrl-C or SIGTERM")

@@ -61,7 +61,6 @@ def run_night(
     try:
         night = Night(clean(config))
     except NothingToDo as told:
-        LOG.info("%s", told)
         night = Night(Path(told.run_folder) if told.run_folder else None, str(told))
     except Exception as fault:
         code = fault.exit_code if isinstance(fault, LabelcleanError) else 1

@@ -160,3 +160,33 @@ def test_a_budget_is_samples_or_time(budget: str, item: str) -> None:
 def test_a_budget_that_is_neither_is_refused(budget: str) -> None:
     with pytest.raises(ConfigError, match="--budget must be a number of samples, or a time such as 45min"):
         _budget_item(budget)
+
+
+@pytest.mark.long
+def test_a_window_is_cleaned_once_and_old_runs_are_pruned(sample_cache: Path, tmp_path: Path) -> None:
+    where = ["--set", f"storage.runs={tmp_path / 'runs'}", "--set", f"storage.cache={sample_cache}"]
+    night = ["run", "config.yaml", "--plain", "--window", "2026-11-24", "--set", "expectations.enabled=false", *where]
+    first = call(*night, "--json")
+    assert first.returncode == 0, first.stderr
+    again = call(*night)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.startswith("nothing to do: window '2026-11-24' of 'labels.parquet' is done: run 2")
+    told = json.loads(call(*night, "--json").stdout)
+    assert told["run_folder"] == json.loads(first.stdout)["run_folder"]
+    forced = json.loads(call(*night, "--json", "--force").stdout)
+    assert forced["run_folder"] > told["run_folder"]
+    pruned = json.loads(call("prune", "config.yaml", "--keep", "1", "--json", *where).stdout)
+    assert pruned["removed"] == [Path(told["run_folder"]).name]
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [Path(forced["run_folder"]).name]
+
+
+@pytest.mark.long
+def test_doctor_tells_what_is_wrong_and_ends_with_code_2(tmp_path: Path) -> None:
+    where = ["--set", f"storage.runs={tmp_path / 'runs'}", "--set", f"storage.cache={tmp_path / 'cache'}"]
+    told = call("doctor", "config.yaml", *where)
+    assert told.returncode == 0, told.stdout
+    told = call("doctor", "config.yaml", "--json", "--set", "backbone.weights=gone.safetensors", *where)
+    assert told.returncode == 2
+    (check,) = [check for check in json.loads(told.stdout) if check["outcome"] == "fail"]
+    assert check["name"] == "backbone"
+    assert "backbone.weights must name a file" in check["sentence"]
