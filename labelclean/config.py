@@ -6,6 +6,7 @@ depend on where it was started.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -491,19 +492,33 @@ def config_record(config: Config) -> dict[str, Any]:
     return record
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """The safe loader without aliases: a few nested ones are gigabytes as soon as they are written out."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+
+# PyYAML lets these through where a value contradicts its tag or cannot be, such as the date 2026-13-45
+_NO_VALUE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
+
 def _yaml(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise ConfigError(f"{origin}: the file must be plain YAML, but: {' '.join(str(fault).split())}.") from None
+        return yaml.load(text, _PlainLoader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, *_NO_VALUE) as fault:
+        problem = " ".join(str(fault).split())[:500]
+        raise ConfigError(f"{origin}: the file must be plain YAML, but: {problem}.") from None
 
 
 def _apply_override(settings: dict[str, Any], item: str, cwd: Path) -> None:
     """Write one `a.b=value` into the nested settings."""
     key, equals, raw = item.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set must look like section.key=value, but is {item!r}.")
-    value = _yaml(raw, f"--set {key}")
+        raise ConfigError(f"--set must look like section.key=value, but is {_BRIEF.repr(item)}.")
+    value = _yaml(raw, f"--set {_shown(key)}")
     if key in PATH_KEYS and isinstance(value, str):
         value = str(cwd / value)
     *sections, name = key.strip().split(".")
@@ -513,25 +528,41 @@ def _apply_override(settings: dict[str, Any], item: str, cwd: Path) -> None:
         if inner is None:
             inner = place[section] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {item!r}: {section!r} is not a section of the configuration.")
+            raise ConfigError(
+                f"--set {_BRIEF.repr(item)}: {_BRIEF.repr(section)} is not a section of the configuration."
+            )
         place = inner
     place[name] = value
+
+
+_MOST_FAULTS = 50
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 120
+
+
+def _shown(part: int | str) -> str:
+    """A key as it is, or safe to print where it is long or no plain text."""
+    name = str(part)
+    return name if name.isprintable() and len(name) < 100 else _BRIEF.repr(name)
 
 
 def _faults(fault: ValidationError, origin: str) -> str:
     """All faults of a configuration as one message."""
     lines = []
-    for error in fault.errors(include_url=False):
-        key = ".".join(str(part) for part in error["loc"])
+    told = fault.errors(include_url=False)
+    for error in told[:_MOST_FAULTS]:
+        key = ".".join(_shown(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
             lines.append(f"  {key}: this key is not known{_nearest(error['loc'])}")
         elif error["type"] == "missing":
             lines.append(f"  {key}: this key is required but missing")
         else:
             problem = error["msg"].removeprefix("Value error, ")
-            found = "" if key == "ledger.url" else f", found {error['input']!r}"
+            found = "" if key == "ledger.url" else f", found {_BRIEF.repr(error['input'])}"
             lines.append(f"  {key}: {problem[0].lower()}{problem[1:]}{found}")
-    head = f"{origin}: {len(lines)} setting{'s' if len(lines) > 1 else ''} cannot be used:\n"
+    if len(told) > _MOST_FAULTS:
+        lines.append(f"  and {len(told) - _MOST_FAULTS:,} more")
+    head = f"{origin}: {len(told):,} setting{'s' if len(told) > 1 else ''} cannot be used:\n"
     return head + "\n".join(lines) + "\nCorrect them; `labelclean init` writes a file with every key explained."
 
 

@@ -111,7 +111,7 @@ class FeatureStore:
         """A part's columns; a damaged part is put aside, said, and its images extracted again."""
         try:
             return pq.read_table(part, columns=columns, partitioning=None)
-        except (pa.ArrowInvalid, OSError) as fault:
+        except (pa.ArrowException, OSError) as fault:
             LOG.warning("%s is damaged (%s) and put aside; its images are extracted again", part, fault)
             with suppress(OSError):
                 part.replace(part.with_suffix(".damaged"))

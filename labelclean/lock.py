@@ -30,14 +30,19 @@ class Holder:
     Attributes:
         host: Name of the machine.
         pid: Process id there.
-        process_started: Start time of that process, Unix seconds; tells a reused pid apart.
+        process_started: Start time of that process; tells a reused pid apart. On Linux seconds
+            since the machine's start, which stay the same when its clock is set; else Unix seconds.
         token: Drawn anew for each acquisition.
+        boot: The machine's present start, where it can be told.
+        namespace: Where that pid counts: containers of one machine number their processes apart.
     """
 
     host: str
     pid: int
     process_started: float
     token: str
+    boot: str = ""
+    namespace: str = ""
 
 
 @contextmanager
@@ -61,8 +66,10 @@ def run_lock(
         LockError: If a living process holds it.
         StorageError: If the folder cannot be written.
     """
-    me = Holder(socket.gethostname(), os.getpid(), _process_started(os.getpid()), os.urandom(8).hex())
+    started = _process_started(os.getpid())
+    me = Holder(socket.gethostname(), os.getpid(), started, os.urandom(8).hex(), *_boot_and_namespace())
     taken_over = _acquire(path, me, stale_after_s)
+    _sweep(path, stale_after_s)
     stop = threading.Event()
     beat = threading.Thread(target=_heartbeat, args=(path, heartbeat_s, stop), daemon=True)
     beat.start()
@@ -153,9 +160,10 @@ def _take_over(path: Path, me: Holder, stale_after_s: float) -> str | None:
     if age_s is None:
         return None  # released in this moment
     whose = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
-    if holder and holder.host == socket.gethostname():
-        if _is_running(holder):
-            raise LockError(f"{path}: {whose} is running on this data set. Wait for it to end; nothing was started.")
+    is_running = _is_running(holder) if holder else None
+    if is_running:
+        raise LockError(f"{path}: {whose} is running on this data set. Wait for it to end; nothing was started.")
+    if is_running is False:
         why = "which is gone"
     elif age_s < stale_after_s:
         raise LockError(
@@ -209,13 +217,42 @@ def _read(path: Path) -> Holder | None:
         return None
 
 
+def _sweep(path: Path, stale_after_s: float) -> None:
+    """Remove what processes left beside the lock when they were killed in the middle of taking it."""
+    for left in path.parent.glob(f"{path.name}.*"):
+        holder, age_s = _read(left), _age_s(left)
+        is_running = _is_running(holder) if holder else None
+        if is_running is False or (is_running is None and age_s is not None and age_s > stale_after_s):
+            with suppress(OSError):
+                left.unlink()
+
+
 def _process_started(pid: int) -> float:
-    return round(float(psutil.Process(pid).create_time()), 1)
-
-
-def _is_running(holder: Holder) -> bool:
-    """Whether that very process lives; a process with the same pid but another start does not count."""
     try:
-        return abs(_process_started(holder.pid) - holder.process_started) < 1.0
-    except psutil.Error:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # no Linux, or no such process
+        return round(float(psutil.Process(pid).create_time()), 1)
+    ticks = int(stat.rpartition(")")[2].split()[19])  # behind the program's name, which may hold anything
+    return round(ticks / os.sysconf("SC_CLK_TCK"), 2)
+
+
+def _boot_and_namespace() -> tuple[str, str]:
+    """What tells this start of this machine, and this container of it, from others; empty where it cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return boot, str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return "", ""
+
+
+def _is_running(holder: Holder) -> bool | None:
+    """Whether that very process lives, by its start and not its pid alone; None where it cannot be seen from here."""
+    boot, namespace = _boot_and_namespace()
+    if holder.host != socket.gethostname() or (holder.boot == boot and holder.namespace != namespace):
+        return None
+    if holder.boot != boot:
+        return False  # the machine was started again since
+    try:
+        return abs(_process_started(holder.pid) - holder.process_started) < 0.5
+    except (psutil.Error, OSError):
         return False

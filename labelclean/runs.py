@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ LOG = logging.getLogger("labelclean")
 
 WORK_PREFIX = ".work-"
 MANIFEST = "manifest.json"
+_RUN_ID = re.compile(r"\d{4}-\d\d-\d\dT\d{6}\.\d{3}Z")
 
 
 def new_work_folder(runs: Path, now: datetime) -> tuple[str, Path]:
@@ -36,7 +38,8 @@ def new_work_folder(runs: Path, now: datetime) -> tuple[str, Path]:
     run_id = now.astimezone(UTC).strftime("%Y-%m-%dT%H%M%S.%f")[:-3] + "Z"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        newest = max((folder.name for folder in run_folders(runs)), default="")
+        names = (folder.name for folder in run_folders(runs))
+        newest = max((name for name in names if _RUN_ID.fullmatch(name)), default="")  # people rename runs
         if run_id <= newest:  # the clock stands or was put back: names must still sort by time
             run_id = _next_name(newest)
         work = runs / f"{WORK_PREFIX}{run_id}"
@@ -75,13 +78,16 @@ def publish_run(work: Path, run_id: str, manifest: dict[str, Any]) -> Path:
     Raises:
         StorageError: If the disk refuses; nothing is visible then.
     """
-    files = {
-        file.relative_to(work).as_posix(): {"sha256": file_digest(file), "bytes": file.stat().st_size}
-        for file in sorted(work.rglob("*"))
-        if file.is_file()
-    }
-    for name in files:
-        sync(work / name)
+    try:
+        files = {
+            file.relative_to(work).as_posix(): {"sha256": file_digest(file), "bytes": file.stat().st_size}
+            for file in sorted(work.rglob("*"))
+            if file.is_file()
+        }
+        for name in files:
+            sync(work / name)
+    except OSError as fault:
+        raise _not_published(work.with_name(run_id), fault) from None
     write_json(work / MANIFEST, manifest | {"files": files})
     target = work.with_name(run_id)
     if target.exists():
@@ -90,9 +96,7 @@ def publish_run(work: Path, run_id: str, manifest: dict[str, Any]) -> Path:
         work.rename(target)
         sync(target.parent)
     except OSError as fault:
-        raise StorageError(
-            f"{target}: the run cannot be published: {fault.strerror}. Its files stay in {work}."
-        ) from None
+        raise _not_published(target, fault) from None
     return target
 
 
@@ -216,6 +220,10 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _not_published(target: Path, fault: OSError) -> StorageError:
+    return StorageError(f"{target}: the run cannot be published: {fault.strerror}. Check the disk and start it again.")
 
 
 def _next_name(newest: str) -> str:

@@ -13,11 +13,12 @@ import platform
 import resource
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,14 @@ class Run:
         work: The hidden folder it works in.
         config: Its configuration.
         started_at: Start, UTC.
-        clock: Tells the time.
+        started_s: The same on a clock that nobody sets, seconds.
     """
 
     run_id: str
     work: Path
     config: Config
     started_at: datetime
-    clock: Callable[[], datetime]
+    started_s: float
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,15 @@ def open_run(
         for leftover in remove_leftovers(runs):
             LOG.warning("removed %s, left by a run that died", leftover)
         arrivals = find_arrivals(config, dataset_name(config), force=force)
-        started_at = clock()
+        started_at, started_s = clock(), time.monotonic()
         run_id, work = new_work_folder(runs, started_at)
         try:
             (work / INTERNAL).mkdir()
             write_json(work / INTERNAL / "config.json", config.model_dump(mode="json"))
             write_json(work / INTERNAL / "arrivals.json", arrivals.record())
-            yield Run(run_id, work, config, started_at, clock)
+            yield Run(run_id, work, config, started_at, started_s)
         finally:
+            _end_expectations(work)
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -213,7 +215,7 @@ def publish(run: Run) -> Path:
         "verdict": summary["verdict"],
         "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
         "started_at": run.started_at.isoformat(),
-        "finished_at": run.clock().isoformat(),
+        "finished_at": (run.started_at + timedelta(seconds=time.monotonic() - run.started_s)).isoformat(),
         "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
         "step_seconds": timings,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -536,7 +538,8 @@ def _ids_and_paths(samples: pa.Table) -> tuple[list[str], list[str | None]]:
 
 def _missing_images(samples: pa.Table, root: Path) -> list[str]:
     """Image paths that name no file; whether they may be read is checked when they are."""
-    return [path for path in samples.column("image_path").to_pylist() if not path or not (root / path).is_file()]
+    paths = samples.column("image_path").to_pylist()
+    return [path for path in paths if not path or not os.path.isfile(root / path)]  # noqa: PTH113 - names too long
 
 
 def _start_expectations(labels: pa.Table, names: tuple[str, ...], config: Config, work: Path) -> int | None:
@@ -544,9 +547,25 @@ def _start_expectations(labels: pa.Table, names: tuple[str, ...], config: Config
     if not config.expectations.enabled:
         return None
     write_table(work / INTERNAL / "labels.parquet", labels, "labels", names)
-    command = [sys.executable, "-m", "labelclean.steps", str(work)]
+    command = [sys.executable, "-m", "labelclean.steps", str(work), str(os.getpid())]
     quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
     return os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+
+
+def _end_expectations(work: Path) -> None:
+    """End the other process of a run that failed before it waited for it; it would write into a removed folder."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if str(work) in child.cmdline():
+                child.kill()
+                child.wait()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when the run that started it was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def report_expectations(work: Path) -> None:
@@ -577,7 +596,7 @@ def _joined_expectations(work: Path, config: Config) -> dict[str, Any] | None:
     if not found.is_file():
         raise StorageError(
             f"{config.data.labels}: the Great Expectations process {pid} ended without a result, probably for lack of "
-            "memory. Free memory, or set expectations.enabled to false: labelclean's own check of the table has passed."
+            "memory or disk. Free some, or set expectations.enabled to false: labelclean's own check of the table has passed."
         )
     record: dict[str, Any] = read_json(found)
     if record["faults"]:
@@ -683,4 +702,5 @@ STEPS: tuple[Step, ...] = (ingest, extract, check_distribution, refine)
 TOUCHES_THE_WORLD: tuple[Step, ...] = (ingest, extract)
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, args=(int(sys.argv[2]),), daemon=True).start()
     report_expectations(Path(sys.argv[1]))

@@ -85,8 +85,8 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
     faults, schemas = [], []
     for file in files:
         try:
-            schemas.append(pq.read_schema(file))
-        except (pa.ArrowInvalid, OSError) as fault:
+            schemas.append(_schema(file))
+        except _NO_PARQUET as fault:
             faults.append(f"{file}: {' '.join(str(fault).split())[:200]}")
     if faults:
         raise TableError(
@@ -98,7 +98,7 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
     try:
         partitions = ds.dataset(names, format="parquet", **layout).schema
         schema = pa.unify_schemas([*schemas, partitions], promote_options="permissive").remove_metadata()
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+    except pa.ArrowException as fault:
         raise TableError(f"{path}: all files must have the same column types, but: {fault}.") from None
     return ds.dataset(names, schema=schema, format="parquet", **layout)
 
@@ -132,8 +132,8 @@ def read_labels(
     try:
         table = dataset.to_table(columns=columns)
         table = table if files is None else table.filter(pa.array(latest_rows(dataset)))
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise TableError(f"{path}: the labels cannot be read: {' '.join(str(fault).split())[:300]}.") from None
+    except _NO_PARQUET as fault:
+        raise _unreadable(path, fault) from None
     if not table.num_rows:
         raise TableError(f"{path}: the labels table must have rows, but is empty.")
     has_bytes = "image" in dataset.schema.names
@@ -141,7 +141,37 @@ def read_labels(
         raise TableError(
             f"{path}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
         )
+    _check_image_column(path, dataset.schema)
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
+
+
+_NO_PARQUET = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises on files that are cut, changed or gone."""
+
+
+def _schema(file: Path) -> pa.Schema:
+    """A file's schema, its column names decoded once."""
+    schema = pq.read_schema(file)
+    _ = schema.names
+    return schema
+
+
+def _unreadable(path: Path, fault: Exception) -> TableError | StorageError:
+    """Damage is the table's fault; a file that went away or a disk that fails may pass by itself."""
+    said = " ".join(str(fault).split())[:300]
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return StorageError(f"{path}: the labels can no longer be read: {said}. Put the file back, or check the disk.")
+    return TableError(f"{path}: the labels cannot be read: {said}. Write the file again.")
+
+
+def _check_image_column(path: Path, schema: pa.Schema) -> None:
+    """Refuse an `image` column that holds no bytes; its values are not looked at here."""
+    if "image" not in schema.names:
+        return
+    found, types = schema.field("image").type, pa.types
+    allowed = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary, types.is_null)
+    if not any(is_allowed(found) for is_allowed in allowed):
+        raise TableError(f"{path}: column 'image' must hold the bytes of image files (binary), but is {found}.")
 
 
 def image_rows(path: Path, files: Sequence[Path] | None = None) -> Iterator[tuple[str, str | None, bytes | None]]:
@@ -158,8 +188,15 @@ def image_rows(path: Path, files: Sequence[Path] | None = None) -> Iterator[tupl
     dataset = labels_dataset(path, None if files is None else list(reversed(files)))
     columns = [name for name in ("sample_id", "image_path", "image") if name in dataset.schema.names]
     seen: set[str] = set()
-    for batch in dataset.to_batches(columns=columns, batch_size=64, batch_readahead=1, fragment_readahead=1):
-        for row in batch.to_pylist():
+    batches = dataset.to_batches(columns=columns, batch_size=64, batch_readahead=1, fragment_readahead=1)
+    while True:
+        try:
+            rows = next(batches).to_pylist()
+        except StopIteration:
+            return
+        except _NO_PARQUET as fault:
+            raise _unreadable(path, fault) from None
+        for row in rows:
             if row["sample_id"] not in seen:
                 seen.add(row["sample_id"])
                 yield row["sample_id"], row.get("image_path"), row["image"]
@@ -181,7 +218,7 @@ def read_pred_probs(path: Path, sample_ids: Sequence[str], num_classes: int) -> 
     """
     try:
         table = pq.read_table(path, columns=["sample_id", "pred_probs"], partitioning=None)
-    except (pa.ArrowInvalid, OSError, KeyError) as fault:
+    except (*_NO_PARQUET, KeyError) as fault:
         raise TableError(f"{path}: must be Parquet with 'sample_id' and 'pred_probs', but: {fault}.") from None
     rows = dict(zip(table.column("sample_id").to_pylist(), table.column("pred_probs").to_pylist(), strict=True))
     missing = [sample for sample in sample_ids if sample not in rows]
@@ -223,7 +260,7 @@ def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> p
         table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
     except FileNotFoundError:
         raise StorageError(f"{path}: the file is missing; the run folder is not whole. Take another run.") from None
-    except (pa.ArrowInvalid, OSError) as fault:
+    except _NO_PARQUET as fault:
         raise StorageError(
             f"{path}: the file is damaged: {' '.join(str(fault).split())[:200]}. Take another run."
         ) from None
@@ -276,7 +313,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise StorageError(f"{path}: the file must be whole JSON, but: {fault}.") from None
 
 
@@ -364,7 +401,7 @@ def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
                     size = 64 if column == "image" else 16_384
                     for _ in opened.iter_batches(size, columns=[column], use_threads=False):
                         pass
-        except (pa.ArrowInvalid, OSError) as fault:
+        except _NO_PARQUET as fault:
             faults.append(f"{file.name}: {' '.join(str(fault).split())[:200]}")
     if faults:
         raise TableError(f"{path}: {len(faults):,} label files are damaged: {listed(faults, 3)}. Write them again.")

@@ -290,7 +290,9 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
     """
     spec = TABLES[name]
     where = origin or name
-    faults: list[str] = []
+    faults = _damage(table)
+    if faults:
+        raise TableError(_letter(where, faults))
     columns: dict[str, pa.ChunkedArray] = {}
     for column in spec.columns:
         if column.name not in table.column_names:
@@ -306,10 +308,10 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
             faults.extend(_column_faults(columns[column.name], column, class_names, _ids(columns)))
     if all(part in columns for part in key):
         faults.extend(_key_faults(columns, key))
+    extras = [extra for extra in table.column_names if spec.open and extra not in columns]
+    columns |= {extra: _carried(table.column(extra), extra, faults) for extra in extras}
     if faults:
         raise TableError(_letter(where, faults))
-    if spec.open:
-        columns |= {extra: table.column(extra) for extra in table.column_names if extra not in columns}
     metadata = {
         "labelclean.table": name,
         "labelclean.version": "1",
@@ -374,6 +376,28 @@ def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
     rows = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     flat = np.concatenate(rows) if rows else np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
     return flat.reshape(-1, column.type.list_size)
+
+
+def _damage(table: pa.Table) -> list[str]:
+    """Columns whose bytes are not what their type says, such as text that is no UTF-8."""
+    faults = []
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid as fault:
+            faults.append(f"column {name!r} must hold what its type says, but: {fault}; write the table again")
+    return faults
+
+
+def _carried(values: pa.ChunkedArray, name: str, faults: list[str]) -> pa.ChunkedArray:
+    """A column of the user's own in a type that Arrow can sort along."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    values = values.cast(plain.get(values.type, values.type))
+    try:
+        values.slice(0, 1).take(pa.array([0] * min(1, len(values)), pa.int64()))
+    except pa.ArrowNotImplementedError:
+        faults.append(f"column {name!r} is {values.type}, which cannot be carried through; convert it or leave it out")
+    return values
 
 
 def _typed(values: pa.ChunkedArray, column: Column, width: int, faults: list[str]) -> pa.ChunkedArray | None:

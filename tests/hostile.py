@@ -117,6 +117,40 @@ def pages(file_format: str) -> bytes:
     return saved(white, file_format, save_all=True, append_images=[black])
 
 
+TEXTS: tuple[str, ...] = (
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "@SUM(A1)",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7*7 }}{% raw %}",
+    "'; DROP TABLE decisions;--",
+    "!!python/object/apply:os.system [id]",
+    "&lt;&#0;]]>",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "\\\\server\\share\\a.png",
+    "C:\\Windows\\win.ini",
+    "file:///etc/passwd",
+    "%s%n%x {0} ${HOME} `id`",
+    "a\0b",
+    "a\nb\r\nc",
+    "\x1b[2J\x1b]0;owned\x07",
+    "傷_0017 ひび割れ.png",
+    "\u202egnp.exe",
+    "e\u0301\u200b\ufeff",
+    "\ud800",
+    "\uffff\U0010ffff",
+    " ",
+    "",
+    "n" * 255,
+    "長" * 5000,
+    "NULL",
+    "nan",
+    "1e309",
+)
+"""What people and programs write into names, ids, paths and classes; one is no valid Unicode."""
+
 NO_IMAGES: dict[str, bytes] = {
     "text": b"no picture here\n",
     "html": b"<!doctype html><script>alert(1)</script>",

@@ -82,7 +82,9 @@ def test_a_taker_that_looked_too_early_never_touches_the_lock_of_the_one_that_wa
         stale = age(path)
         if path == lock and stale and stale > 100:
             lock.unlink()
-            write_lock(lock, socket.gethostname(), os.getppid(), psutil.Process(os.getppid()).create_time())
+            started = labelclean.lock._process_started(os.getppid())
+            own = labelclean.lock._boot_and_namespace()
+            write_lock(lock, socket.gethostname(), os.getppid(), started, *own)
             touched.append(lock.stat())
         return stale
 
@@ -102,6 +104,42 @@ def test_a_taker_that_died_while_taking_over_blocks_nobody(tmp_path: Path) -> No
         assert taken_over is not None
         assert f"process {2**22 + 1}" in taken_over
     assert list(tmp_path.iterdir()) == []
+
+
+def test_setting_the_clock_does_not_make_a_living_lock_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_lock(tmp_path / "lock"):
+        real = psutil._psplatform.boot_time()
+        for jump in (-86_400.0, 3_600.0):  # psutil adds the time of the machine's start, which moves with the clock
+            monkeypatch.setattr(psutil._psplatform, "boot_time", lambda moved=real + jump: moved)
+            with pytest.raises(LockError, match="is running"), run_lock(tmp_path / "lock"):
+                pass
+
+
+def test_a_lock_from_before_the_machine_was_started_again_is_dead(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "lock"):
+        held = json.loads((tmp_path / "lock").read_text())
+    (tmp_path / "lock").write_text(json.dumps(held | {"boot": "another"}))
+    with run_lock(tmp_path / "lock") as taken_over:
+        assert taken_over is not None
+
+
+def test_a_pid_of_another_container_says_nothing_and_its_heartbeat_counts(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "lock"):
+        held = json.loads((tmp_path / "lock").read_text())
+    (tmp_path / "lock").write_text(json.dumps(held | {"namespace": "pid:[1]", "pid": 2**22 + 1}))
+    with pytest.raises(LockError, match="last heartbeat was 0 s ago"), run_lock(tmp_path / "lock"):
+        pass
+
+
+def test_what_a_killed_taker_left_beside_the_lock_is_swept_and_a_living_ones_draft_is_not(tmp_path: Path) -> None:
+    write_lock(tmp_path / "lock.dead-1", socket.gethostname(), 2**22 + 1, 1.0)
+    (tmp_path / "lock.old").touch()
+    os.utime(tmp_path / "lock.old", (1, 1))
+    (tmp_path / "lock.young").touch()
+    with run_lock(tmp_path / "lock"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "lock.young"]
 
 
 @pytest.mark.slow
@@ -128,5 +166,6 @@ def try_lock(path: str, barrier: object, results: object) -> None:
         results.put("locked")  # type: ignore[attr-defined]
 
 
-def write_lock(path: Path, host: str, pid: int, started: float) -> None:
-    path.write_text(json.dumps({"host": host, "pid": pid, "process_started": started, "token": "x"}))
+def write_lock(path: Path, host: str, pid: int, started: float, boot: str = "", namespace: str = "") -> None:
+    record = {"host": host, "pid": pid, "process_started": started, "token": "x", "boot": boot, "namespace": namespace}
+    path.write_text(json.dumps(record))

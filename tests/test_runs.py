@@ -89,3 +89,10 @@ def test_a_death_while_pruning_leaves_a_hidden_folder_that_the_next_holder_of_th
     folder.rename(tmp_path / f".work-pruned-{folder.name}")
     assert run_folders(tmp_path) == []
     assert remove_leftovers(tmp_path) == [f".work-pruned-{folder.name}"]
+
+
+def test_a_run_that_somebody_renamed_does_not_stop_the_next(tmp_path: Path) -> None:
+    (tmp_path / "the good one").mkdir()
+    (tmp_path / "the good one" / "manifest.json").write_text("{}")
+    run_id, _ = new_work_folder(tmp_path, datetime(2026, 1, 14, tzinfo=UTC))
+    assert run_id == "2026-01-14T000000.000Z"
