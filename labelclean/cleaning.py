@@ -29,7 +29,7 @@ from labelclean.refine import adaptive_targets, given_targets, read_disagreement
 from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
 from labelclean.space import NUM_BUCKETS, FeatureSpace, build_feature_space
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
-from labelclean.views import View, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
+from labelclean.views import View, kernel_view, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ class CleanedLabels:
 
 
 def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig, *, seed: int) -> Teacher:
-    """Return the out-of-fold teacher: a ridge probe and the neighbours' votes, joined by likelihood.
+    """Return the out-of-fold teacher: ridge probes, straight and curved, and the neighbours' votes, joined by likelihood.
 
     Args:
         space: Features, folds and neighbours of the N samples.
@@ -315,7 +315,8 @@ def clean_labels(
 
 def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> list[View]:
     """Probe and votes for some targets, judged by the given labels."""
-    views = [ridge_view(space, targets, labels, config), vote_view(space, targets, labels, config)]
+    kinds = (ridge_view, vote_view, kernel_view)
+    views = [kind(space, targets, labels, config) for kind in kinds]
     return [view for view in views if view is not None]
 
 

@@ -164,7 +164,8 @@ class TeacherConfig(Section):
     Attributes:
         folds: Cross-fitting folds; a group is never split.
         lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);
-            the choice looks at the given labels only; default: 0.001 to 10.
+            the choice looks at the given labels only; default: 0.001 to 100.
+        landmarks: Samples that the kernel view compares with; 0 leaves it out.
         repeats: Refits for the top-2 stability.
         pred_probs: Parquet with `sample_id` and `pred_probs` (out of sample) to use in place
             of the teacher.
@@ -172,6 +173,7 @@ class TeacherConfig(Section):
 
     folds: int = Field(default=5, ge=2, le=20)
     lambdas: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    landmarks: int = Field(default=500, ge=0, le=5000)
     repeats: int = Field(default=10, ge=2, le=100)
     pred_probs: ConfigPath | None = None
 

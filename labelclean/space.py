@@ -9,6 +9,7 @@ import numpy as np
 
 from labelclean.config import CleaningConfig
 from labelclean.gram import Float32Array, centred_unit_rows, feature_mean, hashed_parts, span_coordinates
+from labelclean.kernel import kernel_rows
 from labelclean.labels import FloatArray, IntArray
 from labelclean.neighbours import (
     SPARE_NEIGHBOURS,
@@ -31,6 +32,7 @@ class FeatureSpace:
 
     Attributes:
         design: Centred unit features, folds and decompositions.
+        curved: The same for kernel rows (`kernel.kernel_rows`); None if switched off.
         neighbours: Nearest neighbours from other groups, (N, M); None if switched off.
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         duplicate_similarity: Cosine similarity from which samples were joined.
@@ -40,6 +42,7 @@ class FeatureSpace:
     """
 
     design: Design
+    curved: Design | None
     neighbours: Neighbours | None
     duplicate_sets: IntArray
     duplicate_similarity: float
@@ -83,15 +86,25 @@ def build_feature_space(
     if neighbours is not None:
         wanted = config.neighbours.k or max(VOTERS)
         neighbours = outside_group(neighbours, joined, unit_rows, wanted, device=device)
+    order = hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable")
     return FeatureSpace(
         design=build_design(unit_rows, folds, config.teacher.folds, mean),
+        curved=_curved(unit_rows, folds, order, config),
         neighbours=neighbours,
         duplicate_sets=sets,
         duplicate_similarity=similarity,
         groups=joined,
         buckets=hashed_parts(keys, NUM_BUCKETS, seed=seed, purpose="bucket"),
-        selection=hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable"),
+        selection=order,
     )
+
+
+def _curved(unit_rows: Float32Array, folds: IntArray, order: IntArray, config: CleaningConfig) -> Design | None:
+    """Kernel rows with their folds and decompositions."""
+    if min(config.teacher.landmarks, len(unit_rows)) < 2:
+        return None
+    rows = kernel_rows(unit_rows, order[: config.teacher.landmarks])
+    return build_design(rows, folds, config.teacher.folds, np.zeros(rows.shape[1]))
 
 
 def _neighbourhood(

@@ -18,6 +18,7 @@ from labelclean.labels import GivenLabels
 from labelclean.neighbours import Neighbours, label_votes
 from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
 from labelclean.probe import (
+    Design,
     fit_cross_entropy,
     fit_gce,
     fit_ridge,
@@ -42,7 +43,7 @@ class View:
     """One piece of evidence and how it was chosen.
 
     Attributes:
-        name: `ridge` or `votes`.
+        name: `ridge`, `kernel` or `votes`.
         values: z, float32, shape (N, K): log-odds against the class shares, own label left out.
         setting: The penalty c, or the number of voters.
         log_likelihood: Mean log-probability of a given label when this view stands alone.
@@ -67,7 +68,18 @@ def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, 
         The view: scores minus the class shares of the folds that were learned from (those of all samples would
         let a fold's own labels speak against themselves).
     """
-    return _likeliest(ridge_candidates(space, targets, config, rounds=(1,)), space, labels)
+    return _likeliest(ridge_candidates(space.design, targets, config, rounds=(1,)), space, labels)
+
+
+def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
+    """Return the out-of-fold scores of a ridge probe on the kernel rows; arguments as in `ridge_view`.
+
+    Returns:
+        The view; None where the kernel is switched off.
+    """
+    if space.curved is None:
+        return None
+    return _likeliest(ridge_candidates(space.curved, targets, config, rounds=(1,), name="kernel"), space, labels)
 
 
 def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -83,19 +95,19 @@ def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLa
         The view; ``setting`` is the penalty.
     """
     rounds = (config.refine.rounds,) if config.refine.rounds else (1, 2, 3, 4, 5)
-    return _likeliest(ridge_candidates(space, targets, config, rounds), space, labels)
+    return _likeliest(ridge_candidates(space.design, targets, config, rounds), space, labels)
 
 
 def ridge_candidates(
-    space: FeatureSpace, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...]
+    design: Design, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...], *, name: str = "ridge"
 ) -> Iterable[tuple[str, float, Float32Array]]:
     """Yield name, penalty and values of each ridge view to choose among."""
-    shares = training_shares(space.design, targets)[space.design.folds]
+    shares = training_shares(design, targets)[design.folds]
     penalties = [targets.shape[1] * value for value in config.teacher.lambdas or PENALTIES]
     for round_number in rounds:
-        fits = fit_ridge(space.design, targets, penalties, round_number)
+        fits = fit_ridge(design, targets, penalties, round_number)
         for penalty, probes in zip(penalties, fits, strict=True):
-            yield f"ridge, {round_number} rounds", penalty, out_of_fold_logits(space.design, probes) - shares
+            yield name, penalty, out_of_fold_logits(design, probes) - shares
 
 
 def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
@@ -136,7 +148,7 @@ def student_probs(
 ) -> Float32Array:
     """Return P(true class | image) of a student that learned the posterior of the true class.
 
-    Its ridge probe and its neighbours' votes are out of fold, but the targets were made with all
+    Its ridge probes and its neighbours' votes are out of fold, but the targets were made with all
     labels: a little memory of a sample's own label remains.
 
     Args:
@@ -149,7 +161,10 @@ def student_probs(
         float32, shape (N, K), rows sum to 1.
     """
     soft = GivenLabels(targets, labels.candidates)
-    found = [_likeliest(ridge_candidates(space, targets, config, rounds=(1,)), space, soft, _plainly)]
+    designs = [design for design in (space.design, space.curved) if design is not None]
+    found = [
+        _likeliest(ridge_candidates(design, targets, config, rounds=(1,)), space, soft, _plainly) for design in designs
+    ]
     if space.neighbours is not None:
         found.append(_likeliest(_vote_candidates(space, targets, config), space, soft, _plainly))
     values = np.stack([view.values for view in found])

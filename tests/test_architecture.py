@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "top2",
         "noise",
         "refine",
+        "kernel",
         "space",
         "evidence",
         "views",
