@@ -214,6 +214,35 @@ def report(
     typer.echo(f"wrote {write_report(run_folder, lang=lang, max_bytes=int(max_mb * 1e6), top=top, out=target)}")
 
 
+@app.command()
+def poc(
+    config: ConfigArgument,
+    samples: Annotated[int, typer.Option("--samples", min=60, help="Size of the random sample.")] = 1000,
+    seconds: Annotated[
+        float, typer.Option("--seconds-per-sample", min=0.1, help="What a person needs to review one sample.")
+    ] = 10.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where poc.html and poc.json go.")] = Path("poc"),
+    lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try a random sample: learning curve, risks, what the whole data set would cost and bring, one recommendation."""
+    from labelclean.poc import run_trial, write_trial
+    from labelclean.report.texts import Texts
+    from labelclean.report.trial_page import trial_sentences
+    from labelclean.storage import read_config
+
+    texts = Texts(lang)
+    _log_to_stderr(logging.WARNING if quiet or as_json else logging.INFO)
+    record = run_trial(read_config(config, overrides or []), num_samples=samples, seconds_per_sample=seconds)
+    page = write_trial(record, out, texts)
+    if as_json:
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        typer.echo("\n".join([*trial_sentences(record, texts), f"wrote {page} and {page.with_suffix('.json')}"]))
+
+
 @app.command("export")
 def export_queue(
     run_folder: RunArgument,

@@ -447,7 +447,7 @@ def refine(work: Path) -> bool:
         store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
         features = store.read(samples.column("content_hash").to_pylist())
         seed = config.run.seed
-        space = build_feature_space(features, ids, _groups(samples), config, seed=seed, device=extracted["device"])
+        space = build_feature_space(features, ids, groups_of(samples), config, seed=seed, device=extracted["device"])
         if config.teacher.pred_probs is not None:
             probs = read_pred_probs(config.teacher.pred_probs, ids, len(names))
             teacher = teacher_from_pred_probs(probs, labels, config)
@@ -635,7 +635,7 @@ def _reject_counts(work: Path) -> dict[str, Any]:
     return {"rejects": {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}}
 
 
-def _groups(samples: pa.Table) -> list[str] | None:
+def groups_of(samples: pa.Table) -> list[str] | None:
     """Group of each sample; a sample without one is its own."""
     if "group_id" not in samples.column_names:
         return None

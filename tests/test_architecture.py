@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "facets",
         "inspectors",
     ),
-    ("gates", "cleaning"),
+    ("gates", "cleaning", "trial", "advice"),
     (
         "pixels",
         "image_files",

@@ -44,43 +44,52 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
     Returns:
         The whole file.
     """
-    environment = Environment(
+    style, script = resource("page.css"), resource("page.js")
+
+    def picture(sample_id: str, px: int) -> Picture:
+        return pictures.get((sample_id, px), Picture())
+
+    return (
+        environment(texts)
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            t=texts,
+            plots=plots,
+            picture=picture,
+            large=LARGE_PX,
+            small=SMALL_PX,
+            style=Markup(style),  # noqa: S704 - our own files
+            script=Markup(script),  # noqa: S704
+            policy=policy(style, script),
+            shrunk_to=shrunk_to,
+            few_rows=FEW_CLASS_ROWS,
+            max_rows=MAX_CLASS_ROWS,
+            level=cell_level,
+            measured=gate_number,
+            at_least=_AT_LEAST,
+            finding=lambda gate: finding_sentence(gate, texts),
+            verdict=verdict_sentences(page, texts),
+        )
+    )
+
+
+def environment(texts: Texts) -> Environment:
+    """Return the templates with the filters that write names and numbers in a language."""
+    templates = Environment(
         loader=PackageLoader("labelclean.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    templates.filters |= {
         "method_name": lambda method: texts(f"methods.{method}"),
         "percent": percent,
         "amount": amount,
         "shown": shown,
     }
-    style, script = _resource("page.css"), _resource("page.js")
-
-    def picture(sample_id: str, px: int) -> Picture:
-        return pictures.get((sample_id, px), Picture())
-
-    return environment.get_template("page.html.j2").render(
-        page=page,
-        t=texts,
-        plots=plots,
-        picture=picture,
-        large=LARGE_PX,
-        small=SMALL_PX,
-        style=Markup(style),  # noqa: S704 - our own files
-        script=Markup(script),  # noqa: S704
-        policy=_policy(style, script),
-        shrunk_to=shrunk_to,
-        few_rows=FEW_CLASS_ROWS,
-        max_rows=MAX_CLASS_ROWS,
-        level=cell_level,
-        measured=gate_number,
-        at_least=_AT_LEAST,
-        finding=lambda gate: finding_sentence(gate, texts),
-        verdict=verdict_sentences(page, texts),
-    )
+    return templates
 
 
 def fewer(page: Page, top: int) -> Page:
@@ -191,8 +200,8 @@ def quoted(name: str, texts: Texts) -> str:
     return f"「{shown(name, 60)}」" if texts.lang == "ja" else f'"{shown(name, 60)}"'
 
 
-def _policy(style: str, script: str) -> str:
-    """A content security policy that lets in this style, this script and inline pictures, and nothing else."""
+def policy(style: str, script: str) -> str:
+    """Return a content security policy that lets in this style, this script and inline pictures, and nothing else."""
     return (
         "default-src 'none'; img-src data:; "
         f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
@@ -203,5 +212,6 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Return one of the page's own files."""
     return files("labelclean.report").joinpath(name).read_text(encoding="utf-8").strip() + "\n"

@@ -151,6 +151,40 @@ def time_plot(facet: Facet, texts: Texts) -> Markup:
     return svg(width, _H - 14, label, parts, css="plot wide")
 
 
+def gain_curve(points: Sequence[tuple[int, float]], texts: Texts) -> Markup:
+    """Return the learning curve: gain by number of samples, which double from point to point.
+
+    Args:
+        points: (samples, gain in nats), smallest first.
+        texts: The language.
+
+    Returns:
+        Markup; empty for a single point.
+    """
+    if len(points) < 2:
+        return Markup("")
+    high, wide = _H - _TOP - _BOTTOM, _W - _LEFT - _RIGHT - 20
+    top, low = max(0.1, *(gain for _, gain in points)) * 1.1, min(0.0, *(gain for _, gain in points))
+    xs = [_LEFT + 10 + wide * k / (len(points) - 1) for k in range(len(points))]
+
+    def y(gain: float) -> float:
+        return _TOP + high * (1 - (gain - low) / (top - low))
+
+    parts = [_line("axis", _LEFT, y(0), _W - _RIGHT, y(0)), _text(_LEFT - 6, y(0) + 4, "0", "tick end")]
+    parts.append(_text(_LEFT - 6, y(top) + 4, f"{top:.1f}", "tick end"))
+    path = " ".join(f"{_px(x)},{_px(y(gain))}" for x, (_, gain) in zip(xs, points, strict=True))
+    parts.append(f'<polyline class="curve" points="{path}"/>')
+    for x, (num, gain) in zip(xs, points, strict=True):
+        parts.append(f'<circle class="dot" cx="{_px(x)}" cy="{_px(y(gain))}" r="4"/>')
+        parts.append(_text(x, y(gain) - 9, f"{gain:.2f}", "tick"))
+        parts.append(_text(x, _H - 26, f"{num:,}", "tick"))
+    parts.append(_text(_LEFT + wide / 2, _H - 8, texts("poc.samples"), "axis-name"))
+    label = texts(
+        "poc.curve_alt", first=points[0][0], last=points[-1][0], low=f"{points[0][1]:.2f}", high=f"{points[-1][1]:.2f}"
+    )
+    return svg(_W, _H, label, parts)
+
+
 def _tick(place: int, num: int) -> str:
     """Where a label stands to its mark: the outer ones stay inside."""
     return "tick start" if place == 0 else "tick end" if place == num - 1 else "tick"

@@ -1,0 +1,116 @@
+"""A trial's numbers as sentences and as one HTML file, in the report's style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from labelclean.report import html, plots
+from labelclean.report.texts import Texts, amount, percent
+
+
+def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
+    """Return the recommendation, what it would cost and bring, and the reasons.
+
+    Args:
+        record: `poc.json`.
+        texts: The language.
+
+    Returns:
+        One sentence each.
+    """
+    advice = record["recommendation"]
+    return [
+        texts(f"poc.{advice['advice']}"),
+        brings(record, texts),
+        *(reason_sentence(reason, texts) for reason in advice["reasons"]),
+    ]
+
+
+def brings(record: Mapping[str, Any], texts: Texts) -> str:
+    """Return what reviewing the whole data set would cost and bring, in words."""
+    cost = record["cost"]
+    return texts(
+        "poc.brings",
+        errors=amount(cost["errors"]),
+        low=amount(cost["errors_low"]),
+        high=amount(cost["errors_high"]),
+        num=record["num_samples"],
+        review=round(cost["num_review"]),
+        hours=hours(cost["review_h"], texts),
+        found=amount(cost["found"]),
+    )
+
+
+def reason_sentence(reason: Mapping[str, Any], texts: Texts) -> str:
+    """Return a reason in words.
+
+    Args:
+        reason: One of `recommendation.reasons`.
+        texts: The language.
+
+    Returns:
+        One sentence.
+    """
+    facts, joint = reason["facts"], "、" if texts.lang == "ja" else ", "
+    told: dict[str, Any] = {}
+    for key, value in facts.items():
+        if key in ("share", "value"):
+            told[key] = percent(value) if value is not None else ""
+        elif key == "gain":
+            told[key] = f"{value:.3f}"
+        elif key in ("found", "expected", "times"):
+            told[key] = amount(value)
+        elif key == "method":
+            told[key] = texts(f"methods.{value}")
+        elif key == "num":
+            told[key] = value
+    names = [html.quoted(name, texts) for name in facts.get("names", [])]
+    told["counted"] = joint.join(f"{name} ({num:,})" for name, num in zip(names, facts.get("counts", []), strict=False))
+    told |= {
+        ours: html.quoted(facts[key], texts) for ours, key in (("first", "name"), ("second", "other")) if key in facts
+    }
+    return texts(f"poc.reasons.{reason['code']}", **told)
+
+
+def hours(value: float, texts: Texts) -> str:
+    """Return a time in hours, or in minutes below one and a half.
+
+    Examples:
+        >>> hours(0.5, Texts("en")), hours(3.25, Texts("en"))
+        ('30 min', '3.2 h')
+    """
+    minutes = value * 60
+    if minutes < 90:
+        return f"{max(round(minutes), 1)} {'分' if texts.lang == 'ja' else 'min'}"
+    return f"{amount(value)} {'時間' if texts.lang == 'ja' else 'h'}"
+
+
+def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
+    """Return a trial's page as HTML that needs nothing else.
+
+    Args:
+        record: `poc.json`.
+        texts: The language.
+
+    Returns:
+        The whole file.
+    """
+    style = html.resource("page.css")
+    return (
+        html.environment(texts)
+        .get_template("poc.html.j2")
+        .render(
+            poc=record,
+            t=texts,
+            style=Markup(style),  # noqa: S704 - our own file
+            policy=html.policy(style, ""),
+            brings=brings(record, texts),
+            said=lambda reason: reason_sentence(reason, texts),
+            hours=lambda value: hours(value, texts),
+            finding=lambda gate: html.finding_sentence(gate, texts),
+            curve=plots.gain_curve([(point["num_samples"], point["gain"]) for point in record["curve"]], texts),
+        )
+    )
