@@ -98,7 +98,7 @@ def risks(
     rare = [one for one in classes if one.num_trial < FEW_SAMPLES]
     if rare:
         told.append(
-            Reason("rare", "limit", {"names": [one.name for one in rare], "counts": [one.num_full for one in rare]})
+            Reason("rare", "limit", {"names": [one.name for one in rare], "counts": [one.num_trial for one in rare]})
         )
     sizes = [one.num_full for one in classes if one.num_full]
     if sizes and max(sizes) > LARGE_IMBALANCE * min(sizes):

@@ -51,7 +51,8 @@ class CurvePoint:
     Attributes:
         num_samples: Samples of a subset.
         num_subsets: Subsets of that size measured, disjoint.
-        gain: Mean log-likelihood of a given label over that of the class shares, nats, mean of the subsets.
+        gain: Mean log-likelihood of a given label under the teacher and its noise model, over that of the
+            class shares, nats, mean of the subsets.
         spread: Standard deviation of the gain over the subsets; None for one subset.
         agreement: Share of given labels that are the teacher's best class, mean of the subsets.
         error_share: Estimated share of wrong labels, mean of the subsets.
@@ -123,7 +124,9 @@ def learning_curve(material: Material, config: CleaningConfig, *, seed: int) -> 
             space = build_feature_space(part.features, part.sample_ids, part.groups, config, seed=seed)
             teacher = fit_teacher(space, part.labels, config, seed=seed)
             agreement = float((teacher.top1 == part.labels.given).mean())
-            told.append((teacher.likelihood_gain, agreement, teacher.estimated_noise))
+            # of the noise model, for it alone stays calibrated where nearly all errors are uniform
+            of_shares = teacher.log_likelihood - teacher.likelihood_gain
+            told.append((teacher.noise.log_likelihood - of_shares, agreement, teacher.estimated_noise))
         gains = np.array(told)
         spread = float(gains[:, 0].std(ddof=1)) if num > 1 else None
         points.append(CurvePoint(size, num, *_means(gains, spread)))

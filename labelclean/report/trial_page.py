@@ -23,10 +23,16 @@ def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
     """
     advice = record["recommendation"]
     return [
-        texts(f"poc.{advice['advice']}"),
+        advice_sentence(record, texts),
         brings(record, texts),
         *(reason_sentence(reason, texts) for reason in advice["reasons"]),
     ]
+
+
+def advice_sentence(record: Mapping[str, Any], texts: Texts) -> str:
+    """Return the recommendation in words."""
+    advice = record["recommendation"]["advice"]
+    return texts("poc.stop_here" if advice == "no" else f"poc.{advice}")  # YAML reads a bare `no` as a boolean
 
 
 def brings(record: Mapping[str, Any], texts: Texts) -> str:
@@ -107,6 +113,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
             t=texts,
             style=Markup(style),  # noqa: S704 - our own file
             policy=html.policy(style, ""),
+            advice=advice_sentence(record, texts),
             brings=brings(record, texts),
             said=lambda reason: reason_sentence(reason, texts),
             hours=lambda value: hours(value, texts),

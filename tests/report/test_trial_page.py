@@ -1,0 +1,69 @@
+"""A trial's page and sentences say every reason in both languages, with hostile names as text."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from labelclean import advice
+from labelclean.report.texts import LANGUAGES, Texts
+from labelclean.report.trial_page import reason_sentence, render_trial, trial_sentences
+
+EVIL = '<script>alert("x")</script>'
+
+
+def record(advice: str = "limits") -> dict[str, Any]:
+    drained = {"code": "drained", "weight": "limit", "facts": {"name": EVIL, "share": 0.3, "lost": 30, "gained": 0}}
+    row = {"name": EVIL, "num_full": 900, "num_trial": 100, "lost": 30, "gained": 0, "expected_errors": 20.0}
+    return {
+        "dataset": EVIL, "num_samples": 9000, "num_drawn": 1000, "num_judged": 990, "rejects": {"missing": 10},
+        "backbone": "net", "device": "cpu", "seed": 0, "method": "posterior",
+        "recommendation": {"advice": advice, "reasons": [drained]},
+        "cost": {"compute_h": 2.0, "images_per_s": 50.0, "device": "cpu", "num_review": 1000.4, "seconds_per_sample": 10.0,
+                 "review_h": 2.78, "errors": 900.0, "errors_low": 800.0, "errors_high": 1000.0, "error_share": 0.1,
+                 "found": 850.0},
+        "curve": [{"num_samples": n, "num_subsets": 1, "gain": g, "spread": None, "agreement": 0.9, "error_share": 0.1}
+                  for n, g in ((500, 0.5), (1000, 0.6))],
+        "compared": [{"method": m, "gain": g, "error": 0.01, "is_allowed": True}
+                     for m, g in (("posterior", 0.1), ("none", 0.0), ("two_hot", -0.2))],
+        "classes": [row | {"confuser": "ok", "confuser_share": 0.9, "net_lost_share": 0.3}],
+        "risks": [drained],
+        "gates": [{"check": "imbalance", "outcome": "pass", "value": 2.0, "limit": 9.0, "config_key": None,
+                   "sentence": "x", "forbids": [], "facts": {}}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("verdict", ["go", "limits", "no"])
+def test_the_page_needs_nothing_else_and_shows_names_as_text(lang: str, verdict: str) -> None:
+    html = render_trial(record(verdict), Texts(lang))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert f'<html lang="{lang}"' in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert "9,000" in html
+    assert len(html) < 60_000
+
+
+def test_the_first_two_sentences_are_the_recommendation_and_its_figures() -> None:
+    first, second, *reasons = trial_sentences(record(), Texts("en"))
+    assert first.startswith("Go, with limits")
+    assert "About 900 of 9,000 labels" in second
+    assert "takes 2.8 h and should find about 850" in second
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_reason_has_words(lang: str) -> None:
+    codes = set(re.findall(r'Reason\(\s*"(\w+)"', inspect.getsource(advice)))
+    codes |= {f"gate_{check}" for check in ("classes_present", "share_shift", "teacher_skill", "estimated_noise")}
+    facts = {
+        "share": 0.3, "value": 0.3, "gain": 0.1, "found": 2.0, "expected": 3.0, "times": 20.0, "method": "posterior",
+        "num": 9, "names": ["a"], "counts": [3], "name": "a", "other": "b",
+    }  # fmt: skip
+    assert len(codes) >= 12
+    for code in codes:
+        assert reason_sentence({"code": code, "facts": facts}, Texts(lang))
