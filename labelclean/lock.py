@@ -109,11 +109,8 @@ def lock_sentence(path: Path, stale_after_s: float = STALE_AFTER_S) -> str | Non
     if age_s is None:
         return None
     whose = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
-    if holder is not None and holder.host == socket.gethostname():
-        is_dead = not _is_running(holder)
-    else:
-        is_dead = age_s >= stale_after_s  # nobody can look at another machine's processes
-    if is_dead:
+    is_running = _is_running(holder) if holder else None
+    if is_running is False or (is_running is None and age_s >= stale_after_s):
         return f"{whose} left its lock behind; the next run takes it over"
     return f"{whose} is at work (last heartbeat {age_s:.0f} s ago); until it ends a run stops with exit code 4"
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +17,7 @@ import sqlalchemy as sa
 
 from labelclean.doctor import Check, examine, versions_fit
 from labelclean.ledger import open_ledger
+from labelclean.lock import run_lock
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -100,20 +96,13 @@ def no_space(folder: Path) -> dict[str, Check]:
 
 
 def a_living_run(folder: Path) -> dict[str, Check]:
-    return beside_a_lock(folder, os.getppid())
+    with run_lock(folder / "runs" / ".lock"):
+        return looked_at(folder)
 
 
 def a_dead_run(folder: Path) -> dict[str, Check]:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    return beside_a_lock(folder, gone.pid)
-
-
-def beside_a_lock(folder: Path, pid: int) -> dict[str, Check]:
-    started = psutil.Process(pid).create_time() if psutil.pid_exists(pid) else time.time()
-    (folder / "runs").mkdir()
-    holder = {"host": socket.gethostname(), "pid": pid, "process_started": started, "token": "x"}
-    (folder / "runs" / ".lock").write_text(json.dumps(holder))
+    program = f"import os, sys; from pathlib import Path; from labelclean.lock import run_lock\nwith run_lock(Path({str(folder / 'runs' / '.lock')!r})): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     return looked_at(folder)
 
 

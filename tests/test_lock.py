@@ -16,7 +16,7 @@ import pytest
 
 import labelclean.lock
 from labelclean.errors import LockError
-from labelclean.lock import lock_holder, run_lock
+from labelclean.lock import lock_holder, lock_sentence, run_lock
 
 
 def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
@@ -131,6 +131,7 @@ def test_a_pid_of_another_container_says_nothing_and_its_heartbeat_counts(tmp_pa
     (tmp_path / "lock").write_text(json.dumps(held | {"namespace": "pid:[1]", "pid": 2**22 + 1}))
     with pytest.raises(LockError, match="last heartbeat was 0 s ago"), run_lock(tmp_path / "lock"):
         pass
+    assert "is at work" in str(lock_sentence(tmp_path / "lock"))
 
 
 def test_what_a_killed_taker_left_beside_the_lock_is_swept_and_a_living_ones_draft_is_not(tmp_path: Path) -> None:
