@@ -121,11 +121,44 @@ def build_backbone(config: BackboneConfig, precision: Precision) -> Backbone:
     module = _created(config)
     if config.weights is not None:
         _load_weights(module, config)
+    return _described(module, config, precision)
+
+
+def _described(module: torch.nn.Module, config: BackboneConfig, precision: Precision) -> Backbone:
+    """A network and what it wants to be fed."""
     input_size, mean, std = _input_settings(module, config)
     num_features = _num_features(module, config, len(mean), input_size)
     settings = [config.name, config.options, list(input_size), list(mean), list(std), config.resize, precision]
     digest = _digest(module, json.dumps(settings, sort_keys=True, default=str))
     return Backbone(config.name, module.eval(), input_size, mean, std, num_features, digest)
+
+
+def build_trainable(config: BackboneConfig, *, from_scratch: bool, drop_path: float, seed: int) -> Backbone:
+    """Return the backbone as training starts from it.
+
+    Args:
+        config: The section `backbone`.
+        from_scratch: Random weights in place of the configured ones.
+        drop_path: Stochastic depth while it trains; 0 is none.
+        seed: Draws the random weights; the same seed gives the same weights.
+
+    Returns:
+        The backbone on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigError: If the model, its options or its input size cannot be, or it knows no stochastic depth.
+        StorageError: If weights are missing, damaged, not those expected or not this model's.
+    """
+    import torch
+
+    if drop_path:
+        config = config.model_copy(update={"options": config.options | {"drop_path_rate": drop_path}})
+    if not from_scratch:
+        return build_backbone(config, "fp32")
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        module = _created(config.model_copy(update={"pretrained": False}))
+    return _described(module, config, "fp32")
 
 
 def _check_config(config: BackboneConfig) -> None:

@@ -86,7 +86,7 @@ def write_weights(folder: Path, state: State) -> Path:
     path = folder / WEIGHTS
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.momentum.backbone.state_dict().items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.write_bytes(safetensors.torch.save(tensors, {"format": "pt"}))
     return path
 
 

@@ -1,0 +1,236 @@
+"""Which backbone to freeze: the base and the adapted one before the product's own probe and neighbour vote, out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from labelclean.adapt.checkpoint import WEIGHTS
+from labelclean.adapt.image_set import Sources, labelled_sources
+from labelclean.backbone import build_trainable, choose_device, choose_precision
+from labelclean.config import BackboneConfig, Config
+from labelclean.errors import ConfigError, TableError
+from labelclean.extraction import backbone_facts, extract_missing, hash_images
+from labelclean.feature_store import feature_store
+from labelclean.images import decode_digest
+from labelclean.labels import GivenLabels, IntArray
+from labelclean.noise import fit_plain_model, true_class_probs
+from labelclean.progress import progress
+from labelclean.refine import given_targets
+from labelclean.runs import run_folders
+from labelclean.space import build_feature_space
+from labelclean.steps import image_root, samples_of
+from labelclean.storage import atomic_path
+from labelclean.views import ridge_view, vote_view
+from labelclean.votes import given_labels_of
+
+SURE = 2.0
+FEWEST = 20
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one backbone's features are worth on the given labels, out of fold.
+
+    Attributes:
+        name: What it is called.
+        is_told_by_probe: Whether the linear probe tells a sample's given label, bool, shape (N,).
+        is_told_by_neighbours: Whether the neighbours' vote does, bool, shape (N,).
+        log_likelihood: Mean log-probability of a given label by both together, nats.
+        groups: Group of each sample, int64, shape (N,).
+    """
+
+    name: str
+    is_told_by_probe: npt.NDArray[np.bool_]
+    is_told_by_neighbours: npt.NDArray[np.bool_]
+    log_likelihood: float
+    groups: IntArray
+
+    @property
+    def right(self) -> npt.NDArray[np.float64]:
+        """Share of the two that tell each sample's given label, float64, shape (N,)."""
+        return (self.is_told_by_probe.astype(np.float64) + self.is_told_by_neighbours) / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Base against adapted.
+
+    Attributes:
+        base: The backbone as configured.
+        adapted: The one learned.
+        gain: Mean difference of `right`, adapted less base.
+        standard_error: Of the gain, over groups.
+        weights: The adapted weights.
+    """
+
+    base: Judged
+    adapted: Judged
+    gain: float
+    standard_error: float
+    weights: Path
+
+    @property
+    def freeze_adapted(self) -> bool:
+        """Whether the adapted backbone is surely better."""
+        return self.gain > SURE * self.standard_error
+
+    def sentences(self) -> list[str]:
+        """Return the comparison for people, the advice last."""
+        lines = [f"{'out of fold, given labels':<28}{'linear probe':>14}{'neighbours':>12}{'log-likelihood':>16}"]
+        lines += [
+            f"{one.name:<28}{one.is_told_by_probe.mean():>14.1%}{one.is_told_by_neighbours.mean():>12.1%}"
+            f"{one.log_likelihood:>16.4f}"
+            for one in (self.base, self.adapted)
+        ]
+        lines.append(f"gain {self.gain:+.2%}, standard error {self.standard_error:.2%}.")
+        if self.freeze_adapted:
+            lines.append(f"Freeze the adapted backbone: --set backbone.weights={self.weights}")
+        elif self.gain < -SURE * self.standard_error:
+            lines.append("Keep the base: it is better than the adapted backbone.")
+        else:
+            lines.append("Keep the base: the adapted backbone is not surely better.")
+        return lines
+
+
+def compare(config: Config, adapted: Path | None = None) -> Comparison:
+    """Judge the base and the adapted backbone on the given labels.
+
+    Args:
+        config: The configuration; its backbone is the base.
+        adapted: Weights file or folder of an adaptation; default: the newest in `adapt.out`.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ConfigError: If there is no adaptation.
+        LabelcleanError: If labels, images or weights refuse.
+    """
+    weights = _weights(config, adapted)
+    named = config.backbone.model_copy(update={"weights": weights, "pretrained": False, "sha256": None})
+    samples, names, has_bytes = samples_of(config)
+    sources, root = labelled_sources(config, samples, has_bytes), image_root(config)
+    with progress("reading images", samples.num_rows, "images") as advance:
+        contents = hash_images(sources(set()), config, root, advance).content_hashes
+    base, ids = _features(config, _base(config), sources, root, contents)
+    other, ids_too = _features(config, named, sources, root, contents)
+    both = [sample for sample in ids if sample in set(ids_too)]
+    if len(both) < FEWEST:
+        raise TableError(
+            f"{config.data.labels}: {FEWEST} labelled images are needed to compare, but {len(both)} can be used."
+        )
+    place = {sample: row for row, sample in enumerate(samples.column("sample_id").to_pylist())}
+    rows = np.array([place[sample] for sample in both])
+    labels = given_labels_of(samples, names).take(rows)
+    groups = None
+    if "group_id" in samples.column_names:
+        known = samples.column("group_id").to_pylist()
+        groups = [f"group {known[row]}" if known[row] is not None else f"sample {row}" for row in rows]
+    keep = [ids.index(sample) for sample in both] if ids != both else slice(None)
+    keep_too = [ids_too.index(sample) for sample in both] if ids_too != both else slice(None)
+    first = judged("base", base[keep], both, groups, labels, config)
+    second = judged("adapted", other[keep_too], both, groups, labels, config)
+    return compared(first, second, weights)
+
+
+def judged(
+    name: str,
+    features: Float32Array,
+    sample_ids: Sequence[str],
+    groups: Sequence[str] | None,
+    labels: GivenLabels,
+    config: Config,
+) -> Judged:
+    """Return what features are worth: the product's own ridge probe and neighbour vote, out of fold and out of group.
+
+    Args:
+        name: What the features are called.
+        features: float32, shape (N, D).
+        sample_ids: Length N.
+        groups: Length N, or None.
+        labels: Given labels of the same samples.
+        config: Sections `neighbours`, `teacher` and `refine` are read.
+
+    Returns:
+        The judgement.
+    """
+    space = build_feature_space(features, sample_ids, groups, config, seed=config.run.seed)
+    targets = given_targets(labels)
+    views = [ridge_view(space, targets, labels, config).values]
+    vote = vote_view(space, targets, labels, config)
+    views += [] if vote is None else [vote.values]
+    told = [
+        true_class_probs(fit_plain_model(one[None], labels), one[None]).argmax(axis=1) == labels.given for one in views
+    ]
+    together = fit_plain_model(np.stack(views), labels)
+    return Judged(name, told[0], told[-1], together.log_likelihood, space.groups)
+
+
+def compared(base: Judged, adapted: Judged, weights: Path) -> Comparison:
+    """Return base against adapted, sample by sample.
+
+    Args:
+        base: The judgement of the base.
+        adapted: That of the adapted backbone on the same samples.
+        weights: The adapted weights.
+
+    Returns:
+        The comparison; its standard error takes samples of one group as one.
+    """
+    apart = adapted.right - base.right
+    gain = float(apart.mean())
+    sums = np.bincount(base.groups, weights=apart - gain)
+    return Comparison(base, adapted, gain, float(np.sqrt((sums**2).sum()) / len(apart)), weights)
+
+
+def _weights(config: Config, adapted: Path | None) -> Path:
+    """The adapted weights file."""
+    if adapted is None:
+        folders = run_folders(config.adapt.out)
+        if not folders:
+            raise ConfigError(f"{config.adapt.out}: no adaptation is there yet. Start one: labelclean adapt CONFIG.")
+        adapted = folders[-1]
+    path = adapted / WEIGHTS if adapted.is_dir() else adapted
+    if not path.is_file():
+        raise ConfigError(f"{path}: --adapted must name a weights file or the folder of an adaptation; correct it.")
+    return path.resolve()
+
+
+def _base(config: Config) -> BackboneConfig:
+    """The configured backbone; where it has no weights, the random ones that training started from, written to a file."""
+    if config.backbone.weights is not None or config.backbone.pretrained:
+        return config.backbone
+    import safetensors.torch
+
+    backbone = build_trainable(config.backbone, from_scratch=True, drop_path=0.0, seed=config.run.seed)
+    path = config.storage.cache / "adapt" / f"untrained-{backbone.digest[:16]}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in backbone.module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, {"format": "pt"}))
+    return config.backbone.model_copy(update={"weights": path, "sha256": None})
+
+
+def _features(
+    config: Config, backbone: BackboneConfig, sources: Sources, root: Path, contents: dict[str, str]
+) -> tuple[Float32Array, list[str]]:
+    """Features of the labelled samples by one backbone, from the store where they are, and the samples' ids."""
+    own = config.model_copy(update={"backbone": backbone})
+    precision = choose_precision(backbone.precision, choose_device(config.run.device))
+    facts = backbone_facts(backbone, precision, config.storage.cache)
+    decode = decode_digest(config.decode, facts.input_size, backbone.resize)
+    store = feature_store(config.storage.cache, facts.digest, decode, facts.num_features)
+    known = store.known()
+    first = {content: sample for sample, content in reversed(contents.items()) if content not in known}
+    with progress(f"extracting features of {backbone.weights or backbone.name}", len(first), "images") as advance:
+        refused = extract_missing(sources(set(first.values())), store, facts, own, root, advance) if first else {}
+    lost = {contents[sample] for sample in refused}
+    ids = [sample for sample, content in contents.items() if content not in lost]
+    return store.read([contents[sample] for sample in ids]), ids
