@@ -226,12 +226,11 @@ def refine_labels(
     readings = read_disagreement(sure, probs, labels, matrix, model.shrinkage)
     given, rows = labels.given, np.arange(len(labels))
     soft = readings.hedged
-    scores = scores_by_rank(readings.rank, (soft[rows, given] + sure[rows, given]) / np.float32(2))
-    hedged = scores_by_rank(readings.rank, soft[rows, given])
-    is_issue = (hedged < score_limit(hedged[~labels.is_verified])) & ~labels.is_verified
+    scores = scores_by_rank(readings.rank, soft[rows, given])
+    is_issue = (scores < score_limit(scores[~labels.is_verified])) & ~labels.is_verified
     scores = np.where(labels.is_verified, np.float32(1), scores)
     limits = np.full(labels.num_classes, _limit(scores, is_issue))
-    others = [np.where(labels.is_verified, np.float32(1), other[rows, given]) for other in (sure, soft)]
+    others = [np.where(labels.is_verified, np.float32(1), other) for other in readings.scores]
     estimate = error_estimate(scores, given, labels.num_classes, others)
     soft = given_targets(labels) if method == "none" else soft
     near = None if space is None else space.neighbours
