@@ -22,7 +22,7 @@ from labelclean.config import BackboneConfig, Config
 from labelclean.feature_store import FeatureStore
 from labelclean.image_pool import DecodedImage, DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
 from labelclean.runs import file_digest
-from labelclean.storage import read_json, write_json
+from labelclean.storage import make_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from labelclean.features import Precision
@@ -78,7 +78,7 @@ def backbone_facts(config: BackboneConfig, precision: Precision, cache: Path) ->
         row = read_json(note)
         return BackboneFacts(row["name"], row["digest"], row["num_features"], tuple(row["input_size"]))
     facts = _facts(build_backbone(config, precision))
-    note.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(note.parent)
     write_json(note, asdict(facts))
     return facts
 

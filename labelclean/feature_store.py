@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.errors import ConfigError, StorageError, listed
-from labelclean.storage import write_table
+from labelclean.storage import make_folder, write_table
 from labelclean.tables import matrix, vectors
 
 LOG = logging.getLogger("labelclean")
 HALF_PRECISION_MAX = 65_504.0
+_DEAD_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class FeatureStore:
                 "Choose another backbone, or one with a final normalisation."
             )
         half = features.astype(np.float16)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        self._sweep()
         name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:24]
         table = pa.table({"content_hash": pa.array(hashes, pa.string()), "feature": vectors(half)})
         write_table(self.folder / f"part-{name}.parquet", table, "features")
@@ -103,6 +106,13 @@ class FeatureStore:
                 )
             features[to] = matrix(table.column("feature"))[stored_rows]
         return features
+
+    def _sweep(self) -> None:
+        """Remove half-written parts of runs that were killed; a living one is done with its own in seconds."""
+        for half in self.folder.glob(".part-*.tmp"):
+            with suppress(OSError):
+                if time.time() - half.stat().st_mtime > _DEAD_AFTER_S:
+                    half.unlink()
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet")) if self.folder.is_dir() else []

@@ -55,6 +55,7 @@ from labelclean.storage import (
     check_readable,
     image_rows,
     labels_dataset,
+    make_folder,
     read_json,
     read_labels,
     read_pred_probs,
@@ -148,7 +149,7 @@ def open_run(
         started_at, started_s = clock(), time.monotonic()
         run_id, work = new_work_folder(runs, started_at)
         try:
-            (work / INTERNAL).mkdir()
+            make_folder(work / INTERNAL)
             write_json(work / INTERNAL / "config.json", config.model_dump(mode="json"))
             write_json(work / INTERNAL / "arrivals.json", arrivals.record())
             yield Run(run_id, work, config, started_at, started_s)

@@ -345,6 +345,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise StorageError(
+            f"{folder}: the folder cannot be made: {fault.strerror}. Free space or correct the permissions."
+        ) from None
+
+
 def sync(path: Path) -> None:
     """Push a file's or folder's bytes to the disk.
 

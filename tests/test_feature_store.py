@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,11 @@ def test_a_damaged_part_is_put_aside_and_the_rest_still_read(tmp_path: Path, cap
 def test_values_beyond_half_precision_are_refused_not_made_infinite(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="65,504"):
         store(tmp_path).append(["a"], np.array([[1e6, 0, 0]], dtype=np.float32))
+
+
+def test_half_written_parts_of_killed_runs_are_swept_and_young_ones_are_left(tmp_path: Path) -> None:
+    for name in (".part-old.parquet.1.tmp", ".part-young.parquet.2.tmp"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / ".part-old.parquet.1.tmp", (1, 1))
+    FeatureStore(tmp_path, 2).append(["a"], np.zeros((1, 2)))
+    assert [path.name for path in tmp_path.glob(".part*")] == [".part-young.parquet.2.tmp"]

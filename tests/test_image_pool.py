@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from labelclean import image_pool
 from labelclean.config import DecodeConfig
 from labelclean.errors import StorageError
 from labelclean.image_pool import DecodedImage, DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
-from tests.hostile import png
+from tests.hostile import chunk, png, png_header
 
 # What a decoder with a fault does, by the sample's name; everything else is the real one.
 FAULTY = """
@@ -110,6 +111,25 @@ def test_a_crash_costs_one_image(settings: DecodeSettings, sample: str, found: s
     assert reject[:2] == (sample, "3.png")
     assert found in reject.message
     assert reject.message.startswith("image '3.png': the file must decode, but its decoding process died twice")
+
+
+SHORT_OF_MEMORY = """
+import resource
+import labelclean.image_pool as pool
+resource.setrlimit(resource.RLIMIT_AS, (700_000_000, 700_000_000))
+pool._serve()
+"""
+
+
+@pytest.mark.slow
+def test_a_decoder_that_runs_out_of_memory_costs_one_image(
+    settings: DecodeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_pool, "_DECODER", SHORT_OF_MEMORY)
+    wide = png_header(9_900, 9_900, 8, 2) + chunk(b"IDAT", zlib.compress(bytes(9_900 * (3 * 9_900 + 1)), 1))
+    sources = [*pictures(2), ImageSource("wide", None, wide + chunk(b"IEND", b"")), *pictures(2)]
+    images = list(decoded_images(sources, settings, workers=1))
+    assert shown(images) == [0, 1, "out_of_memory", 0, 1]
 
 
 @pytest.mark.slow

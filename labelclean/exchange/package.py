@@ -18,7 +18,7 @@ from labelclean.exchange.manifest import (
 )
 from labelclean.exchange.tasks import QueueToExport, Task
 from labelclean.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
-from labelclean.storage import atomic_path, image_rows, labels_dataset, read_json, write_json
+from labelclean.storage import atomic_path, image_rows, labels_dataset, make_folder, read_json, write_json
 
 PART_SIZE = 1_000
 MAX_SIDE = 2_048
@@ -182,17 +182,10 @@ def _write_once(path: Path, data: bytes) -> bool:
     """Write a file unless it is there already; return whether it was written."""
     if path.exists():
         return False
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return True
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise StorageError(f"{folder}: the folder cannot be made: {fault.strerror}.") from None
 
 
 def _write_previews(
