@@ -155,7 +155,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         "# Cleaning power",
         "",
         f"Made by `{command}`: {len(table)} cells, {len(seeds)} seeds. Numbers are means over seeds ± standard deviation.",
-        "Methods see features, given labels, folds and a seed; truth is only measured with. Seconds and MiB include what",
+        "Methods see features, given labels, folds and a seed; truth is only measured with. CPU seconds and MiB include what",
         "several methods share (logistic regression, eigendecompositions); they are one thread's, above what was in use before.",
         "",
         "## Headline: mean over all cells with noise",

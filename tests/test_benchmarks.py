@@ -206,3 +206,7 @@ def test_checks_say_what_holds_and_what_does_not() -> None:
     assert "0.20 of the best cleanlab's" in lines[1]
     assert lines[3].startswith("- **does not hold**: F1 at least the best peer's in 0% of cells")
     assert "(-0.100)" in checks.worst_lines(table)[1]
+
+
+def test_without_cells_nothing_is_said_to_hold_or_to_fail() -> None:
+    assert all("not measured" in line for line in checks.check_lines({}))
