@@ -96,15 +96,14 @@ def test_the_weights_are_those_of_the_momentum_backbone(tmp_path: Path) -> None:
 TOGETHER = """
 import sys
 import torch
-import torch.distributed as dist
-from labelclean.adapt.world import World
+from labelclean.adapt.launcher import joined_world, leave_world
 from tests.adapt import toy
 
-dist.init_process_group("gloo")
-state, records, history = toy.trained(toy.task(World(dist.get_rank(), dist.get_world_size()), mode="naive"))
-if dist.get_rank() == 0:
+world = joined_world("cpu")
+state, records, history = toy.trained(toy.task(world, mode="naive"))
+if world.rank == 0:
     torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, sys.argv[1])
-dist.destroy_process_group()
+leave_world(world)
 """
 
 
