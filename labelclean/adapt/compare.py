@@ -119,8 +119,8 @@ def compare(config: Config, adapted: Path | None = None) -> Comparison:
     sources, root = labelled_sources(config, samples, has_bytes), image_root(config)
     with progress("reading images", samples.num_rows, "images") as advance:
         contents = hash_images(sources(set()), config, root, advance).content_hashes
-    base, ids = _features(config, _base(config), sources, root, contents)
-    other, ids_too = _features(config, named, sources, root, contents)
+    base, ids = labelled_features(config, base_backbone(config), sources, root, contents)
+    other, ids_too = labelled_features(config, named, sources, root, contents)
     both = [sample for sample in ids if sample in set(ids_too)]
     if len(both) < FEWEST:
         raise TableError(
@@ -203,8 +203,15 @@ def _weights(config: Config, adapted: Path | None) -> Path:
     return path.resolve()
 
 
-def _base(config: Config) -> BackboneConfig:
-    """The configured backbone; where it has no weights, the random ones that training started from, written to a file."""
+def base_backbone(config: Config) -> BackboneConfig:
+    """Return the configured backbone; where it has no weights, with the random ones that training starts from.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Section `backbone`, with weights.
+    """
     if config.backbone.weights is not None or config.backbone.pretrained:
         return config.backbone
     import safetensors.torch
@@ -218,10 +225,21 @@ def _base(config: Config) -> BackboneConfig:
     return config.backbone.model_copy(update={"weights": path, "sha256": None})
 
 
-def _features(
+def labelled_features(
     config: Config, backbone: BackboneConfig, sources: Sources, root: Path, contents: dict[str, str]
 ) -> tuple[Float32Array, list[str]]:
-    """Features of the labelled samples by one backbone, from the store where they are, and the samples' ids."""
+    """Return features of the labelled samples by one backbone, from the store where they are.
+
+    Args:
+        config: The configuration.
+        backbone: The backbone, in place of the configured one.
+        sources: Gives the images of some samples.
+        root: Folder that image paths are relative to.
+        contents: Content hash by sample id.
+
+    Returns:
+        Features, float32, shape (N, D), and the ids of the N samples whose image can be used.
+    """
     own = config.model_copy(update={"backbone": backbone})
     precision = choose_precision(backbone.precision, choose_device(config.run.device))
     facts = backbone_facts(backbone, precision, config.storage.cache)

@@ -115,8 +115,8 @@ def _train_step(
     )
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    _learn(state, now.learning_rate, now.weight_decay, config)
-    _follow(state.online, state.momentum, now.momentum)
+    learn(state, now.learning_rate, now.weight_decay, config)
+    follow(state.online, state.momentum, now.momentum)
     state.centre = moved_centre(state.centre, averaged(momentum_logits.mean(dim=0), world), config.centre_momentum)
     _remember(state, task, torch.from_numpy(rows).to(task.device), features[: len(rows)].float())
     state.loss_sum += averaged(loss.detach().double().view(1), world)
@@ -128,8 +128,15 @@ def _draws(state: State, task: Task, crop: int) -> ViewDraws:
     return draw_views(task.config.views, int(task.config.batch_size or 0), rng)
 
 
-def _learn(state: State, learning_rate: float, weight_decay: float, config: AdaptConfig) -> None:
-    """Clip the gradient and move the online network; the prototypes stand still at first."""
+def learn(state: State, learning_rate: float, weight_decay: float, config: AdaptConfig) -> None:
+    """Clip the gradient and move the online network; the prototypes stand still at first.
+
+    Args:
+        state: Its online network has a gradient; changed in place.
+        learning_rate: Of this step.
+        weight_decay: Of this step, for all but biases and norms.
+        config: Gives the clip and the epochs of standstill.
+    """
     if state.epoch < config.freeze_epochs:
         state.online.head.prototypes.grad = None
     nn.utils.clip_grad_norm_(state.online.parameters(), config.clip)
@@ -139,8 +146,14 @@ def _learn(state: State, learning_rate: float, weight_decay: float, config: Adap
     state.optimiser.step()
 
 
-def _follow(online: nn.Module, momentum: nn.Module, keep: float) -> None:
-    """Move the momentum network: keep x itself + (1 - keep) x online; batch statistics are its own."""
+def follow(online: nn.Module, momentum: nn.Module, keep: float) -> None:
+    """Move the momentum network: keep x itself + (1 - keep) x online; batch statistics are its own.
+
+    Args:
+        online: The network that learns.
+        momentum: The network that follows; changed in place.
+        keep: In [0, 1].
+    """
     average = torch.optim.swa_utils.get_ema_multi_avg_fn(keep)  # type: ignore[no-untyped-call]
     average(list(momentum.parameters()), list(online.parameters()), 0)
 
