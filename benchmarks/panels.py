@@ -26,7 +26,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none", "font.size": 11}):
-        figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
+        figure = Figure(figsize=(6.4 * len(panels), 4.4), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for place, (label, y) in enumerate(panel.lines.items()):
                 colour = place // 2 if label.startswith(("closed", "trained")) else place
@@ -37,7 +37,9 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
                 axes.axvline(upright, color=COLOURS[place], linestyle=":")
             axes.set(title=panel.title, xlabel=panel.x_name, ylim=(-0.03, 1.03))
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=9)
+            if panel.x_name == "rounds":
+                axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(path, metadata={"Date": None})
 
 
