@@ -1,7 +1,7 @@
 """labelclean finds and corrects wrong labels of factory inspection images.
 
-`labelclean.clean_labels` is the whole Python surface; the command line and the
-Prefect flows do the rest.
+`clean_labels`, for data in memory, and `clean_shards`, for data on disk, are the whole Python
+surface; the command line and the Prefect flows do the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from labelclean.errors import (
 
 if TYPE_CHECKING:
     from labelclean.cleaning import clean_labels
+    from labelclean.streaming import clean_shards
 
 __all__ = [
     "ConfigError",
@@ -33,11 +34,14 @@ __all__ = [
     "StorageError",
     "TableError",
     "clean_labels",
+    "clean_shards",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `clean_labels` when it is asked for, so that `import labelclean` costs nothing."""
+    """Import the two functions when they are asked for, so that `import labelclean` costs nothing."""
     if name == "clean_labels":
         return import_module("labelclean.cleaning").clean_labels
+    if name == "clean_shards":
+        return import_module("labelclean.streaming").clean_shards
     raise AttributeError(f"module 'labelclean' has no attribute {name!r}")

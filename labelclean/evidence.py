@@ -7,6 +7,7 @@ entries of C and nothing else does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import lgamma
 
 import numpy as np
@@ -159,7 +160,7 @@ def with_pattern(
         start = NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf, noise.shrinkage)
         model = refit_noise_model(joined, labels, start)
         if model.log_likelihood > least:
-            best, least = [(joined, model)], model.log_likelihood
+            best, least = [(joined, replace(model, pattern=matrix))], model.log_likelihood
         moved, matrix = float(np.abs(matrix - model.matrix).max()), model.matrix
         if moved < SAME_MATRIX:
             break

@@ -42,6 +42,7 @@ class NoiseModel:
         matrix: C, float64, shape (K, K), rows sum to 1: row true class, column given class.
         log_likelihood: Mean log-probability of a given label under the model.
         shrinkage: With the weight of how many samples each row of C is drawn to the even matrix; inf: C is even.
+        pattern: The C behind the last view where that is a pattern view, float64, shape (K, K); else None.
     """
 
     view_weights: Float64Array
@@ -49,6 +50,7 @@ class NoiseModel:
     matrix: Float64Array
     log_likelihood: float
     shrinkage: float = 0.0
+    pattern: Float64Array | None = None
 
 
 @dataclass(frozen=True)

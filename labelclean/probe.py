@@ -17,6 +17,7 @@ from labelclean.gram import (
     Float32Array,
     Float64Array,
     Spectrum,
+    TargetSums,
     all_but,
     build_feature_sums,
     build_target_sums,
@@ -99,11 +100,28 @@ def fit_ridge(
         For each penalty a tuple of F probes; probe f never saw fold f.
     """
     sums = build_target_sums(design.unit_rows, targets, design.folds, design.num_folds)
+    return solve_ridge(design.spectra, sums, penalties, rounds)
+
+
+def solve_ridge(
+    spectra: Sequence[Spectrum], sums: TargetSums, penalties: Sequence[float], rounds: int = 1
+) -> list[tuple[LinearProbe, ...]]:
+    """Return the ridge probes of `fit_ridge` from sums alone.
+
+    Args:
+        spectra: For each fold, the decomposition of all other folds.
+        sums: Target sums per fold of the same samples.
+        penalties: Values of c, each above 0.
+        rounds: Rounds of label averaging, chained inside the folds.
+
+    Returns:
+        For each penalty a tuple of F probes; probe f never saw fold f.
+    """
     fits = []
     for penalty in penalties:
         probes = []
-        for fold, basis in enumerate(design.spectra):
-            weights, bias = ridge_rounds(basis, sums, all_but(fold, design.num_folds), penalty, rounds)
+        for fold, basis in enumerate(spectra):
+            weights, bias = ridge_rounds(basis, sums, all_but(fold, len(spectra)), penalty, rounds)
             probes.append(LinearProbe(weights.astype(np.float32), bias.astype(np.float32)))
         fits.append(tuple(probes))
     return fits
@@ -207,6 +225,20 @@ def training_shares(design: Design, targets: Float32Array) -> Float32Array:
     held = np.stack([targets[design.folds == fold].sum(axis=0, dtype=np.float64) for fold in range(design.num_folds)])
     size = len(targets) - np.bincount(design.folds, minlength=design.num_folds)
     return np.asarray((held.sum(axis=0) - held) / np.maximum(size, 1)[:, None], dtype=np.float32)
+
+
+def shares_of_sums(sums: TargetSums, count: Float64Array) -> Float32Array:
+    """Return `training_shares` from sums alone.
+
+    Args:
+        sums: Target sums per fold.
+        count: Samples per fold, float64, shape (F,).
+
+    Returns:
+        float32, shape (F, K); row f is the mean target outside fold f.
+    """
+    left = sums.total.sum(axis=0) - sums.total
+    return np.asarray(left / np.maximum(count.sum() - count, 1)[:, None], dtype=np.float32)
 
 
 def softmax(logits: FloatArray) -> Float32Array:

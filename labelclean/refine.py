@@ -63,23 +63,48 @@ def read_disagreement(
     Returns:
         The readings; rows sum to 1 and impossible classes get 0.
     """
-    given, rows = labels.given, np.arange(len(labels))
-    alone = _possible(pred_probs, labels)
-    overlap = overlap_probs(pred_probs)
-    decided = posterior(overlap, labels, fit_noise_matrix(overlap, labels, shrinkage=shrinkage))
+    return fit_readings(pred_probs, labels, matrix, shrinkage).read(sure, pred_probs, labels)
+
+
+@dataclass(frozen=True)
+class FittedReadings:
+    """What the readings need to know of a student; fitted to some samples, applied to any.
+
+    Attributes:
+        share: Weight of the student alone.
+        clouds: Overlap of the classes in the student's scores.
+        overlap_matrix: C under that overlap, float64, shape (K, K).
+        matrix: C of the student, float64, shape (K, K).
+    """
+
+    share: float
+    clouds: Clouds
+    overlap_matrix: Float64Array
+    matrix: Float64Array
+
+    def read(self, sure: Float32Array, pred_probs: Float32Array, labels: GivenLabels) -> Readings:
+        """Return the three readings of some samples; arguments as in `read_disagreement`."""
+        given, rows = labels.given, np.arange(len(labels))
+        alone = _possible(pred_probs, labels)
+        decided = posterior(self.clouds.probs(pred_probs), labels, self.overlap_matrix)
+        hedged = (1.0 - self.share - OVERLAP_SHARE) * sure + self.share * alone + OVERLAP_SHARE * decided
+        rank = posterior(pred_probs, labels, self.matrix**RANK_POWER)[rows, given]
+        scores = np.stack([reading[rows, given] for reading in (sure, decided, alone)])
+        return Readings(sure, hedged.astype(np.float32), rank, scores)
+
+
+def fit_readings(
+    pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, shrinkage: float = 0.0
+) -> FittedReadings:
+    """Return what the readings need; arguments as in `read_disagreement`."""
+    clouds = fit_clouds(pred_probs)
+    overlap_matrix = fit_noise_matrix(clouds.probs(pred_probs), labels, shrinkage=shrinkage)
     share = min(float((pred_probs.argmax(axis=1) != labels.observed.argmax(axis=1)).mean()), MOST_AMBIGUOUS_SHARE)
-    hedged = (1.0 - share - OVERLAP_SHARE) * sure + share * alone + OVERLAP_SHARE * decided
-    rank = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
-    scores = np.stack([reading[rows, given] for reading in (sure, decided, alone)])
-    return Readings(sure, hedged.astype(np.float32), rank, scores)
+    return FittedReadings(share, clouds, overlap_matrix, matrix)
 
 
 def overlap_probs(pred_probs: Float32Array, *, steps: int = 15) -> Float32Array:
     """Return P(class | student's scores) when each class is one cloud of scores, whatever the labels say.
-
-    Clouds are normal with one covariance in log-probability space, found by
-    expectation-maximisation from the likeliest classes. Classes whose clouds stand apart are decided
-    even where labels near them differ; clouds that overlap are truly ambiguous.
 
     Args:
         pred_probs: Class probabilities, float32, shape (N, K).
@@ -88,18 +113,58 @@ def overlap_probs(pred_probs: Float32Array, *, steps: int = 15) -> Float32Array:
     Returns:
         float32, shape (N, K), rows sum to 1.
     """
+    return fit_clouds(pred_probs, steps=steps).probs(pred_probs)
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """One normal cloud per class, with one covariance, in log-probability space.
+
+    Attributes:
+        slope: Covariance^-1 centres, float64, shape (K, K), a column per class.
+        offset: float64, shape (K,).
+    """
+
+    slope: Float64Array
+    offset: Float64Array
+
+    def probs(self, pred_probs: Float32Array) -> Float32Array:
+        """Return P(class | student's scores), float32, shape (N, K), rows sum to 1."""
+        return softmax(_points(pred_probs) @ self.slope + self.offset)
+
+
+def fit_clouds(pred_probs: Float32Array, *, steps: int = 15) -> Clouds:
+    """Return the clouds that expectation-maximisation finds, started from the likeliest classes.
+
+    Classes whose clouds stand apart are decided even where labels near them differ; clouds that
+    overlap are truly ambiguous.
+
+    Args:
+        pred_probs: Class probabilities, float32, shape (N, K).
+        steps: Steps of expectation-maximisation, at least 1.
+
+    Returns:
+        The clouds.
+    """
     num_samples, num_classes = pred_probs.shape
-    points = np.log(np.maximum(pred_probs, LEAST_PROB)).astype(np.float64)
-    points -= points.mean(axis=1, keepdims=True)
+    points = _points(pred_probs)
     square = points.T @ points
     shares = np.eye(num_classes)[pred_probs.argmax(axis=1)]
+    slope, offset = np.zeros((num_classes, num_classes)), np.zeros(num_classes)
     for _ in range(steps):
         count = shares.sum(axis=0) + RIDGE
         centres = (shares.T @ points) / count[:, None]
         spread = (square - (centres * count[:, None]).T @ centres) / num_samples + RIDGE * np.eye(num_classes)
         slope = np.linalg.solve(spread, centres.T)
-        shares = softmax(points @ slope - 0.5 * (centres.T * slope).sum(axis=0) + np.log(count / num_samples))
-    return np.asarray(shares, dtype=np.float32)
+        offset = np.log(count / num_samples) - 0.5 * (centres.T * slope).sum(axis=0)
+        shares = softmax(points @ slope + offset)
+    return Clouds(slope, offset)
+
+
+def _points(pred_probs: Float32Array) -> Float64Array:
+    points = np.log(np.maximum(pred_probs, LEAST_PROB)).astype(np.float64)
+    points -= points.mean(axis=1, keepdims=True)
+    return np.asarray(points, dtype=np.float64)
 
 
 def given_targets(labels: GivenLabels) -> Float32Array:

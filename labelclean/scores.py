@@ -75,18 +75,51 @@ def scores_by_rank(rank: Float32Array, chance: Float32Array) -> Float32Array:
         array([0.3, 0.3, 0.8], dtype=float32)
     """
     order = np.lexsort((chance, rank))
+    level = np.empty(len(chance))
+    level[order] = _isotonic(chance[order])
+    return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ScoreCurve:
+    """The scores of `scores_by_rank` as a curve over the rank, for samples that it was not fitted to.
+
+    Attributes:
+        rank: float64, shape (n,), ascending.
+        level: Score before the tie-break, float64, shape (n,), ascending.
+    """
+
+    rank: Float64Array
+    level: Float64Array
+
+    def scores(self, rank: Float32Array) -> Float32Array:
+        """Return the scores at some ranks, float32, shape (N,), straight lines between the fitted ones."""
+        level = np.interp(rank.astype(np.float64), self.rank, self.level)
+        return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
+
+
+def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
+    """Return the curve of `scores_by_rank`; arguments as there.
+
+    Returns:
+        A curve that gives the samples it was fitted to the scores of `scores_by_rank`, ties apart.
+    """
+    order = np.lexsort((chance, rank))
+    return ScoreCurve(rank[order].astype(np.float64), _isotonic(chance[order]))
+
+
+def _isotonic(chance: Float32Array) -> Float64Array:
+    """Isotonic regression of values in order: pooled neighbours."""
     means: list[float] = []
     sizes: list[int] = []
-    for value in chance[order].astype(np.float64).tolist():
+    for value in chance.astype(np.float64).tolist():
         means.append(value)
         sizes.append(1)
         while len(means) > 1 and means[-2] >= means[-1]:
             last, size = means.pop(), sizes.pop()
             means[-1] = (means[-1] * sizes[-1] + last * size) / (sizes[-1] + size)
             sizes[-1] += size
-    level = np.empty(len(chance))
-    level[order] = np.repeat(means, sizes)
-    return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
+    return np.repeat(np.array(means, dtype=np.float64), sizes)
 
 
 def error_estimate(

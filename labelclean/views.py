@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array
+from labelclean.gram import Float32Array, TargetSums
 from labelclean.labels import GivenLabels
 from labelclean.neighbours import Neighbours, label_votes
 from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
@@ -24,6 +24,8 @@ from labelclean.probe import (
     fit_ridge,
     log_shares,
     out_of_fold_logits,
+    shares_of_sums,
+    solve_ridge,
     training_shares,
 )
 from labelclean.space import VOTERS, FeatureSpace
@@ -47,12 +49,14 @@ class View:
         values: z, float32, shape (N, K): log-odds against the class shares, own label left out.
         setting: The penalty c, or the number of voters.
         log_likelihood: Mean log-probability of a given label when this view stands alone.
+        scale: What the scores were multiplied by, so that the view alone is calibrated.
     """
 
     name: str
     values: Float32Array
     setting: float
     log_likelihood: float
+    scale: float = 1.0
 
 
 def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -108,6 +112,40 @@ def ridge_candidates(
         fits = fit_ridge(design, targets, penalties, round_number)
         for penalty, probes in zip(penalties, fits, strict=True):
             yield name, penalty, out_of_fold_logits(design, probes) - shares
+
+
+def sums_view(
+    name: str,
+    design: Design,
+    sums: TargetSums,
+    space: FeatureSpace,
+    labels: GivenLabels,
+    config: CleaningConfig,
+    *,
+    is_student: bool,
+) -> View:
+    """Return the view of probes that are solved from sums over more samples than those that judge it.
+
+    Args:
+        name: `ridge` or `kernel`.
+        design: Features of the N samples that judge; its sums and decompositions are those of all samples.
+        sums: Target sums of all samples, per fold.
+        space: Which of the N samples judge first.
+        labels: Given labels of the N samples; for a student its targets in their place.
+        config: `teacher.lambdas` is read.
+        is_student: Whether a plain model judges, as in `student_probs`, or one with noise.
+
+    Returns:
+        The view of the N samples.
+    """
+    shares = shares_of_sums(sums, design.sums.count)[design.folds]
+    penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
+    candidates = (
+        (name, penalty, out_of_fold_logits(design, probes) - shares)
+        for penalty in penalties
+        for probes in solve_ridge(design.spectra, sums, [penalty])
+    )
+    return _likeliest(candidates, space, labels, _plainly if is_student else _with_noise)
 
 
 def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
@@ -235,7 +273,8 @@ def _likeliest(
     for name, setting, values in candidates:
         model = judge(values[None, rows], judges)
         if best is None or model.log_likelihood > best.log_likelihood:
-            best = View(name, values * np.float32(model.view_weights[0]), setting, model.log_likelihood)
+            scale = float(model.view_weights[0])
+            best = View(name, values * np.float32(scale), setting, model.log_likelihood, scale)
     if best is None:
         raise ValueError("There is no candidate view to choose among.")
     return best

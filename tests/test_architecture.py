@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "facets",
         "inspectors",
     ),
-    ("gates", "cleaning", "trial", "advice"),
+    ("gates", "stages", "cleaning", "trial", "advice"),
     (
         "pixels",
         "image_files",
@@ -54,8 +54,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "expectations",
         "progress",
         "extraction",
+        "shards",
     ),
-    ("opinions", "summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
+    ("shard_samples", "streaming", "opinions", "summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
     ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "doctor", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
