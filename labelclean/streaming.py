@@ -292,9 +292,9 @@ def _sums(
             _add(state, block, targets(block), task.num_folds)
         rows += task.shards[number].num_rows
         if rows >= CHECKPOINT_ROWS or number + 1 == len(task.shards):
+            kept: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(task.digest), **state}
             with atomic_path(path) as temporary, temporary.open("wb") as file:
-                kept: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(task.digest)}
-                np.savez(file, **kept, **state)
+                np.savez(file, **kept)
             rows = 0
     designs = range(len(task.means))
     grams = [
