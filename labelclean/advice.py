@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any, Literal
 
 from labelclean.gates import REFINING, Finding
@@ -15,8 +16,9 @@ LEAST_FOUND_SHARE = 0.1
 FEW_SAMPLES = 30
 MOST_REJECTS = 0.05
 LARGE_IMBALANCE = 20.0
-CONCENTRATED_SHARE = 0.6
-LEAST_ERRORS = 3.0
+CONCENTRATED_SHARE = 0.5
+LEAST_ERRORS = 5.0
+ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class ClassTrial:
     expected_errors: float
     confuser: str
     confuser_share: float
+
+    @property
+    def least_confuser_share(self) -> float:
+        """Lower end of a one-sided 95 % interval of the confuser's share; a few errors prove nothing."""
+        share = self.confuser_share
+        return share - ONE_SIDED * sqrt(share * (1.0 - share) / max(self.expected_errors, 1.0))
 
     @property
     def net_lost_share(self) -> float:
@@ -114,7 +122,7 @@ def risks(
     told += [
         Reason("concentrated", "limit", {"name": one.name, "other": one.confuser, "share": one.confuser_share})
         for one in sorted(judged, key=lambda one: -one.confuser_share)
-        if one.confuser_share > CONCENTRATED_SHARE and one.expected_errors >= LEAST_ERRORS
+        if one.least_confuser_share > CONCENTRATED_SHARE and one.expected_errors >= LEAST_ERRORS
     ][:3]
     if len(curve) > 1 and curve[-1].gain - curve[-2].gain > STEEP_GAIN:
         told.append(

@@ -65,6 +65,9 @@ _PREFECT_DEFAULTS = {
 }
 
 
+INTERRUPTED = 130
+
+
 @app.command()
 def init(
     labels: Annotated[
@@ -551,6 +554,8 @@ def _run_flow(config: Path, overrides: list[str], force: bool) -> Night:
     for key, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(key, value)
     flow: Any = importlib.import_module("labelclean.flows.clean_labels")
+    for name in ("prefect.flow_runs", "prefect.task_runs"):  # Ctrl-C is no crash; what it means is said once
+        logging.getLogger(name).addFilter(lambda record: "interrupt signal" not in record.getMessage())
     told = flow.clean_labels(str(config.resolve()), overrides, force)
     return Night(Path(told["run_folder"]) if told["run_folder"] else None, told["nothing_to_do"])
 
@@ -569,6 +574,10 @@ def _fail(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+def _say_stopped() -> None:
+    sys.stderr.write("labelclean: stopped. Features extracted so far are kept; run again to go on.\n")
+
+
 def main() -> None:
     """Run the command line; refusals end with their exit code and one message, never a traceback."""
     os.environ.update(_SILENCE)
@@ -580,8 +589,12 @@ def main() -> None:
         sys.stderr.write(f"labelclean: {refusal}\n")
         sys.exit(refusal.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("labelclean: stopped. Features extracted so far are kept; run again to go on.\n")
-        sys.exit(130)
+        _say_stopped()
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:  # typer turns Ctrl-C into an exit of its own, without a word
+        if end.code == INTERRUPTED:
+            _say_stopped()
+        raise
 
 
 if __name__ == "__main__":

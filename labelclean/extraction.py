@@ -206,15 +206,20 @@ def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
 
 
 def _store_in_parts(store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]]) -> None:
-    """Write features every few thousand rows or every minute."""
+    """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
     hashes: list[str] = []
     features: list[npt.NDArray[np.float32]] = []
     last = time.monotonic()
-    for batch in rows:
-        hashes += batched.popleft()
-        features.append(batch)
-        if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > FLUSH_S:
-            store.append(hashes, np.concatenate(features))
-            hashes, features, last = [], [], time.monotonic()
+    try:
+        for batch in rows:
+            features.append(batch)
+            hashes += batched.popleft()
+            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > FLUSH_S:
+                store.append(hashes, np.concatenate(features))
+                hashes, features, last = [], [], time.monotonic()
+    except KeyboardInterrupt:
+        if hashes:
+            store.append(hashes, np.concatenate(features)[: len(hashes)])
+        raise
     if hashes:
         store.append(hashes, np.concatenate(features))

@@ -1,0 +1,154 @@
+"""Every command of the docs and READMEs runs on the sample data, in the order in which a reader meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from labelclean.exchange.manifest import read_manifest
+from tests.exchange.test_sheet import data_of
+
+pytestmark = [pytest.mark.docs, pytest.mark.slow]
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").glob("*.md"))]
+NUM_SAMPLES = 150
+
+# commands that other tests run, and where
+ELSEWHERE = {
+    r"^python3\.11 -m venv": ".ci/run takes both lines from README.md; the first is the sample run of every test session",
+    r"^prefect (server|work-pool|deploy|worker)": "tests marked prefect_server start a server, a work pool and a worker",
+    r"^labelclean serve": "tests marked prefect_server serve a flow on a schedule",
+    r"^export PREFECT_API_URL": "goes with them",
+    r"LABELCLEAN_REAL_DATA|tiles\.yaml|neu\.yaml": "tests marked real run the worked examples",
+}
+
+
+def commands() -> list[str]:
+    """Every command in a sh block, once, without its comment; continued lines are joined."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.sub(r"\s+#.*$", "", line).strip()
+                if command:
+                    found[re.sub(r"\s+", " ", command)] = None
+    return list(found)
+
+
+RUN_HERE = [command for command in commands() if not any(re.search(pattern, command) for pattern in ELSEWHERE)]
+
+
+def test_the_pages_hold_commands_and_each_exception_still_stands_in_them() -> None:
+    assert len(RUN_HERE) >= 12
+    assert [pattern for pattern in ELSEWHERE if not any(re.search(pattern, line) for line in commands())] == []
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder as a reader's: images by class, a network, and `labelclean` on the path."""
+    folder = tmp_path_factory.mktemp("desk")
+    rows = pq.read_table(ROOT / "sample_data" / "labels.parquet").to_pylist()
+    for row in rows[:NUM_SAMPLES]:
+        target = folder / "my_images" / row["given_label"] / Path(row["image_path"]).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("command", [" && ".join(RUN_HERE)], ids=["in order"])
+def test_every_command_runs(desk: Path, command: str) -> None:
+    """One test, for each command needs what the ones before it left."""
+    order = sorted(RUN_HERE, key=lambda line: "labelclean init" not in line)
+    assert set(order) == set(command.split(" && "))
+    for line in sorted(order, key=_stage):
+        told = _bash(_prepared(line, desk), desk)
+        assert told.returncode == 0, f"{line}\n{told.stdout}\n{told.stderr}"
+        assert "Traceback" not in told.stderr
+        if "labelclean init" in line:
+            _use_the_sample_backbone(desk)
+
+
+def _stage(line: str) -> int:
+    """What must have happened before: a config, a run, an export, decisions."""
+    steps = ("init", "run my.yaml$", "export", "import", "", "prune")
+    return next((k for k, step in enumerate(steps) if step and re.search(rf"labelclean {step}", line)), 4)
+
+
+def _prepared(line: str, desk: Path) -> str:
+    """The line with the name of the run in place of RUN, the answers that a reader has by then, and no second server."""
+    runs = (
+        sorted(path.name for path in (desk / "runs").iterdir() if not path.name.startswith("."))
+        if (desk / "runs").is_dir()
+        else []
+    )
+    if "decisions.json" in line:
+        _answer_some(desk / "queue", desk / "decisions.json")
+    line = line.replace("RUN", runs[0]) if runs else line
+    line = line.replace("my_weights.safetensors", str(ROOT / "sample_data" / "backbone.safetensors"))
+    # Prefect's own server costs half a minute; tests/flows run it
+    return f"{line} --plain" if "labelclean run" in line and "--dry-run" not in line else line
+
+
+def _answer_some(export: Path, target: Path) -> None:
+    """What Download decisions saves after three answers."""
+    data, items = data_of(export), read_manifest(export).items[:3]
+    rows = [
+        {"key": item.key, "content_hash": item.content_hash, "decision": "unsure", "labels": [], "annotator": "Aiko",
+         "reviewed_at": data_time()} for item in items
+    ]  # fmt: skip
+    head = {name: data[name] for name in ("format", "tool", "run_id", "dataset", "export")}
+    target.write_text(json.dumps(head | {"num_decisions": len(rows), "decisions": rows}), encoding="utf-8")
+
+
+def data_time() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _use_the_sample_backbone(desk: Path) -> None:
+    """The network of the sample data in place of one that would be fetched; `config.yaml` is the same file."""
+    text = (desk / "my.yaml").read_text(encoding="utf-8")
+    sample = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    own = re.search(r"^backbone:\n.*?(?=^# |\Z)", sample, flags=re.DOTALL | re.MULTILINE)
+    assert own is not None
+    text = re.sub(r"^backbone:\n.*?(?=^# |\Z)", lambda _: own.group(), text, flags=re.DOTALL | re.MULTILINE)
+    text = text.replace("sample_data/backbone", str(ROOT / "sample_data" / "backbone"))
+    for name in ("my.yaml", "config.yaml"):
+        (desk / name).write_text(text, encoding="utf-8")
+
+
+def _bash(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )  # fmt: skip
+
+
+def test_the_site_builds_offline_and_names_no_other_host(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    env = os.environ | {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "NO_MKDOCS_2_WARNING": "1",
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
+        cwd=ROOT, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    pages = list((tmp_path / "site").glob("*.html"))
+    assert len(pages) >= 9
+    for page in pages:
+        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text(encoding="utf-8"))
+        assert loaded == [], page.name
