@@ -509,7 +509,7 @@ _NO_VALUE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError
 
 def _yaml(text: str, origin: str) -> Any:
     try:
-        return yaml.load(text, _PlainLoader)  # noqa: S506 - a safe loader
+        return _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, *_NO_VALUE) as fault:
         problem = " ".join(str(fault).split())[:500]
         raise ConfigError(f"{origin}: the file must be plain YAML, but: {problem}.") from None

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.preloaded import Preloaded
+
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -50,6 +52,14 @@ def sample_run(shared_folder: Path) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # what the frameworks warn of while they are imported is not ours
             return steps.clean(read_config(ROOT / "config.yaml", overrides))
+
+
+@pytest.fixture(scope="module")
+def preloaded() -> Iterator[Preloaded]:
+    """A process that starts the command line quickly."""
+    started = Preloaded()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

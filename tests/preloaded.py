@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,22 @@ class Preloaded:
         )
         self._answer()
 
-    def start(self, *argv: str, said: Path, most_bytes_per_file: int | None = None) -> int:
+    def start(
+        self, *argv: str, said: Path, most_bytes_per_file: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> int:
         """Start `labelclean ARGV`, what it says going to a file; returns its process id."""
-        return int(self._ask({"argv": argv, "said": str(said), "limit": most_bytes_per_file}))
+        question = {"argv": argv, "said": str(said), "limit": most_bytes_per_file, "environ": dict(environ or {})}
+        return int(self._ask(question))
 
     def exit_code(self, pid: int) -> int:
         """Wait for a command line; minus the signal where one ended it."""
         return os.waitstatus_to_exitcode(int(self._ask({"wait": pid})))
 
-    def run(self, *argv: str, said: Path, most_bytes_per_file: int | None = None) -> int:
+    def run(
+        self, *argv: str, said: Path, most_bytes_per_file: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> int:
         """Start and wait."""
-        return self.exit_code(self.start(*argv, said=said, most_bytes_per_file=most_bytes_per_file))
+        return self.exit_code(self.start(*argv, said=said, most_bytes_per_file=most_bytes_per_file, environ=environ))
 
     def close(self) -> None:
         """End it."""
@@ -95,6 +101,7 @@ def _become(question: dict[str, Any]) -> None:
         os.dup2(place, stream)
     if question["limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (question["limit"], question["limit"]))
+    os.environ.update(question["environ"])
     sys.argv = ["labelclean", *question["argv"]]
     try:
         command_line()

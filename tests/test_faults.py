@@ -27,13 +27,6 @@ pytestmark = [pytest.mark.filterwarnings("default")]
 NO_GX = "expectations.enabled=false"
 
 
-@pytest.fixture(scope="module")
-def labelclean() -> Iterator[Preloaded]:
-    started = Preloaded()
-    yield started
-    started.close()
-
-
 def plain_run(runs: Path, cache: Path, *overrides: str) -> list[str]:
     items = [f"storage.runs={runs}", f"storage.cache={cache}", NO_GX, *overrides]
     return ["run", str(ROOT / "config.yaml"), "--plain", *(part for item in items for part in ("--set", item))]
@@ -55,11 +48,11 @@ def visible(runs: Path) -> list[Path]:
 # --- killed ---------------------------------------------------------------------------------------
 
 
-def check_kills(labelclean: Preloaded, place: Path, moments: int, *, rerun_each: bool, seed: int, gx: bool) -> None:
+def check_kills(preloaded: Preloaded, place: Path, moments: int, *, rerun_each: bool, seed: int, gx: bool) -> None:
     said, cache = place / "said", place / "cache"
     extra = ("expectations.enabled=true",) if gx else ()
     started = time.monotonic()
-    assert labelclean.run(*plain_run(place / "undisturbed", place / "first cache", *extra), said=said) == 0
+    assert preloaded.run(*plain_run(place / "undisturbed", place / "first cache", *extra), said=said) == 0
     whole_s = time.monotonic() - started
     (undisturbed,) = run_folders(place / "undisturbed")
     wanted = check_whole(undisturbed)
@@ -67,15 +60,15 @@ def check_kills(labelclean: Preloaded, place: Path, moments: int, *, rerun_each:
     for number in range(moments):
         if rerun_each and number % 2 == 0:
             shutil.rmtree(cache, ignore_errors=True)  # half of the runs extract, half find their features
-        command = labelclean.start(*plain_run(runs, cache, *extra), said=said)
+        command = preloaded.start(*plain_run(runs, cache, *extra), said=said)
         time.sleep(chance.random() * whole_s)
         os.kill(command, signal.SIGKILL)
-        killed += labelclean.exit_code(command) == -signal.SIGKILL
+        killed += preloaded.exit_code(command) == -signal.SIGKILL
         for run in visible(runs):
             assert check_whole(run) == wanted
         if not rerun_each and number < moments - 1:
             continue
-        assert labelclean.run(*plain_run(runs, cache, *extra), said=said) == 0, said.read_text()
+        assert preloaded.run(*plain_run(runs, cache, *extra), said=said) == 0, said.read_text()
         assert check_whole(run_folders(runs)[-1]) == wanted
         assert sorted(path.name for path in runs.iterdir()) == [run.name for run in run_folders(runs)]
     print(f"\n{killed} of {moments} runs killed over {whole_s:.1f} s")
@@ -84,29 +77,29 @@ def check_kills(labelclean: Preloaded, place: Path, moments: int, *, rerun_each:
 
 @pytest.mark.long
 def test_runs_killed_one_after_the_other_leave_nothing_and_the_next_gives_the_same_bytes(
-    labelclean: Preloaded, tmp_path: Path
+    preloaded: Preloaded, tmp_path: Path
 ) -> None:
-    check_kills(labelclean, tmp_path, 5, rerun_each=False, seed=5, gx=False)
+    check_kills(preloaded, tmp_path, 5, rerun_each=False, seed=5, gx=False)
 
 
 @pytest.mark.soak
 def test_a_run_killed_at_any_of_50_moments_is_followed_by_one_with_the_same_bytes(
-    labelclean: Preloaded, tmp_path: Path
+    preloaded: Preloaded, tmp_path: Path
 ) -> None:
-    check_kills(labelclean, tmp_path, 50, rerun_each=True, seed=50, gx=True)
+    check_kills(preloaded, tmp_path, 50, rerun_each=True, seed=50, gx=True)
 
 
 # --- raced ----------------------------------------------------------------------------------------
 
 
-def check_races(labelclean: Preloaded, place: Path, cache: Path, times: int) -> None:
+def check_races(preloaded: Preloaded, place: Path, cache: Path, times: int) -> None:
     table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
     pq.write_table(table.slice(0, 200), place / "labels.parquet")
     few = [f"data.labels={place / 'labels.parquet'}", f"data.image_root={ROOT / 'sample_data'}"]
     for number in range(times):
         runs = place / str(number)
-        pair = [labelclean.start(*plain_run(runs, cache, *few), said=place / f"said {one}") for one in "ab"]
-        codes = [labelclean.exit_code(command) for command in pair]
+        pair = [preloaded.start(*plain_run(runs, cache, *few), said=place / f"said {one}") for one in "ab"]
+        codes = [preloaded.exit_code(command) for command in pair]
         assert sorted(codes) == [0, 4], codes
         loser = (place / f"said {'ab'[codes.index(4)]}").read_text()
         assert loser.startswith("labelclean: ")
@@ -116,17 +109,15 @@ def check_races(labelclean: Preloaded, place: Path, cache: Path, times: int) -> 
 
 
 @pytest.mark.long
-def test_of_two_runs_started_at_once_exactly_one_runs(
-    labelclean: Preloaded, sample_cache: Path, tmp_path: Path
-) -> None:
-    check_races(labelclean, tmp_path, sample_cache, 3)
+def test_of_two_runs_started_at_once_exactly_one_runs(preloaded: Preloaded, sample_cache: Path, tmp_path: Path) -> None:
+    check_races(preloaded, tmp_path, sample_cache, 3)
 
 
 @pytest.mark.soak
 def test_of_two_runs_started_at_once_exactly_one_runs_20_times(
-    labelclean: Preloaded, sample_cache: Path, tmp_path: Path
+    preloaded: Preloaded, sample_cache: Path, tmp_path: Path
 ) -> None:
-    check_races(labelclean, tmp_path, sample_cache, 20)
+    check_races(preloaded, tmp_path, sample_cache, 20)
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -151,7 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 def check_full_disk(
-    labelclean: Preloaded, disk: Callable[[int], Path], old: Path, cache: Path, said: Path, free: list[int]
+    preloaded: Preloaded, disk: Callable[[int], Path], old: Path, cache: Path, said: Path, free: list[int]
 ) -> None:
     used = sum(-(-path.stat().st_size // 4096) * 4 for path in old.iterdir()) + 4
     before = check_whole(old)
@@ -159,7 +150,7 @@ def check_full_disk(
     for free_kb in free:
         runs = disk(used + max(free_kb, 0)) / "runs"
         shutil.copytree(old, runs / old.name)
-        code = labelclean.run(*plain_run(runs, cache), said=said)
+        code = preloaded.run(*plain_run(runs, cache), said=said)
         letter = said.read_text()
         assert check_whole(runs / old.name) == before
         if code == 0:
@@ -178,35 +169,35 @@ def check_full_disk(
 
 @pytest.mark.long
 def test_a_full_disk_is_a_letter_publishes_nothing_and_leaves_old_runs_alone(
-    labelclean: Preloaded,
+    preloaded: Preloaded,
     small_disk: Callable[[int], Path],
     sample_run: Path,
     sample_cache: Path,
     tmp_path: Path,
 ) -> None:
     free = [0, 4, 8, 24, 64, 128, 240]
-    check_full_disk(labelclean, small_disk, sample_run, sample_cache, tmp_path / "said", free)
+    check_full_disk(preloaded, small_disk, sample_run, sample_cache, tmp_path / "said", free)
 
 
 @pytest.mark.soak
 def test_a_disk_full_at_any_size_of_free_space(
-    labelclean: Preloaded,
+    preloaded: Preloaded,
     small_disk: Callable[[int], Path],
     sample_run: Path,
     sample_cache: Path,
     tmp_path: Path,
 ) -> None:
     free = [*range(0, 280, 4), *range(280, 1200, 40)]
-    check_full_disk(labelclean, small_disk, sample_run, sample_cache, tmp_path / "said", free)
+    check_full_disk(preloaded, small_disk, sample_run, sample_cache, tmp_path / "said", free)
 
 
 @pytest.mark.long
 def test_a_full_disk_under_the_cache_or_a_quota_is_a_letter(
-    labelclean: Preloaded, sample_cache: Path, tmp_path: Path
+    preloaded: Preloaded, sample_cache: Path, tmp_path: Path
 ) -> None:
     runs, new = tmp_path / "runs", tmp_path / "new cache"
     for limit, cache in ((4_000, sample_cache), (60_000, new), (400_000, sample_cache)):
-        code = labelclean.run(*plain_run(runs, cache), said=tmp_path / "said", most_bytes_per_file=limit)
+        code = preloaded.run(*plain_run(runs, cache), said=tmp_path / "said", most_bytes_per_file=limit)
         letter = (tmp_path / "said").read_text()
         assert code == 5, letter
         assert "File too large" in letter or "errno 27" in letter
@@ -216,11 +207,11 @@ def test_a_full_disk_under_the_cache_or_a_quota_is_a_letter(
 
 @pytest.mark.long
 def test_a_disk_that_may_not_be_written_is_a_letter(
-    labelclean: Preloaded, small_disk: Callable[..., Path], sample_cache: Path, tmp_path: Path
+    preloaded: Preloaded, small_disk: Callable[..., Path], sample_cache: Path, tmp_path: Path
 ) -> None:
     disk = small_disk(1000, "ro")
     for runs, cache in ((disk / "runs", sample_cache), (tmp_path / "runs", disk / "cache")):
-        code = labelclean.run(*plain_run(runs, cache), said=tmp_path / "said")
+        code = preloaded.run(*plain_run(runs, cache), said=tmp_path / "said")
         letter = (tmp_path / "said").read_text()
         assert code == 5, letter
         assert "Read-only file system" in letter

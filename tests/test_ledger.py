@@ -8,9 +8,10 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,23 @@ def postgres_bin() -> Path | None:
     return found[-1] if found else None
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL of our own; `restart` takes all connections down with it, as a crash does."""
+
+    url: str
+    restart: Callable[[], None]
+
+
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of our own on loopback, as a user that may run one; its URL without database."""
+def postgres_server(postgres: Postgres) -> str:
+    """The URL of a PostgreSQL of our own, without database."""
+    return postgres.url
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL of our own on loopback, as a user that may run one."""
     programs = postgres_bin()
     if programs is None:
         pytest.skip("no PostgreSQL in /usr/lib/postgresql")
@@ -64,10 +79,22 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
 
     call(f"{programs}/initdb", "-D", "data", "-U", "lc", "-A", "scram-sha-256", "--pwfile=password", "-E", "UTF8", "-N")
+
+    def restart() -> None:
+        call(f"{programs}/pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+        for tries_left in range(20, -1, -1):  # what is left of the old one may hold the memory for a moment
+            try:
+                call(f"{programs}/pg_ctl", "-D", "data", "-l", "log", "-o", options, "-w", "start")
+                return
+            except subprocess.CalledProcessError:
+                if not tries_left:
+                    raise
+                time.sleep(0.5)
+
     options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
     call(f"{programs}/pg_ctl", "-D", "data", "-l", "log", "-o", options, "-w", "start")
     try:
-        yield f"postgresql://lc:s3cret%20pass@127.0.0.1:{port}"
+        yield Postgres(f"postgresql://lc:s3cret%20pass@127.0.0.1:{port}", restart)
     finally:
         call(f"{programs}/pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
 
@@ -246,6 +273,47 @@ def test_no_error_shows_a_password(url: str) -> None:
         open_ledger(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.postgres
+def test_a_server_restarted_in_the_middle_loses_and_doubles_nothing(postgres: Postgres) -> None:
+    url = f"{postgres.url}/postgres"
+    ledger = open_ledger(url)
+    rows = [decision(f"s{n}", minutes=n, dataset="restarted") for n in range(6_000)]
+    letters: list[str] = []
+    stop = threading.Event()
+
+    def write_again_and_again() -> None:
+        for start in range(0, len(rows), 20):
+            while not stop.is_set():
+                try:
+                    append_decisions(ledger, rows[start : start + 20])
+                    break
+                except StorageError as fault:
+                    letters.append(str(fault))
+
+    writer = threading.Thread(target=write_again_and_again)
+    writer.start()
+    try:
+        for wanted in (200, 1_000, 2_000):
+            while writer.is_alive() and _held(ledger) < wanted:
+                time.sleep(0.01)
+            postgres.restart()
+        writer.join(timeout=120)
+    finally:
+        stop.set()
+        writer.join(timeout=120)
+    held = decisions_of(ledger, "restarted")
+    assert sorted(row.sample_id for row in held) == sorted(row.sample_id for row in rows)
+    assert letters
+    assert all("s3cret" not in letter for letter in letters)
+
+
+def _held(ledger: sa.Engine) -> int:
+    try:
+        return len(decisions_of(ledger, "restarted"))
+    except StorageError:
+        return 0
 
 
 @pytest.mark.postgres
