@@ -1,13 +1,15 @@
-"""Makes the screenshots of the report in docs/images with headless Chromium; run it from the repository root.
+"""Makes the screenshots in docs/images with headless Chromium; run it from the repository root.
 
-    python docs/screenshots.py [RUN] [--out DIR] [--chromium PATH]
+    python docs/screenshots.py [RUN] [--trial poc.json] [--out DIR] [--chromium PATH]
 
 RUN is a published run whose images are still in place; without it a made-up factory is shown.
+Only pictures of the sample data belong into docs/images.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +19,10 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from labelclean.exchange import export_run  # noqa: E402
 from labelclean.report import write_report  # noqa: E402
+from labelclean.report.texts import Texts  # noqa: E402
+from labelclean.report.trial_page import render_trial  # noqa: E402
 from tests.report import made_runs  # noqa: E402
 
 WIDTH, HEIGHT = 1200, 1500
@@ -27,6 +32,7 @@ def main() -> None:
     """Write every screenshot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", nargs="?", type=Path, help="a published run")
+    parser.add_argument("--trial", type=Path, help="a poc.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     arguments = parser.parse_args()
@@ -35,6 +41,12 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         for name, page, options in pages(Path(scratch), arguments.run):
             shoot(browser, page, arguments.out / f"report-{name}.png", **options)
+        if arguments.run:
+            shoot_sheet(browser, export_run(arguments.run, "sheet", Path(scratch) / "queue").folder, arguments.out)
+        if arguments.trial:
+            page = Path(scratch) / "trial.html"
+            page.write_text(render_trial(json.loads(arguments.trial.read_text()), Texts("en")), encoding="utf-8")
+            shoot(browser, page, arguments.out / "trial.png")
         browser.close()
 
 
@@ -74,6 +86,23 @@ def shoot(browser: Browser, page: Path, target: Path, *, scheme: str = "light", 
     view.goto(page.as_uri() + at)
     view.screenshot(path=target)
     view.close()
+
+
+def shoot_sheet(browser: Browser, export: Path, out: Path) -> None:
+    """Photograph the review sheet at its first sample, light and dark."""
+    for name, scheme in (("sheet", "light"), ("sheet-dark", "dark")):
+        view = browser.new_page(
+            viewport={"width": WIDTH, "height": 850},
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+            locale="en-GB",
+        )
+        view.goto((export / "sheet.html").as_uri())
+        view.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        view.keyboard.type("Aiko")
+        view.keyboard.press("Enter")
+        view.screenshot(path=out / f"{name}.png")
+        view.close()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labelclean.report import write_report
-from labelclean.report.texts import LANGUAGES
+from labelclean.report.texts import LANGUAGES, Texts
+from labelclean.report.trial_page import render_trial
 from tests.report.made_runs import factory, hostile, write_refused_run, write_run
+from tests.report.test_trial_page import record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -39,7 +41,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "hostile": write_run(root / "hostile", hostile(), images=root / "hostile_images"),
         "refused": write_refused_run(root / "refused", names=["dent", "ok"], num=5),
     }
-    return {
+    trial = {f"trial-{lang}": root / f"trial-{lang}.html" for lang in LANGUAGES}
+    for lang in LANGUAGES:
+        trial[f"trial-{lang}"].write_text(render_trial(record(), Texts(lang)), encoding="utf-8")
+    return trial | {
         f"{name}-{lang}": write_report(run, lang=lang, out=root / f"{name}-{lang}.html")
         for name, run in runs.items()
         for lang in LANGUAGES
@@ -66,7 +71,7 @@ class Visit:
         dialog.dismiss()
 
 
-NAMES = [f"{name}-{lang}" for name in ("factory", "many", "hostile", "refused") for lang in LANGUAGES]
+NAMES = [f"{name}-{lang}" for name in ("factory", "many", "hostile", "refused", "trial") for lang in LANGUAGES]
 
 
 @pytest.mark.parametrize("name", NAMES)
