@@ -37,6 +37,7 @@ def _as_task(step: steps.Step) -> Task[[str], bool]:
         retry_delay_seconds=[5, 30],
         retry_condition_fn=_touched_the_world,
         persist_result=False,
+        result_serializer="json",
         cache_result_in_memory=False,
     )
     def on_path(work: str) -> bool:

@@ -10,7 +10,9 @@ from prefect import flow, task
 from labelclean.exchange import Tool, export_run
 
 
-@task(retries=2, retry_delay_seconds=[5, 30], persist_result=False, cache_result_in_memory=False)
+@task(
+    retries=2, retry_delay_seconds=[5, 30], persist_result=False, result_serializer="json", cache_result_in_memory=False
+)
 def write_export(run_folder: str, to: Tool, out: str, suggestions: bool) -> dict[str, Any]:
     """Write the export folder; parts that are finished are not written again."""
     report = export_run(Path(run_folder), to, Path(out), suggestions=suggestions)

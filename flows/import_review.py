@@ -15,7 +15,7 @@ from labelclean.ledger import append_decisions, ledger_url, open_ledger
 from labelclean.storage import read_config
 
 
-@task(persist_result=False, cache_result_in_memory=False)
+@task(persist_result=False, result_serializer="json", cache_result_in_memory=False)
 def remember(config_path: str, file: str, from_tool: Tool, export: str, partial: bool) -> dict[str, Any]:
     """Read the answers strictly and append what the ledger does not hold."""
     config = read_config(Path(config_path))

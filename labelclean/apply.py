@@ -19,7 +19,7 @@ from labelclean.decisions import Decision, Standing, measure_standing, standing_
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.runs import MANIFEST
 from labelclean.storage import atomic_path, labels_dataset, latest_rows, read_json, read_table
-from labelclean.tables import class_names_of
+from labelclean.tables import class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
 
@@ -141,7 +141,8 @@ def _added_columns(
             ("review_run_ids", _TEXTS),
         ]
     )
-    from_run = refined.select(["sample_id", "predicted_label", "soft_label", "label_score", "is_label_issue"])
+    soft = probability_names("soft_label", refined.column_names)
+    from_run = refined.select(["sample_id", "predicted_label", *soft, "label_score", "is_label_issue"])
     table = from_run.replace_schema_metadata()
     for column, values in zip(schema, pa.Table.from_pylist(reviewed, schema=schema).columns, strict=True):
         table = table.append_column(column, values)

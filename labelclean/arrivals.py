@@ -170,7 +170,20 @@ def measure_repeats(config: Config, arrivals: Arrivals, labels: pa.Table, num_ro
         `num_superseded` rows that a later file of this run replaced, `num_repeated` samples that
         an earlier run has read too and `num_relabelled` of them with another label.
     """
-    repeated, relabelled = _repeats(config, arrivals, labels)
+    return repeats_record(arrivals, num_rows_read - labels.num_rows, _repeats(config, arrivals, labels))
+
+
+def repeats_record(arrivals: Arrivals, num_superseded: int, repeats: tuple[int, int]) -> dict[str, Any]:
+    """Return the record of `measure_repeats` from its numbers.
+
+    Args:
+        arrivals: What the run reads.
+        num_superseded: Rows that a later file of this run replaced.
+        repeats: Samples that an earlier run has read too, and those with another label then.
+
+    Returns:
+        JSON values.
+    """
     return {
         "num_files": len(arrivals.read),
         "num_unchanged_files": len(arrivals.unchanged),
@@ -178,9 +191,9 @@ def measure_repeats(config: Config, arrivals: Arrivals, labels: pa.Table, num_ro
         "late": list(arrivals.late),
         "waiting": dict(arrivals.waiting or {}),
         "gone": list(arrivals.gone),
-        "num_superseded": num_rows_read - labels.num_rows,
-        "num_repeated": repeated,
-        "num_relabelled": relabelled,
+        "num_superseded": num_superseded,
+        "num_repeated": repeats[0],
+        "num_relabelled": repeats[1],
     }
 
 

@@ -24,6 +24,7 @@ from labelclean.noise import (
     posterior,
     true_class_probs,
 )
+from labelclean.power import choose_power, powered
 from labelclean.probe import log_shares
 from labelclean.refine import adaptive_targets, given_targets, read_disagreement, two_hot_targets
 from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
@@ -168,8 +169,8 @@ def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig
     targets = given_targets(labels)
     views = _views(space, targets, labels, config)
     penalty = views[0].setting
-    agreement = _agreement(space, targets, penalty, config, seed)
-    return _teacher(views, labels, agreement, penalty, config)
+    agreement = bootstrap_agreement(space, targets, penalty, config, seed=seed)
+    return _teacher(views, labels, agreement, penalty, config, space.selection)
 
 
 def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config: CleaningConfig) -> Teacher:
@@ -185,7 +186,7 @@ def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config:
     """
     values = np.log(np.maximum(pred_probs, LEAST_PROB)) - log_shares(given_targets(labels))
     view = View("pred_probs", values.astype(np.float32), 0.0, 0.0)
-    return _teacher([view], labels, None, None, config)
+    return _teacher([view], labels, None, None, config, None)
 
 
 def refine_labels(
@@ -212,24 +213,27 @@ def refine_labels(
         GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal`
             is `stop`.
     """
-    method, why = _chosen_method(space, labels, teacher, config, allowed)
+    method, why = chosen_method(METHODS if space is not None else WITHOUT_FEATURES, labels, teacher, config, allowed)
     views, is_comparable = _student_views(method, space, labels, teacher, config)
     model = teacher.noise
     if views is not teacher.views:
-        views, model, _ = choose_noise_model(views, labels, fit_plain_model(views, labels))
-    probs = true_class_probs(model, views)
+        views, model = choose_noise_model(
+            views, labels, fit_plain_model(views, labels), None if space is None else space.selection
+        )
+    teacher_probs = probs = true_class_probs(model, views)
     sure, matrix = posterior(probs, labels, model.matrix), model.matrix
     if method == "posterior" and space is not None:
         for _ in range(config.refine.rounds or 1):
             probs = student_probs(space, posterior(probs, labels, matrix), labels, config)
             matrix = fit_noise_matrix(probs, labels, shrinkage=model.shrinkage)
-    readings = read_disagreement(sure, probs, labels, matrix, model.shrinkage)
+    readings = read_disagreement(teacher_probs, sure, probs, labels, matrix, model.shrinkage)
     given, rows = labels.given, np.arange(len(labels))
     soft = readings.hedged
     scores = scores_by_rank(readings.rank, soft[rows, given])
-    is_issue = (scores < score_limit(scores[~labels.is_verified])) & ~labels.is_verified
+    unseen = ~labels.is_verified
+    limit = score_limit(scores[unseen])
+    is_issue = (scores < limit) & unseen
     scores = np.where(labels.is_verified, np.float32(1), scores)
-    limits = np.full(labels.num_classes, _limit(scores, is_issue))
     others = [np.where(labels.is_verified, np.float32(1), other) for other in readings.scores]
     estimate = error_estimate(scores, given, labels.num_classes, others)
     soft = given_targets(labels) if method == "none" else soft
@@ -245,7 +249,7 @@ def refine_labels(
         pred_probs=probs,
         noise_matrix=matrix,
         estimated_errors=estimate,
-        class_limits=limits,
+        class_limits=np.full(labels.num_classes, limit),
         tried=(TriedMethod(method, model.log_likelihood, estimate.value, is_comparable),),
         neighbour_votes=_neighbour_shares(space, labels),
         neighbour_similarity=None if near is None else mean_similarity(near),
@@ -294,7 +298,10 @@ def clean_labels(
     check_inputs(names, matrix, probs, ids, groups)
     class_names = class_names_of(names)
     labels = unreviewed(class_indices(names.tolist(), class_names), len(class_names))
-    space = None if matrix is None else build_feature_space(matrix, ids, groups, settings, seed=seed)
+    space = None
+    if matrix is not None:
+        power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
+        space = build_feature_space(powered(matrix, power), ids, groups, settings, seed=seed)
     if space is None or probs is not None:
         teacher = teacher_from_pred_probs(np.asarray(probs, dtype=np.float64), labels, settings)
     else:
@@ -325,19 +332,48 @@ def _teacher(
     agreement: Float32Array | None,
     penalty: float | None,
     config: CleaningConfig,
+    order: IntArray | None,
 ) -> Teacher:
     """The teacher that some views make."""
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, labels)
-    values, noise, _ = choose_noise_model(values, labels, plain)
-    probs, given = true_class_probs(plain, values[: len(views)]), labels.given
+    values, noise = choose_noise_model(values, labels, plain, order)
+    return joined_teacher(tuple(view.name for view in views), values, plain, noise, labels, agreement, penalty, config)
+
+
+def joined_teacher(
+    names: Sequence[str],
+    values: Float32Array,
+    plain: NoiseModel,
+    noise: NoiseModel,
+    labels: GivenLabels,
+    agreement: Float32Array | None,
+    penalty: float | None,
+    config: CleaningConfig,
+) -> Teacher:
+    """Return the teacher that views and the models fitted to them make.
+
+    Args:
+        names: What each view is, without the pattern view.
+        values: The views, float32, shape (V, N, K), the pattern view last where ``noise`` has one.
+        plain: Model of the given labels on the views without pattern.
+        noise: Model of the true class.
+        labels: Given labels of the N samples.
+        agreement: Top-2 agreement, float32, shape (N,), or None.
+        penalty: c of the ridge probe, or None.
+        config: Section `gates` is read.
+
+    Returns:
+        The teacher.
+    """
+    probs, given = true_class_probs(plain, values[: len(names)]), labels.given
     pair = top2_candidates(probs)
     soft = posterior(true_class_probs(noise, values), labels, noise.matrix)
     shares = log_shares(labels.votes)
     return Teacher(
         pred_probs=probs,
         views=values,
-        view_names=(*(view.name for view in views), "pattern")[: len(values)],
+        view_names=(*names, "pattern")[: len(values)],
         noise=noise,
         top1=pair[:, 0],
         runner_up=pair[:, 1],
@@ -352,25 +388,50 @@ def _teacher(
     )
 
 
-def _agreement(
-    space: FeatureSpace, targets: Float32Array, penalty: float, config: CleaningConfig, seed: int
+def bootstrap_agreement(
+    space: FeatureSpace, targets: Float32Array, penalty: float, config: CleaningConfig, *, seed: int
 ) -> Float32Array:
-    """Top-2 agreement over bootstrap refits on the sums of the hash buckets."""
+    """Return top-2 agreement over bootstrap refits on the sums of the hash buckets.
+
+    Args:
+        space: Features and buckets of N samples.
+        targets: What the teacher learned, float32, shape (N, K).
+        penalty: c of the ridge teacher.
+        config: `teacher.repeats` is read.
+        seed: Draws the bootstrap.
+
+    Returns:
+        float32, shape (N,), in (0, 1].
+    """
     rows = space.design.unit_rows
     sums = build_feature_sums(rows, space.buckets, NUM_BUCKETS, space.design.sums.mean, np.float32)
     cross = build_target_sums(rows, targets, space.buckets, NUM_BUCKETS)
     return top2_agreement(rows, space.buckets, sums, cross, penalty, repeats=config.teacher.repeats, seed=seed)
 
 
-def _chosen_method(
-    space: FeatureSpace | None,
+def chosen_method(
+    methods: Collection[str],
     labels: GivenLabels,
     teacher: Teacher,
     config: CleaningConfig,
     allowed: Collection[str] | None,
 ) -> tuple[str, str]:
-    """The refinement to use and the sentence that says why."""
-    possible = set(METHODS if space is not None else WITHOUT_FEATURES)
+    """Return the refinement to use and the sentence that says why.
+
+    Args:
+        methods: Those that can be computed here.
+        labels: Given labels.
+        teacher: Their teacher.
+        config: `refine` and `gates.on_refusal` are read.
+        allowed: Refinements that the gates allow; None: all.
+
+    Returns:
+        Method and sentence.
+
+    Raises:
+        GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal` is `stop`.
+    """
+    possible = set(methods)
     if labels.num_classes == 2:
         possible.discard("two_hot")
     if allowed is not None:
@@ -410,11 +471,6 @@ def _student_views(
         return np.stack([view.values for view in _views(space, targets, labels, config)]), False
     targets = two_hot_targets(teacher.pred_probs, labels, config.refine.weights)
     return two_hot_view(space, targets, labels, config)[None], False
-
-
-def _limit(scores: Float32Array, is_issue: BoolArray) -> float:
-    """The score under which all issues lie and nothing else."""
-    return float(np.nextafter(scores[is_issue].max(), np.float32(2))) if is_issue.any() else 0.0
 
 
 def _neighbour_shares(space: FeatureSpace | None, labels: GivenLabels) -> Float32Array | None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelclean.errors import ConfigError, GateError, LabelcleanError
+from labelclean.errors import ConfigError, GateError, LabelcleanError, StorageError
 
 if TYPE_CHECKING:
     from labelclean.config import Config
@@ -45,7 +46,17 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", exists=True, file_okay=False)]
+
+def _run_folder(folder: Path) -> Path:
+    if not (folder / "manifest.json").is_file():
+        raise StorageError(
+            f"{folder}: must be a run folder, as `labelclean run` leaves them under storage.runs, but has no "
+            "manifest.json. Name one of those."
+        )
+    return folder
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_run_folder)]
 
 # set before Prefect, Great Expectations or a hub client is imported: no dependency phones home
 _SILENCE = {
@@ -66,6 +77,23 @@ _PREFECT_DEFAULTS = {
 
 
 INTERRUPTED = 130
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"labelclean {version('labelclean')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Finds and corrects wrong labels of factory inspection images."""
 
 
 @app.command()
@@ -162,6 +190,22 @@ def run(
         typer.Option("--window", help="The night or lot that this run stands for; it has one good run, then no more."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Clean the window again, into a new run folder.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", help="Ray cluster that does the work: auto, or HOST:PORT. Needs labelclean[cluster]."
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="Most memory for the whole run, such as 2GiB; or it is refused."
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", metavar="RUN", help="Add tonight's samples to the sums of this run folder."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell images, time and disk, measured on 64 images.")
     ] = False,
@@ -177,6 +221,9 @@ def run(
     items += [_budget_item(budget)] if budget is not None else []
     items += [f"review.reopen={json.dumps(reopen)}"] if reopen else []
     items += [f"run.window={json.dumps(window)}"] if window is not None else []
+    items += [f"run.cluster={json.dumps(cluster)}"] if cluster is not None else []
+    items += [f"run.max_memory={json.dumps(max_memory)}"] if max_memory is not None else []
+    items += [f"run.reference={json.dumps(str(reference))}"] if reference is not None else []
     if dry_run:
         from labelclean.dry_run import forecast_record, forecast_run
 
@@ -199,7 +246,9 @@ def run(
 
         print_summary(outcome)
     if outcome.exit_code:
-        _fail(outcome.sentence, outcome.exit_code)
+        if quiet or as_json or not sys.stdout.isatty():  # else the summary has said it
+            _fail(outcome.sentence, outcome.exit_code)
+        raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
@@ -363,7 +412,6 @@ def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOpt
     """Say how the newest run's estimate held against the decisions and whether going on is worth it."""
     from dataclasses import asdict
 
-    from labelclean.errors import StorageError
     from labelclean.runs import run_folders
     from labelclean.status import measure_status
     from labelclean.storage import read_config
@@ -550,14 +598,30 @@ def _run_plain(config: Path, overrides: list[str], force: bool) -> Night:
 def _run_flow(config: Path, overrides: list[str], force: bool) -> Night:
     """Run the Prefect flow in this process, on Prefect's embedded server unless PREFECT_API_URL names another."""
     from labelclean.nightly import Night
+    from labelclean.storage import read_config
 
+    try:
+        read_config(config, overrides)
+    except LabelcleanError:  # the plain way tells it too, and at once
+        return _run_plain(config, overrides, force)
     for key, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(key, value)
+    if "PREFECT_API_URL" not in os.environ:
+        logging.getLogger("labelclean").info(
+            "starting Prefect's embedded server (--plain runs the same steps without it)"
+        )
     flow: Any = importlib.import_module("labelclean.flows.clean_labels")
-    for name in ("prefect.flow_runs", "prefect.task_runs"):  # Ctrl-C is no crash; what it means is said once
-        logging.getLogger(name).addFilter(lambda record: "interrupt signal" not in record.getMessage())
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_is_news)
     told = flow.clean_labels(str(config.resolve()), overrides, force)
     return Night(Path(told["run_folder"]) if told["run_folder"] else None, told["nothing_to_do"])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether Prefect's line says what is not said at the end: a refusal and Ctrl-C are, an error of ours is not."""
+    refusals = "|".join(kind.__name__ for kind in LabelcleanError.__subclasses__())
+    said_at_the_end = rf"interrupt signal|exception( during execution)?:? ({refusals})\b(?!.* - Retry )"
+    return re.search(said_at_the_end, record.getMessage(), re.DOTALL) is None
 
 
 def _log_to_stderr(level: int) -> None:
@@ -583,6 +647,7 @@ def main() -> None:
     os.environ.update(_SILENCE)
     for key, value in _THREADS.items():
         os.environ.setdefault(key, value)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what systemd and Kubernetes stop with is like Ctrl-C
     try:
         app()
     except LabelcleanError as refusal:

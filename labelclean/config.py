@@ -74,6 +74,8 @@ class DecodeConfig(Section):
         max_bytes: Larger files are rejected before they are read.
         timeout_s: Seconds one image may take to decode.
         page: What to do with files of several pages.
+        jpeg: `scaled` decodes large JPEG files for the network at 1/2, 1/4 or 1/8 of their size, never below its
+            input size: two to three times as fast; `full` decodes them whole.
     """
 
     window: Literal["auto", "full_range", "percentile", "fixed"] = "auto"
@@ -85,6 +87,7 @@ class DecodeConfig(Section):
     max_bytes: int = Field(default=500_000_000, gt=0)
     timeout_s: float = Field(default=20.0, gt=0)
     page: Literal["refuse", "first"] = "refuse"
+    jpeg: Literal["scaled", "full"] = "scaled"
 
     @model_validator(mode="after")
     def _window_is_whole(self) -> DecodeConfig:
@@ -144,8 +147,10 @@ class NeighboursConfig(Section):
     """Nearest neighbours in feature space.
 
     Attributes:
-        method: `exact` compares all pairs in blocks, `index` uses faiss, `none` does without,
-            `auto` is exact up to `exact_limit` samples and index above.
+        method: `exact` compares all pairs in blocks, `index` uses faiss (its recall is measured against
+            exact search and told in the summary), `none` does without, `auto` is exact up to `exact_limit`
+            samples and index above, where faiss is installed. Out of core `auto` does without, `index` must
+            be asked for, and `exact` is refused.
         k: Neighbours that vote; default: 10 or 20, whichever makes the given labels likelier.
         exact_limit: Samples above which `auto` takes the index.
         duplicate_similarity: Cosine similarity from which two images count as
@@ -163,6 +168,10 @@ class TeacherConfig(Section):
 
     Attributes:
         folds: Cross-fitting folds; a group is never split.
+        left_out: What the probe behind a sample's evidence never saw: its `group` (itself, its near-duplicates, its lot)
+            or its `fold`; `auto` is `group` up to 10,000 samples. Out of core it is always the fold.
+        power: Features are taken as sign(x) |x|^power; `auto` takes 1 or 0.5, whichever makes the given labels likelier.
+            Out of core `auto` is 1.
         lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);
             the choice looks at the given labels only; default: 0.001 to 100.
         landmarks: Samples that the kernel view compares with; 0 leaves it out.
@@ -172,6 +181,8 @@ class TeacherConfig(Section):
     """
 
     folds: int = Field(default=5, ge=2, le=20)
+    left_out: Literal["auto", "group", "fold"] = "auto"
+    power: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     lambdas: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     landmarks: int = Field(default=500, ge=0, le=5000)
     repeats: int = Field(default=10, ge=2, le=100)
@@ -392,15 +403,32 @@ class RunConfig(Section):
     Attributes:
         seed: Feeds every random draw; there is no default.
         device: `auto` takes a CUDA GPU when there is one.
+        cluster: Ray cluster that extracts features and works on shards: `auto` (the one on this machine, else one
+            started for the run) or HOST:PORT; default: this process.
         dataset: Name of the data set in manifests and locks; default: the labels' file name.
         window: Name of the night or lot that the run stands for, such as 2026-11-24; a window that
             has a good run is not cleaned again without --force. Default: every call runs.
+        max_memory: Most memory that the run and its helpers may take, such as 2GiB; refused before anything
+            starts where it does not suffice. Default: what is free.
+        in_memory_samples: Larger data sets are cleaned out of core, from shards on disk; without neighbours, unless
+            `neighbours.method` is `index`.
+        reference: Run folder whose sums tonight's samples are added to: tonight's teacher knows all samples,
+            at the cost of tonight's.
     """
 
     seed: int = Field(ge=0, lt=2**32)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    cluster: str | None = Field(default=None, pattern=r"^(auto|[^\s/]+:\d+)$")
     dataset: str | None = None
     window: str | None = Field(default=None, pattern=r"^[0-9A-Za-z][0-9A-Za-z._:+-]{0,63}$")
+    max_memory: str | None = Field(default=None, pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)?$")
+    in_memory_samples: int = Field(default=500_000, ge=0)
+    reference: ConfigPath | None = None
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _bytes_are_a_size(cls, size: object) -> object:
+        return str(size) if isinstance(size, int) else size
 
     @field_validator("window", mode="before")
     @classmethod
@@ -445,6 +473,7 @@ PATH_KEYS = (
     "adapt.images",
     "adapt.out",
     "notify.prometheus_file",
+    "run.reference",
 )
 
 

@@ -59,7 +59,21 @@ def measure_distribution(labels: GivenLabels, reference_counts: FloatArray | Non
         >>> measure_distribution(given_labels(np.array([0, 0, 0, 1]), 2)).imbalance
         3.0
     """
-    counts = labels.votes.sum(axis=0, dtype=np.float64)
+    return distribution_of_counts(labels.votes.sum(axis=0, dtype=np.float64), reference_counts)
+
+
+def distribution_of_counts(
+    counts: npt.NDArray[np.float64], reference_counts: FloatArray | None = None
+) -> DistributionReport:
+    """Return what `measure_distribution` does from counts alone.
+
+    Args:
+        counts: Votes per class, float64, shape (K,).
+        reference_counts: Counts per class in the reference run, shape (K,).
+
+    Returns:
+        The report.
+    """
     shares = counts / max(counts.sum(), 1.0)
     present = counts[counts > 0]
     imbalance = float(present.max() / present.min()) if len(present) else 1.0

@@ -16,6 +16,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
@@ -91,6 +92,7 @@ def _questions(
     yield "labels", partial(_labels, config)
     yield "images", partial(_images, config)
     yield "backbone", partial(_backbone, config, environ)
+    yield "offline", partial(_offline, config, environ)
     for key, folder in (("storage.runs", config.storage.runs), ("storage.cache", config.storage.cache)):
         yield key, partial(_space, folder)
     yield "ledger", partial(_ledger, ledger_url(config.ledger.url, config.storage.runs, environ))
@@ -183,9 +185,9 @@ def _images(config: Config) -> Answer:
 def _backbone(config: Config, environ: Mapping[str, str]) -> Answer:
     settings = config.backbone
     if settings.weights is None:
-        hub = Path(environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
-        if any(hub.glob(f"models--timm--{settings.name}*")):
-            return "ok", f"the weights of {settings.name} are in {hub}; they are used without a network"
+        kept = _kept_weights(config, environ)
+        if kept is not None:
+            return "ok", f"the weights of {settings.name} are in {kept}; they are used without a network"
         return "warn", (
             f"the weights of {settings.name} are fetched at the first run, which needs the network once. Without one, "
             "copy a file here and set backbone.weights and backbone.sha256."
@@ -208,6 +210,34 @@ def _backbone(config: Config, environ: Mapping[str, str]) -> Answer:
             return "fail", f"{settings.weights}: the file is damaged ({fault}). Copy it again."
     held = "as backbone.sha256 says" if settings.sha256 else "set backbone.sha256 to hold it"
     return "ok", f"{settings.name} from {settings.weights.name}, no network needed; sha256 {digest} ({held})"
+
+
+def _kept_weights(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """Where timm keeps the weights that it fetched, if it did."""
+    hub = Path(environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    return hub if any(hub.glob(f"models--timm--{config.backbone.name}*")) else None
+
+
+def _offline(config: Config, environ: Mapping[str, str]) -> Answer:
+    """Whom a night calls beyond this machine; by host, for addresses may hold secrets."""
+    if config.backbone.weights is None and _kept_weights(config, environ) is None:
+        return (
+            "warn",
+            "the first night must fetch the backbone's weights, see backbone; all other nights need no internet",
+        )
+    ledger = urlsplit(ledger_url(config.ledger.url, config.storage.runs, environ)).hostname
+    prefect = urlsplit(importlib.import_module("labelclean.flows.schedule").server_url() or "").hostname
+    webhook = urlsplit(environ.get(URL_VARIABLE, "")).hostname
+    called = [
+        f"{what} at {host}"
+        for what, host in (
+            ("the ledger", ledger),
+            ("Prefect", prefect),
+            ("the webhook, whose failure fails no run,", webhook),
+        )
+        if host and host != "localhost" and not host.startswith("127.") and host != "::1"
+    ]
+    return "ok", f"a night calls {' and '.join(called) or 'nobody'} beyond this machine, and needs no internet"
 
 
 def _space(folder: Path) -> Answer:

@@ -195,6 +195,7 @@ def cleaning_seconds(config: Config, num_samples: int, num_features: int, num_cl
     """
     from labelclean.cleaning import fit_teacher, refine_labels
     from labelclean.labels import given_labels
+    from labelclean.power import choose_power, powered
     from labelclean.space import build_feature_space
 
     num = min(num_samples, NUM_MADE_UP)
@@ -204,7 +205,9 @@ def cleaning_seconds(config: Config, num_samples: int, num_features: int, num_cl
     features = (centres[given] + 2.0 * random.normal(size=(num, num_features))).astype(np.float32)
     labels = given_labels(given, num_classes)
     started = time.monotonic()
-    space = build_feature_space(features, [str(row) for row in range(num)], None, config, seed=0)
+    ids = [str(row) for row in range(num)]
+    power = choose_power(features, ids, None, labels, config, seed=0)
+    space = build_feature_space(powered(features, power), ids, None, config, seed=0)
     refine_labels(space, labels, fit_teacher(space, labels, config, seed=0), config)
     seconds = time.monotonic() - started
     started = time.monotonic()
@@ -226,6 +229,7 @@ def _extracted(
     readable = {source.sample_id: source for source in sources}
     hashed = hash_images(iter(sources), config, image_root(config), _nothing)
     usable = [readable[sample] for sample in hashed.content_hashes]
+    config = config.model_copy(update={"run": config.run.model_copy(update={"cluster": None})})
     refused = extract_missing(iter(usable), store, facts, config, image_root(config), _nothing) if usable else {}
     return time.monotonic() - started, list(refused.values())
 

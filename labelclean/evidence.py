@@ -13,7 +13,7 @@ from math import lgamma
 import numpy as np
 
 from labelclean.gram import Float32Array, Float64Array
-from labelclean.labels import GivenLabels
+from labelclean.labels import GivenLabels, IntArray
 from labelclean.noise import (
     NoiseModel,
     even_matrix,
@@ -31,21 +31,39 @@ AMBIGUITY_COST = 0.1
 PATTERN_ROUNDS = 4
 PATTERN_START = (0.05, 5.0)
 SAME_MATRIX = 0.01
+CHOICE_ROWS = 10_000
+CHOICE_ROWS_PER_CLASS = 100
+REFIT_STEPS = 10
 
 
 def choose_noise_model(
-    values: Float32Array, labels: GivenLabels, plain: NoiseModel
-) -> tuple[Float32Array, NoiseModel, float]:
+    values: Float32Array, labels: GivenLabels, plain: NoiseModel, order: IntArray | None = None
+) -> tuple[Float32Array, NoiseModel]:
     """Return the views and the noise model with the most evidence: C free, drawn to one rate or even, with or without pattern.
+
+    Above 10,000 samples (100 per class) that many of them decide, and what they chose is refitted to all.
 
     Args:
         values: Views, float32, shape (V, N, K).
         labels: Given labels of the N samples.
         plain: `fit_plain_model` of the views.
+        order: The samples in the order in which they are taken to decide, int64, shape (N,); default: all decide.
 
     Returns:
-        Views, with the pattern view last if it was taken; their model; its evidence per sample, nats.
+        Views, with the pattern view last if it was taken, and their model.
     """
+    size = max(CHOICE_ROWS, CHOICE_ROWS_PER_CLASS * labels.num_classes)
+    if order is None or len(labels) <= size:
+        return _most_evident(values, labels, plain)
+    rows = np.sort(order[:size])
+    _, chosen = _most_evident(values[:, rows], labels.take(rows), plain)
+    if chosen.pattern is not None:
+        values = np.concatenate([values, pattern_view(true_class_probs(plain, values), chosen.pattern)[None]])
+    return values, replace(refit_noise_model(values, labels, chosen, steps=REFIT_STEPS), pattern=chosen.pattern)
+
+
+def _most_evident(values: Float32Array, labels: GivenLabels, plain: NoiseModel) -> tuple[Float32Array, NoiseModel]:
+    """The same, with all samples deciding."""
     best: tuple[Float32Array, NoiseModel, float] | None = None
     for shrinkage in SHRINKAGES:
         model = fit_noise_model(values, labels, plain=plain, shrinkage=shrinkage)
@@ -58,7 +76,7 @@ def choose_noise_model(
                 best = (views, one, evidence)
     if best is None:
         raise ValueError("There is no noise model to choose among.")
-    return best
+    return best[:2]
 
 
 def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) -> float:

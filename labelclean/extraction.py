@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ import numpy.typing as npt
 
 from labelclean.backbone import Backbone, build_backbone, choose_device, choose_precision
 from labelclean.config import BackboneConfig, Config
+from labelclean.errors import StorageError
 from labelclean.feature_store import FeatureStore
 from labelclean.image_pool import DecodedImage, DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
 from labelclean.runs import file_digest
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 FLUSH_ROWS = 4096
 FLUSH_S = 60.0
+SHARD_IMAGES = 1024
 
 Advance = Callable[[int], None]
 
@@ -145,57 +149,139 @@ def extract_missing(
         sources: One image per content that is not stored.
         store: Where the features go.
         facts: The backbone's facts.
-        config: Sections `backbone`, `decode` and `run`.
+        config: Sections `backbone`, `decode` and `run`; `run.cluster` names who does it.
         image_root: Folder that image paths are relative to.
         advance: Told of every image.
 
     Returns:
         The refusals of images that could not be decoded, by sample id.
+
+    Raises:
+        DeviceError: If device or cluster fails.
+        StorageError: If the backbone is not the one that the store is for, or the disk refuses.
     """
-    device = choose_device(config.run.device)
-    precision = choose_precision(config.backbone.precision, device)
-    batch_size = config.backbone.batch_size or (256 if device.type == "cuda" else 32)
-    settings = DecodeSettings(image_root, config.decode, facts.input_size, config.backbone.resize)
-    workers = config.backbone.workers
-    if workers is None:
-        workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
+    if config.run.cluster is None:
+        return Extractor(store, facts, config, image_root).extract(sources, advance)
+    from labelclean.cluster import open_cluster
+
     rejects: dict[str, Reject] = {}
-    batched: deque[list[str]] = deque()
-
-    def batches() -> Iterator[npt.NDArray[np.uint16]]:
-        images: list[DecodedImage] = []
-        for image in decoded_images(sources, settings, workers, in_flight=4 * batch_size):
-            advance(1)
-            if isinstance(image.image, Reject):
-                rejects[image.image.sample_id] = image.image
-                continue
-            images.append(image)
-            if len(images) == batch_size:
-                batched.append([str(one.content_hash) for one in images])
-                yield _stacked(images)
-                images = []
-        if images:
-            batched.append([str(one.content_hash) for one in images])
-            yield _stacked(images)
-
-    decoded = batches()
-    first = next(decoded, None)
-    if first is None:
-        return rejects  # only broken images were left: no need for a backbone
-    from labelclean.features import extract_features
-
-    backbone = build_backbone(config.backbone, precision)
-    rows = extract_features(
-        backbone.module,
-        chain([first], decoded),
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        mean=backbone.mean,
-        std=backbone.std,
-    )
-    _store_in_parts(store, rows, batched)
+    with open_cluster(config.run.cluster) as nodes:
+        extractor = Extractor(
+            replace(store, folder=store.folder.absolute()), facts, _for_nodes(config), image_root.absolute(), inf
+        )
+        for num_images, refused in nodes.each(extractor, _shards(sources)):
+            rejects |= refused
+            advance(num_images)
     return rejects
+
+
+def _shards(sources: Iterable[ImageSource]) -> Iterator[list[ImageSource]]:
+    """Lists of some images each, what one machine of a cluster works on at a time."""
+    left = iter(sources)
+    while shard := list(islice(left, SHARD_IMAGES)):
+        yield shard
+
+
+def _for_nodes(config: Config) -> Config:
+    """The configuration with what this machine decides written out, so that the others decide alike."""
+    precision = choose_precision(config.backbone.precision, choose_device(config.run.device))
+    decided: dict[str, object] = {"precision": precision}
+    if config.backbone.weights is not None:
+        decided["weights"] = config.backbone.weights.absolute()
+    run = config.run.model_copy(update={"device": "auto", "cluster": None})
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update=decided), "run": run})
+
+
+@dataclass
+class Extractor:
+    """Turns images into stored features; keeps its backbone between shards of images.
+
+    Attributes:
+        store: Where the features go.
+        facts: The backbone's facts.
+        config: Sections `backbone`, `decode` and `run`.
+        image_root: Folder that image paths are relative to.
+        flush_s: Seconds after which a part is written although more may come.
+        backbone: The network, once it was needed.
+    """
+
+    store: FeatureStore
+    facts: BackboneFacts
+    config: Config
+    image_root: Path
+    flush_s: float = FLUSH_S
+    backbone: Backbone | None = None
+
+    def __call__(self, sources: Sequence[ImageSource]) -> tuple[int, dict[str, Reject]]:
+        """Extract one shard into one part, named after its content: done twice it is the same file.
+
+        Args:
+            sources: Its images.
+
+        Returns:
+            Their number, and the refusals by sample id.
+        """
+        return len(sources), self.extract(sources, lambda _: None)
+
+    def extract(self, sources: Iterable[ImageSource], advance: Advance) -> dict[str, Reject]:
+        """Extract images of any number; arguments and result as for `extract_missing`."""
+        section = self.config.backbone
+        device = choose_device(self.config.run.device)
+        precision = choose_precision(section.precision, device)
+        batch_size = section.batch_size or (256 if device.type == "cuda" else 32)
+        settings = DecodeSettings(self.image_root, self.config.decode, self.facts.input_size, section.resize)
+        workers = section.workers
+        if workers is None:
+            workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
+        rejects: dict[str, Reject] = {}
+        hashes: deque[list[str]] = deque()
+
+        def batches() -> Iterator[npt.NDArray[np.uint16]]:
+            images: list[DecodedImage] = []
+            for image in decoded_images(sources, settings, workers, in_flight=4 * batch_size):
+                advance(1)
+                if isinstance(image.image, Reject):
+                    rejects[image.image.sample_id] = image.image
+                    continue
+                images.append(image)
+                if len(images) == batch_size:
+                    hashes.append([str(one.content_hash) for one in images])
+                    yield _stacked(images)
+                    images = []
+            if images:
+                hashes.append([str(one.content_hash) for one in images])
+                yield _stacked(images)
+
+        decoded = batches()
+        first = next(decoded, None)
+        if first is None:
+            return rejects  # only broken images were left: no need for a backbone
+        from labelclean.features import extract_features
+
+        backbone = self._built(precision)
+        rows = extract_features(
+            backbone.module,
+            chain([first], decoded),
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        _store_in_parts(self.store, rows, hashes, self.flush_s)
+        return rejects
+
+    def _built(self, precision: Precision) -> Backbone:
+        if self.backbone is None:
+            found = build_backbone(self.config.backbone, precision)
+            if found.digest != self.facts.digest:
+                raise StorageError(
+                    f"backbone {found.name!r}: it must be the one that the feature store is for, digest "
+                    f"{self.facts.digest[:16]}, but on {platform.node()} it has {found.digest[:16]}. Use the same weights "
+                    "file and the same versions of torch and timm on all machines."
+                )
+            self.backbone = found
+        return self.backbone
 
 
 def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
@@ -205,7 +291,9 @@ def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
     return np.stack([one if one.shape[0] == channels else np.repeat(one, channels, axis=0) for one in pixels])
 
 
-def _store_in_parts(store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]]) -> None:
+def _store_in_parts(
+    store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]], flush_s: float
+) -> None:
     """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
     hashes: list[str] = []
     features: list[npt.NDArray[np.float32]] = []
@@ -214,7 +302,7 @@ def _store_in_parts(store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]]
         for batch in rows:
             features.append(batch)
             hashes += batched.popleft()
-            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > FLUSH_S:
+            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
                 store.append(hashes, np.concatenate(features))
                 hashes, features, last = [], [], time.monotonic()
     except KeyboardInterrupt:

@@ -115,12 +115,32 @@ def group_facet(
         >>> [(group.value, group.num, group.expected) for group in facet.groups]
         [('B', 2, 1.5), ('A', 1, 0.0)]
     """
-    groups = _groups(codes, values, wrong)
+    nums = np.bincount(codes, minlength=len(values))
+    sums = _sums(codes, wrong, len(values))
+    return summed_group_facet(column, values, nums, sums, is_inspectors=is_inspectors)
+
+
+def summed_group_facet(
+    column: str, values: Sequence[str | None], nums: IntArray, sums: FloatArray, *, is_inspectors: bool = False
+) -> Facet | None:
+    """Return what `group_facet` returns, from sums over the labels of each group.
+
+    Args:
+        column: Name of the column.
+        values: The G values, None for missing.
+        nums: Labels of each, shape (G,).
+        sums: Expected number of wrong ones among them, shape (G,).
+        is_inspectors: Whether the groups are people.
+
+    Returns:
+        The facet, or None unless there are 2 to 40 groups with labels.
+    """
+    groups = _groups(values, nums, sums)
     if not 2 <= len(groups) <= MAX_GROUPS:
         return None
     groups.sort(key=lambda group: (-group.share, str(group.value)))
-    overall = float(wrong.mean())
-    return Facet(column, tuple(groups[:MAX_ROWS]), max(len(groups) - MAX_ROWS, 0), overall, None, is_inspectors)
+    left_out = max(len(groups) - MAX_ROWS, 0)
+    return Facet(column, tuple(groups[:MAX_ROWS]), left_out, _overall(nums, sums), None, is_inspectors)
 
 
 def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None:
@@ -135,26 +155,45 @@ def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None
         The facet with periods in order, or None unless there are at least 2 periods.
     """
     known = ~np.isnat(times)
-    times, wrong = times[known], wrong[known]
-    if not len(times):
+    hours, codes = np.unique(times[known].astype("datetime64[h]"), return_inverse=True)
+    return summed_time_facet(column, hours, np.bincount(codes), _sums(codes, wrong[known], len(hours)))
+
+
+def summed_time_facet(column: str, hours: TimeArray, nums: IntArray, sums: FloatArray) -> Facet | None:
+    """Return what `time_facet` returns, from sums over the labels of each hour.
+
+    Args:
+        column: Name of the column.
+        hours: Hours that have labels, rising, datetime64[h], shape (T,).
+        nums: Labels of each, shape (T,).
+        sums: Expected number of wrong ones among them, shape (T,).
+
+    Returns:
+        The facet with periods in order, or None unless there are at least 2 periods.
+    """
+    if not len(hours):
         return None
     for unit in _UNITS:
-        periods = _periods(times, unit)
-        starts, codes = np.unique(periods, return_inverse=True)
+        starts, codes = np.unique(_periods(hours, unit), return_inverse=True)
         places = (starts - starts[0]).astype(np.int64) // (7 if unit == "W" else 1)
         if places[-1] < MAX_PERIODS:
             break
     if not 1 <= places[-1] < MAX_PERIODS:
         return None
-    groups = _groups(codes, [_period_name(start, unit) for start in starts], wrong)
-    return Facet(column, tuple(groups), 0, float(wrong.mean()), unit, places=tuple(places.tolist()))
+    names = [_period_name(start, unit) for start in starts]
+    period_nums = _sums(codes, nums, len(names)).astype(np.int64)
+    groups = _groups(names, period_nums, _sums(codes, sums, len(names)))
+    return Facet(column, tuple(groups), 0, _overall(nums, sums), unit, places=tuple(places.tolist()))
 
 
-def _groups(codes: IntArray, values: Sequence[str | None], wrong: FloatArray) -> list[Group]:
+def _sums(codes: IntArray, weights: IntArray | FloatArray, size: int) -> npt.NDArray[np.float64]:
+    """Sum of the weights of each code."""
+    return np.asarray(np.bincount(codes, weights=weights, minlength=size), dtype=np.float64)
+
+
+def _groups(values: Sequence[str | None], nums: IntArray, sums: FloatArray) -> list[Group]:
     """Every group that has labels, in the order of the values."""
-    nums = np.bincount(codes, minlength=len(values))
-    sums = np.bincount(codes, weights=wrong, minlength=len(values))
-    overall = float(wrong.mean()) if len(wrong) else 0.0
+    overall = _overall(nums, sums)
     num_groups = int((nums > 0).sum())
     z_mark = NormalDist().inv_cdf(1 - 0.025 / max(num_groups, 1))
     groups = []
@@ -164,6 +203,11 @@ def _groups(codes: IntArray, values: Sequence[str | None], wrong: FloatArray) ->
             stands_out = 1 if low > overall else -1 if high < overall else 0
             groups.append(Group(value, num, expected, *wilson_interval(expected, num), stands_out))
     return groups
+
+
+def _overall(nums: IntArray, sums: FloatArray) -> float:
+    """Expected share of wrong labels over all groups."""
+    return float(sums.sum() / max(int(nums.sum()), 1))
 
 
 def _periods(times: TimeArray, unit: str) -> TimeArray:

@@ -39,7 +39,7 @@ class FeatureStore:
     def part_index(self) -> dict[str, tuple[Path, int]]:
         """Return part and row of every stored feature, by content hash."""
         index: dict[str, tuple[Path, int]] = {}
-        for part in self._parts():
+        for part in self.parts():
             table = self._read(part, ["content_hash"])
             if table is not None:
                 index |= {key: (part, row) for row, key in enumerate(table.column("content_hash").to_pylist())}
@@ -114,7 +114,25 @@ class FeatureStore:
                 if time.time() - half.stat().st_mtime > _DEAD_AFTER_S:
                     half.unlink()
 
-    def _parts(self) -> list[Path]:
+    def read_part(self, part: Path) -> npt.NDArray[np.float16]:
+        """Return all features of one part.
+
+        Args:
+            part: One of `parts`.
+
+        Returns:
+            float16, shape (B, D).
+
+        Raises:
+            StorageError: If the part is damaged; it is put aside.
+        """
+        table = self._read(part, ["feature"])
+        if table is None:
+            raise StorageError(f"{part}: the part of the feature cache is damaged. Run again; it will be extracted.")
+        return np.asarray(matrix(table.column("feature")), dtype=np.float16)
+
+    def parts(self) -> list[Path]:
+        """Return the files of the store."""
         return sorted(self.folder.glob("part-*.parquet")) if self.folder.is_dir() else []
 
     def _read(self, part: Path, columns: list[str]) -> pa.Table | None:

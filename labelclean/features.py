@@ -127,8 +127,9 @@ def _forward(
     with torch.inference_mode(), torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
         pixels = host.to(device, non_blocking=True).float()
         if host.dtype == torch.uint16:
-            pixels = pixels / 65535.0
-        pixels = (pixels * scale + shift).contiguous(memory_format=torch.channels_last)  # grey meets all channels here
+            scale = scale / 65535.0
+        pixels = torch.addcmul(shift, pixels, scale)  # one pass; grey meets all channels here
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         features: torch.Tensor = module(pixels)
     if features.ndim != 2 or len(features) != size:
         raise ValueError(f"the network must return shape ({size}, D) for {size} images, got {tuple(features.shape)}")

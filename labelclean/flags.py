@@ -26,6 +26,9 @@ class Evidence:
         neighbour_votes: Class shares among the neighbours, shape (N, K), or None without neighbours.
         neighbour_similarity: Mean cosine similarity to the neighbours, shape (N,), or None.
         duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
+        class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
+        usual_similarity: Median of ``neighbour_similarity`` and its median deviation in the whole data set; default:
+            among these.
     """
 
     votes: FloatArray
@@ -38,6 +41,8 @@ class Evidence:
     neighbour_votes: FloatArray | None
     neighbour_similarity: FloatArray | None
     duplicate_sets: IntArray
+    class_counts: IntArray | None = None
+    usual_similarity: tuple[np.floating, np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,9 @@ def _narrow_margin(evidence: Evidence, below: float) -> _Part:
 
 
 def _rare_class_move(evidence: Evidence, below: int) -> _Part:
-    counts = np.bincount(evidence.given, minlength=evidence.votes.shape[1])
+    counts = evidence.class_counts
+    if counts is None:
+        counts = np.bincount(evidence.given, minlength=evidence.votes.shape[1])
     smaller = np.minimum(counts[evidence.given], counts[evidence.predicted])
     return "rare_class_move", (evidence.predicted != evidence.given) & (smaller < below), 1 - evidence.label_scores
 
@@ -164,10 +171,23 @@ def _outlier(evidence: Evidence, limit: float) -> _Part:
     similarity = evidence.neighbour_similarity
     if similarity is None:
         return "outlier", *_nothing(evidence)
-    middle = np.median(similarity)
-    spread = 1.4826 * np.median(np.abs(similarity - middle))
+    middle, deviation = evidence.usual_similarity or usual_similarity(similarity)
+    spread = 1.4826 * deviation
     z = (middle - similarity) / max(spread, 1e-6)
     return "outlier", z > limit, z / (z.clip(min=0) + limit)
+
+
+def usual_similarity(similarity: FloatArray) -> tuple[np.floating, np.floating]:
+    """Return the median and the median deviation from it.
+
+    Args:
+        similarity: Mean cosine similarity to the neighbours, shape (N,).
+
+    Returns:
+        Both.
+    """
+    middle = np.median(similarity)
+    return middle, np.median(np.abs(similarity - middle))
 
 
 def _nothing(evidence: Evidence) -> tuple[BoolArray, FloatArray]:

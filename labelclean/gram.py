@@ -20,6 +20,7 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 BLOCK_ROWS = 8192
+UNIT_ROWS = 2048  # rows that stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -113,24 +114,31 @@ def centred_unit_rows(features: FloatArray, mean: Float64Array) -> Float32Array:
     return rows
 
 
-def unit_block(features: npt.NDArray[np.floating], mean: Float64Array) -> Float32Array:
+def unit_block(features: npt.NDArray[np.floating], mean: Float64Array, out: Float32Array | None = None) -> Float32Array:
     """Return what `centred_unit_rows` does for one block of a shard, in single precision throughout.
 
     Args:
         features: One block of rows, float16 or float32, shape (B, D).
         mean: The fixed mu, float64, shape (D,).
+        out: Where to write it, float32, shape (B, D): fresh memory costs several times the arithmetic.
 
     Returns:
-        float32, shape (B, D); within about 1e-6 of `centred_unit_rows`, at a third of its time.
+        float32, shape (B, D); within about 1e-6 of `centred_unit_rows`. Rows with NaN or infinity become NaN.
     """
     import torch
 
-    rows = torch.from_numpy(np.ascontiguousarray(features)).float()
-    scale = max(float(np.abs(mean).max(initial=0.0)), float(rows.abs().max()) if rows.numel() else 0.0)
-    rows = rows - torch.from_numpy(mean.astype(np.float32))  # a new array: a float32 block is the caller's
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    length[length <= 1e-6 * scale * rows.shape[1] ** 0.5] = torch.inf
-    return np.asarray(rows.div_(length).numpy(), dtype=np.float32)
+    rows = np.empty(features.shape, dtype=np.float32) if out is None else out
+    to, raw = torch.from_numpy(rows), torch.from_numpy(np.ascontiguousarray(features))
+    centre, largest = torch.from_numpy(mean.astype(np.float32)), float(np.abs(mean).max(initial=0.0))
+    for start in range(0, len(raw), UNIT_ROWS):
+        block = to[start : start + UNIT_ROWS]
+        block.copy_(raw[start : start + UNIT_ROWS])
+        block.sub_(centre)
+        length = torch.linalg.vector_norm(block, dim=1, keepdim=True)
+        zero = 1e-6 * max(largest, float(length.max())) * block.shape[1] ** 0.5
+        length[length <= zero] = torch.inf  # a row of infinities has length inf before this, and inf / inf is NaN
+        block.div_(length)
+    return rows
 
 
 def span_coordinates(unit_rows: Float32Array) -> Float32Array:
@@ -167,13 +175,29 @@ def hashed_parts(keys: Sequence[Hashable], num_parts: int, *, seed: int, purpose
     Returns:
         int64, shape (N,), in [0, P), aligned with ``keys``.
     """
-    salt = f"{seed}/{purpose}/".encode()
-    known: dict[Hashable, int] = {}
-    for key in keys:
-        if key not in known:
-            digest = hashlib.blake2b(salt + str(key).encode(), digest_size=8).digest()
-            known[key] = int.from_bytes(digest, "big") % num_parts
-    return np.fromiter((known[key] for key in keys), dtype=np.int64, count=len(keys))
+    salt, blake2b = f"{seed}/{purpose}/".encode(), hashlib.blake2b
+    digests = b"".join([blake2b(salt + str(key).encode(), digest_size=8).digest() for key in keys])
+    return (np.frombuffer(digests, dtype=">u8") % np.uint64(num_parts)).astype(np.int64)
+
+
+def numbered_parts(start: int, size: int, num_parts: int, *, seed: int, purpose: str) -> IntArray:
+    """Return what `hashed_parts` does for samples that have no id but their number, at a hundredth of its time.
+
+    Args:
+        start: Number of the first sample.
+        size: N.
+        num_parts: P.
+        seed: Any integer.
+        purpose: As there.
+
+    Returns:
+        int64, shape (N,), in [0, P): the splitmix64 of number and salt (Steele et al. 2014).
+    """
+    salt = int.from_bytes(hashlib.blake2b(f"{seed}/{purpose}/".encode(), digest_size=8).digest(), "big")
+    z = np.arange(start + 1, start + size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) % np.uint64(num_parts)).astype(np.int64)
 
 
 def build_feature_sums(

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
@@ -114,6 +115,26 @@ def hash_image_file(image_root: Path, image_path: str, policy: DecodeConfig) -> 
     """
     with _opened_file(image_root, image_path, policy) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unusable_images(image_root: Path, image_paths: Iterable[str], policy: DecodeConfig) -> dict[str, str]:
+    """Return which image files cannot be opened; nothing is decoded.
+
+    Args:
+        image_root: As for `read_image_bytes`.
+        image_paths: Paths below it.
+        policy: Gives the size limit.
+
+    Returns:
+        Why, by path.
+    """
+    refused = {}
+    for path in image_paths:
+        try:
+            _opened_file(image_root, path, policy).close()
+        except ImageReject as reject:
+            refused[path] = reject.message
+    return refused
 
 
 def _opened_file(image_root: Path, image_path: str, policy: DecodeConfig) -> io.BufferedReader:

@@ -220,7 +220,7 @@ def _decoded(row: int, source: ImageSource, settings: DecodeSettings) -> Decoded
     try:
         data = _image_bytes(source, settings.image_root, settings.policy)
         digest = content_hash(data)
-        values, limits = decoded_pixels(data, settings.policy)
+        values, limits = decoded_pixels(data, settings.policy, settings.input_size)
         return DecodedImage(
             row, digest, quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
         )

@@ -71,7 +71,7 @@ def run_lock(
     taken_over = _acquire(path, me, stale_after_s)
     _sweep(path, stale_after_s)
     stop = threading.Event()
-    beat = threading.Thread(target=_heartbeat, args=(path, heartbeat_s, stop), daemon=True)
+    beat = threading.Thread(target=_heartbeat, args=(path, me, heartbeat_s, stop), daemon=True)
     beat.start()
     try:
         yield taken_over
@@ -81,6 +81,31 @@ def run_lock(
         if _read(path) == me:
             with suppress(OSError):
                 path.unlink()
+
+
+def check_held(path: Path) -> None:
+    """Refuse to go on if this process no longer holds the lock.
+
+    A machine that stood still for longer than its heartbeat may find another at work when it wakes.
+
+    Args:
+        path: The lock file.
+
+    Raises:
+        LockError: If the lock is another's, or gone.
+    """
+    holder = _read(path)
+    if holder is not None and (holder.host, holder.pid, holder.boot, holder.namespace) == (
+        socket.gethostname(),
+        os.getpid(),
+        *_boot_and_namespace(),
+    ):
+        return
+    whose = f"process {holder.pid} on {holder.host} took it over" if holder else "it is gone"
+    raise LockError(
+        f"{path}: the lock must be held until the run is published, but {whose} while this run stood still. "
+        "Nothing was published; start it again."
+    )
 
 
 def lock_holder(path: Path) -> Holder | None:
@@ -185,10 +210,11 @@ def _take_over(path: Path, me: Holder, stale_after_s: float) -> str | None:
     return f"took over the lock of {whose}, {why}"
 
 
-def _heartbeat(path: Path, every_s: float, stop: threading.Event) -> None:
+def _heartbeat(path: Path, me: Holder, every_s: float, stop: threading.Event) -> None:
     while not stop.wait(every_s):
         with suppress(OSError):
-            os.utime(path)
+            if _read(path) == me:  # who slept through a takeover must not keep another's lock alive
+                os.utime(path)
 
 
 def _age_s(path: Path) -> float | None:

@@ -7,16 +7,26 @@ the cosine similarity. Nothing here ever holds an N x N matrix.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from labelclean.errors import ConfigError
 from labelclean.gram import Float32Array
 from labelclean.labels import BoolArray, IntArray
+from labelclean.neighbour_index import (
+    RECALL_AT,
+    RECALL_QUERIES,
+    add_rows,
+    build_index,
+    has_faiss,
+    search_index,
+    tune_index,
+)
 
 BLOCK_SAMPLES = 4096
+BLOCK_CELLS = 64 * 2**20
 SPARE_NEIGHBOURS = 6
 LARGEST_SET = 20
 LARGEST_SET_SHARE = 0.01
@@ -31,17 +41,22 @@ class Neighbours:
     Attributes:
         index: Row numbers, int64, shape (N, M); -1 where a sample has fewer than M.
         similarity: Cosine similarities, float32, shape (N, M), falling along a row; 0 beside a -1.
+        method: How they were found, `exact` or `index`.
+        recall: Share of the 10 nearest that were found, measured against exact search on a sample of 200; 1 if exact.
     """
 
     index: IntArray
     similarity: Float32Array
+    method: str = "exact"
+    recall: float = 1.0
 
 
 def nearest_neighbours(
     unit_rows: Float32Array,
     num_neighbours: int,
     *,
-    method: Literal["exact", "index"] = "exact",
+    method: Literal["auto", "exact", "index"] = "exact",
+    exact_limit: int = 100_000,
     device: str = "cpu",
 ) -> Neighbours:
     """Return the most similar other samples of each sample.
@@ -49,8 +64,10 @@ def nearest_neighbours(
     Args:
         unit_rows: Centred unit features, float32, shape (N, D).
         num_neighbours: M; fewer are found when there are fewer than M + 1 samples.
-        method: `exact` compares all pairs in blocks, `index` asks faiss's inverted file.
-        device: Torch device for the exact comparison.
+        method: `exact` compares all pairs in blocks, `index` asks faiss's inverted file, `auto` is `index` above
+            ``exact_limit`` samples where faiss is installed.
+        exact_limit: Read by `auto`.
+        device: Torch device.
 
     Returns:
         Neighbours, rows aligned with ``unit_rows``; a sample is never its own neighbour.
@@ -59,8 +76,8 @@ def nearest_neighbours(
         ConfigError: If `index` is asked for and faiss is not installed.
     """
     wanted = min(num_neighbours, max(len(unit_rows) - 1, 0))
-    if method == "index":
-        return _indexed(unit_rows, wanted)
+    if method == "index" or (method == "auto" and len(unit_rows) > exact_limit and has_faiss()):
+        return _indexed(unit_rows, wanted, device)
     return _exact(unit_rows, wanted, device)
 
 
@@ -91,21 +108,27 @@ def outside_group(
         index = np.pad(index, ((0, 0), (0, missing)), constant_values=-1)
         similarity = np.pad(similarity, ((0, 0), (0, missing)))
     short = np.flatnonzero((index < 0).any(axis=1))
-    for start in range(0, len(short), BLOCK_SAMPLES // 4):
-        rows = short[start : start + BLOCK_SAMPLES // 4]
+    step = max(1, min(BLOCK_SAMPLES // 4, BLOCK_CELLS // max(len(groups), 1)))
+    for start in range(0, len(short), step):
+        rows = short[start : start + step]
         index[rows], similarity[rows] = _strangers(unit_rows, rows, groups, width, device)
-    return Neighbours(index, similarity)
+    return replace(neighbours, index=index, similarity=similarity)
+
+
+def nearest_of(neighbours: Neighbours, count: int) -> Neighbours:
+    """Return the nearest few of each sample's neighbours."""
+    return Neighbours(neighbours.index[:, :count], neighbours.similarity[:, :count])
 
 
 def label_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
     """Return the similarity-weighted sum of the neighbours' labels.
 
     Args:
-        neighbours: Neighbours of N samples.
-        targets: Label rows (one-hot, votes or probabilities), float32, shape (N, K).
+        neighbours: Neighbours of N samples, or of some of them.
+        targets: Label rows (one-hot, votes or probabilities), float16 or float32, shape (N, K).
 
     Returns:
-        float32, shape (N, K), at least 0, rows aligned with ``targets``; a row sums to the
+        float32, shape (N, K), at least 0, rows aligned with ``neighbours``; a row sums to the
         positive similarities of its neighbours.
 
     Examples:
@@ -114,7 +137,7 @@ def label_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
         array([[0. , 0.5],
                [0.5, 0. ]], dtype=float32)
     """
-    votes = np.zeros(targets.shape, dtype=np.float32)
+    votes = np.zeros((len(neighbours.index), targets.shape[1]), dtype=np.float32)
     weight = np.where(neighbours.index >= 0, np.maximum(neighbours.similarity, 0), 0).astype(np.float32)
     for place in range(neighbours.index.shape[1]):
         votes += weight[:, place, None] * targets[neighbours.index[:, place]]
@@ -288,25 +311,50 @@ def _strangers(
     return found.index, found.similarity
 
 
-def _indexed(unit_rows: Float32Array, wanted: int) -> Neighbours:
-    """Neighbours from an inverted file of about 4 sqrt(N) cells of which 32 are visited."""
-    try:
-        import faiss
-    except ImportError:
-        raise ConfigError(
-            "neighbours.method: 'index' needs the package faiss, which is not installed. "
-            "Install labelclean[index], or set neighbours.method to 'exact'."
-        ) from None
-    num_samples, num_dims = unit_rows.shape
-    cells = max(1, min(int(4 * num_samples**0.5), num_samples // 40))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(num_dims), num_dims, cells, faiss.METRIC_INNER_PRODUCT)
-    index.train(unit_rows)
-    index.add(unit_rows)
-    index.nprobe = min(cells, 32)
-    similarity, found = index.search(unit_rows, wanted + 1)
-    is_other = found != np.arange(num_samples)[:, None]
-    order = np.argsort(~is_other, axis=1, kind="stable")[:, :wanted]
-    return _neighbours(np.take_along_axis(found, order, 1), np.take_along_axis(similarity, order, 1))
+def _indexed(unit_rows: Float32Array, wanted: int, device: str) -> Neighbours:
+    """Neighbours from an inverted file, ordered by their exact similarities; its recall is measured on some rows."""
+    num_samples = len(unit_rows)
+    index = build_index(unit_rows, num_samples, device)
+    for start in range(0, num_samples, 16 * BLOCK_SAMPLES):
+        add_rows(index, unit_rows[start : start + 16 * BLOCK_SAMPLES])
+    queries = np.unique(np.linspace(0, num_samples - 1, RECALL_QUERIES).astype(np.int64))
+    nearest = _nearest_similarities(unit_rows, queries, min(RECALL_AT, wanted) + 1, device)
+    similarity_of = partial(_similarities, unit_rows, queries)
+    recall = tune_index(index, unit_rows[queries], nearest, similarity_of, wanted=wanted + 1)  # all are ordered anew
+    rows, similarity = np.empty((num_samples, wanted), np.int64), np.empty((num_samples, wanted), np.float32)
+    for start in range(0, num_samples, BLOCK_SAMPLES):
+        mine = np.arange(start, min(start + BLOCK_SAMPLES, num_samples))
+        found, _ = search_index(index, unit_rows[mine], wanted + 1)
+        found[found == mine[:, None]] = -1
+        exact = _similarities(unit_rows, mine, found)
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :wanted]
+        rows[mine], similarity[mine] = np.take_along_axis(found, order, 1), np.take_along_axis(exact, order, 1)
+    return replace(_neighbours(rows, similarity), method="index", recall=recall)
+
+
+def _nearest_similarities(unit_rows: Float32Array, queries: IntArray, wanted: int, device: str) -> Float32Array:
+    """Similarities of the nearest rows of some queries, themselves included, by exact search."""
+    import torch
+
+    some, best = torch.from_numpy(unit_rows[queries]).to(device), torch.empty((len(queries), 0), device=device)
+    step = max(1, BLOCK_CELLS // len(queries))
+    for start in range(0, len(unit_rows), step):
+        block = some @ torch.from_numpy(unit_rows[start : start + step]).to(device).T
+        best = torch.cat([best, block.topk(min(wanted, block.shape[1]), dim=1).values], 1)
+        best = best.topk(min(wanted, best.shape[1]), dim=1).values
+    return np.asarray(best.cpu().numpy(), dtype=np.float32)
+
+
+def _similarities(unit_rows: Float32Array, queries: IntArray, found: IntArray) -> Float32Array:
+    """Exact similarities of queries to found rows, shape (Q, M); -inf beside a -1."""
+    result = np.empty(found.shape, dtype=np.float32)
+    step = max(1, 4 * BLOCK_CELLS // (16 * unit_rows.shape[1] * max(found.shape[1], 1)))
+    for start in range(0, len(queries), step):
+        some = slice(start, start + step)
+        near = unit_rows[found[some]]
+        result[some] = np.matmul(near, unit_rows[queries[some], :, None])[:, :, 0]
+    result[found < 0] = -np.inf
+    return result
 
 
 def _neighbours(index: IntArray, similarity: Float32Array) -> Neighbours:

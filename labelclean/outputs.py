@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from labelclean.distribution import class_correlation
 from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
-from labelclean.neighbours import trusted_neighbours
+from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
 from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue, measure_doubt
-from labelclean.tables import TABLES, vectors
+from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
+from labelclean.tally import Tally, mean_confidence, tally_of
+from labelclean.top2 import top2_candidates, top2_margin
 
 if TYPE_CHECKING:
     from labelclean.cleaning import Refinement, Teacher
     from labelclean.config import Config
     from labelclean.decisions import Standing
-    from labelclean.distribution import ClassMoves
+    from labelclean.gram import Float32Array
     from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
     from labelclean.space import FeatureSpace
 
@@ -52,17 +55,51 @@ def teacher_table(ids: Sequence[str], teacher: Teacher, names: Sequence[str]) ->
     Returns:
         N rows.
     """
-    agreement = teacher.top2_agreement
+    return predictions_table(pa.array(ids, pa.string()), teacher.pred_probs, teacher.top2_agreement, names)
+
+
+def predictions_table(
+    ids: pa.Array, pred_probs: Float32Array, agreement: Float32Array | None, names: Sequence[str]
+) -> pa.Table:
+    """Return the table `teacher_predictions` from arrays.
+
+    Args:
+        ids: Sample ids, length N.
+        pred_probs: float32, shape (N, K).
+        agreement: Top-2 agreement, float32, shape (N,), NaN where not known; None: nowhere.
+        names: The K class names.
+
+    Returns:
+        N rows.
+    """
+    pair = top2_candidates(pred_probs)
+    known = pa.nulls(len(ids), pa.float32()) if agreement is None else pa.array(agreement, mask=np.isnan(agreement))
     return pa.table(
-        {
-            "sample_id": list(ids),
-            "pred_probs": vectors(teacher.pred_probs),
-            "top1_label": named(teacher.top1, names),
-            "runner_up_label": named(teacher.runner_up, names),
-            "top2_margin": np.clip(teacher.top2_margin, 0, 1),
-            "top2_agreement": pa.nulls(len(ids), pa.float32()) if agreement is None else agreement,
+        {"sample_id": ids}
+        | probability_columns("pred_probs", pred_probs)
+        | {
+            "top1_label": named(pair[:, 0], names),
+            "runner_up_label": named(pair[:, 1], names),
+            "top2_margin": np.clip(top2_margin(pred_probs), 0, 1),
+            "top2_agreement": known,
         }
     )
+
+
+def probability_columns(name: str, probs: Float32Array) -> dict[str, Any]:
+    """Return the columns of probabilities: all K, or above 256 classes the likeliest ones as pairs.
+
+    Args:
+        name: `soft_label` or `pred_probs`.
+        probs: float32, shape (N, K).
+
+    Returns:
+        `NAME`, or `NAME_topk_index` and `NAME_topk_prob`.
+    """
+    if probs.shape[1] <= MANY_CLASSES:
+        return {name: vectors(np.asarray(probs, dtype=np.float32))}
+    index, largest = top_classes(probs)
+    return {f"{name}_topk_index": vectors(index), f"{name}_topk_prob": vectors(largest)}
 
 
 def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[str]) -> TeacherMeasurements:
@@ -103,17 +140,70 @@ def refined_table(samples: pa.Table, refinement: Refinement, space: FeatureSpace
     Returns:
         N rows.
     """
-    sets = space.duplicate_sets
-    found = {
-        "soft_label": vectors(refinement.soft_labels.astype(np.float32)),
-        "predicted_label": named(refinement.predicted, names),
-        "label_score": refinement.label_scores,
-        "is_label_issue": refinement.is_label_issue,
+    return judged_table(
+        samples,
+        refinement.soft_labels,
+        refinement.predicted,
+        refinement.label_scores,
+        refinement.is_label_issue,
+        space.duplicate_sets,
+        names,
+    )
+
+
+def judged_table(
+    samples: pa.Table,
+    soft_labels: Float32Array,
+    predicted: IntArray,
+    label_scores: Float32Array,
+    is_label_issue: BoolArray,
+    sets: IntArray,
+    names: Sequence[str],
+) -> pa.Table:
+    """Return the table `refined_labels` from arrays aligned with the samples.
+
+    Args:
+        samples: Table `samples`, N rows.
+        soft_labels: float32, shape (N, K).
+        predicted: int64, shape (N,).
+        label_scores: float32, shape (N,).
+        is_label_issue: Shape (N,).
+        sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
+        names: The K class names.
+
+    Returns:
+        N rows.
+    """
+    found = probability_columns("soft_label", soft_labels) | {
+        "predicted_label": named(predicted, names),
+        "label_score": label_scores,
+        "is_label_issue": is_label_issue,
         "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
     taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
     kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
     return pa.table(kept | found)
+
+
+def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return labels and expected number of wrong ones by line, shift and camera, where the columns are there.
+
+    Args:
+        refined: Table `refined_labels`.
+
+    Returns:
+        Column -> value -> both numbers; values beyond the 200 most frequent are left out.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    wrong = pa.compute.subtract(1.0, refined.column("label_score").cast(pa.float64()))
+    for name in ("line", "shift", "camera"):
+        if name in refined.column_names and not pa.types.is_nested(refined.column(name).type):
+            both = pa.table({"value": refined.column(name).cast(pa.string()), "wrong": wrong})
+            sums = both.group_by("value").aggregate([("wrong", "count"), ("wrong", "sum")]).to_pylist()
+            sums.sort(key=lambda row: (-row["wrong_count"], str(row["value"])))
+            rows = sorted(sums[:200], key=lambda row: str(row["value"]))
+            found[name] = {str(row["value"]): (float(row["wrong_count"]), row["wrong_sum"]) for row in rows}
+    return found
 
 
 def flag_evidence(labels: GivenLabels, teacher: Teacher, refinement: Refinement, space: FeatureSpace) -> Evidence:
@@ -313,53 +403,52 @@ def teacher_record(teacher: Teacher, labels: GivenLabels, space: FeatureSpace, n
         "unstable_share": _rounded(top2.unstable_share),
         "top2_coverage": _rounded(top2.coverage),
         "narrow_margin_share": _rounded(top2.narrow_margin_share),
+        "neighbours": neighbours_record(space.neighbours),
         "similarity_within_class": {name: round(float(correlation[k, k]), 4) for k, name in enumerate(names)},
         "closest_classes": [[names[a], names[b], round(float(correlation[a, b]), 4)] for a, b in closest.tolist()],
     }
 
 
+def neighbours_record(neighbours: Neighbours | None) -> dict[str, Any] | None:
+    """Return how neighbours were found and what share of the true ones, as JSON values; None where none were."""
+    if neighbours is None:
+        return None
+    return {"method": neighbours.method, "recall_at_10": round(neighbours.recall, 4)}
+
+
 def refinement_record(
-    requested: str,
-    teacher: Teacher,
-    refinement: Refinement,
-    labels: GivenLabels,
-    names: Sequence[str],
-    moves: ClassMoves,
+    requested: str, method: str, why: str, noise_matrix: FloatArray, tally: Tally, names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the refinement's numbers for the summary.
 
     Args:
         requested: `refine.method`.
-        teacher: The teacher.
-        refinement: The refinement.
-        labels: Given labels of N samples.
+        method: The refinement that was used.
+        why: The sentence that says why.
+        noise_matrix: C, shape (K, K).
+        tally: What was counted over all samples.
         names: The K class names.
-        moves: Losses and gains per class.
 
     Returns:
         JSON values.
     """
-    given = labels.given
-    counts = np.bincount(given, minlength=len(names))
-    issues = np.bincount(given[refinement.is_label_issue], minlength=len(names))
-    estimate = refinement.estimated_errors
+    estimate = tally.estimate
     by_class = [
         {
             "class_name": name,
-            "num_samples": int(counts[k]),
-            "num": int(issues[k]),
+            "num_samples": int(tally.given[k]),
+            "num": int(tally.issues[k]),
             "expected": round(float(estimate.per_class[k]), 2),
-            "lost": int(moves.lost[k]),
-            "gained": int(moves.gained[k]),
+            "lost": int(tally.lost[k]),
+            "gained": int(tally.gained[k]),
         }
         for k, name in enumerate(names)
     ]
-    stands = refinement.predicted == given
-    rows = np.arange(len(given))
+    before, after = mean_confidence(tally)
     return {
-        "num_label_issues": int(refinement.is_label_issue.sum()),
+        "num_label_issues": tally.num_issues,
         "label_issues": {
-            "num": int(refinement.is_label_issue.sum()),
+            "num": tally.num_issues,
             "expected": round(estimate.value, 2),
             "low": round(estimate.low, 2),
             "high": round(estimate.high, 2),
@@ -367,23 +456,38 @@ def refinement_record(
         },
         "refinement": {
             "requested": requested,
-            "method": refinement.method,
-            "why": refinement.why,
-            "noise_matrix": refinement.noise_matrix.round(4).tolist(),
-            "confidence_where_label_stands": {
-                "before": _mean(teacher.pred_probs[rows, given][stands]),
-                "after": _mean(refinement.soft_labels[rows, given][stands]),
-            },
+            "method": method,
+            "why": why,
+            "noise_matrix": noise_matrix.round(4).tolist(),
+            "confidence_where_label_stands": {"before": _rounded(before), "after": _rounded(after)},
         },
     }
 
 
+def refinement_tally(labels: GivenLabels, teacher: Teacher, refinement: Refinement) -> Tally:
+    """Return what is counted over the samples of a refinement in memory.
+
+    Args:
+        labels: Given labels of N samples.
+        teacher: Their teacher.
+        refinement: Their refinement.
+
+    Returns:
+        The tally.
+    """
+    rows, given = np.arange(len(labels)), labels.given
+    return tally_of(
+        labels,
+        refinement.predicted,
+        refinement.label_scores,
+        refinement.is_label_issue,
+        refinement.reading_scores,
+        (teacher.pred_probs[rows, given], refinement.soft_labels[rows, given]),
+    )
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 4)
-
-
-def _mean(values: FloatArray) -> float | None:
-    return round(float(values.mean()), 4) if len(values) else None
 
 
 def _runner_up(soft_labels: FloatArray) -> IntArray:

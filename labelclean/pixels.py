@@ -89,7 +89,8 @@ def resized_pixels(
 ) -> Float32Array:
     """Return an image in 0..1 at another size, by antialiased bilinear interpolation in float.
 
-    Each channel is windowed first and resized then, one at a time to bound memory. `squash`
+    Each channel is windowed first and resized then, one at a time to bound memory; where the window clips nothing of
+    8 bits, the other way round, which is the same and faster. `squash`
     takes the whole image to the size, `pad` keeps its shape and surrounds it with black,
     `crop` keeps its shape and takes the largest central part that fills the size.
 
@@ -119,10 +120,13 @@ def resized_pixels(
         box = (left, top, min(left + width, columns), min(top + height, rows))
     top_row, left_column = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     resized = np.zeros((values.shape[2], *size), dtype=np.float32)
+    clips_nothing = values.dtype == np.uint8 and limits[0] <= 0 and limits[1] >= 255
     for channel in range(values.shape[2]):
-        plane = Image.fromarray(np.ascontiguousarray(unit_pixels(values[..., channel], *limits)))
-        plane = plane.resize((inner[1], inner[0]), Image.Resampling.BILINEAR, box=box)
-        resized[channel, top_row : top_row + inner[0], left_column : left_column + inner[1]] = np.asarray(plane)
+        plane = np.ascontiguousarray(values[..., channel])
+        image = Image.fromarray(plane).convert("F") if clips_nothing else Image.fromarray(unit_pixels(plane, *limits))
+        image = image.resize((inner[1], inner[0]), Image.Resampling.BILINEAR, box=box)
+        found = unit_pixels(np.asarray(image), *limits) if clips_nothing else np.asarray(image)
+        resized[channel, top_row : top_row + inner[0], left_column : left_column + inner[1]] = found
     return np.clip(resized, 0.0, 1.0, out=resized)
 
 

@@ -23,13 +23,14 @@ from labelclean.gates import Verdict, judge_distribution, judge_moves, judge_tea
 from labelclean.gram import hashed_parts
 from labelclean.labels import GivenLabels
 from labelclean.outputs import teacher_measurements
+from labelclean.power import choose_power, powered
 from labelclean.report.texts import Texts
 from labelclean.review import estimate_queue
 from labelclean.space import build_feature_space
-from labelclean.steps import INTERNAL, dataset_name, extract, groups_of, image_root, ingest, open_run, samples_of
+from labelclean.steps import INTERNAL, dataset_name, extract, image_root, ingest, open_run, samples_of
 from labelclean.storage import atomic_path, labels_dataset, read_json, read_table, write_json, write_table
 from labelclean.trial import Material, compare_refinements, learning_curve
-from labelclean.votes import given_labels_of
+from labelclean.votes import given_labels_of, groups_of
 
 LEAST_SAMPLES = 60
 SAMPLE_FILE = "poc_labels.parquet"
@@ -70,12 +71,10 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             f"{found}). Raise --samples or correct the image paths."
         )
     store = FeatureStore(Path(stored["store"]), stored["backbone"]["num_features"])
-    material = Material(
-        store.read(usable.column("content_hash").to_pylist()),
-        given_labels_of(usable, names),
-        usable.column("sample_id").to_pylist(),
-        groups_of(usable),
-    )
+    features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)
+    ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
+    power = choose_power(features, ids, groups, labels, config, seed=config.run.seed)
+    material = Material(powered(features, power), labels, ids, groups)
     facts = {
         "dataset": dataset_name(config),
         "num_samples": samples.num_rows,

@@ -193,22 +193,25 @@ def predict_logits(probe: LinearProbe, unit_rows: Float32Array) -> Float32Array:
     return np.asarray(unit_rows @ probe.weights + probe.bias, dtype=np.float32)
 
 
-def out_of_fold_logits(design: Design, probes: tuple[LinearProbe, ...]) -> Float32Array:
+def out_of_fold_logits(design: Design, probes: tuple[LinearProbe, ...], rows: IntArray | None = None) -> Float32Array:
     """Return for each sample the output of the probe that did not see it.
 
     Args:
         design: Features and folds.
         probes: One probe per fold.
+        rows: The samples wanted, int64, shape (n,); default: all.
 
     Returns:
-        float32, shape (N, K), rows aligned with ``design.unit_rows``.
+        float32, shape (N, K) or (n, K), rows aligned with ``design.unit_rows`` or ``rows``.
     """
-    logits = np.empty((len(design.folds), len(probes[0].bias)), dtype=np.float32)
+    wanted = np.arange(len(design.folds)) if rows is None else rows
+    folds = design.folds[wanted]
+    logits = np.empty((len(wanted), len(probes[0].bias)), dtype=np.float32)
     for fold, probe in enumerate(probes):
-        rows = np.flatnonzero(design.folds == fold)
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
-            logits[block] = predict_logits(probe, design.unit_rows[block])
+        places = np.flatnonzero(folds == fold)
+        for start in range(0, len(places), BLOCK_ROWS):
+            block = places[start : start + BLOCK_ROWS]
+            logits[block] = predict_logits(probe, design.unit_rows[wanted[block]])
     return logits
 
 
@@ -254,8 +257,9 @@ def softmax(logits: FloatArray) -> Float32Array:
         >>> softmax(np.array([0.0, np.log(3.0)]))
         array([0.25, 0.75], dtype=float32)
     """
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float32)
+    import torch  # numpy goes through short rows several times as slowly
+
+    return np.asarray(torch.softmax(torch.from_numpy(logits), dim=-1).numpy(), dtype=np.float32)
 
 
 def log_shares(targets: Float32Array) -> Float64Array:
@@ -267,7 +271,12 @@ def log_shares(targets: Float32Array) -> Float64Array:
     Returns:
         float64, shape (K,).
     """
-    counts = targets.sum(axis=0, dtype=np.float64) + 0.5
+    return log_shares_of_total(targets.sum(axis=0, dtype=np.float64))
+
+
+def log_shares_of_total(total: Float64Array) -> Float64Array:
+    """Return `log_shares` from the sum of the targets, float64, shape (K,)."""
+    counts = total + 0.5
     return np.asarray(np.log(counts / counts.sum()), dtype=np.float64)
 
 

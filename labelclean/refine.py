@@ -18,7 +18,8 @@ from labelclean.probe import softmax
 from labelclean.top2 import top2_candidates, two_hot
 
 OVERLAP_SHARE = 0.3
-MOST_AMBIGUOUS_SHARE = 0.5
+EXPECTED_AMBIGUITY = 0.2
+ALONE_SHARE = 0.5
 RANK_POWER = 0.25
 LEAST_PROB = 1e-6
 RIDGE = 1e-3
@@ -33,8 +34,8 @@ class Readings:
     Attributes:
         sure: Posterior under the noise model: images are as ambiguous as the labels near them
             differ, float32, shape (N, K).
-        hedged: Mean of three readings, weighted: `sure`; the posterior when images are as ambiguous as
-            their classes overlap in the student's scores; and the student alone, float32, shape (N, K).
+        hedged: Mean of three readings, weighted by `FittedReadings`: `sure`; the posterior when images are as
+            ambiguous as their classes overlap in the student's scores; and the student alone, float32, shape (N, K).
         rank: What orders the labels: P(k | x) C[k, given]^(1/4) at the given class, float32, shape (N,).
         scores: Probability of the given label in each reading by itself, float32, shape (3, N).
     """
@@ -46,15 +47,18 @@ class Readings:
 
 
 def read_disagreement(
-    sure: Float32Array, pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, shrinkage: float = 0.0
+    teacher_probs: Float32Array,
+    sure: Float32Array,
+    pred_probs: Float32Array,
+    labels: GivenLabels,
+    matrix: Float64Array,
+    shrinkage: float = 0.0,
 ) -> Readings:
     """Return three readings of where a student disagrees with the given labels.
 
-    The student alone counts as much as it disagrees with the labels: the more labels it contradicts,
-    the less can all of them be ambiguous images.
-
     Args:
-        sure: Posterior of the true class under the noise model, float32, shape (N, K).
+        teacher_probs: P(true class | image) of the noise model, float32, shape (N, K).
+        sure: Posterior of the true class under it, the given label counted, float32, shape (N, K).
         pred_probs: The student's P(true class | image), float32, shape (N, K).
         labels: Given labels.
         matrix: C of the student, float64, shape (K, K).
@@ -63,7 +67,7 @@ def read_disagreement(
     Returns:
         The readings; rows sum to 1 and impossible classes get 0.
     """
-    return fit_readings(pred_probs, labels, matrix, shrinkage).read(sure, pred_probs, labels)
+    return fit_readings(teacher_probs, pred_probs, labels, matrix, shrinkage).read(sure, pred_probs, labels)
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,16 @@ class FittedReadings:
     """What the readings need to know of a student; fitted to some samples, applied to any.
 
     Attributes:
-        share: Weight of the student alone.
+        alone: Weight of the student alone: half the share of labels that it contradicts. The more it contradicts,
+            the less can all of them be ambiguous images.
+        overlap: Weight of the overlap reading against `sure`.
         clouds: Overlap of the classes in the student's scores.
         overlap_matrix: C under that overlap, float64, shape (K, K).
         matrix: C of the student, float64, shape (K, K).
     """
 
-    share: float
+    alone: float
+    overlap: float
     clouds: Clouds
     overlap_matrix: Float64Array
     matrix: Float64Array
@@ -87,20 +94,55 @@ class FittedReadings:
         given, rows = labels.given, np.arange(len(labels))
         alone = _possible(pred_probs, labels)
         decided = posterior(self.clouds.probs(pred_probs), labels, self.overlap_matrix)
-        hedged = (1.0 - self.share - OVERLAP_SHARE) * sure + self.share * alone + OVERLAP_SHARE * decided
+        hedged = (1.0 - self.alone) * ((1.0 - self.overlap) * sure + self.overlap * decided) + self.alone * alone
         rank = posterior(pred_probs, labels, self.matrix**RANK_POWER)[rows, given]
         scores = np.stack([reading[rows, given] for reading in (sure, decided, alone)])
         return Readings(sure, hedged.astype(np.float32), rank, scores)
 
 
 def fit_readings(
-    pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, shrinkage: float = 0.0
+    teacher_probs: Float32Array,
+    pred_probs: Float32Array,
+    labels: GivenLabels,
+    matrix: Float64Array,
+    shrinkage: float = 0.0,
 ) -> FittedReadings:
     """Return what the readings need; arguments as in `read_disagreement`."""
     clouds = fit_clouds(pred_probs)
-    overlap_matrix = fit_noise_matrix(clouds.probs(pred_probs), labels, shrinkage=shrinkage)
-    share = min(float((pred_probs.argmax(axis=1) != labels.observed.argmax(axis=1)).mean()), MOST_AMBIGUOUS_SHARE)
-    return FittedReadings(share, clouds, overlap_matrix, matrix)
+    apart = clouds.probs(pred_probs)
+    overlap_matrix = fit_noise_matrix(apart, labels, shrinkage=shrinkage)
+    contradicted = float((pred_probs.argmax(axis=1) != labels.observed.argmax(axis=1)).mean())
+    return FittedReadings(
+        ALONE_SHARE * contradicted, overlap_weight(teacher_probs, apart), clouds, overlap_matrix, matrix
+    )
+
+
+def overlap_weight(teacher_probs: Float32Array, apart: Float32Array) -> float:
+    """Return how far to believe that classes overlap no more than their clouds do.
+
+    Given labels are as likely when images are ambiguous as when labels are wrong, so only what is thought of images
+    beforehand can weigh the two: the share of images that show another class than their likeliest is thought to be
+    exponential with mean 0.2, and clouds to be right about it 3 times in 10.
+
+    Args:
+        teacher_probs: P(true class | image) of the noise model, float32, shape (N, K).
+        apart: The same of the clouds, float32, shape (N, K).
+
+    Returns:
+        The weight, in [0, 1].
+
+    Examples:
+        >>> even, sure = np.full((9, 2), 0.5, np.float32), np.eye(2, dtype=np.float32)[[0] * 9]
+        >>> overlap_weight(sure, sure), round(overlap_weight(even, sure), 3)
+        (0.3, 0.839)
+    """
+    odds = np.exp((_ambiguity(teacher_probs) - _ambiguity(apart)) / EXPECTED_AMBIGUITY)
+    return float(OVERLAP_SHARE * odds / (OVERLAP_SHARE * odds + 1.0 - OVERLAP_SHARE))
+
+
+def _ambiguity(probs: Float32Array) -> float:
+    """Expected share of images that show another class than their likeliest."""
+    return float(1.0 - probs.max(axis=1).mean(dtype=np.float64))
 
 
 def overlap_probs(pred_probs: Float32Array, *, steps: int = 15) -> Float32Array:

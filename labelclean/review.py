@@ -74,6 +74,7 @@ def build_queue(
     audit_share: float,
     class_floor: int,
     seed: int,
+    audit_pool: IntArray | None = None,
 ) -> Queue:
     """Return the review queue: conflict groups first, then by label score, with a floor per class and a blind audit.
 
@@ -91,6 +92,7 @@ def build_queue(
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
         seed: Feeds the audit draw.
+        audit_pool: Rows that the audit may draw from, where these samples are not the whole data set.
 
     Returns:
         The queue.
@@ -106,7 +108,8 @@ def build_queue(
     ranked = _without(_first_seen(floor, flagged, suspicion), conflicts)[: places - len(conflicts)]
     ranked = suspicion[np.isin(suspicion, ranked)]
     certain = flagged[: places - len(conflicts)]
-    audit = _audit_draw(_without(suspicion, np.concatenate([conflicts, ranked])), order, num_audit, seed)
+    rest = _without(suspicion, np.concatenate([conflicts, ranked]))
+    audit = _audit_draw(rest if audit_pool is None else rest[np.isin(rest, audit_pool)], order, num_audit, seed)
     source = np.full(len(given), "ranked", dtype=object)
     source[_without(ranked, certain)] = "rare_class"
     source[conflicts] = "conflict_group"
@@ -116,7 +119,11 @@ def build_queue(
 
 
 def measure_doubt(
-    label_scores: FloatArray, rows: IntArray, is_settled: BoolArray, reading_scores: FloatArray | None
+    label_scores: FloatArray,
+    rows: IntArray,
+    is_settled: BoolArray,
+    reading_scores: FloatArray | None,
+    total: float | None = None,
 ) -> Doubt:
     """Return how far the expected number of wrong labels in the queue may be off as a whole.
 
@@ -130,6 +137,7 @@ def measure_doubt(
         rows: Rows in the queue, shape (Q,).
         is_settled: Samples verified earlier, shape (N,); they count as right.
         reading_scores: The same probability in each reading, shape (R, N); None where only one is known.
+        total: Expected number of wrong labels in the whole data set; default: among these samples.
 
     Returns:
         The doubt.
@@ -141,7 +149,7 @@ def measure_doubt(
         (0.8, 1.2, 1.0)
     """
     wrong = _wrong_chance(label_scores, is_settled)
-    expected, total = float(wrong[rows].sum()), float(wrong.sum())
+    expected, total = float(wrong[rows].sum()), float(wrong.sum()) if total is None else total
     rate_error = 1.0 / float(np.sqrt(max(total, 1.0)))
     if reading_scores is None or expected <= 0:
         return Doubt(1.0, 1.0, rate_error)
@@ -150,7 +158,11 @@ def measure_doubt(
 
 
 def estimate_queue(
-    label_scores: FloatArray, rows: IntArray, is_settled: BoolArray, doubt: Doubt = CERTAIN
+    label_scores: FloatArray,
+    rows: IntArray,
+    is_settled: BoolArray,
+    doubt: Doubt = CERTAIN,
+    total: float | None = None,
 ) -> QueueEstimate:
     """Return the expected number of wrong labels in and outside the queue.
 
@@ -162,6 +174,7 @@ def estimate_queue(
         rows: Rows in the queue, shape (Q,).
         is_settled: Samples verified earlier, shape (N,); they count as right.
         doubt: How far the scores may be off as a whole.
+        total: Expected number of wrong labels in the whole data set; default: among these samples.
 
     Returns:
         Expectation, 90 % interval within 0..Q, and what is left behind.
@@ -176,7 +189,8 @@ def estimate_queue(
     variance = float((inside * (1 - inside)).sum()) + (doubt.rate_error * expected) ** 2
     spread = Z_90 * float(np.sqrt(variance))
     low, high = doubt.least * expected - spread, doubt.most * expected + spread
-    return QueueEstimate(expected, max(low, 0.0), min(high, float(len(rows))), float(wrong.sum()) - expected, doubt)
+    left = (float(wrong.sum()) if total is None else total) - expected
+    return QueueEstimate(expected, max(low, 0.0), min(high, float(len(rows))), left, doubt)
 
 
 def _wrong_chance(scores: FloatArray, is_settled: BoolArray) -> FloatArray:

@@ -49,8 +49,20 @@ def new_work_folder(runs: Path, now: datetime) -> tuple[str, Path]:
     return run_id, work
 
 
+def leftovers(runs: Path) -> list[Path]:
+    """Return the hidden folders that dead runs left, oldest first; only the holder of the lock may ask.
+
+    Args:
+        runs: `storage.runs`.
+
+    Returns:
+        Folders.
+    """
+    return sorted(runs.glob(f"{WORK_PREFIX}*")) if runs.is_dir() else []
+
+
 def remove_leftovers(runs: Path) -> list[str]:
-    """Remove the hidden folders that dead runs left; only the holder of the lock may call it.
+    """Remove the hidden folders that dead runs left; only the holder of the run lock may call it.
 
     Args:
         runs: `storage.runs`.
@@ -58,10 +70,27 @@ def remove_leftovers(runs: Path) -> list[str]:
     Returns:
         Names of the folders removed.
     """
-    leftovers = sorted(runs.glob(f"{WORK_PREFIX}*")) if runs.is_dir() else []
-    for folder in leftovers:
+    found = leftovers(runs)
+    for folder in found:
         shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in leftovers]
+    return [folder.name for folder in found]
+
+
+def adopt(leftover: Path, work: Path) -> None:
+    """Put what a dead run left in the place of a new, empty work folder.
+
+    Args:
+        leftover: Its hidden folder.
+        work: The folder of the run that goes on.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    try:
+        work.rmdir()
+        leftover.rename(work)
+    except OSError as fault:
+        raise StorageError(f"{leftover}: cannot be taken over: {fault.strerror}. Remove it and start again.") from None
 
 
 def publish_run(work: Path, run_id: str, manifest: dict[str, Any]) -> Path:

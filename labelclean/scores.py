@@ -138,14 +138,32 @@ def error_estimate(
         doubt about the noise rate, and the span of the readings.
     """
     chance = 1.0 - label_scores.astype(np.float64)
-    value = float(chance.sum())
     others = [float((1.0 - reading.astype(np.float64)).sum()) for reading in readings]
-    spread = 1.96 * float(np.sqrt((chance * (1 - chance)).sum() + value))
+    per_class = np.bincount(given, weights=chance, minlength=num_classes).astype(np.float64)
+    return estimate_from_sums(per_class, float((chance * (1 - chance)).sum()), others, len(given))
+
+
+def estimate_from_sums(
+    per_class: Float64Array, variance: float, readings: Sequence[float], num_samples: int
+) -> ErrorEstimate:
+    """Return the estimate of `error_estimate` from sums over the samples.
+
+    Args:
+        per_class: Expected number of wrong labels by given class, float64, shape (K,).
+        variance: Sum of p (1 - p) over the chances p of being wrong.
+        readings: Expected number in each other reading.
+        num_samples: N.
+
+    Returns:
+        The estimate.
+    """
+    value = float(per_class.sum())
+    spread = 1.96 * float(np.sqrt(variance + value))
     return ErrorEstimate(
         value=value,
-        low=max(min([value, *others]) - spread, 0.0),
-        high=min(max([value, *others]) + spread, float(len(given))),
-        per_class=np.bincount(given, weights=chance, minlength=num_classes).astype(np.float64),
+        low=max(min([value, *readings]) - spread, 0.0),
+        high=min(max([value, *readings]) + spread, float(num_samples)),
+        per_class=per_class,
     )
 
 

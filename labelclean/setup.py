@@ -16,9 +16,11 @@ from pydantic import BaseModel
 from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.first_labels import FirstLabels, is_table_file, labels_from_csv, labels_from_folders
+from labelclean.image_files import unusable_images
 from labelclean.storage import atomic_path, read_labels, write_table
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
+NUM_OPENED = 200
 FIRST_SECTIONS = ("data", "backbone", "run", "storage")
 
 
@@ -75,18 +77,19 @@ def write_first_config(
     settings: dict[str, Any] = {
         "data": {"labels": _portable(labels, folder), "class_names": names},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
-        "run": {"seed": 0},
+        "run": {"seed": 0} | _name_of(labels),
     }
     seen.append(
         f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
     )
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
-        seen.append(_paths_found(table.column("image_path").to_pylist(), root))
-    seen += _columns_seen(table.column_names)
     if weights is not None:
         settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
+    if not has_bytes:
+        seen.append(_paths_found(table.column("image_path").slice(0, NUM_OPENED).to_pylist(), root, config))
+    seen += _columns_seen(table.column_names)
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
@@ -218,11 +221,20 @@ def _portable(path: Path, folder: Path) -> str:
     return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else absolute.as_posix()
 
 
-def _paths_found(paths: Sequence[str | None], root: Path) -> str:
-    """How many of the first images are where the table says."""
-    sample = [path for path in paths[:200] if path]
-    found = sum((root / path).is_file() for path in sample)
-    return f"image root {root}: {found:,} of the first {len(sample):,} image paths are there"
+def _name_of(labels: Path) -> dict[str, str]:
+    """A data set's name where the file's says little: that of its folder for `labels.parquet`, of the source for ours."""
+    stem = labels.resolve().stem
+    name = labels.resolve().parent.name if stem == "labels" else stem.removeprefix("labels_from_")
+    return {"dataset": name} if name else {}
+
+
+def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str:
+    """How many of the first images can be opened where the table says."""
+    sample = [path for path in paths if path]
+    refused = unusable_images(root, sample, config.decode)
+    said = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
+    first = next(iter(refused.items()), None)
+    return said if first is None else f"{said}; {first[0]!r}: {first[1]}"
 
 
 def _columns_seen(names: Sequence[str]) -> list[str]:

@@ -1,162 +1,167 @@
-"""The samples of feature shards: given labels, folds, and the hashed sample on which choices are made."""
+"""The hashed sample of all shards, on which choices are made, and its features."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labelclean.config import CleaningConfig
-from labelclean.errors import TableError, listed
-from labelclean.gram import FeatureSums, Float64Array, all_but, feature_mean, hashed_parts, spectrum, unit_block
-from labelclean.inputs import class_names_of
+from labelclean.gram import FeatureSums, Float32Array, Float64Array, all_but, feature_mean, spectrum, unit_block
 from labelclean.kernel import Kernel, fit_kernel, raw_kernel_rows
-from labelclean.labels import IntArray, class_indices
+from labelclean.labels import GivenLabels, IntArray
+from labelclean.memory import MOST_BLOCK_ROWS
+from labelclean.part_labels import read_part_labels
 from labelclean.probe import Design
 from labelclean.shards import Shard
 from labelclean.space import FeatureSpace
 
-BLOCK_ROWS = 16_384
-
 
 @dataclass(frozen=True)
-class Samples:
-    """What is kept in memory of every sample: some bytes each.
+class Chosen:
+    """The n samples whose hashes are smallest.
 
     Attributes:
-        class_names: The K class names, sorted.
-        given: Given class, int32, shape (N,).
-        folds: Fold, uint8, shape (N,).
-        chosen: Rows of the hashed sample, sorted by fold, int64, shape (n,).
-        order: Positions in ``chosen`` by selection hash, int64, shape (n,).
-        starts: First row of each shard and N, int64, shape (S + 1,).
+        parts: Shard of each, int64, shape (n,).
+        rows: Row of each among the samples of its shard, int64, shape (n,); sorted by fold.
+        places: Row of each in its shard, int64, shape (n,).
+        folds: int64, shape (n,), ascending.
+        buckets: int64, shape (n,).
+        labels: Their given labels.
+        order: Positions by hash, int64, shape (n,).
+        num_samples: Samples of all shards.
     """
 
-    class_names: list[Any]
-    given: npt.NDArray[np.int32]
-    folds: npt.NDArray[np.uint8]
-    chosen: IntArray
+    parts: IntArray
+    rows: IntArray
+    places: IntArray
+    folds: IntArray
+    buckets: IntArray
+    labels: GivenLabels
     order: IntArray
-    starts: IntArray
+    num_samples: int
+
+    def take(self, at: IntArray) -> Chosen:
+        """Return some of them, at ascending positions."""
+        rows = (self.parts[at], self.rows[at], self.places[at], self.folds[at], self.buckets[at])
+        return Chosen(*rows, self.labels.take(at), np.arange(len(at)), self.num_samples)
 
 
-def read_samples(
-    shards: Sequence[Shard],
-    labels: Sequence[Any] | npt.NDArray[Any] | None,
-    groups: Sequence[Hashable] | None,
-    config: CleaningConfig,
-    *,
-    seed: int,
-    sample_rows: int,
-) -> Samples:
-    """Return labels, folds and the hashed sample of all shards.
+def choose_sample(labels: Sequence[Path], num_classes: int, sample_rows: int) -> Chosen:
+    """Return the hashed sample of all shards, reading their labels one after the other.
 
     Args:
-        shards: The S shards.
-        labels: Given label of each of the N rows in order; None: column `given_label` of the shards.
-        groups: Group of each row; None: column `group_id` of the shards, if they have it.
-        config: `teacher.folds` is read.
-        seed: Salts the hashes.
-        sample_rows: n, at most; all samples if there are no more.
+        labels: File with the labels of each shard.
+        num_classes: K.
+        sample_rows: n, at most.
 
     Returns:
-        The samples.
-
-    Raises:
-        TableError: If labels are missing, do not fit or name fewer than two classes, or ids are repeated.
+        The sample.
     """
-    starts = np.cumsum([0, *(shard.num_rows for shard in shards)])
-    total = int(starts[-1])
-    for what, values in (("labels", labels), ("groups", groups)):
-        if values is not None and len(values) != total:
-            raise TableError(
-                f"{what} must have one entry per row of the shards, {total:,}, but have {len(values):,}. "
-                "Hand them over in the order of the shards."
-            )
-    names: dict[Any, int] = {}
-    given = np.empty(total, dtype=np.int32)
-    folds = np.empty(total, dtype=np.uint8)
-    hashes = np.empty(total, dtype=np.int64)
-    for shard, start in zip(shards, starts[:-1].tolist(), strict=True):
-        rows = slice(start, start + shard.num_rows)
-        given[rows] = _codes(shard, None if labels is None else labels[rows], names)
-        ids = sample_ids(shard, start)
-        lots = _values(shard, "group_id") if groups is None else list(groups[rows])
-        hashes[rows] = hashed_parts(ids, 2**62, seed=seed, purpose="selection")
-        folds[rows] = hashed_parts(
-            [str(key) for key in (ids if lots is None else lots)], config.teacher.folds, seed=seed, purpose="fold"
-        )
-    class_names = class_names_of(np.array(list(names), dtype=object)) if names else []
-    if len(class_names) < 2:
-        raise TableError(
-            f"given labels must hold at least 2 classes, but hold {listed([str(n) for n in class_names])}."
-        )
-    given = class_indices(list(names), class_names).astype(np.int32)[given]
-    _check_distinct(hashes, shards)
-    chosen = np.arange(total)
-    if total > sample_rows:
-        chosen = np.sort(np.argpartition(hashes, sample_rows - 1)[:sample_rows])
-    chosen = chosen[np.argsort(folds[chosen], kind="stable")]
-    order = np.argsort(hashes[chosen], kind="stable")
-    return Samples(class_names, given, folds, chosen, order, starts)
+    lots = parts = rows = np.empty(0, dtype=np.int64)
+    total = 0
+    for number, path in enumerate(labels):
+        known = read_part_labels(path)
+        total += len(known)
+        lots = np.concatenate([lots, known.lots])
+        parts = np.concatenate([parts, np.full(len(known), number)])
+        rows = np.concatenate([rows, np.arange(len(known))])
+        if len(lots) > sample_rows:
+            least = np.argpartition(lots, sample_rows - 1)[:sample_rows]
+            lots, parts, rows = lots[least], parts[least], rows[least]
+    by_place = np.lexsort((rows, parts))
+    lots, parts, rows = lots[by_place], parts[by_place], rows[by_place]
+    folds, buckets, places = (np.empty(len(rows), dtype=np.int64) for _ in range(3))
+    found: list[GivenLabels] = []
+    for number in np.unique(parts).tolist():
+        known, at = read_part_labels(labels[number]), np.flatnonzero(parts == number)
+        folds[at], buckets[at] = known.folds[rows[at]], known.buckets[rows[at]]
+        places[at] = rows[at] if known.kept is None else np.flatnonzero(known.kept)[rows[at]]
+        found.append(known.labels(rows[at], num_classes))
+    by_fold = np.argsort(folds, kind="stable")
+    joined = _joined(found).take(by_fold)
+    return Chosen(
+        parts=parts[by_fold],
+        rows=rows[by_fold],
+        places=places[by_fold],
+        folds=folds[by_fold],
+        buckets=buckets[by_fold],
+        labels=joined,
+        order=np.argsort(lots[by_fold], kind="stable"),
+        num_samples=total,
+    )
 
 
-def sample_ids(shard: Shard, start: int) -> list[str]:
-    """Return the ids of a shard's rows: its column `sample_id`, or their numbers over all shards."""
-    found = _values(shard, "sample_id")
-    return [str(row) for row in range(start, start + shard.num_rows)] if found is None else found
-
-
-def read_sample(
-    shards: Sequence[Shard], samples: Samples, config: CleaningConfig
-) -> tuple[FeatureSpace, Kernel | None]:
-    """Return the features of the hashed sample, with no sums yet, and the kernel of its landmarks.
+def read_sample(shards: Sequence[Shard], chosen: Chosen) -> Float32Array:
+    """Return the raw features of the sample.
 
     Args:
         shards: The shards.
-        samples: Which of their rows are the sample.
-        config: `teacher.landmarks` is read.
+        chosen: Which of their rows.
 
     Returns:
-        The space (its kernel rows are centred by their mean over the sample) and the kernel; None if switched off.
+        float32, shape (n, D).
     """
-    size, num_features = len(samples.chosen), shards[0].num_features
-    rows = np.empty((size, num_features), dtype=np.float32)
-    by_row = np.argsort(samples.chosen)
-    places = samples.chosen[by_row]
-    for shard, start in zip(shards, samples.starts[:-1].tolist(), strict=True):
-        first, last = np.searchsorted(places, [start, start + shard.num_rows])
-        if last > first:
-            rows[by_row[first:last]] = shard.take(places[first:last] - start, BLOCK_ROWS)
-    mean = feature_mean(rows)
-    for start in range(0, size, BLOCK_ROWS):
-        rows[start : start + BLOCK_ROWS] = unit_block(rows[start : start + BLOCK_ROWS], mean)
-    folds = samples.folds[samples.chosen].astype(np.int64)
-    landmarks = np.sort(samples.order[: config.teacher.landmarks])
-    curved, kernel = None, None
-    if len(landmarks) >= 2:
-        kernel = fit_kernel(rows[landmarks])
-        curved_rows = np.empty((size, kernel.num_columns), dtype=np.float32)
-        for start in range(0, size, BLOCK_ROWS):
-            curved_rows[start : start + BLOCK_ROWS] = raw_kernel_rows(kernel, rows[start : start + BLOCK_ROWS])
-        centre = feature_mean(curved_rows)
-        curved_rows -= centre.astype(np.float32)
-        curved = Design(curved_rows, folds, _no_sums(centre), ())
-    numbers = np.arange(size)
+    features = np.empty((len(chosen.rows), shards[0].num_features), dtype=np.float32)
+    for number in np.unique(chosen.parts).tolist():
+        at = np.flatnonzero(chosen.parts == number)
+        at = at[np.argsort(chosen.places[at], kind="stable")]
+        features[at] = shards[number].take(chosen.places[at], MOST_BLOCK_ROWS)
+    return features
+
+
+def sample_space(
+    features: Float32Array,
+    chosen: Chosen,
+    config: CleaningConfig,
+    mean: Float64Array | None = None,
+    curve: tuple[Kernel, Float64Array] | None = None,
+) -> tuple[FeatureSpace, tuple[Kernel, Float64Array] | None]:
+    """Return the sample's features, with no sums yet, and the kernel of its landmarks.
+
+    Args:
+        features: The raw features of the n samples, float32, shape (n, D); overwritten.
+        chosen: The sample.
+        config: `teacher.landmarks` is read.
+        mean: Centring of a reference; default: the sample's mean.
+        curve: Kernel of a reference and the centring of its rows; default: made of the sample.
+
+    Returns:
+        The space, and kernel and centring; None if switched off.
+    """
+    mean = feature_mean(features) if mean is None else mean
+    for start in range(0, len(features), MOST_BLOCK_ROWS):
+        some = features[start : start + MOST_BLOCK_ROWS]
+        unit_block(some, mean, out=some)
+    landmarks = np.sort(chosen.order[: config.teacher.landmarks])
+    kernel, centre = curve if curve is not None else (None, None)
+    if curve is None and len(landmarks) >= 2:
+        kernel = fit_kernel(features[landmarks])
+    curved = None
+    if kernel is not None:
+        rows = np.empty((len(features), kernel.num_columns), dtype=np.float32)
+        for start in range(0, len(features), MOST_BLOCK_ROWS):
+            some = features[start : start + MOST_BLOCK_ROWS]
+            rows[start : start + MOST_BLOCK_ROWS] = raw_kernel_rows(kernel, some)
+        centre = feature_mean(rows) if centre is None else centre
+        rows -= centre.astype(np.float32)
+        curved = Design(rows, chosen.folds, _no_sums(centre), ())
+        curve = (kernel, centre)
+    numbers = np.arange(len(features))
     space = FeatureSpace(
-        design=Design(rows, folds, _no_sums(mean), ()),
+        design=Design(features, chosen.folds, _no_sums(mean), ()),
         curved=curved,
         neighbours=None,
-        duplicate_sets=np.full(size, -1),
+        duplicate_sets=np.full(len(features), -1),
         duplicate_similarity=1.0,
         groups=numbers,
-        buckets=numbers,
-        selection=samples.order,
+        buckets=chosen.buckets,
+        selection=chosen.order,
     )
-    return space, kernel
+    return space, curve
 
 
 def with_sums(design: Design, sums: FeatureSums) -> Design:
@@ -169,41 +174,11 @@ def _no_sums(mean: Float64Array) -> FeatureSums:
     return FeatureSums(mean, np.empty(0), np.empty((0, len(mean))), np.empty((0, len(mean), len(mean))))
 
 
-def _values(shard: Shard, name: str) -> list[Any] | None:
-    found = shard.column(name)
-    return None if found is None else found.to_pylist()
-
-
-def _codes(
-    shard: Shard, labels: Sequence[Any] | npt.NDArray[Any] | None, names: dict[Any, int]
-) -> npt.NDArray[np.int32]:
-    """Number of each label among those seen so far."""
-    values = _values(shard, "given_label") if labels is None else np.asarray(labels).tolist()
-    if values is None:
-        raise TableError(
-            f"{shard.path}: labels are needed, but none were handed over and the shard has no column 'given_label'."
-        )
-    missing = [row for row, value in enumerate(values) if value is None]
-    if missing:
-        raise TableError(f"{shard.path}: every row needs a label, but {len(missing):,} have none: rows {missing[:5]}.")
-    return np.fromiter((names.setdefault(value, len(names)) for value in values), np.int32, count=len(values))
-
-
-def _check_distinct(hashes: IntArray, shards: Sequence[Shard]) -> None:
-    """Refuse repeated ids; two of 10^8 different ids share a 62-bit hash with a chance of one in a thousand."""
-    ordered = np.sort(hashes)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(twice):
-        return
-    where = np.flatnonzero(np.isin(hashes, twice[:5]))[:5]
-    starts = np.cumsum([0, *(shard.num_rows for shard in shards)])
-    found = []
-    for row in where.tolist():
-        number = int(np.searchsorted(starts, row, side="right")) - 1
-        found.append(
-            f"{sample_ids(shards[number], int(starts[number]))[row - starts[number]]} in {shards[number].path.name}"
-        )
-    raise TableError(
-        f"sample_ids must be distinct over all shards, but {len(twice):,} are repeated: {listed(found)}. "
-        "Take the repeated rows out."
+def _joined(found: Sequence[GivenLabels]) -> GivenLabels:
+    """Labels of several shards, one after the other."""
+    before: Any = None
+    if any(one.before_review is not None for one in found):
+        before = np.concatenate([one.observed for one in found])
+    return GivenLabels(
+        np.concatenate([one.votes for one in found]), np.concatenate([one.candidates for one in found]), before
     )

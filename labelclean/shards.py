@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.labels import IntArray
+from labelclean.storage import parquet_batches
 from labelclean.tables import matrix
 
 KINDS = (".npy", ".parquet")
@@ -52,11 +53,10 @@ class Shard:
         """Yield first row and features, float16 or float32, shape (B, D), of one block after the other."""
         start = 0
         if self.columns:
-            with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(num_rows, columns=["feature"]):
-                    block = matrix(pa.chunked_array([batch.column(0)]))
-                    yield start, np.asarray(block)
-                    start += len(block)
+            for batch in parquet_batches(self.path, ["feature"], num_rows):
+                block = matrix(pa.chunked_array([batch.column(0)]))
+                yield start, np.asarray(block)
+                start += len(block)
             return
         with self.path.open("rb") as raw:
             raw.seek(self.data_start)

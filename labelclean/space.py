@@ -114,9 +114,10 @@ def _neighbourhood(
     settings = config.neighbours
     if settings.method == "none":
         return None, np.full(len(unit_rows), -1), 1.0
-    use_index = settings.method == "index" or (settings.method == "auto" and len(unit_rows) > settings.exact_limit)
     wanted = (settings.k or max(VOTERS)) + SPARE_NEIGHBOURS
-    found = nearest_neighbours(unit_rows, wanted, method="index" if use_index else "exact", device=device)
+    found = nearest_neighbours(
+        unit_rows, wanted, method=settings.method, exact_limit=settings.exact_limit, device=device
+    )
     similarity = settings.duplicate_similarity or duplicate_threshold(found)
     return found, near_duplicate_sets(found, similarity), similarity
 

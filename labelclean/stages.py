@@ -15,52 +15,113 @@ from labelclean.config import CleaningConfig
 from labelclean.evidence import choose_noise_model, pattern_view
 from labelclean.gram import Float32Array, Float64Array, TargetSums
 from labelclean.labels import BoolArray, GivenLabels, IntArray
-from labelclean.noise import NoiseModel, fit_noise_matrix, fit_plain_model, posterior, true_class_probs
-from labelclean.probe import Design, LinearProbe, predict_logits, shares_of_sums, solve_ridge
+from labelclean.neighbours import Neighbours, nearest_of
+from labelclean.noise import (
+    NoiseModel,
+    fit_noise_matrix,
+    fit_plain_model,
+    posterior,
+    true_class_probs,
+)
+from labelclean.probe import Design, LinearProbe, log_shares_of_total, shares_of_sums, solve_ridge
 from labelclean.refine import FittedReadings, fit_readings
 from labelclean.scores import ScoreCurve, fit_score_curve, score_limit
 from labelclean.space import FeatureSpace
-from labelclean.views import View, sums_view
+from labelclean.views import View, Votes, sums_view, sums_vote_view, votes_against_shares
+
+
+@dataclass(frozen=True)
+class Voters:
+    """The neighbours' votes as a view of any samples.
+
+    Attributes:
+        votes: Votes of any neighbours.
+        count: How many of the nearest vote.
+        prior: Log class shares of all that vote, float64, shape (K,).
+        scale: What the log of the vote shares is multiplied by.
+    """
+
+    votes: Votes
+    count: int
+    prior: Float64Array
+    scale: float
+
+    def values(self, near: Neighbours) -> Float32Array:
+        """Return the view of some samples, float32, shape (N, K), from their neighbours, numbered over all samples."""
+        values = votes_against_shares(self.votes(nearest_of(near, self.count)), self.prior)
+        return values * np.float32(self.scale)
+
+    def shares(self, near: Neighbours) -> Float32Array:
+        """Return the class shares of all neighbours' votes, float32, shape (N, K); a row without neighbours is 0."""
+        votes = self.votes(near)
+        total = votes.sum(axis=1, keepdims=True)
+        return np.asarray(votes / np.where(total > 0, total, 1.0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A teacher or a student: its probes and the model that joins their scores.
+    """A teacher or a student: its probes, its neighbours' votes and the model that joins their scores.
 
     Attributes:
         probes: For each design (features, kernel rows) F probes whose outputs are views; probe f never saw fold f.
         plain: Model of the given labels on these views.
         noise: Model of the true class, on these views and on its pattern view where it has one.
         matrix: C, float64, shape (K, K).
+        penalty: c of the probes on the features.
+        voters: The last view; None without neighbours.
     """
 
     probes: tuple[tuple[LinearProbe, ...], ...]
     plain: NoiseModel
     noise: NoiseModel
     matrix: Float64Array
+    penalty: float
+    voters: Voters | None = None
 
-    def probs(self, rows: Sequence[Float32Array], folds: IntArray) -> Float32Array:
-        """Return P(true class | image) of some samples, their own label left out.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each view is."""
+        return (*("ridge", "kernel")[: len(self.probes)], *(() if self.voters is None else ("votes",)))
+
+    def values(self, rows: Sequence[Float32Array], folds: IntArray, near: Neighbours | None = None) -> Float32Array:
+        """Return the views of some samples, their own label left out.
 
         Args:
             rows: For each design the rows of the samples, float32, shape (N, D) and (N, R), sorted by fold.
             folds: Fold of each sample, int64, shape (N,), ascending.
+            near: Their neighbours, numbered over all samples; needed where neighbours vote.
 
         Returns:
-            float32, shape (N, K), rows sum to 1.
+            float32, shape (V, N, K).
         """
         ends = np.searchsorted(folds, np.arange(len(self.probes[0])), side="right")
-        num_classes = len(self.matrix)
-        values = np.empty((len(rows), len(folds), num_classes), dtype=np.float32)
+        values = np.empty((len(self.names), len(folds), len(self.matrix)), dtype=np.float32)
+        if self.voters is not None:
+            if near is None:
+                raise ValueError("a stage whose neighbours vote must be given the samples' neighbours, but got None.")
+            values[-1] = self.voters.values(near)
         for view, (design_rows, probes) in enumerate(zip(rows, self.probes, strict=True)):
             start = 0
             for probe, end in zip(probes, ends.tolist(), strict=True):
-                values[view, start:end] = predict_logits(probe, design_rows[start:end])
+                np.matmul(design_rows[start:end], probe.weights, out=values[view, start:end])
+                values[view, start:end] += probe.bias
                 start = end
+        return values
+
+    def given_probs(self, values: Float32Array) -> Float32Array:
+        """Return P(given class | image) from views, float32, shape (N, K), rows sum to 1."""
+        return true_class_probs(self.plain, values)
+
+    def true_probs(self, values: Float32Array) -> Float32Array:
+        """Return P(true class | image) from views, float32, shape (N, K), rows sum to 1."""
         if self.noise.pattern is not None:
-            pattern = pattern_view(true_class_probs(self.plain, values), self.noise.pattern)
+            pattern = pattern_view(self.given_probs(values), self.noise.pattern)
             values = np.concatenate([values, pattern[None]])
         return true_class_probs(self.noise, values)
+
+    def probs(self, rows: Sequence[Float32Array], folds: IntArray, near: Neighbours | None = None) -> Float32Array:
+        """Return P(true class | image) of some samples; arguments as for `values`."""
+        return self.true_probs(self.values(rows, folds, near))
 
 
 @dataclass(frozen=True)
@@ -69,32 +130,30 @@ class Verdict:
 
     Attributes:
         soft_labels: float32, shape (N, K), rows sum to 1.
-        label_scores: float32, shape (N,), low = suspicious.
-        is_label_issue: bool, shape (N,).
-        other_scores: Probability of the given label by the noise model and by all readings, float32, shape (2, N).
+        label_scores: float32, shape (N,), low = suspicious; 1 for verified samples.
+        is_label_issue: bool, shape (N,); never a verified sample.
+        reading_scores: Probability of the given label in each reading, float32, shape (R, N).
     """
 
     soft_labels: Float32Array
     label_scores: Float32Array
     is_label_issue: BoolArray
-    other_scores: Float32Array
+    reading_scores: Float32Array
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns the probabilities of teacher and student into scores and issues.
+    """Turns the probabilities of teacher and student into scores and issues, as `cleaning.refine_labels` does.
 
     Attributes:
         readings: What a disagreement may mean.
-        scores: Rank to label score.
-        hedged: Rank to the score that is held against the limit.
-        limit: Hedged scores below it are issues.
+        curve: Rank to label score.
+        limit: Scores below it are issues.
         teacher_matrix: C of the teacher, float64, shape (K, K).
     """
 
     readings: FittedReadings
-    scores: ScoreCurve
-    hedged: ScoreCurve
+    curve: ScoreCurve
     limit: float
     teacher_matrix: Float64Array
 
@@ -102,8 +161,8 @@ class Judge:
         """Return soft labels, scores and issues of some samples.
 
         Args:
-            teacher_probs: float32, shape (N, K).
-            student_probs: float32, shape (N, K).
+            teacher_probs: P(true class | image), float32, shape (N, K).
+            student_probs: The same of the student.
             labels: Their given labels.
 
         Returns:
@@ -111,10 +170,9 @@ class Judge:
         """
         sure = posterior(teacher_probs, labels, self.teacher_matrix)
         found = self.readings.read(sure, student_probs, labels)
-        is_issue = self.hedged.scores(found.rank) < self.limit
-        given, numbers = labels.given, np.arange(len(labels))
-        others = np.stack([found.sure[numbers, given], found.hedged[numbers, given]])
-        return Verdict(found.hedged, self.scores.scores(found.rank), is_issue, others)
+        scores = self.curve.scores(found.rank)
+        is_issue = (scores < self.limit) & ~labels.is_verified
+        return Verdict(found.hedged, np.where(labels.is_verified, np.float32(1), scores), is_issue, found.scores)
 
 
 def designs_of(space: FeatureSpace) -> list[tuple[str, Design]]:
@@ -124,27 +182,61 @@ def designs_of(space: FeatureSpace) -> list[tuple[str, Design]]:
 
 
 def teacher_stage(
-    space: FeatureSpace, sums: Sequence[TargetSums], labels: GivenLabels, config: CleaningConfig
+    space: FeatureSpace,
+    sums: Sequence[TargetSums],
+    labels: GivenLabels,
+    config: CleaningConfig,
+    votes: Votes | None = None,
 ) -> Stage:
-    """Return the teacher (`cleaning.fit_teacher` without neighbours) from sums of given labels.
+    """Return the teacher (`cleaning.fit_teacher`) from sums of given labels.
 
     Args:
         space: The sample, with sums and decompositions of all samples.
         sums: For each design the sums of all given labels, per fold.
         labels: Given labels of the sample.
-        config: Section `teacher` is read.
+        config: Sections `teacher` and `neighbours` are read.
+        votes: Votes of any neighbours, with the given labels of all samples; None: neighbours do not vote.
 
     Returns:
         The stage.
     """
-    views = [
-        sums_view(name, design, one, space, labels, config, is_student=False)
-        for (name, design), one in zip(designs_of(space), sums, strict=True)
-    ]
+    views = _views(space, sums, labels, config, votes, is_student=False)
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, labels)
-    _, noise, _ = choose_noise_model(values, labels, plain)
-    return Stage(_probes(space, sums, views), plain, noise, noise.matrix)
+    noise = choose_noise_model(values, labels, plain, space.selection)[1]
+    voters = _voters(votes, sums, views)
+    return Stage(_probes(space, sums, views), plain, noise, noise.matrix, views[0].setting, voters)
+
+
+def _views(
+    space: FeatureSpace,
+    sums: Sequence[TargetSums],
+    labels: GivenLabels,
+    config: CleaningConfig,
+    votes: Votes | None,
+    *,
+    is_student: bool,
+) -> list[View]:
+    """The views of the sample: probes solved from the sums and, where there are neighbours, their votes."""
+    views = [
+        sums_view(name, design, one, space, labels, config, is_student=is_student)
+        for (name, design), one in zip(designs_of(space), sums, strict=True)
+    ]
+    if votes is not None:
+        views.append(sums_vote_view(votes, _total(sums), space, labels, config, is_student=is_student))
+    return views
+
+
+def _voters(votes: Votes | None, sums: Sequence[TargetSums], views: Sequence[View]) -> Voters | None:
+    """The last of the chosen views, to be applied to any samples."""
+    if votes is None:
+        return None
+    return Voters(votes, int(views[-1].setting), log_shares_of_total(_total(sums)), views[-1].scale)
+
+
+def _total(sums: Sequence[TargetSums]) -> Float64Array:
+    """Sum of all targets, float64, shape (K,)."""
+    return np.asarray(sums[0].total.sum(axis=0), dtype=np.float64)
 
 
 def student_stage(
@@ -154,6 +246,7 @@ def student_stage(
     labels: GivenLabels,
     config: CleaningConfig,
     shrinkage: float,
+    votes: Votes | None = None,
 ) -> Stage:
     """Return the student (`views.student_probs`) from sums of the posterior of the true class.
 
@@ -162,21 +255,19 @@ def student_stage(
         sums: For each design the sums of all posteriors, per fold.
         targets: Posterior of the sample, float32, shape (N, K).
         labels: Given labels of the sample.
-        config: Section `teacher` is read.
+        config: Sections `teacher` and `neighbours` are read.
         shrinkage: That of the teacher's noise model.
+        votes: Votes of any neighbours, with the posteriors of all samples; None: neighbours do not vote.
 
     Returns:
         The stage.
     """
     soft = GivenLabels(targets, labels.candidates)
-    views = [
-        sums_view(name, design, one, space, soft, config, is_student=True)
-        for (name, design), one in zip(designs_of(space), sums, strict=True)
-    ]
+    views = _views(space, sums, soft, config, votes, is_student=True)
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, soft)
     matrix = fit_noise_matrix(true_class_probs(plain, values), labels, shrinkage=shrinkage)
-    return Stage(_probes(space, sums, views), plain, plain, matrix)
+    return Stage(_probes(space, sums, views), plain, plain, matrix, views[0].setting, _voters(votes, sums, views))
 
 
 def fit_judge(teacher: Stage, student: Stage, space: FeatureSpace, labels: GivenLabels) -> Judge:
@@ -192,15 +283,14 @@ def fit_judge(teacher: Stage, student: Stage, space: FeatureSpace, labels: Given
         The judge.
     """
     rows = [design.unit_rows for _, design in designs_of(space)]
-    first, last = teacher.probs(rows, space.design.folds), student.probs(rows, space.design.folds)
+    first, last = (stage.probs(rows, space.design.folds, space.neighbours) for stage in (teacher, student))
     sure = posterior(first, labels, teacher.matrix)
-    fitted = fit_readings(last, labels, student.matrix, teacher.noise.shrinkage)
+    fitted = fit_readings(first, last, labels, student.matrix, teacher.noise.shrinkage)
     found = fitted.read(sure, last, labels)
     given, numbers = labels.given, np.arange(len(labels))
-    soft = found.hedged[numbers, given]
-    scores = fit_score_curve(found.rank, (soft + sure[numbers, given]) / np.float32(2))
-    hedged = fit_score_curve(found.rank, soft)
-    return Judge(fitted, scores, hedged, score_limit(hedged.scores(found.rank)), teacher.matrix)
+    curve = fit_score_curve(found.rank, found.hedged[numbers, given])
+    limit = score_limit(curve.scores(found.rank)[~labels.is_verified])
+    return Judge(fitted, curve, limit, teacher.matrix)
 
 
 def _probes(
@@ -208,7 +298,7 @@ def _probes(
 ) -> tuple[tuple[LinearProbe, ...], ...]:
     """The probes of chosen views, with class shares and scale inside."""
     found = []
-    for (_, design), one, view in zip(designs_of(space), sums, views, strict=True):
+    for (_, design), one, view in zip(designs_of(space), sums, views[: len(sums)], strict=True):
         scale = np.float32(view.scale)
         shares = shares_of_sums(one, design.sums.count)
         probes = solve_ridge(design.spectra, one, [view.setting])[0]

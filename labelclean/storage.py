@@ -23,7 +23,8 @@ from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.tables import TABLES, conform
 
-_KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
+READ_BYTES = 2**16
+KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -127,7 +128,7 @@ def read_labels(
     """
     dataset = labels_dataset(path, files)
     columns = [
-        name for name in dataset.schema.names if name != "image" and (not only_known or name in _KNOWN_LABEL_COLUMNS)
+        name for name in dataset.schema.names if name != "image" and (not only_known or name in KNOWN_LABEL_COLUMNS)
     ]
     try:
         table = dataset.to_table(columns=columns)
@@ -174,12 +175,15 @@ def _check_image_column(path: Path, schema: pa.Schema) -> None:
         raise TableError(f"{path}: column 'image' must hold the bytes of image files (binary), but is {found}.")
 
 
-def image_rows(path: Path, files: Sequence[Path] | None = None) -> Iterator[tuple[str, str | None, bytes | None]]:
+def image_rows(
+    path: Path, files: Sequence[Path] | None = None, *, distinct: bool = True
+) -> Iterator[tuple[str, str | None, bytes | None]]:
     """Yield each sample's id, image path and image bytes, a row group at a time.
 
     Args:
         path: Labels with an `image` column.
         files: Only these of its files; a sample that several hold comes from the last.
+        distinct: Leave out the rows of a sample after its first; the ids so far are kept in memory for it.
 
     Yields:
         (sample_id, image_path or None, bytes or None) in file order; a sample that several
@@ -188,18 +192,36 @@ def image_rows(path: Path, files: Sequence[Path] | None = None) -> Iterator[tupl
     dataset = labels_dataset(path, None if files is None else list(reversed(files)))
     columns = [name for name in ("sample_id", "image_path", "image") if name in dataset.schema.names]
     seen: set[str] = set()
-    batches = dataset.to_batches(columns=columns, batch_size=64, batch_readahead=1, fragment_readahead=1)
-    while True:
-        try:
-            rows = next(batches).to_pylist()
-        except StopIteration:
-            return
-        except _NO_PARQUET as fault:
-            raise _unreadable(path, fault) from None
-        for row in rows:
-            if row["sample_id"] not in seen:
-                seen.add(row["sample_id"])
-                yield row["sample_id"], row.get("image_path"), row["image"]
+    for file in dataset.files:
+        batches = parquet_batches(Path(file), columns, 64)
+        while True:
+            try:
+                rows = next(batches).to_pylist()
+            except StopIteration:
+                break
+            except _NO_PARQUET as fault:
+                raise _unreadable(path, fault) from None
+            for row in rows:
+                if not distinct or row["sample_id"] not in seen:
+                    if distinct:
+                        seen.add(row["sample_id"])
+                    yield row["sample_id"], row.get("image_path"), row.get("image")
+
+
+def parquet_batches(path: Path, columns: Sequence[str] | None, num_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file so that no more of it than a batch is held, however large its row groups are.
+
+    Args:
+        path: The file.
+        columns: Only these, as far as the file has them; None: all.
+        num_rows: Rows of every batch but the last.
+
+    Yields:
+        Batches with rows, in the order of the file.
+    """
+    # by default Arrow keeps what it has read of a file until it is closed, and a dataset decodes whole row groups
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+        yield from file.iter_batches(num_rows, columns=None if columns is None else list(columns))
 
 
 def read_pred_probs(path: Path, sample_ids: Sequence[str], num_classes: int) -> npt.NDArray[np.float32]:
@@ -256,18 +278,69 @@ def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> p
     Raises:
         StorageError: If the file is missing, damaged or another table.
     """
-    try:
+    with _damage_told(path):
         table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+    _check_table(path, table.schema, name)
+    return table
+
+
+def table_schema(path: Path, name: str) -> pa.Schema:
+    """Return the columns of a table that `write_table` or `join_parts` wrote.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+
+    Returns:
+        Its schema.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    with _damage_told(path):
+        schema = pq.read_schema(path)
+    _check_table(path, schema, name)
+    return schema
+
+
+def read_batches(path: Path, name: str, columns: Sequence[str], num_rows: int = 16_384) -> Iterator[pa.Table]:
+    """Yield some columns of a table that `write_table` or `join_parts` wrote, a few rows at a time.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+        columns: Columns that it has.
+        num_rows: Rows of every table yielded but the last.
+
+    Yields:
+        Tables with rows, in the order of the file.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    with _damage_told(path):
+        _check_table(path, pq.read_schema(path), name)
+        for batch in parquet_batches(path, columns, num_rows):
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a table of a run into words."""
+    try:
+        yield
     except FileNotFoundError:
         raise StorageError(f"{path}: the file is missing; the run folder is not whole. Take another run.") from None
     except _NO_PARQUET as fault:
         raise StorageError(
             f"{path}: the file is damaged: {' '.join(str(fault).split())[:200]}. Take another run."
         ) from None
-    found = (table.schema.metadata or {}).get(b"labelclean.table", b"?").decode()
+
+
+def _check_table(path: Path, schema: pa.Schema, name: str) -> None:
+    found = (schema.metadata or {}).get(b"labelclean.table", b"?").decode()
     if found != name:
         raise StorageError(f"{path}: the file must hold the table {name!r}, but holds {found!r}.")
-    return table
 
 
 def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[str] = ()) -> None:
@@ -286,6 +359,25 @@ def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[st
     conformed = conform(table, name, class_names=class_names)
     with atomic_path(path) as temporary:
         pq.write_table(conformed, temporary, compression="zstd", row_group_size=65_536)
+
+
+def join_parts(parts: Sequence[Path], target: Path) -> None:
+    """Write the rows of some files one after the other, a row group at a time.
+
+    Args:
+        parts: Parquet files of one table, in order, at least one.
+        target: Where to.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    with (
+        atomic_path(target) as temporary,
+        pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as file,
+    ):
+        for part in parts:
+            for batch in parquet_batches(part, None, 65_536):
+                file.write_table(pa.Table.from_batches([batch]).cast(file.schema), row_group_size=65_536)
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -413,7 +505,7 @@ def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
     for file in label_files(path) if files is None else files:
         try:
             with pq.ParquetFile(file, memory_map=True) as opened:
-                columns = [name for name in opened.schema_arrow.names if name not in _KNOWN_LABEL_COLUMNS]
+                columns = [name for name in opened.schema_arrow.names if name not in KNOWN_LABEL_COLUMNS]
                 for column in columns:  # one by one, or a file of one row group would be held as a whole
                     size = 64 if column == "image" else 16_384
                     for _ in opened.iter_batches(size, columns=[column], use_threads=False):

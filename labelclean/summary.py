@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labelclean.arrivals import arrival_sentences
+from labelclean.drift_report import drift_sentences
 from labelclean.opinions import inspector_sentences
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, A
         "inspectors": refine.get("inspectors"),
         "queue": refine.get("queue"),
         "arrivals": ingest.get("arrivals"),
+        "reference": refine.get("reference"),
+        "out_of_core": refine.get("out_of_core"),
     }
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
@@ -89,6 +92,7 @@ def markdown_summary(outcome: Outcome) -> str:
         ]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
     lines += ["", *(f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals")))]
+    lines += [f"- {sentence}" for sentence in drift_sentences(summary.get("reference"))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
     return "\n".join(lines) + "\n"
@@ -99,6 +103,44 @@ def _gate_line(gate: dict[str, Any]) -> str:
     ruled_out = [method for method in gate["forbids"] if method != "none"]
     lead = f"rules out {', '.join(ruled_out)}" if ruled_out else "note" if gate["outcome"] == "warn" else "in order"
     return f"{lead}: {gate['sentence']}"
+
+
+def _reject_sentences(outcome: Outcome) -> list[str]:
+    """The three most frequent causes, each with what to do, told of its first image."""
+    import pyarrow.compute as pc
+
+    from labelclean.storage import read_table
+
+    if not outcome.summary["rejects"]:
+        return []
+    rejects = read_table(outcome.folder / "rejects.parquet", "rejects", ["reason_code", "message"])
+    found = sorted(outcome.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
+    said = []
+    for code, count in found[:3]:
+        first = rejects.column("message")[pc.index(rejects.column("reason_code"), code).as_py()]
+        said.append(f"rejected: {count:,} x {code}, such as {first}")
+    if len(found) > 3:
+        said.append(f"and {len(found) - 3} more causes; rejects.parquet names every image")
+    return said
+
+
+def out_of_core_sentences(summary: dict[str, Any]) -> list[str]:
+    """Return what a run out of core did otherwise, for people."""
+    if not summary.get("out_of_core"):
+        return []
+    neighbours = (summary.get("teacher") or {}).get("neighbours")
+    near = "neighbours and near-duplicates were not looked for"
+    if neighbours:
+        held = 100 * neighbours["recall_at_10"]
+        near = f"the index held {held:.1f}% of the 10 nearest neighbours, near-duplicates were not looked for"
+    choices = summary["out_of_core"]["samples_for_choices"]
+    said = [f"{summary['out_of_core']['why']}; choices were made on {choices:,} samples, {near}"]
+    queue = summary.get("queue") or {}
+    if queue.get("cut_from"):
+        said.append(
+            f"the queue holds the most doubtful of {queue['cut_from']:,} flagged samples; review.budget sets its size"
+        )
+    return said
 
 
 def print_summary(outcome: Outcome) -> None:
@@ -128,10 +170,10 @@ def print_summary(outcome: Outcome) -> None:
             console.print(Text(_gate_line(gate), style="yellow"))
     for sentence in inspector_sentences(summary["inspectors"]):
         console.print(Text(sentence))
-    if summary["num_rejects"]:
-        codes = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
-        console.print(Text(f"rejected images: {codes}; see rejects.parquet", style="yellow"))
-    for sentence in arrival_sentences(summary.get("arrivals")):
+    for sentence in _reject_sentences(outcome):
+        console.print(Text(sentence, style="yellow"))
+    said = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
+    for sentence in (*said, *out_of_core_sentences(summary)):
         console.print(Text(sentence))
     console.print(Text(f"outputs: {outcome.folder}"))
     console.print(Text(f"report: {outcome.folder / 'report.html'}"))

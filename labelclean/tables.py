@@ -29,6 +29,8 @@ REASONS = (
     "annotators_disagree",
     "outlier",
 )
+MANY_CLASSES = 256
+TOP_CLASSES = 32
 QUEUE_SOURCES = ("ranked", "random_audit", "conflict_group", "rare_class")
 
 Kind = Literal[
@@ -43,6 +45,8 @@ Kind = Literal[
     "probabilities",
     "votes",
     "feature",
+    "class_indices",
+    "class_probs",
     "names",
     "any",
 ]
@@ -93,6 +97,15 @@ _PATH = Column(
     "image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True
 )
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
+
+
+def _top_pairs(name: str) -> tuple[Column, Column]:
+    """What stands in the place of K probabilities above 256 classes."""
+    return (
+        Column(f"{name}_topk_index", "class_indices", f"Likeliest classes of {name}, best first.", optional=True),
+        Column(f"{name}_topk_prob", "class_probs", "Their probabilities.", optional=True),
+    )
+
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -177,8 +190,12 @@ TABLES: dict[str, Table] = {
             (
                 _SAMPLE,
                 Column(
-                    "pred_probs", "probabilities", "Out-of-fold class probabilities, calibrated to the given labels."
+                    "pred_probs",
+                    "probabilities",
+                    "Out-of-fold class probabilities, calibrated to the given labels.",
+                    optional=True,
                 ),
+                *_top_pairs("pred_probs"),
                 Column("top1_label", "class", "Most probable class."),
                 Column("runner_up_label", "class", "Second class."),
                 Column("top2_margin", "share", "p(top-1) - p(runner-up)."),
@@ -197,7 +214,9 @@ TABLES: dict[str, Table] = {
                     "soft_label",
                     "probabilities",
                     "Probabilities of the true class, the given label counted as evidence.",
+                    optional=True,
                 ),
+                *_top_pairs("soft_label"),
                 Column("predicted_label", "class", "Best class of soft_label."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column("is_label_issue", "bool", "The score is under its class's limit."),
@@ -256,6 +275,8 @@ def arrow_type(kind: Kind, width: int) -> pa.DataType | None:
         "time": pa.timestamp("us", tz="UTC"),
         "bytes": pa.binary(),
         "names": pa.list_(pa.string()),
+        "class_indices": pa.list_(pa.int32(), TOP_CLASSES),
+        "class_probs": pa.list_(pa.float32(), TOP_CLASSES),
     }
     vector = {
         "probabilities": pa.list_(pa.float32(), width),
@@ -362,6 +383,36 @@ def vectors(rows: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:
         N fixed-size lists of length W.
     """
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).ravel()), rows.shape[1])
+
+
+def top_classes(soft_labels: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return the likeliest classes of each row: soft labels of thousands of classes in 32 pairs.
+
+    Args:
+        soft_labels: Probabilities, shape (N, K), K > 32.
+
+    Returns:
+        Class index, int32, and probability, float32, each of shape (N, 32), likeliest first.
+    """
+    index = np.argpartition(-soft_labels, TOP_CLASSES - 1, axis=1)[:, :TOP_CLASSES]
+    probs = np.take_along_axis(soft_labels, index, axis=1)
+    order = np.argsort(-probs, axis=1, kind="stable")
+    return np.take_along_axis(index, order, axis=1).astype(np.int32), np.take_along_axis(probs, order, axis=1).astype(
+        np.float32
+    )
+
+
+def probability_names(name: str, column_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that hold some probabilities in a table: all K of them, or pairs above 256 classes.
+
+    Args:
+        name: `soft_label` or `pred_probs`.
+        column_names: The table's columns.
+
+    Returns:
+        `NAME`, or `NAME_topk_index` and `NAME_topk_prob`.
+    """
+    return (name,) if name in column_names else (f"{name}_topk_index", f"{name}_topk_prob")
 
 
 def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:

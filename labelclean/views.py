@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array, TargetSums
-from labelclean.labels import GivenLabels
-from labelclean.neighbours import Neighbours, label_votes
+from labelclean.gram import Float32Array, Float64Array, TargetSums
+from labelclean.held_out import hold_out, leaves_out_groups
+from labelclean.labels import GivenLabels, IntArray
+from labelclean.neighbours import Neighbours, label_votes, nearest_of
 from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
 from labelclean.probe import (
     Design,
+    LinearProbe,
     fit_cross_entropy,
     fit_gce,
     fit_ridge,
     log_shares,
+    log_shares_of_total,
     out_of_fold_logits,
     shares_of_sums,
     solve_ridge,
@@ -37,7 +41,11 @@ PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
 
+Votes = Callable[[Neighbours], Float32Array]
+"""Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
 Judge = Callable[[Float32Array, GivenLabels], NoiseModel]
+Values = Callable[[IntArray | None], Float32Array]
+"""z of some samples, or of all; most candidates are only ever asked for the samples that judge."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,10 @@ def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, 
         config: `teacher.lambdas` and `refine.rounds` (rounds 1 here) are read.
 
     Returns:
-        The view: scores minus the class shares of the folds that were learned from (those of all samples would
-        let a fold's own labels speak against themselves).
+        The view: scores minus the class shares of the samples that were learned from (those of all samples would
+        let a fold's own labels speak against themselves). `teacher.left_out` says who is left out.
     """
-    return _likeliest(ridge_candidates(space.design, targets, config, rounds=(1,)), space, labels)
+    return most_likely(_ridge_candidates(space, space.design, targets, config, "ridge"), space.selection, labels)
 
 
 def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
@@ -83,7 +91,7 @@ def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels,
     """
     if space.curved is None:
         return None
-    return _likeliest(ridge_candidates(space.curved, targets, config, rounds=(1,), name="kernel"), space, labels)
+    return most_likely(_ridge_candidates(space, space.curved, targets, config, "kernel"), space.selection, labels)
 
 
 def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -99,19 +107,39 @@ def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLa
         The view; ``setting`` is the penalty.
     """
     rounds = (config.refine.rounds,) if config.refine.rounds else (1, 2, 3, 4, 5)
-    return _likeliest(ridge_candidates(space.design, targets, config, rounds), space, labels)
+    return most_likely(ridge_candidates(space.design, targets, config, rounds), space.selection, labels)
 
 
 def ridge_candidates(
     design: Design, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...], *, name: str = "ridge"
-) -> Iterable[tuple[str, float, Float32Array]]:
+) -> Iterable[tuple[str, float, Values]]:
     """Yield name, penalty and values of each ridge view to choose among."""
     shares = training_shares(design, targets)[design.folds]
     penalties = [targets.shape[1] * value for value in config.teacher.lambdas or PENALTIES]
     for round_number in rounds:
         fits = fit_ridge(design, targets, penalties, round_number)
         for penalty, probes in zip(penalties, fits, strict=True):
-            yield name, penalty, out_of_fold_logits(design, probes) - shares
+            yield name, penalty, partial(_ridge_values, design, probes, shares)
+
+
+def _ridge_candidates(
+    space: FeatureSpace, design: Design, targets: Float32Array, config: CleaningConfig, name: str
+) -> Iterable[tuple[str, float, Values]]:
+    """Name, penalty and values of each ridge view of one round, a group or a fold left out."""
+    if not leaves_out_groups(space.groups, config):
+        yield from ridge_candidates(design, targets, config, (1,), name=name)
+        return
+    held = hold_out(design.unit_rows, space.groups)
+    for value in config.teacher.lambdas or PENALTIES:
+        penalty = targets.shape[1] * value
+        yield name, penalty, partial(held.scores, targets, penalty)
+
+
+def _ridge_values(
+    design: Design, probes: tuple[LinearProbe, ...], shares: Float32Array, rows: IntArray | None
+) -> Float32Array:
+    """Out-of-fold scores minus class shares of some samples or all."""
+    return out_of_fold_logits(design, probes, rows) - (shares if rows is None else shares[rows])
 
 
 def sums_view(
@@ -141,11 +169,11 @@ def sums_view(
     shares = shares_of_sums(sums, design.sums.count)[design.folds]
     penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
     candidates = (
-        (name, penalty, out_of_fold_logits(design, probes) - shares)
+        (name, penalty, partial(_ridge_values, design, probes, shares))
         for penalty in penalties
         for probes in solve_ridge(design.spectra, sums, [penalty])
     )
-    return _likeliest(candidates, space, labels, _plainly if is_student else _with_noise)
+    return most_likely(candidates, space.selection, labels, _plainly if is_student else _with_noise)
 
 
 def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
@@ -162,7 +190,37 @@ def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, c
     """
     if space.neighbours is None:
         return None
-    return _likeliest(_vote_candidates(space, targets, config), space, labels)
+    return most_likely(_vote_candidates(space, targets, config), space.selection, labels)
+
+
+def sums_vote_view(
+    votes: Votes,
+    total: Float64Array,
+    space: FeatureSpace,
+    labels: GivenLabels,
+    config: CleaningConfig,
+    *,
+    is_student: bool,
+) -> View:
+    """Return the view of neighbours that are sought among more samples than those that judge it.
+
+    Args:
+        votes: Votes of any neighbours.
+        total: Sum of what votes over all samples, float64, shape (K,).
+        space: Neighbours of the N samples that judge, numbered over all samples.
+        labels: Given labels of the N samples; for a student its targets in their place.
+        config: `neighbours.k` is read.
+        is_student: As in `sums_view`.
+
+    Returns:
+        The view of the N samples.
+    """
+    prior = log_shares_of_total(total)
+    candidates = (
+        ("votes", float(count), partial(_rows_of, votes_against_shares(votes(some), prior)))
+        for count, some in _voters(space, config)
+    )
+    return most_likely(candidates, space.selection, labels, _plainly if is_student else _with_noise)
 
 
 def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
@@ -175,8 +233,19 @@ def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
     Returns:
         float32, shape (N, K); 0 for a sample without neighbours.
     """
-    prior = log_shares(targets)
-    votes = label_votes(neighbours, targets)
+    return votes_against_shares(label_votes(neighbours, targets), log_shares(targets))
+
+
+def votes_against_shares(votes: Float32Array, prior: Float64Array) -> Float32Array:
+    """Return `log_votes` from the votes and the log class shares.
+
+    Args:
+        votes: Similarity-weighted votes, float32, shape (N, K).
+        prior: Log class shares of all that vote, float64, shape (K,).
+
+    Returns:
+        float32, shape (N, K); 0 for a sample without votes.
+    """
     shares = (votes + PRIOR_VOTE * np.exp(prior)) / (votes.sum(axis=1, keepdims=True) + PRIOR_VOTE)
     return np.asarray(np.log(shares) - prior, dtype=np.float32)
 
@@ -186,7 +255,7 @@ def student_probs(
 ) -> Float32Array:
     """Return P(true class | image) of a student that learned the posterior of the true class.
 
-    Its ridge probes and its neighbours' votes are out of fold, but the targets were made with all
+    Its ridge probes and its neighbours' votes never saw a sample's own target, but the targets were made with all
     labels: a little memory of a sample's own label remains.
 
     Args:
@@ -199,12 +268,14 @@ def student_probs(
         float32, shape (N, K), rows sum to 1.
     """
     soft = GivenLabels(targets, labels.candidates)
-    designs = [design for design in (space.design, space.curved) if design is not None]
-    found = [
-        _likeliest(ridge_candidates(design, targets, config, rounds=(1,)), space, soft, _plainly) for design in designs
+    candidates = [
+        _ridge_candidates(space, design, targets, config, "ridge")
+        for design in (space.design, space.curved)
+        if design is not None
     ]
     if space.neighbours is not None:
-        found.append(_likeliest(_vote_candidates(space, targets, config), space, soft, _plainly))
+        candidates.append(_vote_candidates(space, targets, config))
+    found = [most_likely(one, space.selection, soft, _plainly) for one in candidates]
     values = np.stack([view.values for view in found])
     return true_class_probs(fit_plain_model(values, soft), values)
 
@@ -242,14 +313,24 @@ def two_hot_view(
 
 def _vote_candidates(
     space: FeatureSpace, targets: Float32Array, config: CleaningConfig
-) -> Iterable[tuple[str, float, Float32Array]]:
+) -> Iterable[tuple[str, float, Values]]:
     """Name, voters and values of each vote view to choose among."""
+    for count, some in _voters(space, config):
+        values = log_votes(some, targets)
+        yield "votes", float(count), partial(_rows_of, values)
+
+
+def _voters(space: FeatureSpace, config: CleaningConfig) -> Iterable[tuple[int, Neighbours]]:
+    """How many may vote, and who."""
     if space.neighbours is None:
         return
     nearest = space.neighbours
     for count in (config.neighbours.k,) if config.neighbours.k else VOTERS:
-        some = Neighbours(nearest.index[:, :count], nearest.similarity[:, :count])
-        yield "votes", float(count), log_votes(some, targets)
+        yield count, nearest_of(nearest, count)
+
+
+def _rows_of(values: Float32Array, rows: IntArray | None) -> Float32Array:
+    return values if rows is None else values[rows]
 
 
 def _with_noise(values: Float32Array, labels: GivenLabels) -> NoiseModel:
@@ -260,21 +341,31 @@ def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:
     return fit_plain_model(values, labels, steps=8)
 
 
-def _likeliest(
-    candidates: Iterable[tuple[str, float, Float32Array]],
-    space: FeatureSpace,
-    labels: GivenLabels,
-    judge: Judge = _with_noise,
+def most_likely(
+    candidates: Iterable[tuple[str, float, Values]], order: IntArray, labels: GivenLabels, judge: Judge = _with_noise
 ) -> View:
-    """The candidate under which the noise model makes the given labels likeliest, scaled by its weight there."""
-    rows = np.sort(space.selection[: max(LEAST_SELECTION_ROWS, SELECTION_CELLS // labels.num_classes)])
+    """Return the candidate under which the noise model makes the given labels likeliest, scaled by its weight there.
+
+    Args:
+        candidates: Name, setting and values of each.
+        order: The N samples in the order in which they are taken to judge, int64, shape (N,).
+        labels: Given labels of the N samples.
+        judge: Fits a noise model to one view.
+
+    Returns:
+        The view.
+
+    Raises:
+        ValueError: If there is no candidate.
+    """
+    rows = np.sort(order[: max(LEAST_SELECTION_ROWS, SELECTION_CELLS // labels.num_classes)])
     judges = labels.take(rows)
-    best: View | None = None
+    best: tuple[float, float, str, float, Values] | None = None
     for name, setting, values in candidates:
-        model = judge(values[None, rows], judges)
-        if best is None or model.log_likelihood > best.log_likelihood:
-            scale = float(model.view_weights[0])
-            best = View(name, values * np.float32(scale), setting, model.log_likelihood, scale)
+        model = judge(values(rows)[None], judges)
+        if best is None or model.log_likelihood > best[0]:
+            best = (model.log_likelihood, float(model.view_weights[0]), name, setting, values)
     if best is None:
         raise ValueError("There is no candidate view to choose among.")
-    return best
+    likelihood, scale, name, setting, values = best
+    return View(name, values(None) * np.float32(scale), setting, likelihood, scale)

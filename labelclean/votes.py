@@ -80,6 +80,21 @@ def given_labels_of(samples: pa.Table, class_names: Sequence[str]) -> GivenLabel
     return GivenLabels(counts / counts.sum(axis=1, keepdims=True), candidates)
 
 
+def groups_of(samples: pa.Table) -> list[str] | None:
+    """Return the group of each sample; a sample without one is its own.
+
+    Args:
+        samples: Table `samples`, N rows.
+
+    Returns:
+        Length N; None where no sample has one.
+    """
+    if "group_id" not in samples.column_names:
+        return None
+    pairs = zip(samples.column("group_id").to_pylist(), samples.column("sample_id").to_pylist(), strict=True)
+    return [f"group {group}" if group is not None else f"sample {sample}" for group, sample in pairs]
+
+
 def pair_agreement(votes: FloatArray) -> npt.NDArray[np.float64]:
     """Return the share of pairs of labels of each sample that agree.
 

@@ -17,6 +17,7 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # as the command line sets it: two workers that spin take twice the time
 }
 
 ROOT = Path(__file__).parent.parent

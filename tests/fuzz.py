@@ -1,20 +1,15 @@
 """Makes bad input by the thousand and feeds it to every door: config, labels, answers, images.
 
 Each door must end in success, in a refusal of one image, or in a `LabelcleanError`. Used by
-`test_fuzz` (a fixed number of inputs) and by `python -m tests.fuzz DOOR SECONDS` under atheris,
-which looks for new paths through the code by itself.
+`test_fuzz` (a fixed number of inputs) and by `search` (atheris looks for new paths by itself).
 """
 
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import io
 import json
 import random
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +23,7 @@ from labelclean.errors import LabelcleanError
 from labelclean.exchange import Tool, export_run, import_decisions
 from labelclean.image_files import ImageReject
 from labelclean.images import decode_image
+from labelclean.steps.record import part_of
 from labelclean.storage import image_rows
 from tests.exchange.conftest import NAMES, make_run
 from tests.exchange.test_answers import ANSWERS, WRITERS
@@ -193,7 +189,7 @@ class LabelsDoor:
         steps.validated(self.config)
         with steps.open_run(self.config) as run:
             steps.ingest(run.work)
-            if steps._part(run.work, "ingest")["has_bytes"]:
+            if part_of(run.work, "ingest")["has_bytes"]:
                 for _ in image_rows(self.file):
                     pass
 
@@ -350,26 +346,3 @@ def opened(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], byt
 def _labels(chance: random.Random) -> bytes:
     table = labels_table(chance)
     return table if chance.random() < 0.8 else mutated(table, chance)
-
-
-def main() -> None:
-    """Let atheris search one door for some seconds."""
-    atheris = importlib.import_module("atheris")  # installed by whoever searches
-
-    door, seconds = sys.argv[1], sys.argv[2]
-    folder = Path(tempfile.mkdtemp())
-    try:
-        with atheris.instrument_imports(include=["labelclean", "yaml"]):
-            call, source = opened(door, folder)
-        corpus = folder / "corpus"
-        corpus.mkdir()
-        for number in range(50):
-            (corpus / str(number)).write_bytes(source(random.Random(number)))
-        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-rss_limit_mb=4096", str(corpus)], call)
-        atheris.Fuzz()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "distribution",
         "features",
         "gram",
+        "neighbour_index",
         "neighbours",
         "probe",
         "top2",
@@ -28,8 +29,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kernel",
         "space",
         "evidence",
+        "held_out",
         "views",
+        "power",
         "scores",
+        "tally",
+        "drift",
         "flags",
         "review",
         "decisions",
@@ -53,10 +58,35 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ledger",
         "expectations",
         "progress",
+        "cluster",
         "extraction",
+        "memory",
+        "queries",
         "shards",
     ),
-    ("shard_samples", "streaming", "opinions", "summary", "outputs", "report", "apply", "steps", "nightly", "adapt"),
+    (
+        "part_labels",
+        "neighbour_lists",
+        "vote_targets",
+        "shard_samples",
+        "passes",
+        "part_neighbours",
+        "part_votes",
+        "learning",
+        "run_sums",
+        "drift_report",
+        "opinions",
+        "summary",
+        "outputs",
+        "part_queue",
+        "part_outputs",
+        "streaming",
+        "report",
+        "apply",
+        "steps",
+        "nightly",
+        "adapt",
+    ),
     ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "doctor", "cli"),
 )
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
@@ -67,9 +97,24 @@ HOMES = {
     "PIL": {"images", "pixels"},
     "sqlalchemy": {"ledger"},
     "ray": {"cluster"},
-    "faiss": {"neighbours"},
+    "faiss": {"neighbour_index"},
+    "duckdb": {"queries"},
 }
 PURE = LAYERS[2] + LAYERS[3]
+STEPS = (
+    "record",
+    "plan",
+    "expectations",
+    "expectations_process",
+    "ingest_parts",
+    "ingest",
+    "extract_parts",
+    "extract",
+    "judge",
+    "run",
+    "refine_parts",
+    "refine",
+)
 ADAPT = PACKAGE / "adapt"
 ADAPT_PURE = ("schedule", "views", "neighbours", "loss", "measures", "world", "state", "train")
 NOT_PURE = {"time", "datetime", "os", "pathlib", "socket", "random", "logging", "subprocess", "requests", "urllib"}
@@ -151,6 +196,20 @@ def test_adaptation_leaves_timm_and_kornia_to_their_homes() -> None:
         frameworks = {one.split(".")[0] for one in imports(path)}
         assert not frameworks & set(HOMES)
         assert "kornia" not in frameworks or path.stem == "views"
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_import_from_below_or_their_left(name: str) -> None:
+    found = imports(PACKAGE / "steps" / f"{name}.py")
+    for one in found:
+        if one.startswith("labelclean.steps."):
+            assert one.split(".")[2] in STEPS[: STEPS.index(name)], f"{name} imports {one}"
+        elif one.startswith("labelclean.") and one != "labelclean.steps":
+            assert RANK[one.split(".")[1]] < RANK["steps"], f"{name} imports {one}"
+
+
+def test_every_step_file_has_its_place() -> None:
+    assert {path.stem for path in (PACKAGE / "steps").glob("*.py")} == {*STEPS, "__init__"}
 
 
 def test_no_file_is_a_drawer() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.cli import _budget_item
+from labelclean.cli import _budget_item, _is_news
 from labelclean.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,18 @@ def test_help_names_every_command() -> None:
     told = call("--help")
     assert told.returncode == 0
     assert all(command in told.stdout for command in ("init", "validate", "run"))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_completion_is_a_script_that_completes_and_changes_nothing(tmp_path: Path) -> None:
+    env = os.environ | {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = (
+        "labelclean --show-completion bash > script && source ./script && COMP_WORDS=(labelclean re) COMP_CWORD=1 && "
+        "_labelclean_completion labelclean && echo ${COMPREPLY[@]}"
+    )
+    told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
+    assert (told.stdout, told.stderr) == ("report\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["script"]
 
 
 def test_validate_imports_no_heavy_library() -> None:
@@ -51,6 +65,13 @@ def test_bad_input_ends_with_code_2_and_one_letter(tmp_path: Path) -> None:
     assert call("validate", "gone.yaml", cwd=tmp_path).returncode == 2
 
 
+def test_a_folder_that_is_no_run_is_refused_in_words(tmp_path: Path) -> None:
+    told = call("export", str(tmp_path), "--to", "sheet", "--out", str(tmp_path / "queue"))
+    assert told.returncode == 5
+    assert "must be a run folder, as `labelclean run` leaves them" in told.stderr
+
+
+@pytest.mark.long
 def test_init_validate_run_from_another_folder(tmp_path: Path, sample_cache: Path) -> None:
     labels = ROOT / "sample_data" / "labels.parquet"
     told = call(
@@ -77,6 +98,7 @@ def test_init_validate_run_from_another_folder(tmp_path: Path, sample_cache: Pat
     assert "outputs:" in told.stdout
 
 
+@pytest.mark.long
 def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
     truth = dict(
         pq.read_table(ROOT / "sample_data" / "truth.parquet").select(["sample_id", "true_label"]).to_pandas().values
@@ -134,6 +156,21 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert (written["review_status"], written["verified_label"]) == ("disputed", None)
     assert dict(zip(summary["class_names"], written["verified_votes"], strict=True))["ok"] == 0.5
     assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("said", "is_news"),
+    [
+        ("Encountered exception during execution: TableError('x')", False),
+        ("Task run failed with exception: StorageError('x') - Retries are exhausted", False),
+        ("Finished in state Failed('Task run encountered an exception GateError: x')", False),
+        ("Task run failed with exception: StorageError('x\ny') - Retry 1/2 will start 5 second(s) from now", True),
+        ("Encountered exception during execution: ZeroDivisionError('x')", True),
+    ],
+)
+def test_what_prefect_says_of_a_refusal_is_not_said_twice(said: str, is_news: bool) -> None:
+    record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 1, "%s", (said,), None)
+    assert _is_news(record) is is_news
 
 
 def test_the_report_is_written_from_a_run(sample_run: Path, tmp_path: Path) -> None:

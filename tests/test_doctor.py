@@ -136,6 +136,19 @@ def test_weights_from_a_hub_are_told_to_need_the_network_unless_they_are_there(t
     assert looked_at(tmp_path, *fetched, HF_HOME=str(tmp_path))["backbone"].outcome == "ok"
 
 
+def test_whom_a_night_calls_is_said_by_host_and_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert "nobody beyond this machine, and needs no internet" in looked_at(tmp_path)["offline"].sentence
+    ledger, webhook = "postgresql://me:geheim@db.plant:1/x", "https://hooks.plant/geheim"
+    offline = looked_at(tmp_path, LABELCLEAN_LEDGER_URL=ledger, LABELCLEAN_WEBHOOK_URL=webhook)["offline"]
+    assert "the ledger at db.plant and the webhook, whose failure fails no run, at hooks.plant" in offline.sentence
+    fetched = looked_at(tmp_path, "backbone.weights=null", "backbone.pretrained=true", HF_HOME=str(tmp_path))
+    assert fetched["offline"].outcome == "warn"
+    assert "geheim" not in str((offline, fetched))
+
+
 def test_labels_that_hold_their_images_need_no_folder(tmp_path: Path) -> None:
     labels = pq.read_table(ROOT / "sample_data" / "labels.parquet").drop_columns("image_path")
     pq.write_table(labels.append_column("image", pa.array([b""] * labels.num_rows)), tmp_path / "l.parquet")

@@ -7,6 +7,7 @@ from math import lgamma, log
 import numpy as np
 import pytest
 
+from labelclean import evidence
 from labelclean.evidence import choose_noise_model, log_evidence, with_pattern
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.noise import NoiseModel, even_matrix, fit_noise_model, fit_plain_model, prior_counts, true_class_probs
@@ -51,7 +52,7 @@ def test_even_noise_gets_an_even_matrix_and_directed_noise_a_free_one() -> None:
     directed = 0.8 * np.eye(5) + 0.2 * np.roll(np.eye(5), 1, axis=1)
     for matrix, shrinkage in ((even, np.inf), (directed, 0.0)):
         values, labels = clear(matrix, rng)
-        _, model, _ = choose_noise_model(values, labels, fit_plain_model(values, labels))
+        _, model = choose_noise_model(values, labels, fit_plain_model(values, labels))
         assert model.shrinkage == shrinkage
         assert np.abs(model.matrix - matrix).max() < 0.05
 
@@ -97,3 +98,18 @@ def rate_difference(model: NoiseModel, sharper: NoiseModel, values: np.ndarray, 
         integral += sum(lgamma(a + n) - lgamma(a) for a, n in zip(start, found, strict=True))
         parts.append(integral - found[0] * log(share) - found[1] * log(1 - share))
     return float(parts[0] - parts[1]) / 90
+
+
+def test_of_many_samples_some_decide_and_all_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, values, labels = turned(0.45, 5)
+    order = np.random.default_rng(3).permutation(1200)
+    monkeypatch.setattr(evidence, "CHOICE_ROWS", 600)
+    plain = fit_plain_model(values, labels)
+    views, model = choose_noise_model(values, labels, plain, order)
+    some = np.sort(order[:600])
+    decided = choose_noise_model(values[:, some], labels.take(some), plain)[1]
+    assert model.shrinkage == decided.shrinkage
+    assert views.shape == (2, 1200, 5)
+    assert (true_class_probs(model, views).argmax(axis=1) == true).mean() > 0.95
+    table = (labels.votes.T @ np.eye(5)[true]).T / np.bincount(true)[:, None]
+    assert np.abs(model.matrix - table).max() < 0.03

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,12 +34,12 @@ def plain_run(runs: Path, cache: Path, *overrides: str) -> list[str]:
 
 
 def check_whole(run: Path) -> dict[str, str]:
-    """Digest of every file of a published run, all as its manifest says."""
+    """Digest of every file of a published run, all as its manifest says; but for the report, which tells times."""
     files: dict[str, dict[str, str]] = read_json(run / "manifest.json")["files"]
     digests = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in files}
     assert digests == {name: file["sha256"] for name, file in files.items()}
     assert {path.name for path in run.iterdir()} == {*files, "manifest.json"}
-    return digests
+    return {name: digest for name, digest in digests.items() if name != "report.html"}
 
 
 def visible(runs: Path) -> list[Path]:
@@ -48,76 +49,97 @@ def visible(runs: Path) -> list[Path]:
 # --- killed ---------------------------------------------------------------------------------------
 
 
-def check_kills(preloaded: Preloaded, place: Path, moments: int, *, rerun_each: bool, seed: int, gx: bool) -> None:
-    said, cache = place / "said", place / "cache"
-    extra = ("expectations.enabled=true",) if gx else ()
-    started = time.monotonic()
-    assert preloaded.run(*plain_run(place / "undisturbed", place / "first cache", *extra), said=said) == 0
-    whole_s = time.monotonic() - started
-    (undisturbed,) = run_folders(place / "undisturbed")
-    wanted = check_whole(undisturbed)
-    runs, chance, killed = place / "runs", random.Random(seed), 0
-    for number in range(moments):
-        if rerun_each and number % 2 == 0:
-            shutil.rmtree(cache, ignore_errors=True)  # half of the runs extract, half find their features
-        command = preloaded.start(*plain_run(runs, cache, *extra), said=said)
-        time.sleep(chance.random() * whole_s)
-        os.kill(command, signal.SIGKILL)
+def has_ended(command: int) -> bool:
+    return bool(psutil.Process(command).status() == psutil.STATUS_ZOMBIE)
+
+
+def watched(command: int, cpu_s: float) -> float:
+    """Watch a process until it ends or has used that much time of the CPU, when it is killed; the time it had used.
+
+    Its own time, not the clock's: a busy machine makes a run longer, but not this.
+    """
+    process, used_s = psutil.Process(command), 0.0
+    while not has_ended(command):
+        times = process.cpu_times()
+        used_s = times.user + times.system
+        if used_s >= cpu_s:
+            process.kill()
+            break
+        time.sleep(0.002)
+    return used_s
+
+
+def check_kills(preloaded: Preloaded, place: Path, moments: int, *, rerun_each: bool, seed: int) -> None:
+    said, cache, runs = place / "said", place / "cache", place / "runs"
+    whole_s = []
+    for _ in ("extracts", "finds its features"):
+        command = preloaded.start(*plain_run(place / "undisturbed", place / "first cache"), said=said)
+        whole_s.append(watched(command, float("inf")))
+        assert preloaded.exit_code(command) == 0, said.read_text()
+    wanted, also = map(check_whole, run_folders(place / "undisturbed"))
+    assert wanted == also
+    chance, killed, tries = random.Random(seed), 0, 0
+    while killed < moments:
+        tries += 1
+        assert tries < 3 * moments, f"{killed} of {tries} runs killed"
+        finds = tries % 2  # half of the runs extract, half find some of their features or all
+        if not finds:
+            shutil.rmtree(cache, ignore_errors=True)
+        command = preloaded.start(*plain_run(runs, cache), said=said)
+        watched(command, chance.random() * whole_s[finds])
         killed += preloaded.exit_code(command) == -signal.SIGKILL
         for run in visible(runs):
             assert check_whole(run) == wanted
-        if not rerun_each and number < moments - 1:
+        if not rerun_each and killed < moments:
             continue
-        assert preloaded.run(*plain_run(runs, cache, *extra), said=said) == 0, said.read_text()
+        assert preloaded.run(*plain_run(runs, cache), said=said) == 0, said.read_text()
         assert check_whole(run_folders(runs)[-1]) == wanted
         assert sorted(path.name for path in runs.iterdir()) == [run.name for run in run_folders(runs)]
-    print(f"\n{killed} of {moments} runs killed over {whole_s:.1f} s")
-    assert killed >= moments / 2
+        print(
+            f"\n{killed} runs killed in {tries} tries, within {whole_s[0]:.1f} or {whole_s[1]:.1f} s of CPU time",
+            flush=True,
+        )
 
 
 @pytest.mark.long
 def test_runs_killed_one_after_the_other_leave_nothing_and_the_next_gives_the_same_bytes(
     preloaded: Preloaded, tmp_path: Path
 ) -> None:
-    check_kills(preloaded, tmp_path, 5, rerun_each=False, seed=5, gx=False)
+    check_kills(preloaded, tmp_path, 3, rerun_each=False, seed=5)
 
 
 @pytest.mark.soak
 def test_a_run_killed_at_any_of_50_moments_is_followed_by_one_with_the_same_bytes(
     preloaded: Preloaded, tmp_path: Path
 ) -> None:
-    check_kills(preloaded, tmp_path, 50, rerun_each=True, seed=50, gx=True)
+    check_kills(preloaded, tmp_path, 50, rerun_each=True, seed=50)
 
 
 # --- raced ----------------------------------------------------------------------------------------
 
 
-def check_races(preloaded: Preloaded, place: Path, cache: Path, times: int) -> None:
-    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
-    pq.write_table(table.slice(0, 200), place / "labels.parquet")
-    few = [f"data.labels={place / 'labels.parquet'}", f"data.image_root={ROOT / 'sample_data'}"]
-    for number in range(times):
-        runs = place / str(number)
-        pair = [preloaded.start(*plain_run(runs, cache, *few), said=place / f"said {one}") for one in "ab"]
-        codes = [preloaded.exit_code(command) for command in pair]
-        assert sorted(codes) == [0, 4], codes
-        loser = (place / f"said {'ab'[codes.index(4)]}").read_text()
-        assert loser.startswith("labelclean: ")
-        assert "Wait for it to end" in loser
-        (run,) = list(runs.iterdir())
-        check_whole(run)
-
-
 @pytest.mark.long
-def test_of_two_runs_started_at_once_exactly_one_runs(preloaded: Preloaded, sample_cache: Path, tmp_path: Path) -> None:
-    check_races(preloaded, tmp_path, sample_cache, 3)
-
-
-@pytest.mark.soak
 def test_of_two_runs_started_at_once_exactly_one_runs_20_times(
     preloaded: Preloaded, sample_cache: Path, tmp_path: Path
 ) -> None:
-    check_races(preloaded, tmp_path, sample_cache, 20)
+    said = [tmp_path / f"said {one}" for one in "ab"]
+    for number in range(20):
+        runs = tmp_path / f"runs {number // 2}"  # each second pair meets the lock of a run that was killed
+        pair = [preloaded.start(*plain_run(runs, sample_cache), said=one) for one in said]
+        while not any(ended := [has_ended(command) for command in pair]):
+            time.sleep(0.005)
+        loser = ended.index(True)
+        assert preloaded.exit_code(pair[loser]) == 4, said[loser].read_text()
+        letter = said[loser].read_text().splitlines()[-1]
+        assert letter.startswith("labelclean: ")
+        assert "Wait for it to end" in letter
+        if number < 19:
+            assert not has_ended(pair[1 - loser])
+            os.kill(pair[1 - loser], signal.SIGKILL)
+            assert preloaded.exit_code(pair[1 - loser]) == -signal.SIGKILL
+    assert preloaded.exit_code(pair[1 - loser]) == 0, said[1 - loser].read_text()
+    (run,) = runs.iterdir()
+    check_whole(run)
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -250,10 +272,12 @@ def test_a_shard_that_disappears_between_listing_and_reading_is_a_letter(
 
 
 def test_a_shard_that_disappears_while_images_are_read_is_a_letter(shards: Path) -> None:
+    for number in range(40):  # the reader is some files ahead
+        shutil.copy(shards / "2.parquet", shards / f"3-{number:02}.parquet")
     rows = image_rows(shards)
     next(rows)
-    (shards / "2.parquet").unlink()
-    with pytest.raises(StorageError, match=r"can no longer be read: .*2\.parquet"):
+    (shards / "3-39.parquet").unlink()
+    with pytest.raises(StorageError, match=r"can no longer be read: .*3-39\.parquet"):
         list(rows)
 
 

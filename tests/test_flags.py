@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_a_label_issue_is_as_urgent_as_its_score_is_low() -> None:
         ({"votes": np.array([[0.75, 0.25], [0, 1], [1, 0], [0, 1]])}, (0, "annotators_disagree", 0.25)),
     ],
 )
-def test_each_doubt_has_its_reason(change: dict[str, np.ndarray], expected: tuple[int, str, float]) -> None:
+def test_each_doubt_has_its_reason(change: dict[str, Any], expected: tuple[int, str, float]) -> None:
     assert reasons(replace(quiet(), **change)) == [expected]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import DOORS, TOOLS, check_letter, opened, outcome
 
+ROOT = Path(__file__).parent.parent
 INPUTS = {"config": 300, "labels": 200, "images": 800} | dict.fromkeys(TOOLS, 120)
 SOAK = 51
 """Times as many under `soak`: 103,020 in all."""
@@ -46,6 +51,17 @@ def test_bad_input_by_the_hundred_thousand(door: str, tmp_path: Path) -> None:
     said = fuzzed(door, tmp_path, INPUTS[door] * SOAK, derandomize=False)
     print(f"\n{door}: {sum(said.values()):,} inputs: {dict(said.most_common())}")
     assert sum(said.values()) >= INPUTS[door] * SOAK
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("door", DOORS)
+def test_atheris_finds_no_input_that_is_neither_a_success_nor_a_refusal(door: str, tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    command = [sys.executable, "-m", "tests.search", door, os.environ.get("LABELCLEAN_SEARCH_S", "120"), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    told = re.findall(r"#\d+\s+(?:INITED|DONE)\s.*|Done .*", done.stderr)
+    print(f"\n{door}: {'; '.join(told)}", flush=True)
 
 
 def test_the_fuzzer_would_notice_a_traceback_and_an_unreadable_letter() -> None:

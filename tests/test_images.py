@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from labelclean.config import DecodeConfig
 from labelclean.image_files import ImageReject, ReasonCode
 from labelclean.images import decode_digest, decode_image, decoded_pixels, preview_image
+from labelclean.pixels import resized_pixels
 from tests.hostile import (
     NO_IMAGES,
     WHOLE,
@@ -433,6 +434,30 @@ def test_a_preview_of_a_bad_file_is_refused() -> None:
         preview_image(b"<html>", DecodeConfig(), 80)
 
 
+# ---- reduced size --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "factor"), [((24, 24), 8), ((41, 10), 4), ((10, 81), 2), ((161, 161), 1)])
+def test_a_jpeg_is_decoded_at_the_least_size_that_holds_what_is_wanted(wanted: tuple[int, int], factor: int) -> None:
+    data = photo("JPEG", size=(320, 480))
+    found = decoded_pixels(data, DecodeConfig(), wanted)[0]
+    assert found.shape == (480 // factor, 320 // factor, 3)
+    assert decoded_pixels(data, DecodeConfig(jpeg="full"), wanted)[0].shape == (480, 320, 3)
+    assert decoded_pixels(data, DecodeConfig())[0].shape == (480, 320, 3)
+
+
+def test_reduced_and_full_decoding_show_the_same_picture() -> None:
+    data = photo("JPEG", size=(640, 480))
+    (small, limits), (whole, _) = (decoded_pixels(data, DecodeConfig(), wanted) for wanted in ((64, 64), None))
+    gap = np.abs(resized_pixels(small, limits, (64, 64)) - resized_pixels(whole, limits, (64, 64)))
+    assert gap.mean() < 0.01
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "WEBP", "TIFF"])
+def test_other_formats_are_always_decoded_in_full(file_format: str) -> None:
+    assert decoded_pixels(photo(file_format, size=(320, 320)), DecodeConfig(), (16, 16))[0].shape == (320, 320, 3)
+
+
 @pytest.mark.parametrize(
     ("change", "is_same"),
     [
@@ -441,6 +466,7 @@ def test_a_preview_of_a_bad_file_is_refused() -> None:
         ({"page": "first"}, False),
         ({"bit_depth": 12}, False),
         ({"percentiles": (1, 99)}, False),
+        ({"jpeg": "full"}, False),
     ],
 )
 def test_the_digest_knows_what_changes_a_pixel(change: dict[str, Any], is_same: bool) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, sent to a real process on a terminal in the middle of the extraction, leaves a run that goes on, and says so."""
+"""Ctrl-C or SIGTERM, sent to a real process in the middle of the extraction, leaves work that goes on, and says so."""
 
 from __future__ import annotations
 
@@ -20,8 +20,19 @@ pytestmark = [pytest.mark.long, pytest.mark.slow]
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("way", [["--plain"], []], ids=["plain", "prefect"])
-def test_ctrl_c_keeps_the_features_and_says_how_to_go_on(tmp_path: Path, way: list[str]) -> None:
+def as_from_a_terminal() -> None:
+    """In the child before the program starts: Ctrl-C counts, though a shell that started the tests behind it ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("way", "stop"),
+    [(["--plain"], signal.SIGINT), ([], signal.SIGINT), (["--plain"], signal.SIGTERM)],
+    ids=["plain", "prefect", "plain-sigterm"],
+)
+def test_a_run_that_is_stopped_keeps_the_features_and_says_how_to_go_on(
+    tmp_path: Path, way: list[str], stop: signal.Signals
+) -> None:
     command = [
         sys.executable, "-m", "labelclean.cli", "run", str(ROOT / "config.yaml"), *way,
         "--set", f"storage.runs={tmp_path / 'runs'}", "--set", f"storage.cache={tmp_path / 'cache'}",
@@ -29,12 +40,14 @@ def test_ctrl_c_keeps_the_features_and_says_how_to_go_on(tmp_path: Path, way: li
     ]  # fmt: skip
     ours, theirs = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=tmp_path, env=env)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=tmp_path, env=env, preexec_fn=as_from_a_terminal
+    )
     os.close(theirs)
     shown = until(ours, r"extracting features[^\r]*?[1-9]\d+/\d+\D")
     assert re.search(r"\d images/s", shown)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     last = until(ours, r"run again to go on\.")
     out, _ = process.communicate(timeout=60)
     os.close(ours)

@@ -16,7 +16,7 @@ import pytest
 
 import labelclean.lock
 from labelclean.errors import LockError
-from labelclean.lock import lock_holder, lock_sentence, run_lock
+from labelclean.lock import check_held, lock_holder, lock_sentence, run_lock
 
 
 def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
@@ -58,6 +58,21 @@ def test_another_hosts_lock_holds_until_its_heartbeat_is_old(tmp_path: Path) -> 
     with run_lock(lock) as taken_over:
         assert taken_over is not None
         assert "heartbeat" in taken_over
+
+
+def test_a_run_that_slept_through_a_takeover_publishes_nothing_and_leaves_the_taker_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with run_lock(lock, heartbeat_s=0.02):
+        check_held(lock)
+        lock.unlink()
+        with pytest.raises(LockError, match="but it is gone while this run stood still"):
+            check_held(lock)
+        write_lock(lock, "elsewhere", 1, 1.0)
+        os.utime(lock, (1.0, 1.0))
+        with pytest.raises(LockError, match="process 1 on elsewhere took it over"):
+            check_held(lock)
+        time.sleep(0.2)
+    assert lock.stat().st_mtime == 1.0
 
 
 def test_the_heartbeat_touches_the_file(tmp_path: Path) -> None:

@@ -50,7 +50,45 @@ def test_exact_search_finds_what_a_full_matrix_finds(monkeypatch: pytest.MonkeyP
 def test_the_index_finds_the_same_on_a_small_set() -> None:
     pytest.importorskip("faiss")
     rows = unit(300, 8)
-    assert (nearest_neighbours(rows, 5, method="index").index == slow_neighbours(rows, 5)).mean() > 0.99
+    found = nearest_neighbours(rows, 5, method="index")
+    assert (found.index == slow_neighbours(rows, 5)).mean() > 0.99
+    assert np.allclose(found.similarity, np.take_along_axis(rows @ rows.T, found.index, 1), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_index_says_how_much_of_an_exact_search_it_finds() -> None:
+    pytest.importorskip("faiss")
+    rows = unit(6000, 12)
+    found = nearest_neighbours(rows, 10, method="index")
+    exact = slow_neighbours(rows, 10)
+    shared = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(found.index, exact, strict=True)])
+    assert found.method == "index"
+    assert 0.95 <= found.recall <= 1
+    assert abs(found.recall - shared) < 0.03
+
+
+def test_copies_of_a_sample_are_its_neighbours_with_similarity_one() -> None:
+    pytest.importorskip("faiss")
+    rows = np.repeat(unit(50, 16), 4, axis=0)
+    found = nearest_neighbours(rows, 3, method="index")
+    assert (found.index // 4 == np.arange(200)[:, None] // 4).all()
+    assert (found.index != np.arange(200)[:, None]).all()
+    assert np.allclose(found.similarity, 1, atol=1e-6)
+
+
+def test_auto_is_exact_where_there_is_no_index_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit(60, 4)
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=100).method == "exact"
+    monkeypatch.setattr(module, "has_faiss", lambda: False)
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=10).method == "exact"
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_neighbours() -> None:
+    rows = unit(500, 16)
+    assert (nearest_neighbours(rows, 5, device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.99
+    pytest.importorskip("faiss")
+    assert (nearest_neighbours(rows, 5, method="index", device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.95
 
 
 def test_a_missing_index_package_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:

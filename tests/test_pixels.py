@@ -72,6 +72,16 @@ def test_squash_averages_whole_blocks_without_aliasing() -> None:
     np.testing.assert_allclose(inner, 0.5, atol=0.02)
 
 
+def test_eight_bits_are_resized_before_they_are_windowed_where_nothing_is_clipped() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    for mode in ("squash", "pad", "crop"):
+        fast = resized_pixels(values, (0.0, 255.0), (24, 16), mode)
+        slow = resized_pixels(values.astype(np.float32), (0.0, 255.0), (24, 16), mode)
+        np.testing.assert_allclose(fast, slow, atol=1e-6)
+    clipped = resized_pixels(values, (50.0, 200.0), (24, 16))
+    np.testing.assert_allclose(clipped, resized_pixels(values.astype(np.float32), (50.0, 200.0), (24, 16)), atol=1e-6)
+
+
 def test_pad_keeps_the_shape_in_the_middle_of_black() -> None:
     white = np.full((2, 8, 3), 255, dtype=np.uint8)
     image = resized_pixels(white, (0.0, 255.0), (8, 8), "pad")

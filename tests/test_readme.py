@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+JAPANESE = (ROOT / "README.ja.md").read_text(encoding="utf-8")
 
 
 def test_the_two_commands_are_one_line_each_and_ci_runs_the_second() -> None:
@@ -32,8 +33,22 @@ def test_every_command_of_the_readme_exists() -> None:
 
 
 def test_every_file_that_the_readme_shows_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README + JAPANESE):
         assert (ROOT / target).exists(), target
+
+
+def test_the_japanese_readme_has_the_same_commands_and_no_number_of_its_own() -> None:
+    ours, theirs = (
+        {line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()}
+        for text in (README, JAPANESE)
+    )  # fmt: skip
+    assert {line for line in ours - theirs if "LABELCLEAN_REAL_DATA" not in line} <= {
+        "--weights $LABELCLEAN_REAL_DATA/weights/mobilenetv2_100_imagenet1k.safetensors",
+        "labelclean run tiles.yaml",
+        "labelclean poc my.yaml --samples 100 --out poc_first",
+    }
+    numbers = set(re.findall(r"\d[\d,.]*\d", JAPANESE)) - {"0001"}
+    assert [number for number in sorted(numbers) if number not in README] == []
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from labelclean.refine import (
     adaptive_targets,
     given_targets,
     overlap_probs,
+    overlap_weight,
     posterior_targets,
     read_disagreement,
     two_hot_targets,
@@ -86,7 +87,15 @@ def test_readings_are_probabilities_and_keep_what_was_ruled_out() -> None:
         np.array([[1, 0, 0], [0, 0, 1]], np.float32), np.array([[True, True, True], [True, False, True]])
     )
     sure = posterior_targets(PROBS, labels, np.full((3, 3), 1 / 3))
-    readings = read_disagreement(sure, PROBS, labels, np.full((3, 3), 1 / 3))
+    readings = read_disagreement(PROBS, sure, PROBS, labels, np.full((3, 3), 1 / 3))
     assert np.allclose(readings.hedged.sum(axis=1), 1, atol=1e-6)
     assert readings.hedged[1, 1] == 0
     assert np.allclose(readings.rank, [0.6, 0.7 / 0.8], atol=1e-6)  # an even C leaves the student's order
+
+
+def test_ambiguous_images_speak_for_the_clouds_as_much_as_the_prior_says() -> None:
+    """A fifth more ambiguity is one mean of the prior: the odds rise by e."""
+    teacher = np.tile(np.array([[0.7, 0.3]], np.float32), (50, 1))
+    clouds = np.tile(np.array([[0.9, 0.1]], np.float32), (50, 1))
+    weight = overlap_weight(teacher, clouds)
+    assert weight / (1 - weight) == pytest.approx(np.e * 0.3 / 0.7, rel=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from tests.preloaded import Preloaded
 from tests.test_faults import plain_run
 
 ROOT = Path(__file__).parent.parent
+LOG_LINE = re.compile(r"\d\d:\d\d:\d\d ")
 pytestmark = [pytest.mark.filterwarnings("default")]
 
 # --- files that mean harm ---------------------------------------------------------------------------
@@ -200,6 +202,26 @@ def test_no_secret_of_the_environment_is_written_or_said(
     check_no_secret(tmp_path)
 
 
+@pytest.mark.long
+def test_a_night_that_fails_under_prefect_is_one_letter_without_traceback_or_secret(
+    sample_cache: Path, tmp_path: Path
+) -> None:
+    environ = os.environ | SECRETS | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    environ["LABELCLEAN_LEDGER_URL"] = f"postgresql://me:{SECRET}@127.0.0.1:9/labels"
+    command = plain_run(tmp_path / "runs", sample_cache)
+    command.remove("--plain")
+    done = subprocess.run(
+        [sys.executable, "-m", "labelclean.cli", *command], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5, done.stderr
+    letters = [line for line in done.stderr.splitlines() if not LOG_LINE.match(line)]
+    assert len(letters) == 1, done.stderr
+    assert letters[0].startswith("labelclean: postgresql+psycopg://127.0.0.1:9/labels: the ledger cannot be used")
+    assert SECRET not in done.stderr + done.stdout
+    assert (tmp_path / "prefect" / "prefect.db").is_file()
+    check_no_secret(tmp_path)
+
+
 # --- nobody is called -----------------------------------------------------------------------------
 
 # every Python process that a run starts imports this first, and notes whom it calls beyond this machine
@@ -264,6 +286,7 @@ def test_prefect_keeps_no_result_and_would_write_json() -> None:
                     assert (each.persist_result, each.result_serializer) == (False, "json"), each.name
                     seen += 1
                 elif isinstance(each, Task):
-                    assert (each.persist_result, each.cache_result_in_memory) == (False, False), each.name
+                    kept = (each.persist_result, each.result_serializer, each.cache_result_in_memory)
+                    assert kept == (False, "json", False), each.name
                     seen += 1
     assert seen >= 8

@@ -14,13 +14,14 @@ from safetensors.numpy import save_file
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.setup import commented_config, write_first_config
+from labelclean.steps import validated
 from labelclean.storage import read_config
 
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
     rows = {"sample_id": ["a", "b", "c"], "image_path": ["a.png", "b.png", "c.png"], "given_label": ["ok", "no", "ok"]}
-    (tmp_path / "a.png").touch()
+    (tmp_path / "a.png").write_bytes(b"not empty")
     pq.write_table(pa.table(rows | {"group_id": ["1", "1", "2"]}), tmp_path / "labels.parquet")
     return tmp_path / "labels.parquet"
 
@@ -35,7 +36,8 @@ def test_the_written_config_loads_and_names_what_was_seen(labels: Path) -> None:
     assert config.backbone.weights is not None
     assert not config.backbone.pretrained
     assert "3 rows, 2 classes: no (1), ok (2)" in seen[0]
-    assert "1 of the first 3 image paths are there" in seen[1]
+    assert "1 of the first 3 images are there; 'b.png': the file must exist" in seen[1]
+    assert config.run.dataset == labels.parent.name  # `labels.parquet` says little
     assert any("group_id" in sentence for sentence in seen)
     assert seen[0] in out.read_text(encoding="utf-8")
 
@@ -48,6 +50,19 @@ def test_an_existing_config_is_not_replaced_unless_forced(labels: Path) -> None:
     assert out.read_text() == "mine"
     write_first_config(labels, None, out, force=True)
     assert out.read_text() != "mine"
+
+
+def test_images_behind_a_link_out_of_the_root_are_told_before_a_run(labels: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.png").symlink_to(labels.parent / "a.png")
+    seen = write_first_config(labels, root, tmp_path / "config.yaml")
+    assert (
+        "0 of the first 3 images are there; 'a.png': the file must lie in data.image_root, but a symbolic link"
+        in seen[1]
+    )
+    told = validated(read_config(tmp_path / "config.yaml"))["sentences"]
+    assert any("1 of the first 200 images that are there cannot be used; 'a.png'" in sentence for sentence in told)
 
 
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -165,3 +166,20 @@ def test_damage_in_a_column_that_is_only_carried_through_is_found_without_holdin
     read_labels(file, None, only_known=True)
     with pytest.raises(TableError, match=r"1 label files are damaged: 'labels\.parquet"):
         check_readable(file)
+
+
+@pytest.mark.parametrize("row_group_size", [500, 20_000])
+def test_image_bytes_are_read_without_keeping_them(tmp_path: Path, row_group_size: int) -> None:
+    random = np.random.default_rng(0)
+    images = [random.bytes(1_000) for _ in range(20_000)]
+    ids = [f"s{row:05}" for row in range(len(images))]
+    table = pa.table({"sample_id": ids, "given_label": ["ok"] * len(ids), "image": images})
+    path = tmp_path / "labels.parquet"
+    pq.write_table(table, path, row_group_size=row_group_size)
+    del table
+    found, held, before = [], 0, pa.total_allocated_bytes()
+    for row, (sample, _, image) in enumerate(image_rows(path)):
+        found.append((sample, image == images[row]))
+        held = max(held, pa.total_allocated_bytes() - before)
+    assert found == [(sample, True) for sample in ids]
+    assert 0 < held < path.stat().st_size / 2

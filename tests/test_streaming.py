@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean import streaming
+from labelclean import memory, passes, streaming
 from labelclean.cleaning import clean_labels
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError
-from labelclean.tables import vectors
+from labelclean.labels import given_labels
+from labelclean.tables import matrix, vectors
 
 CONFIG = CleaningConfig.model_validate({"neighbours": {"method": "none"}, "teacher": {"landmarks": 60}})
+IN_MEMORY = {"neighbours": {"method": "none"}, "teacher": {"landmarks": 60, "left_out": "fold", "power": 1.0}}
 SIZES = (301, 1, 558, 240)
 
 
@@ -67,7 +70,7 @@ def test_shards_give_what_memory_gives(streamed: tuple[streaming.CleanedShards, 
     features, _, given, groups = planted(sum(SIZES))
     ids = [f"s{i:05d}" for i in range(sum(SIZES))]
     wanted = clean_labels(
-        given, features=features.astype(np.float32), sample_ids=ids, groups=groups, seed=5, config=CONFIG
+        given, features=features.astype(np.float32), sample_ids=ids, groups=groups, seed=5, config=IN_MEMORY
     )
     assert table.column("sample_id").to_pylist() == ids
     assert table.column("given_label").to_pylist() == given.tolist()
@@ -75,7 +78,7 @@ def test_shards_give_what_memory_gives(streamed: tuple[streaming.CleanedShards, 
     assert np.abs(soft - wanted.soft_labels).max() < 1e-3
     # ranks that differ in the last digit may fall into another step of the isotonic map
     gaps = np.abs(table.column("label_score").to_numpy() - wanted.table["label_score"].to_numpy())
-    assert np.quantile(gaps, 0.99) < 1e-2
+    assert np.quantile(gaps, 0.99) < 2e-3
     for column in ("predicted_label", "is_label_issue"):
         assert (table.column(column).to_numpy(zero_copy_only=False) != wanted.table[column].to_numpy()).sum() <= 2
     assert found.noise_matrix == pytest.approx(wanted.refinement.noise_matrix, abs=1e-3)
@@ -86,18 +89,18 @@ def test_shards_give_what_memory_gives(streamed: tuple[streaming.CleanedShards, 
 def test_a_killed_run_goes_on_and_ends_alike(
     shards: Path, streamed: tuple[streaming.CleanedShards, pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "CHECKPOINT_ROWS", 1)
+    monkeypatch.setattr(passes, "CHECKPOINT_ROWS", 1)
     read: list[int] = []
-    blocks = streaming._blocks
+    blocks = passes.Blocks.of
 
-    def stops(task: streaming._Task, number: int):  # type: ignore[no-untyped-def]
+    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
         if len(read) in (2, 6, 11):  # once in each pass
             read.append(-1)
             raise KeyboardInterrupt
         read.append(number)
-        return blocks(task, number)
+        return blocks(self, number)
 
-    monkeypatch.setattr(streaming, "_blocks", stops)
+    monkeypatch.setattr(passes.Blocks, "of", stops)
     out = shards.parent / "killed"
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -123,15 +126,16 @@ def test_a_small_sample_still_finds_the_planted_errors(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_refused_with_the_need_before_anything_starts(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"at least \d+ MiB .* Nothing was started"):
+    with pytest.raises(ConfigError, match=r"at least [\d,]+ MiB .* Nothing was started"):
         streaming.clean_shards(features=shards, out=tmp_path / "out", seed=0, max_memory="100MiB")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_sample_shrinks_to_fit_the_memory() -> None:
-    need = streaming.memory_need(10**6, 768, 20, CleaningConfig(), 20_000)
-    assert streaming.fitting_sample(10**6, 768, 20, CleaningConfig(), 50_000, need) == 20_000
-    assert streaming.fitting_sample(10**6, 768, 20, CleaningConfig(), 50_000, None) == 50_000
+    size = memory.Size(10**6, 768, 20)
+    need = memory.streamed_need(size, CleaningConfig(), 20_000)
+    assert memory.fitting_sample(size, CleaningConfig(), 50_000, need) == 20_000
+    assert memory.fitting_sample(size, CleaningConfig(), 50_000, None) == 50_000
 
 
 def test_results_of_other_data_are_not_overwritten(
@@ -150,3 +154,58 @@ def test_repeated_ids_and_bad_numbers_are_named(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(tmp_path / "bad" / "shard-1.parquet"), tmp_path / "bad" / "shard-9.parquet")
     with pytest.raises(TableError, match=r"distinct over all shards.*s00301"):
         streaming.clean_shards(features=tmp_path / "bad", out=tmp_path / "out2", seed=0, config=CONFIG)
+
+
+@pytest.mark.long
+def test_above_256_classes_the_likeliest_stand_in_pairs(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    num_classes = 260
+    true = np.repeat(np.arange(num_classes), 8)
+    centres = 6.0 * random.standard_normal((num_classes, 24))
+    features = (centres[true] + random.standard_normal((len(true), 24))).astype(np.float16)
+    wrong = random.random(len(true)) < 0.05
+    given = np.where(wrong, (true + random.integers(1, num_classes, len(true))) % num_classes, true)
+    np.save(tmp_path / "a.npy", features)
+    config = {"neighbours": {"method": "none"}, "teacher": {"landmarks": 0, "lambdas": [0.001, 0.01]}}
+    out = tmp_path / "out"
+    streaming.clean_shards(features=[tmp_path / "a.npy"], labels=given, out=out, seed=0, config=config)
+    table = refined(out)
+    assert "soft_label" not in table.column_names
+    index, prob = (matrix(table.column(f"soft_label_topk_{name}")) for name in ("index", "prob"))
+    assert index.shape == prob.shape == (len(true), 32)
+    assert (np.diff(prob, axis=1) <= 0).all()
+    assert (index[:, 0] == table.column("predicted_label").to_numpy()).all()
+    assert np.abs(prob.sum(axis=1) - 1).max() < 0.05
+    right = (table.column("predicted_label").to_numpy() == true).mean()
+    assert right > (given == true).mean() + 0.01
+
+
+def test_sums_on_a_device_are_those_of_the_processor() -> None:
+    random = np.random.default_rng(0)
+    rows, targets = random.standard_normal((50, 6)).astype(np.float32), random.random((50, 3)).astype(np.float32)
+    labels = given_labels(random.integers(0, 3, 50), 3)
+    block = passes.Block((rows,), np.sort(random.integers(0, 4, 50)), labels, np.arange(50))
+    states = []
+    for adder in (passes._Adder, lambda state, folds: passes._DeviceAdder(state, folds, "cpu")):
+        state = {"count": np.zeros(4), "targets": np.zeros((4, 3)), "cross0": np.zeros((4, 6, 3))}
+        state |= {"total0": np.zeros((4, 6)), "gram0": np.zeros((4, 6, 6))}
+        adding = adder(state, 4)
+        adding.add(block, targets)
+        adding.add(block, targets)
+        adding.finish()
+        states.append(state)
+    assert states[0]["count"].sum() == 100
+    wanted = 2 * sum(np.outer(row, row) for row in rows.astype(np.float64))
+    assert states[0]["gram0"].sum(axis=0) == pytest.approx(wanted, abs=1e-4)
+    for name, value in states[0].items():
+        assert states[1][name] == pytest.approx(value, abs=1e-5), name
+
+
+@pytest.mark.gpu
+def test_labels_from_a_gpu_are_those_of_the_processor(
+    shards: Path, streamed: tuple[streaming.CleanedShards, pa.Table]
+) -> None:
+    out = shards.parent / "gpu"
+    streaming.clean_shards(features=shards, out=out, seed=5, config=CONFIG, device="cuda")
+    gaps = np.abs(refined(out).column("label_score").to_numpy() - streamed[1].column("label_score").to_numpy())
+    assert gaps.max() < 1e-3

@@ -197,6 +197,5 @@ def _duplicates(cache: ImageCache, config: Config) -> IntArray:
         return np.full(len(cache.kept), -1)
     small = thumbnails(cache)
     rows = centred_unit_rows(small, feature_mean(small))
-    use_index = settings.method == "index" or (settings.method == "auto" and len(rows) > settings.exact_limit)
-    found = nearest_neighbours(rows, NEAREST, method="index" if use_index else "exact")
+    found = nearest_neighbours(rows, NEAREST, method=settings.method, exact_limit=settings.exact_limit)
     return near_duplicate_sets(found, settings.duplicate_similarity or duplicate_threshold(found))

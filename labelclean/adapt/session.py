@@ -24,6 +24,7 @@ from labelclean.adapt.image_cache import ImageCache, open_cache
 from labelclean.adapt.image_set import ImageSet, gather_images, read_image_set, write_image_set
 from labelclean.adapt.launcher import device_of, joined_world, leave_world, told_by_first
 from labelclean.adapt.neighbours import History
+from labelclean.adapt.page import readings, write_page
 from labelclean.adapt.place import IMAGES, TASK, Place, place_of, task_record
 from labelclean.adapt.plan import check_fits, measured_step_seconds, needs_of, plan_sentences
 from labelclean.adapt.schedule import settled
@@ -221,12 +222,26 @@ def _stored_training(state: State, task: Task, cache: ImageCache, history: Histo
                 write_checkpoint(work, state, history)
                 stored = time.monotonic()
                 if stored - drawn > CURVES_EVERY_S:
-                    write_curves(work, rows)
+                    _drawn(work, rows, task)
                     drawn = time.monotonic()
         finally:
             if rows:
-                write_curves(work, rows)
+                _drawn(work, rows, task)
+    for line in readings(rows, task.config):
+        LOG.warning("%s", line)
     return rows
+
+
+def _drawn(work: Path, rows: list[Row], task: Task) -> None:
+    """Draw the epochs so far and the page around them."""
+    config = task.config
+    write_curves(work, rows)
+    facts = [
+        f"{task.num_images:,} images, {int((task.given >= 0).sum()):,} of them labelled; labels were never learned from.",
+        f"{len(rows)} of {config.epochs} epochs of {task.steps:,} steps of {config.batch_size} images on {task.device}.",
+        f"Mode {config.mode}; neighbours of the last {config.window} epochs vote, from epoch {int(config.window or 0) + 1} on.",
+    ]
+    write_page(work, rows, config, facts)
 
 
 def _published(config: Config, place: Place, state: State, task: Task, rows: list[Row]) -> Path:

@@ -133,6 +133,20 @@ class EpochRecord(NamedTuple):
     neighbour_accuracy: float
 
 
+def keep_statistics(backbone: nn.Module) -> None:
+    """Let batch norms go on with the means and variances that came with the weights.
+
+    A small batch of one factory's images has others, and where a weights file holds norms that were folded for inference,
+    its own are no statistics of anything: the features of such a MobileNetV2 fell to chance before the first step.
+
+    Args:
+        backbone: Its norms are put in evaluation mode; their weights and biases still learn.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
+            module.eval()
+
+
 def build_state(task: Task, online_backbone: nn.Module, momentum_backbone: nn.Module) -> State:
     """Return the state before the first step.
 
@@ -150,7 +164,10 @@ def build_state(task: Task, online_backbone: nn.Module, momentum_backbone: nn.Mo
         draws = torch.Generator().manual_seed(task.seed)
         prototypes = int(config.prototypes or 0)
         head = ProjectionHead(task.num_features, config.head_width, config.bottleneck, prototypes, draws)
-        return Network(backbone, head).train().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        whole = Network(backbone, head).train()
+        if not config.from_scratch:
+            keep_statistics(backbone)
+        return whole.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     online, momentum = network(online_backbone), network(momentum_backbone)
     momentum.requires_grad_(False)

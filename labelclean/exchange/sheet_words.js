@@ -13,7 +13,12 @@ const shown = (text) => text.replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]/g
 const fill = (text, values) =>
   text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 const t = (key, values = {}) => fill(data.texts[lang][key] ?? key, values);
-const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}%`);
+// as in the report: never rounded to none or all
+const percent = (share) => {
+  if (share > 0 && share < 0.001) return "<0.1%";
+  if (share > 0.999 && share < 1) return ">99.9%";
+  return `${(share * 100).toFixed((share > 0 && share < 0.0995) || (share >= 0.99 && share < 1) ? 1 : 0)}%`;
+};
 const node = (tag, attributes = {}, ...inside) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);

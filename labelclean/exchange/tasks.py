@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labelclean.config import Config
 from labelclean.errors import StorageError
 from labelclean.exchange.manifest import ExportItem, task_key
 from labelclean.runs import MANIFEST, file_digest
 from labelclean.storage import read_json, read_table
-from labelclean.tables import class_names_of, matrix
+from labelclean.tables import class_names_of, matrix, probability_names
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,11 @@ def _suggestion(row: dict[str, Any], probability: float) -> Suggestion:
 
 def _probabilities(run_folder: Path, samples: set[str]) -> dict[str, float]:
     """Probability of the suggested class of each sample."""
-    table = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id", "soft_label"])
+    path = run_folder / "refined_labels.parquet"
+    probs = probability_names("soft_label", pq.read_schema(path).names)[-1]
+    table = read_table(path, "refined_labels", ["sample_id", probs])
     table = table.filter(pc.is_in(table.column("sample_id"), value_set=pa.array(sorted(samples), pa.string())))
-    best = matrix(table.column("soft_label")).max(axis=1) if table.num_rows else ()
+    best = matrix(table.column(probs)).max(axis=1) if table.num_rows else ()
     return {
         sample: round(float(value), 6)
         for sample, value in zip(table.column("sample_id").to_pylist(), best, strict=True)

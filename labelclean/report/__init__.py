@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,7 @@ def write_report(
 ) -> Path:
     """Write the report of a run as one HTML file that opens anywhere, without a network.
 
-    The same run and facts give the same bytes. Before a run is published, give what of its
-    manifest depends on neither time nor place (`dataset`, `config`, `seed`, `backbone`,
-    `device`, `versions`): two runs on the same input then have the same report.
+    The same run and facts give the same bytes.
 
     Args:
         run_folder: The run, published or still worked in.
@@ -47,14 +47,18 @@ def write_report(
     if facts is None:
         manifest = run_folder / MANIFEST
         facts = read_json(manifest) if manifest.is_file() else {}
-    html = _html(run_folder, lang, max_bytes, top, facts)
     target = out or run_folder / REPORT
+    spill = target.with_name(f".{target.name}.{os.getpid()}.spill")
+    try:
+        html = _html(run_folder, lang, max_bytes, top, facts, spill)
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
     with atomic_path(target) as temporary:
         temporary.write_text(html, encoding="utf-8", newline="\n")
     return target
 
 
-def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[str, Any]) -> str:
+def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[str, Any], spill: Path) -> str:
     """The page with as many samples as the limit allows."""
     from labelclean.report.content import page_content
     from labelclean.report.gallery import wanted_pictures, with_given_labels
@@ -64,7 +68,7 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
     from labelclean.report.texts import Texts
 
     texts = Texts(lang)
-    page = page_content(read_run(run_folder, facts), top=max(top, 0))
+    page = page_content(read_run(run_folder, facts, spill), top=max(top, 0))
     wanted = wanted_pictures(page)
     places = image_places(run_folder, sorted(wanted))
     page = with_given_labels(page, {sample: place.given_label for sample, place in places.items()})

@@ -8,13 +8,10 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from labelclean.facets import Facet, group_facet, time_facet
 from labelclean.report.gallery import suspects_of, twins_of
 from labelclean.report.page import (
+    Agreement,
     Bin,
     ClassRow,
     Count,
@@ -30,6 +27,7 @@ from labelclean.report.page import (
 from labelclean.review import estimate_queue
 
 MAX_MATRIX = 15
+FEW_CLASSES = 15
 MAX_PAIRS = 30
 
 
@@ -48,8 +46,8 @@ def page_content(run: RunData, *, top: int) -> Page:
     refinement = summary.get("refinement") or {}
     found = summary.get("label_issues")
     suspects = suspects_of(run.queue, names, top)
-    pairs = () if judged is None else _pairs(judged, len(names), suspects)
-    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged, run.conflict_ids, names)
+    pairs = () if judged is None else _pairs(judged, suspects)
+    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names)
     return Page(
         dataset=str(run.facts.get("dataset") or ""),
         verdict=summary["verdict"],
@@ -60,6 +58,8 @@ def page_content(run: RunData, *, top: int) -> Page:
         errors=Count(found["expected"], found["low"], found["high"]) if found else None,
         num_queue=0 if run.queue is None else run.queue.num_rows,
         queue_errors=_queue_errors(run),
+        queue_minutes=(summary.get("queue") or {}).get("minutes"),
+        num_settled=(summary.get("reviewed") or {}).get("settled", 0),
         gates=tuple(sorted(summary["gates"], key=lambda gate: ("refuse", "warn", "pass").index(gate["outcome"]))),
         requested=refinement.get("requested"),
         method=refinement.get("method"),
@@ -72,56 +72,45 @@ def page_content(run: RunData, *, top: int) -> Page:
         twin_sets=sets,
         num_twin_sets=num_sets,
         loose_twins=loose,
-        num_twins=len(run.conflict_ids),
-        facets=() if judged is None else _facets(judged),
-        histogram=() if judged is None else score_histogram(judged.scores, judged.is_issue),
-        reliability=_reliability(judged),
-        calibration_error=refinement.get("teacher_calibration_error"),
+        num_twins=0 if judged is None else len(judged.twins.sample_ids),
+        agreements=_agreements(summary.get("inspectors") or {}),
+        facets=() if judged is None else judged.facets,
+        histogram=() if judged is None else score_histogram(judged.scores),
+        reliability=() if judged is None or judged.said is None else reliability_bins(judged.said),
+        calibration_error=(summary.get("teacher") or {}).get("calibration_error"),
         reject_codes=dict(sorted(summary["rejects"].items(), key=lambda item: (-item[1], item[0]))),
         rejects=tuple(run.rejects),
+        reference=summary.get("reference"),
         how=how_it_was_done(run.facts, refinement.get("method")),
     )
 
 
-def score_histogram(scores: FloatArray, is_issue: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+def score_histogram(counts: IntArray) -> tuple[Bin, ...]:
     """Return the labels by tenths of their score.
 
     Args:
-        scores: Chance that the given label is right, shape (N,), in [0, 1].
-        is_issue: Whether it looks wrong, shape (N,).
+        counts: From `counts.score_counts`, shape (10, 2).
 
     Returns:
-        Ten bins; 1.0 falls into the last.
-
-    Examples:
-        >>> [b.num for b in score_histogram(np.array([0.0, 0.1, 1.0]), np.array([True, True, False]))]
-        [1, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+        Ten bins.
     """
-    tenths = _tenths(scores)
-    nums, issues = np.bincount(tenths, minlength=10), np.bincount(tenths[is_issue], minlength=10)
-    return tuple(Bin(k / 10, (k + 1) / 10, int(nums[k]), int(issues[k])) for k in range(10))
+    return tuple(Bin(k / 10, (k + 1) / 10, num, issues) for k, (num, issues) in enumerate(counts.tolist()))
 
 
-def reliability_bins(said: FloatArray, agreed: npt.NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+def reliability_bins(sums: FloatArray) -> tuple[ReliabilityBin, ...]:
     """Return how often what the teacher says holds, by tenths of what it says.
 
     Args:
-        said: Probability of its best class, shape (N,).
-        agreed: Whether the given label is that class, shape (N,).
+        sums: From `counts.said_sums`, shape (10, 3).
 
     Returns:
         One bin per tenth that has labels.
 
     Examples:
-        >>> reliability_bins(np.array([0.5, 0.5]), np.array([True, False]))
-        (ReliabilityBin(said=0.5, agreed=0.5, num=2),)
+        >>> reliability_bins(np.array([[0, 0.0, 0], [2, 0.25, 1]]))
+        (ReliabilityBin(said=0.125, agreed=0.5, num=2),)
     """
-    tenths = _tenths(said)
-    nums = np.bincount(tenths, minlength=10)
-    sums, hits = np.bincount(tenths, said, 10), np.bincount(tenths, agreed, 10)
-    return tuple(
-        ReliabilityBin(float(sums[k] / nums[k]), float(hits[k] / nums[k]), int(nums[k])) for k in range(10) if nums[k]
-    )
+    return tuple(ReliabilityBin(said / num, held / num, int(num)) for num, said, held in sums.tolist() if num)
 
 
 def how_it_was_done(facts: Mapping[str, Any], method: str | None) -> tuple[tuple[str, str, Any], ...]:
@@ -142,6 +131,7 @@ def how_it_was_done(facts: Mapping[str, Any], method: str | None) -> tuple[tuple
     rows = (
         ("dataset", "text", facts.get("dataset")),
         ("run_id", "text", facts.get("run_id")),
+        ("window", "text", facts.get("window")),
         ("started_at", "time", facts.get("started_at")),
         ("seconds", "seconds", _seconds(facts)),
         ("step_seconds", "steps", tuple(steps[:3]) or None),
@@ -184,8 +174,9 @@ def _queue_errors(run: RunData) -> Count | None:
 def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
     after: dict[str, int] = {}
     if run.judged is not None:
-        counts = np.bincount(run.judged.predicted, minlength=len(names)).tolist()
-        after = dict(zip(names, counts, strict=True))
+        pairs = run.judged.pairs
+        counts = np.bincount(pairs[:, 1], weights=pairs[:, 2], minlength=len(names)).astype(np.int64)
+        after = dict(zip(names, counts.tolist(), strict=True))
     found = run.summary.get("label_issues") or {}
     issues = {row["class_name"]: row["num"] for row in found.get("by_class", [])}
     rows = [
@@ -199,73 +190,34 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
         )
         for row in run.distribution
     ]
+    if len(rows) > FEW_CLASSES:  # of many classes those come first that have something to look at
+        return tuple(sorted(rows, key=lambda row: (-(row.issues or 0), -row.now, row.name)))
     return tuple(sorted(rows, key=lambda row: (-row.now, row.name)))
 
 
+def _agreements(inspectors: Mapping[str, Any]) -> tuple[Agreement, ...]:
+    """What the summary knows of several people who judged the same samples."""
+    found = [(kind, inspectors.get(kind)) for kind in ("labels", "reviews")]
+    return tuple(
+        Agreement(kind, len(one["inspectors"]), one["agreement"], one["num_shared"], one["num_disputed"])
+        for kind, one in found
+        if one and one["agreement"] is not None
+    )
+
+
 def _matrix(judged: Judged, num_classes: int) -> IntArray:
-    codes = judged.given.astype(np.int64) * num_classes + judged.predicted
-    return np.bincount(codes, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+    counts[judged.pairs[:, 0], judged.pairs[:, 1]] = judged.pairs[:, 2]
+    return counts
 
 
-def _pairs(judged: Judged, num_classes: int, suspects: tuple[Suspect, ...]) -> tuple[Pair, ...]:
+def _pairs(judged: Judged, suspects: tuple[Suspect, ...]) -> tuple[Pair, ...]:
     """Every difference between given and suggested class, most frequent first."""
-    moved = judged.given != judged.predicted
-    codes = judged.given[moved].astype(np.int64) * num_classes + judged.predicted[moved]
-    values, counts = np.unique(codes, return_counts=True)
+    moved = judged.pairs[judged.pairs[:, 0] != judged.pairs[:, 1]]
     shown: dict[tuple[int, int | None], int] = {}
     for suspect in suspects:
         shown[suspect.given, suspect.predicted] = shown.get((suspect.given, suspect.predicted), 0) + 1
-    order = np.lexsort((values, -counts))
-    pairs = ((*divmod(int(values[k]), num_classes), int(counts[k])) for k in order)
-    return tuple(Pair(given, predicted, num, shown.get((given, predicted), 0)) for given, predicted, num in pairs)
-
-
-def _facets(judged: Judged) -> tuple[Facet, ...]:
-    """Groups of every carried column, then inspectors, then time."""
-    wrong = 1.0 - judged.scores.astype(np.float64)
-    groups: list[Facet | None] = []
-    times: list[Facet | None] = []
-    for name, column in (judged.columns or {}).items():
-        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-            moments = column.cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]")
-            times.append(time_facet(name, moments, wrong))
-        else:
-            codes, values = coded(column)
-            groups.append(group_facet(name, codes, values, wrong))
-    if judged.inspectors is not None:
-        people, rows, given = judged.inspectors
-        # a label that lost the vote is right only where it is the suggested one
-        lost = np.where(judged.predicted[rows] == given, judged.scores[rows], 1.0)
-        chance = np.where(given == judged.given[rows], wrong[rows], lost)
-        codes, values = coded(people)
-        groups.append(group_facet("annotator_id", codes, values, chance, is_inspectors=True))
-    return tuple(facet for facet in groups + times if facet is not None)
-
-
-def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[str | None]]:
-    """Return a column as indices into its distinct values.
-
-    Args:
-        column: Any simple values, length N.
-
-    Returns:
-        Indices, shape (N,), and the values as text, None for missing.
-
-    Examples:
-        >>> coded(pa.chunked_array([["B", None, "B"]]))
-        (array([0, 1, 0], dtype=int32), ['B', None])
-    """
-    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
-    values = [None if value is None else str(value) for value in encoded.dictionary.to_pylist()]
-    return encoded.indices.to_numpy(zero_copy_only=False), values
-
-
-def _reliability(judged: Judged | None) -> tuple[ReliabilityBin, ...]:
-    if judged is None or judged.said is None or judged.agreed is None:
-        return ()
-    return reliability_bins(judged.said, judged.agreed)
-
-
-def _tenths(values: FloatArray) -> IntArray:
-    """Tenth that each value lies in; the small allowance keeps 0.3 from falling under 3/10."""
-    return np.clip(np.floor(np.asarray(values, dtype=np.float64) * 10 + 1e-6), 0, 9).astype(np.int64)
+    order = np.argsort(-moved[:, 2], kind="stable")
+    return tuple(
+        Pair(given, predicted, num, shown.get((given, predicted), 0)) for given, predicted, num in moved[order].tolist()
+    )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Judged, Neighbour, Page, Suspect, TwinSet
+from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Neighbour, Page, Suspect, Twins, TwinSet
 from labelclean.votes import index_in
 
 MAX_NEIGHBOURS = 4
@@ -95,37 +95,32 @@ def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.
     return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(kept, dtype=np.int64)]))
 
 
-def twins_of(
-    judged: Judged, conflict_ids: Sequence[str], names: Sequence[str]
-) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
+def twins_of(twins: Twins, names: Sequence[str]) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
     """Return near-copies whose labels differ.
 
     Args:
-        judged: The judged labels.
-        conflict_ids: Samples flagged `conflict_group`.
+        twins: Samples flagged `conflict_group`.
         names: The K class names.
 
     Returns:
         The first 12 sets, that with the most doubtful label first; how many sets there are; and
         the 24 most doubtful samples one by one where the sets were not kept.
     """
-    found = pc.index_in(pa.array(conflict_ids, pa.string()), value_set=judged.sample_ids.combine_chunks())
-    rows = np.asarray(found.drop_null().to_numpy(), dtype=np.int64)
 
     def member(row: int) -> Neighbour:
-        given, predicted = int(judged.given[row]), int(judged.predicted[row])
+        given, predicted = int(twins.given[row]), int(twins.predicted[row])
         suggestion = names[predicted] if predicted != given else None
-        return Neighbour(judged.sample_ids[row].as_py(), names[given], suggestion)
+        return Neighbour(twins.sample_ids[row], names[given], suggestion)
 
-    if judged.duplicate_set is None:
-        order = np.lexsort((rows, judged.scores[rows]))
-        return (), 0, tuple(member(int(row)) for row in rows[order[:MAX_LOOSE_TWINS]])
+    if twins.duplicate_set is None:
+        order = np.argsort(twins.scores, kind="stable")
+        return (), 0, tuple(member(int(row)) for row in order[:MAX_LOOSE_TWINS])
     sets: dict[int, list[int]] = {}
-    for row in rows.tolist():
-        sets.setdefault(int(judged.duplicate_set[row]), []).append(row)
-    doubtful = sorted(sets.values(), key=lambda members: (float(judged.scores[members].min()), members[0]))
+    for row, number in enumerate(twins.duplicate_set.tolist()):
+        sets.setdefault(number, []).append(row)
+    doubtful = sorted(sets.values(), key=lambda members: (float(twins.scores[members].min()), members[0]))
     chosen = [
-        (_every_label_first(members, judged.given)[:MAX_TWINS], len(members)) for members in doubtful[:MAX_TWIN_SETS]
+        (_every_label_first(members, twins.given)[:MAX_TWINS], len(members)) for members in doubtful[:MAX_TWIN_SETS]
     ]
     return tuple(TwinSet(tuple(member(row) for row in rows), num) for rows, num in chosen), len(sets), ()
 

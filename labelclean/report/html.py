@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from labelclean.report import plots
+from labelclean.report.content import FEW_CLASSES
 from labelclean.report.page import LARGE_PX, SMALL_PX, Page
 from labelclean.report.pictures import Picture, Pictures
-from labelclean.report.texts import Texts, amount, percent, shown
+from labelclean.report.texts import Texts, amount, percent, shown, time_words
 
-FEW_CLASS_ROWS = 15
 MAX_CLASS_ROWS = 400
 _AT_LEAST = {
     "classes_present",
@@ -63,13 +63,14 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
             script=Markup(script),  # noqa: S704
             policy=policy(style, script),
             shrunk_to=shrunk_to,
-            few_rows=FEW_CLASS_ROWS,
+            few_rows=FEW_CLASSES,
             max_rows=MAX_CLASS_ROWS,
             level=cell_level,
             measured=gate_number,
             at_least=_AT_LEAST,
             finding=lambda gate: finding_sentence(gate, texts),
             verdict=verdict_sentences(page, texts),
+            safe=checks_sentence(page, texts),
         )
     )
 
@@ -142,7 +143,33 @@ def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
         return found, texts("verdict.next_nothing")
     errors = page.queue_errors
     interval = {"expected": amount(errors.expected), "low": amount(errors.low), "high": amount(errors.high)}
-    return found, texts("verdict.next_queue", n=page.num_queue, **interval)
+    if page.queue_minutes is None:
+        return found, texts("verdict.next_queue", n=page.num_queue, **interval)
+    return found, texts(
+        "verdict.next_queue_timed", n=page.num_queue, time=time_words(page.queue_minutes / 60, texts), **interval
+    )
+
+
+def checks_sentence(page: Page, texts: Texts) -> str:
+    """Return what follows from all checks together, in one sentence.
+
+    Args:
+        page: The page.
+        texts: The language.
+
+    Returns:
+        Whether the labels were cleaned, how, and which refinements were ruled out; nothing without checks.
+    """
+    if not page.gates:
+        return ""
+    if page.method is None:
+        return texts("gates.not_cleaned")
+    method = texts(f"methods.{page.method}")
+    ruled_out = sorted({name for gate in page.gates for name in gate["forbids"]} - {"none"})
+    if not ruled_out:
+        return texts("gates.cleaned", method=method)
+    names = texts("page.comma").join(texts(f"methods.{name}") for name in ruled_out)
+    return texts("gates.cleaned_by_rest", method=method, methods=names)
 
 
 def cell_level(count: int, largest: int) -> int:
@@ -184,7 +211,7 @@ def finding_sentence(gate: Mapping[str, Any], texts: Texts) -> str | None:
     if facts is None or not texts.has(key):
         return None
     names = [quoted(name, texts) for name in facts.get("names", [])]
-    joint = "、" if texts.lang == "ja" else ", "
+    joint = texts("page.comma")
     counted = joint.join(f"{name} ({count:,})" for name, count in zip(names, facts.get("counts", []), strict=False))
     if (more := int(facts.get("total", 0)) - len(names)) > 0 and counted:
         counted = texts("findings.more", names=counted, n=more)
@@ -197,7 +224,7 @@ def finding_sentence(gate: Mapping[str, Any], texts: Texts) -> str | None:
 
 def quoted(name: str, texts: Texts) -> str:
     """Return a class name in the quotation marks of the language."""
-    return f"「{shown(name, 60)}」" if texts.lang == "ja" else f'"{shown(name, 60)}"'
+    return texts("page.quoted", name=shown(name, 60))
 
 
 def policy(style: str, script: str) -> str:

@@ -20,32 +20,42 @@ SMALL_PX = 112
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The judged labels; rows are aligned.
+class Twins:
+    """The samples that have a near-copy with another label; rows are aligned.
 
     Attributes:
-        sample_ids: String column of length N, sorted.
-        given: Given class, shape (N,).
-        predicted: Predicted class, shape (N,).
-        scores: Chance that the given label is right, shape (N,).
-        is_issue: Shape (N,).
-        duplicate_set: Number of the near-duplicate set, shape (N,), -1 for none; None where it was not kept.
-        columns: Carried columns that may explain errors, of length N.
-        inspectors: (annotator, row, given class) of every single label, or None.
-        said: Probability of the teacher's best class, shape (N,), or None.
-        agreed: Whether that class is the given one, shape (N,), or None.
+        sample_ids: The T samples, sorted.
+        given: Given class, shape (T,).
+        predicted: Predicted class, shape (T,).
+        scores: Chance that the given label is right, shape (T,).
+        duplicate_set: Number of the near-duplicate set, shape (T,); None where it was not kept.
     """
 
-    sample_ids: pa.ChunkedArray
+    sample_ids: Sequence[str]
     given: IntArray
     predicted: IntArray
     scores: FloatArray
-    is_issue: npt.NDArray[np.bool_]
     duplicate_set: IntArray | None = None
-    columns: Mapping[str, pa.ChunkedArray] | None = None
-    inspectors: tuple[pa.ChunkedArray, IntArray, IntArray] | None = None
-    said: FloatArray | None = None
-    agreed: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is counted over the judged labels, however many there are.
+
+    Attributes:
+        pairs: Labels by given and predicted class, as rows (given, predicted, labels), both classes rising, shape (P, 3).
+        scores: Labels by tenth of their score, and those of them that look wrong, shape (10, 2).
+        said: By tenth of the probability of the teacher's best class: labels, sum of that probability, and labels of
+            that class, shape (10, 3); None where it is not known.
+        twins: Samples flagged `conflict_group`.
+        facets: Where wrong labels come from: groups of every carried column, then inspectors, then time.
+    """
+
+    pairs: IntArray
+    scores: IntArray
+    said: FloatArray | None
+    twins: Twins
+    facets: tuple[Facet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,8 @@ class RunData:
         summary: `summary.json`.
         facts: `manifest.json`, or what of it is known before the run is published.
         distribution: Rows of `class_distribution`.
-        judged: The judged labels, or None where the run stopped before.
+        judged: What is counted over the judged labels, or None where the run stopped before.
         queue: Table `review_queue`, or None.
-        conflict_ids: Samples flagged `conflict_group`, sorted.
         rejects: First rows of `rejects`.
     """
 
@@ -67,7 +76,6 @@ class RunData:
     distribution: Sequence[Mapping[str, Any]] = ()
     judged: Judged | None = None
     queue: pa.Table | None = None
-    conflict_ids: Sequence[str] = ()
     rejects: Sequence[Mapping[str, Any]] = ()
 
 
@@ -155,6 +163,17 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How often several people agree: `kind` is `labels` for inspectors, `reviews` for reviewers."""
+
+    kind: str
+    num_people: int
+    share: float
+    num_shared: int
+    num_disputed: int
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the report shows, in the order of the page.
 
@@ -167,6 +186,8 @@ class Page:
         errors: Expected wrong labels (95 %), None where nothing was judged.
         num_queue: Places in the review queue.
         queue_errors: Expected wrong labels in it (90 %).
+        queue_minutes: Time to look at it, None where the run did not say.
+        num_settled: Samples that people have decided before the run.
         gates: Findings, worst first.
         requested: Refinement asked for.
         method: Refinement used.
@@ -179,12 +200,14 @@ class Page:
         num_twin_sets: All such sets.
         loose_twins: Samples with such a near-copy where the sets were not kept.
         num_twins: All samples in such sets.
+        agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
         histogram: Labels by score.
         reliability: What the teacher says against what holds.
         calibration_error: Mean distance between the two.
-        reject_codes: Rejected images by cause.
+        reject_codes: Rejected images by cause, most frequent first.
         rejects: First rejected images.
+        reference: How the run differs from its reference (`drift_record`), None without one.
         how: (name, kind, value) of what is needed to repeat the run.
     """
 
@@ -197,6 +220,8 @@ class Page:
     errors: Count | None
     num_queue: int
     queue_errors: Count | None
+    queue_minutes: float | None
+    num_settled: int
     gates: tuple[Mapping[str, Any], ...]
     requested: str | None
     method: str | None
@@ -210,10 +235,12 @@ class Page:
     num_twin_sets: int
     loose_twins: tuple[Neighbour, ...]
     num_twins: int
+    agreements: tuple[Agreement, ...]
     facets: tuple[Facet, ...]
     histogram: tuple[Bin, ...]
     reliability: tuple[ReliabilityBin, ...]
     calibration_error: float | None
     reject_codes: Mapping[str, int]
     rejects: tuple[Mapping[str, Any], ...]
+    reference: Mapping[str, Any] | None
     how: tuple[tuple[str, str, Any], ...]

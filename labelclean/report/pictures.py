@@ -74,7 +74,7 @@ def _stored_images(labels: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]
     try:
         if not missing or "image" not in labels_dataset(labels).schema.names:
             return
-        for sample, _, image in image_rows(labels):
+        for sample, _, image in image_rows(labels, distinct=False):
             if sample in missing and image:
                 yield sample, image
             missing.discard(sample)

@@ -53,7 +53,7 @@ def interval_dot(group: Group, facet: Facet) -> Markup:
 
     The numbers stand beside it. The interval of a group with very few labels may leave the drawing.
     """
-    mark = " marked" if group.stands_out else ""
+    mark = _mark(group)
 
     def x(share: float) -> float:
         return 6 + 220 * min(share / top_share(facet), 1.0)
@@ -132,8 +132,7 @@ def time_plot(facet: Facet, texts: Texts) -> Markup:
     parts.append(_line("overall", _LEFT, y(facet.overall), width - _RIGHT, y(facet.overall)))
     parts.append(f'<polyline class="curve" points="{" ".join(line)}"/>')
     for x, group in zip(xs, facet.groups, strict=True):
-        css = "dot marked" if group.stands_out else "dot"
-        parts.append(f'<circle class="{css}" cx="{_px(x)}" cy="{_px(y(group.share))}" r="4"/>')
+        parts.append(f'<circle class="dot{_mark(group)}" cx="{_px(x)}" cy="{_px(y(group.share))}" r="4"/>')
     parts.append(_line("axis", _LEFT, _TOP + high, width - _RIGHT, _TOP + high))
     for share in (0.0, limit / 2, limit):
         parts.append(_text(_LEFT - 6, y(share) + 4, percent(share) if share else "0%", "tick end"))
@@ -183,6 +182,11 @@ def gain_curve(points: Sequence[tuple[int, float]], texts: Texts) -> Markup:
         "poc.curve_alt", first=points[0][0], last=points[-1][0], low=f"{points[0][1]:.2f}", high=f"{points[-1][1]:.2f}"
     )
     return svg(_W, _H, label, parts)
+
+
+def _mark(group: Group) -> str:
+    """How a group that stands out is drawn: above the overall share, or below."""
+    return " marked" if group.stands_out > 0 else " lowered" if group.stands_out else ""
 
 
 def _tick(place: int, num: int) -> str:

@@ -1,9 +1,11 @@
-"""Reads what the report needs from a run folder, and no column more."""
+"""Reads what the report needs from a run folder, and no column more; tables of all labels a few rows at a time."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from labelclean.errors import StorageError, TableError
-from labelclean.facets import MAX_GROUPS
-from labelclean.report.page import FloatArray, IntArray, Judged, RunData
-from labelclean.storage import labels_dataset, read_json, read_table
-from labelclean.tables import TABLES
+from labelclean.errors import StorageError
+from labelclean.report.counts import pair_counts, said_sums, score_counts
+from labelclean.report.origin import DUPLICATE_SET, REFINED, SCORE, facets_of
+from labelclean.report.page import Judged, RunData, Twins
+from labelclean.storage import read_batches, read_json, read_table, table_schema
+from labelclean.tables import matrix, probability_names
 from labelclean.votes import index_in
 
 MAX_REJECTS = 50
-DUPLICATE_SET = "duplicate_set"
-_HOUSE_COLUMNS = {column.name for name in ("labels", "refined_labels") for column in TABLES[name].columns}
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class ImagePlace:
     given_label: str
 
 
-def read_run(folder: Path, facts: Mapping[str, Any]) -> RunData:
+def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
     """Return what the report shows of a run.
 
     Args:
         folder: The run folder, published or still worked in.
         facts: Manifest of the run, or what of it is known.
+        spill: Folder for what does not fit into memory.
 
     Returns:
         The data; what a stopped run has not written is None or empty.
@@ -50,18 +51,15 @@ def read_run(folder: Path, facts: Mapping[str, Any]) -> RunData:
     if not (folder / "summary.json").is_file():
         raise StorageError(f"{folder}: must be a run folder with summary.json, but there is none. Name another folder.")
     summary = read_json(folder / "summary.json")
-    judged = _judged(folder, summary, facts)
-    flags = _table(folder, "flags", ["sample_id", "reason"]) if judged is not None else None
-    conflicts = [] if flags is None else _flagged(flags, "conflict_group")
-    distribution, rejects = _table(folder, "class_distribution"), _table(folder, "rejects")
+    judged = _judged(folder, facts, summary["class_names"], spill)
+    distribution = _table(folder, "class_distribution")
     return RunData(
         summary=summary,
         facts=facts,
         distribution=[] if distribution is None else distribution.to_pylist(),
         judged=judged,
         queue=_table(folder, "review_queue") if judged is not None else None,
-        conflict_ids=conflicts,
-        rejects=[] if rejects is None else rejects.slice(0, MAX_REJECTS).to_pylist(),
+        rejects=_first_rejects(folder / "rejects.parquet"),
     )
 
 
@@ -75,136 +73,94 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
     Returns:
         The place by sample id, for those that the run judged.
     """
-    path = folder / "refined_labels.parquet"
+    path = folder / f"{REFINED}.parquet"
     if not sample_ids or not path.is_file():
         return {}
-    held = pq.read_schema(path).names
+    held = table_schema(path, REFINED).names
     columns = [name for name in ("sample_id", "image_path", "content_hash", "given_label") if name in held]
-    table = read_table(path, "refined_labels", columns)
-    rows = table.filter(pc.is_in(table.column("sample_id"), value_set=pa.array(sample_ids, pa.string()))).to_pylist()
+    wanted = pa.array(sample_ids, pa.string())
+    rows = [
+        row
+        for table in read_batches(path, REFINED, columns)
+        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
+    ]
     return {
         row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
     }
 
 
-def _flagged(flags: pa.Table, reason: str) -> list[str]:
-    ids: list[str] = flags.filter(pc.equal(flags.column("reason"), reason)).column("sample_id").to_pylist()
-    return ids
-
-
-def _table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+def _table(folder: Path, name: str) -> pa.Table | None:
     path = folder / f"{name}.parquet"
-    return read_table(path, name, columns) if path.is_file() else None
+    return read_table(path, name) if path.is_file() else None
 
 
-def _judged(folder: Path, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> Judged | None:
-    path = folder / "refined_labels.parquet"
+def _first_rejects(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    names = table_schema(path, "rejects").names
+    first = next(read_batches(path, "rejects", names, MAX_REJECTS), None)
+    return [] if first is None else first.to_pylist()
+
+
+def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill: Path) -> Judged | None:
+    """Counts over all labels in one pass; only samples that have a twin are kept one by one."""
+    path = folder / f"{REFINED}.parquet"
     if not path.is_file():
         return None
-    names = summary["class_names"]
-    table = read_table(
-        path, "refined_labels", ["sample_id", "given_label", "predicted_label", "label_score", "is_label_issue"]
-    )
-    ids, given = table.column("sample_id"), index_in(table.column("given_label"), names)
-    said, agreed = _teacher(folder, ids, table.column("given_label"))
+    conflicts = _flagged(folder / "flags.parquet", "conflict_group")
+    columns = ["sample_id", "given_label", "predicted_label", SCORE, "is_label_issue"]
+    columns += [DUPLICATE_SET] if DUPLICATE_SET in table_schema(path, REFINED).names else []
+    pairs: Counter[tuple[int, int]] = Counter()
+    scores, twins = np.zeros((10, 2), dtype=np.int64), []
+    for table in read_batches(path, REFINED, columns):
+        given, predicted = (index_in(table.column(name), names) for name in ("given_label", "predicted_label"))
+        pairs.update(pair_counts(given, predicted))
+        scores += score_counts(table.column(SCORE).to_numpy(), table.column("is_label_issue").to_numpy())
+        if len(conflicts):
+            twins.append(table.filter(pc.is_in(table.column("sample_id"), value_set=conflicts)))
     return Judged(
-        sample_ids=ids,
-        given=given,
-        predicted=index_in(table.column("predicted_label"), names),
-        scores=table.column("label_score").to_numpy(),
-        is_issue=table.column("is_label_issue").to_numpy(),
-        duplicate_set=_duplicate_set(path),
-        columns=_carried(path),
-        inspectors=_inspectors(facts, ids, names),
-        said=said,
-        agreed=agreed,
+        pairs=np.array([(*pair, num) for pair, num in sorted(pairs.items())], dtype=np.int64).reshape(-1, 3),
+        scores=scores,
+        said=_said(path, folder / "teacher_predictions.parquet"),
+        twins=_twins(twins, names),
+        facets=facets_of(path, facts, names, spill),
     )
 
 
-def _duplicate_set(path: Path) -> IntArray | None:
-    if DUPLICATE_SET not in pq.read_schema(path).names:
-        return None
-    column = read_table(path, "refined_labels", [DUPLICATE_SET]).column(DUPLICATE_SET)
-    return np.asarray(pc.fill_null(column, -1).to_numpy(), dtype=np.int64)
+def _flagged(path: Path, reason: str) -> pa.Array:
+    """Samples flagged with a reason."""
+    found = []
+    for table in read_batches(path, "flags", ["sample_id", "reason"]) if path.is_file() else ():
+        found += table.filter(pc.equal(table.column("reason"), reason)).column("sample_id").chunks
+    return pa.concat_arrays(found) if found else pa.array([], pa.string())
 
 
-def _carried(path: Path) -> dict[str, pa.ChunkedArray]:
-    """Columns of the factory with few distinct values, and times; read one at a time."""
-    kept: dict[str, pa.ChunkedArray] = {}
-    for field in pq.read_schema(path):
-        if field.name in _HOUSE_COLUMNS or field.name == DUPLICATE_SET:
-            continue
-        if _is_time(field.type):
-            kept[field.name] = read_table(path, "refined_labels", [field.name]).column(field.name)
-        elif _is_name(field.type):
-            column = read_table(path, "refined_labels", [field.name]).column(field.name)
-            moments = _as_times(column) if field.name == "captured_at" else None
-            if moments is not None:
-                kept[field.name] = moments
-            elif 2 <= pc.count_distinct(column, mode="all").as_py() <= MAX_GROUPS:
-                kept[field.name] = column
-    return kept
-
-
-def _is_time(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
-
-
-def _is_name(type_: pa.DataType) -> bool:
-    types = pa.types
-    inner = type_.value_type if types.is_dictionary(type_) else type_
-    return bool(
-        types.is_string(inner) or types.is_large_string(inner) or types.is_integer(inner) or types.is_boolean(inner)
+def _twins(tables: Sequence[pa.Table], names: Sequence[str]) -> Twins:
+    if not tables:
+        none = np.empty(0, dtype=np.int64)
+        return Twins((), none, none, none.astype(np.float32))
+    table = pa.concat_tables(tables)
+    sets = table.column(DUPLICATE_SET) if DUPLICATE_SET in table.column_names else None
+    return Twins(
+        table.column("sample_id").to_pylist(),
+        index_in(table.column("given_label"), names),
+        index_in(table.column("predicted_label"), names),
+        table.column(SCORE).to_numpy(),
+        None if sets is None else np.asarray(pc.fill_null(sets, -1).to_numpy(), dtype=np.int64),
     )
 
 
-def _as_times(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """A column of ISO 8601 strings as times, or None if it is something else."""
-    try:
-        return column.cast(pa.string()).cast(pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid:
-        pass
-    try:
-        return column.cast(pa.string()).cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:
+def _said(path: Path, predictions: Path) -> npt.NDArray[np.float64] | None:
+    """What the teacher says and how often it holds; None where it has not judged the same samples."""
+    if not predictions.is_file():
         return None
-
-
-def _inspectors(
-    facts: Mapping[str, Any], ids: pa.ChunkedArray, names: Sequence[str]
-) -> tuple[pa.ChunkedArray, IntArray, IntArray] | None:
-    """Every single label with who gave it, from the labels that the run read, if they are still there."""
-    labels = ((facts.get("config") or {}).get("data") or {}).get("labels")
-    try:
-        dataset = labels_dataset(Path(labels)) if labels else None
-        if dataset is None or "annotator_id" not in dataset.schema.names:
+    name = probability_names("pred_probs", table_schema(predictions, "teacher_predictions").names)[-1]
+    judged = read_batches(path, REFINED, ["sample_id", "given_label"])
+    taught = read_batches(predictions, "teacher_predictions", ["sample_id", "top1_label", name])
+    sums = np.zeros((10, 3))
+    for one, said in zip_longest(judged, taught):
+        if one is None or said is None or not one.column("sample_id").equals(said.column("sample_id")):
             return None
-        table = dataset.to_table(columns=["sample_id", "annotator_id", "given_label"])
-    except (TableError, OSError, pa.ArrowInvalid):
-        return None
-    table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
-    rows = pc.index_in(table.column("sample_id"), value_set=ids.combine_chunks())
-    given = pc.index_in(table.column("given_label"), value_set=pa.array(names, pa.string()))
-    is_known = pc.and_(pc.is_valid(rows), pc.is_valid(given))
-    if not pc.any(is_known).as_py():
-        return None
-    people = table.column("annotator_id").filter(is_known)
-    return people, rows.filter(is_known).to_numpy(), given.filter(is_known).to_numpy()
-
-
-def _teacher(
-    folder: Path, ids: pa.ChunkedArray, given: pa.ChunkedArray
-) -> tuple[FloatArray | None, npt.NDArray[np.bool_] | None]:
-    """Probability of the teacher's best class and whether it is the given one; the vectors are read in parts."""
-    path = folder / "teacher_predictions.parquet"
-    if not path.is_file():
-        return None, None
-    table = read_table(path, "teacher_predictions", ["sample_id", "top1_label"])
-    if not table.column("sample_id").equals(ids):
-        return None, None
-    said = []
-    # a million samples of 200 classes are 0.8 GB: row by row of the file, and only the largest is kept
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=16_384, columns=["pred_probs"]):
-        vectors = batch.column("pred_probs")
-        said.append(vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).max(axis=1))
-    return np.concatenate(said) if said else None, np.asarray(pc.equal(table.column("top1_label"), given).to_numpy())
+        agreed = pc.equal(said.column("top1_label"), one.column("given_label")).to_numpy()
+        sums += said_sums(matrix(said.column(name)).max(axis=1), agreed)
+    return sums

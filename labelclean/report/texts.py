@@ -88,6 +88,19 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
 
 
+def time_words(hours: float, texts: Texts) -> str:
+    """Return a time in hours, or in minutes below one and a half.
+
+    Examples:
+        >>> time_words(0.5, Texts("en")), time_words(3.25, Texts("en"))
+        ('30 min', '3.2 h')
+    """
+    minutes = hours * 60
+    if minutes < 90:
+        return texts("page.minutes", n=max(round(minutes), 1))
+    return texts("page.hours", hours=amount(hours))
+
+
 def percent(share: float) -> str:
     """Return a share as a percentage that never rounds to none or all.
 

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from labelclean.report import html, plots
-from labelclean.report.texts import Texts, amount, percent
+from labelclean.report.texts import Texts, amount, percent, time_words
 
 
 def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
@@ -45,7 +45,7 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
         high=amount(cost["errors_high"]),
         num=record["num_samples"],
         review=round(cost["num_review"]),
-        hours=hours(cost["review_h"], texts),
+        hours=time_words(cost["review_h"], texts),
         found=amount(cost["found"]),
     )
 
@@ -60,7 +60,7 @@ def reason_sentence(reason: Mapping[str, Any], texts: Texts) -> str:
     Returns:
         One sentence.
     """
-    facts, joint = reason["facts"], "、" if texts.lang == "ja" else ", "
+    facts, joint = reason["facts"], texts("page.comma")
     told: dict[str, Any] = {}
     for key, value in facts.items():
         if key in ("share", "value"):
@@ -79,19 +79,6 @@ def reason_sentence(reason: Mapping[str, Any], texts: Texts) -> str:
         ours: html.quoted(facts[key], texts) for ours, key in (("first", "name"), ("second", "other")) if key in facts
     }
     return texts(f"poc.reasons.{reason['code']}", **told)
-
-
-def hours(value: float, texts: Texts) -> str:
-    """Return a time in hours, or in minutes below one and a half.
-
-    Examples:
-        >>> hours(0.5, Texts("en")), hours(3.25, Texts("en"))
-        ('30 min', '3.2 h')
-    """
-    minutes = value * 60
-    if minutes < 90:
-        return f"{max(round(minutes), 1)} {'分' if texts.lang == 'ja' else 'min'}"
-    return f"{amount(value)} {'時間' if texts.lang == 'ja' else 'h'}"
 
 
 def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
@@ -116,7 +103,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
             advice=advice_sentence(record, texts),
             brings=brings(record, texts),
             said=lambda reason: reason_sentence(reason, texts),
-            hours=lambda value: hours(value, texts),
+            hours=lambda value: time_words(value, texts),
             finding=lambda gate: html.finding_sentence(gate, texts),
             curve=plots.gain_curve([(point["num_samples"], point["gain"]) for point in record["curve"]], texts),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +17,10 @@ from labelclean.adapt.state import EpochRecord, State, Task
 from labelclean.adapt.train import train
 from labelclean.errors import StorageError
 from tests.adapt import toy
+from tests.adapt.test_session import config, factory
 from tests.adapt.test_train import same_bits
+
+__all__ = ["factory"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +77,40 @@ def test_kill_9_costs_at_most_one_interval(tmp_path: Path) -> None:
     read_checkpoint(tmp_path, left)
     assert 3 * left.epoch + left.step == 8  # of the 9 steps done
     assert same_bits(toy.trained(task)[0], stored_training(tmp_path, task, resume=True))
+
+
+@pytest.mark.training
+def test_the_command_killed_at_any_moment_resumes_to_the_same_weights(factory: Path) -> None:
+    def command(out: str) -> list[str]:
+        path = factory / f"{out}.yaml"
+        settings = config(factory, out=factory / out, mode="naive", epochs=30, checkpoint_minutes=0)
+        path.write_text(settings.model_dump_json(exclude_none=True))  # JSON is YAML
+        return [sys.executable, "-m", "labelclean.cli", "adapt", str(path)]
+
+    def steps_stored() -> int:
+        stored = list((factory / "killed").glob(".work-*/checkpoint.pt"))
+        record = torch.load(stored[0], weights_only=True) if stored else {"epoch": 0, "step": 0}
+        return int(record["epoch"]) * 3 + int(record["step"])
+
+    subprocess.run(command("whole"), cwd=ROOT, env=_environment(), check=True, capture_output=True)
+    rng, reached, kills = np.random.default_rng(0), [0], 0
+    while not list((factory / "killed").glob("2*")):
+        again = ["--resume"] if list((factory / "killed").glob(".work-*/checkpoint.pt")) else []
+        process = subprocess.Popen(command("killed") + again, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE)
+        began = time.monotonic()
+        while steps_stored() == reached[-1] and process.poll() is None and time.monotonic() - began < 120:
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 1.5)))  # anywhere: in a step, in writing, in drawing
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+        reached.append(steps_stored())
+        if kills == 4:
+            subprocess.run([*command("killed"), "--resume"], cwd=ROOT, env=_environment(), check=True)
+    assert kills
+    assert reached[: kills + 1] == sorted(reached[: kills + 1])  # nothing that was stored is ever lost
+    whole, killed = (next((factory / out).glob("2*/backbone.safetensors")) for out in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
 
 
 def test_a_damaged_checkpoint_and_a_history_of_another_shape_are_refused(tmp_path: Path) -> None:

@@ -30,11 +30,19 @@ def test_the_curves_are_a_drawing(tmp_path: Path) -> None:
     assert ElementTree.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
 
 
-def test_events_are_written_where_tensorboard_is_installed(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_events_are_read_back_by_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    event_writer(tmp_path)(row_of(RECORD, 2.0, 100.0))
-    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    assert events.stat().st_size > 100
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write = event_writer(tmp_path)
+    for epoch, loss in ((1, 2.5), (2, 1.5)):
+        write(row_of(RECORD._replace(epoch=epoch, loss=loss), 2.0, 100.0))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(one.step, one.value) for one in events.Scalars("loss")] == [(1, 2.5), (2, 1.5)]
+    assert "neighbour_accuracy" not in events.Tags()["scalars"]  # it does not exist in this record
 
 
 def test_without_tensorboard_there_are_no_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,17 @@ def test_the_vote_sums_similarities_over_the_window_and_keeps_the_strongest(five
     np.testing.assert_allclose(votes.score, expected, rtol=1e-6)
 
 
+def test_a_fourth_epoch_pushes_the_first_one_out(five_images: History) -> None:
+    five_images.index[0] = [[3, 0]] * 5  # epoch 3 stands in slot 3 modulo 3
+    five_images.similarity[0] = [[0.8, 0.1]] * 5
+    votes = vote(five_images)
+    # image 0: itself .1 + .9 + .9 = 1.9, 2 .9, 3 .8 and 1 only .3 where it was .9; image 4: 3 .8 + .5 before itself .6
+    assert votes.index[0].tolist() == [0, 2]
+    np.testing.assert_allclose(votes.score[0], np.array([1.9, 0.9]) / 3, rtol=1e-6)
+    assert votes.index[4].tolist() == [3, 4]
+    assert not recognises_itself(votes)[4]
+
+
 def test_only_an_image_that_is_its_own_strongest_neighbour_passes_the_gate(five_images: History) -> None:
     assert recognises_itself(vote(five_images)).tolist() == [True, False, True, False, True]
 

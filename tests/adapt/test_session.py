@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -18,7 +19,7 @@ from labelclean.adapt.checkpoint import write_checkpoint
 from labelclean.adapt.image_cache import open_cache
 from labelclean.adapt.image_set import gather_images
 from labelclean.adapt.plan import check_fits, measure_needs
-from labelclean.adapt.session import adapt, cache_size
+from labelclean.adapt.session import adapt, cache_size, start_backbone
 from labelclean.backbone import build_backbone
 from labelclean.config import Config
 from labelclean.errors import ConfigError, DeviceError, GateError, StorageError
@@ -110,11 +111,12 @@ def test_an_adaptation_leaves_weights_that_a_run_can_freeze(factory: Path, caplo
         folder = adapt(config(factory))
     assert "time: " in caplog.text
     assert "history V x N x k = 1 x 22 x 3" in caplog.text
-    assert sorted(file.name for file in folder.iterdir()) == [
+    assert sorted({file.name for file in folder.iterdir()} - {"tensorboard"}) == [  # where that is installed
         "backbone.safetensors",
         "curves.svg",
         "epochs.jsonl",
         "manifest.json",
+        "report.html",
         "task.json",
     ]
     rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
@@ -124,6 +126,28 @@ def test_an_adaptation_leaves_weights_that_a_run_can_freeze(factory: Path, caplo
     assert build_backbone(frozen, "fp32").num_features == 32
 
 
+NETWORKS = {
+    "vit": ("test_vit", {"in_chans": 1, "img_size": 32, "patch_size": 8}, 64, 0.1),
+    "cnn of three channels": ("test_efficientnet", {}, 256, 0.0),
+}
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_any_timm_network_learns_from_grey_images_of_16_bits(factory: Path, network: str) -> None:
+    name, options, num_features, drop_path = NETWORKS[network]
+    settings = config(factory, images=factory / "more", epochs=1, drop_path=drop_path)
+    channels = int(options.get("in_chans", 3))
+    changed = {"name": name, "options": options, "mean": (0.5,) * channels, "std": (0.25,) * channels}
+    settings = settings.model_copy(update={"backbone": settings.backbone.model_copy(update=changed)})
+    weights = adapt(settings) / "backbone.safetensors"
+    frozen = build_backbone(settings.backbone.model_copy(update={"weights": weights}), "fp32")
+    begun = start_backbone(settings).module.state_dict()
+    assert frozen.num_features == num_features
+    assert any(not torch.equal(value, begun[key]) for key, value in frozen.module.state_dict().items())
+
+
+@pytest.mark.training
 def test_a_killed_adaptation_resumes_to_the_same_weights(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_file(adapt(config(factory, mode="naive", out=factory / "whole")) / "backbone.safetensors")
     store, calls = write_checkpoint, []
@@ -164,7 +188,7 @@ def test_what_cannot_fit_is_refused_with_its_numbers(factory: Path, tmp_path: Pa
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(factory: Path) -> None:
-    from labelclean.adapt.session import build_task, start_backbone
+    from labelclean.adapt.session import build_task
     from labelclean.adapt.world import World
 
     settings = config(factory, batch_size=7)

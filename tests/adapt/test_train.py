@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from labelclean.adapt.neighbours import new_history
-from labelclean.adapt.state import EpochRecord, State
+from labelclean.adapt.state import EpochRecord, State, build_state
 from labelclean.adapt.train import train
 from labelclean.errors import GateError
 from tests.adapt import toy
@@ -43,6 +45,20 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert same_bits(toy.trained(toy.task())[0], toy.trained(toy.task())[0])
 
 
+def test_partners_do_not_hang_on_what_others_draw() -> None:
+    def partners(drop_path: float = 0.0) -> torch.Tensor:
+        task = toy.task(mode="naive", epochs=2, window=2, learning_rate=1e-9, drop_path=drop_path)
+        return toy.trained(task)[0].partners
+
+    first = partners()
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert torch.equal(first, partners())
+    assert torch.equal(first, partners(0.1))
+    task = toy.task(mode="naive", epochs=2, window=2, learning_rate=1e-9)
+    assert not torch.equal(first, toy.trained(dataclasses.replace(task, seed=4))[0].partners)
+
+
 def test_the_history_is_a_window_of_v_epochs() -> None:
     task = toy.task(epochs=5, window=2)
     state, history, pixels = toy.state(task), new_history(2, task.num_images, 3), toy.images()
@@ -72,10 +88,31 @@ def test_the_momentum_network_follows_by_the_formula() -> None:
     assert not torch.equal(before[0], next(state.online.parameters()))
 
 
-def test_the_first_centre_is_a_tenth_of_the_mean_momentum_logit() -> None:
-    task = toy.task(epochs=1, batch_size=24, freeze_epochs=0)
-    state, _, _ = toy.trained(task)
-    assert 0 < float(state.centre.abs().max()) <= 0.1  # logits are cosines
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_norms_keep_the_statistics_that_came_with_the_weights(from_scratch: bool) -> None:
+    def normed() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Sequential(toy.Tiny(), nn.BatchNorm1d(4))
+
+    task, zeros, ones = toy.task(epochs=1, from_scratch=from_scratch), torch.zeros(4), torch.ones(4)
+    state, pixels = build_state(task, normed(), normed()), toy.images()
+    list(train(state, task, lambda rows: pixels[rows], new_history(2, task.num_images, 3)))
+    for network in (state.online, state.momentum):
+        norm = network.backbone.get_submodule("1")
+        kept = all(torch.equal(value, start) for value, start in zip(norm.buffers(), (zeros, ones), strict=False))
+        assert kept is not from_scratch
+    learned = state.online.backbone.get_submodule("1").get_parameter("weight")  # they still learn
+    assert not torch.equal(learned, ones)
+
+
+def test_the_centre_moves_towards_the_mean_momentum_logit_of_each_step() -> None:
+    task = toy.task(epochs=2, window=2, batch_size=24, centre_momentum=0.75)
+    state, pixels, means = toy.state(task), toy.images(), []
+    state.momentum.register_forward_hook(lambda _, __, out: means.append(out[1].mean(dim=0)))
+    list(train(state, task, lambda rows: pixels[rows], new_history(2, 24, 3)))
+    by_hand = 0.75 * (0.25 * means[0]) + 0.25 * means[1]
+    torch.testing.assert_close(state.centre, by_hand)
+    assert len(means) == 2
 
 
 def test_prototypes_stand_still_while_frozen() -> None:

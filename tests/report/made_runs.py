@@ -169,7 +169,8 @@ def _summary(made: Made, given: Any, predicted: Any, scores: Any) -> dict[str, A
             "high": round(wrong * 1.2, 2),
             "by_class": [{"class_name": name, "num": int(issues[k])} for k, name in enumerate(made.names)],
         },
-        "refinement": {"requested": "auto", "method": "posterior", "teacher_calibration_error": 0.031},
+        "refinement": {"requested": "auto", "method": "posterior"},
+        "teacher": {"calibration_error": 0.031},
         "gates": list(made.gates),
         "queue": None,
     }

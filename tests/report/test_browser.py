@@ -114,6 +114,10 @@ def test_a_number_of_the_confusion_shows_its_examples(browser: Browser, reports:
     assert 0 < shown.count() < total
     for card in shown.all():
         assert (card.get_attribute("data-given"), card.get_attribute("data-predicted")) == (given, predicted)
+    assert (
+        page.locator("form.filter output").inner_text() == f"{shown.count()} of {link.inner_text()} such labels shown"
+    )
+    page.locator("select[name=source]").select_option("ranked")
     assert page.locator("form.filter output").inner_text() == f"{shown.count()} of {total} shown"
     page.get_by_role("button", name="Show all").click()
     page.wait_for_function(f"document.querySelectorAll('li.card:not([hidden])').length === {total}")

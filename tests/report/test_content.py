@@ -11,9 +11,10 @@ import pytest
 
 from labelclean.errors import StorageError
 from labelclean.report.content import how_it_was_done, page_content, reliability_bins, score_histogram
+from labelclean.report.counts import said_sums, score_counts
 from labelclean.report.gallery import gallery_rows, twins_of
 from labelclean.report.html import fewer
-from labelclean.report.page import Judged, Page
+from labelclean.report.page import Page, Twins
 from labelclean.report.source import read_run
 from labelclean.storage import write_table
 from tests.report.made_runs import Made, factory, facts, write_refused_run, write_run
@@ -31,7 +32,7 @@ FOUR = Made(
 
 def page_of(folder: Path, made: Made = FOUR, *, top: int = 60, **more: Any) -> Page:
     write_run(folder, made)
-    return page_content(read_run(folder, facts(None, **more)), top=top)
+    return page_content(read_run(folder, facts(None, **more), folder / "spill"), top=top)
 
 
 def test_the_classes_are_counted_now_and_after_cleaning(tmp_path: Path) -> None:
@@ -85,16 +86,15 @@ def test_the_gallery_keeps_an_example_of_every_frequent_difference() -> None:
 
 
 def test_twins_come_set_by_set_with_every_label_first() -> None:
-    judged = Judged(
-        pa.chunked_array([["a", "b", "c", "d", "e"]]),
+    twins = Twins(
+        ["a", "b", "c", "d", "e"],
         given=np.array([0, 0, 1, 0, 1]),
         predicted=np.array([0, 0, 0, 0, 0]),
         scores=np.array([0.9, 0.9, 0.3, 0.9, 0.1]),
-        is_issue=np.zeros(5, dtype=bool),
         duplicate_set=np.array([7, 7, 7, 3, 3]),
     )
-    sets, num, loose = twins_of(judged, ["a", "b", "c", "d", "e"], ["dent", "ok"])
-    assert [[twin.sample_id for twin in twins.members] for twins in sets] == [["d", "e"], ["a", "c", "b"]]
+    sets, num, loose = twins_of(twins, ["dent", "ok"])
+    assert [[twin.sample_id for twin in one.members] for one in sets] == [["d", "e"], ["a", "c", "b"]]
     assert (num, sets[1].num, sets[1].members[1].predicted, loose) == (2, 3, "dent", ())
 
 
@@ -105,12 +105,12 @@ def test_twins_stand_alone_where_the_sets_were_not_kept(tmp_path: Path) -> None:
 
 
 def test_the_histogram_splits_tenths_and_counts_issues() -> None:
-    bins = score_histogram(np.array([0.05, 0.3, 0.35, 1.0]), np.array([True, True, False, False]))
+    bins = score_histogram(score_counts(np.array([0.05, 0.3, 0.35, 1.0]), np.array([True, True, False, False])))
     assert [(round(b.low, 1), b.num, b.issues) for b in bins if b.num] == [(0.0, 1, 1), (0.3, 2, 1), (0.9, 1, 0)]
 
 
 def test_reliability_compares_what_was_said_with_what_held() -> None:
-    bins = reliability_bins(np.array([0.82, 0.88, 0.31]), np.array([True, False, True]))
+    bins = reliability_bins(said_sums(np.array([0.82, 0.88, 0.31]), np.array([True, False, True])))
     assert [(round(b.said, 2), b.agreed, b.num) for b in bins] == [(0.31, 1.0, 1), (0.85, 0.5, 2)]
 
 
@@ -162,7 +162,7 @@ def test_inspectors_are_read_from_the_labels_and_judged_label_by_label(tmp_path:
 
 def test_a_run_without_judged_labels_has_rejects_and_no_gallery(tmp_path: Path) -> None:
     folder = write_refused_run(tmp_path, names=["dent", "ok"], num=3)
-    page = page_content(read_run(folder, {}), top=60)
+    page = page_content(read_run(folder, {}, tmp_path / "spill"), top=60)
     assert (page.num_issues, page.errors, page.suspects, page.matrix, page.facets) == (None, None, (), None, ())
     assert page.reject_codes == {"missing": 3}
 
@@ -189,4 +189,4 @@ def test_fewer_samples_have_fewer_examples(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_summary_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"must be a run folder with summary\.json"):
-        read_run(tmp_path, {})
+        read_run(tmp_path, {}, tmp_path / "spill")

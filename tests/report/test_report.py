@@ -11,7 +11,7 @@ import pytest
 from labelclean.errors import ConfigError
 from labelclean.report import write_report
 from labelclean.report.texts import LANGUAGES
-from labelclean.storage import write_table
+from labelclean.storage import read_json, write_json, write_table
 from tests.report.made_runs import Made, factory, facts, hostile, picture, write_refused_run, write_run
 
 TWO = Made(["dent", "ok"], [0, 0, 1], [0, 1, 1], [0.99, 0.1, 0.98], queued=[1])
@@ -171,3 +171,35 @@ def test_the_report_of_a_real_run_on_the_sample_data_holds_pictures(
     html = write_report(sample_run, out=tmp_path / "report.html", lang=lang).read_text(encoding="utf-8")
     assert html.count("data:image/jpeg") > 0
     assert 'class="gone"' not in html
+
+
+REFERENCE = {
+    "run": "2026-01-13T020000.000Z",
+    "runs": ["2026-01-12T020000.000Z", "2026-01-13T020000.000Z"],
+    "num_samples": 1200,
+    "num_repeated": 3,
+    "new_classes": ["burr", "<b>chip</b>"],
+    "feature_drift": {"auroc": 0.71, "p_value": 1e-6, "num_reference": 1200, "num_tonight": 400, "differs": True},
+    "noise_shifts": [
+        {"column": "line", "value": "L1", "before": 0.05, "now": 0.21, "num": 150, "stands_out": 1},
+        {"column": "line", "value": "L2", "before": 0.05, "now": 0.06, "num": 250, "stands_out": 0},
+        {"column": "line", "value": "L3", "before": None, "now": 0.0, "num": 20, "stands_out": -1},
+    ],
+}
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "earlier runs, the last"), ("ja", "以前の 2 回")])
+def test_a_run_with_a_reference_says_what_has_changed(tmp_path: Path, lang: str, words: str) -> None:
+    folder = write_run(tmp_path / "run", TWO, manifest=False)
+    summary = read_json(folder / "summary.json") | {"reference": REFERENCE}
+    write_json(folder / "summary.json", summary)
+    text = write_report(folder, facts=facts(None), lang=lang).read_text(encoding="utf-8")
+    section = text.split('id="reference"')[1].split("</section>")[0]
+    assert words in section
+    assert "AUROC 0.710" in section
+    assert "&lt;b&gt;chip&lt;/b&gt;" in section
+    assert [place in section for place in ("L1", "L2", "L3")] == [True, False, True]
+
+
+def test_a_run_without_a_reference_has_no_such_section(tmp_path: Path) -> None:
+    assert 'id="reference"' not in report(tmp_path)

@@ -50,6 +50,7 @@ def test_every_reason_source_method_reject_and_check_has_words(lang: str) -> Non
     assert len(checks) > 10
     keys = [f"reasons.{reason}" for reason in REASONS] + [f"sources.{source}" for source in QUEUE_SOURCES]
     keys += [f"methods.{method}" for method in ("auto", *METHODS)] + [f"reject_codes.{code}" for code in ReasonCode]
+    keys += [f"reject_actions.{code}" for code in ReasonCode]
     keys += [f"checks.{check}.{part}" for check in checks for part in ("title", "meaning")]
     assert [key for key in keys if not Texts(lang).has(key)] == []
 
