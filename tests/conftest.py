@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
 from tests.preloaded import Preloaded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -79,3 +84,14 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("LABELCLEAN_REAL_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        path = shutil.which("chromium") or "/usr/bin/chromium"
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
