@@ -105,7 +105,7 @@ def check_kills(preloaded: Preloaded, place: Path, moments: int, *, rerun_each: 
 def test_runs_killed_one_after_the_other_leave_nothing_and_the_next_gives_the_same_bytes(
     preloaded: Preloaded, tmp_path: Path
 ) -> None:
-    check_kills(preloaded, tmp_path, 3, rerun_each=False, seed=5)
+    check_kills(preloaded, tmp_path, 5, rerun_each=False, seed=5)
 
 
 @pytest.mark.soak
