@@ -403,9 +403,10 @@ def bootstrap_agreement(
     Returns:
         float32, shape (N,), in (0, 1].
     """
-    rows = space.design.unit_rows
-    sums = build_feature_sums(rows, space.buckets, NUM_BUCKETS, space.design.sums.mean, np.float32)
-    cross = build_target_sums(rows, targets, space.buckets, NUM_BUCKETS)
+    rows, sums = space.design.unit_rows, space.bucket_sums
+    if sums is None:
+        sums = build_feature_sums(rows, space.buckets, NUM_BUCKETS, space.design.sums.mean, np.float32)
+    cross = build_target_sums(rows, targets, space.buckets, sums.num_parts)
     return top2_agreement(rows, space.buckets, sums, cross, penalty, repeats=config.teacher.repeats, seed=seed)
 
 

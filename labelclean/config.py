@@ -169,7 +169,8 @@ class TeacherConfig(Section):
     Attributes:
         folds: Cross-fitting folds; a group is never split.
         left_out: What the probe behind a sample's evidence never saw: its `group` (itself, its near-duplicates, its lot)
-            or its `fold`; `auto` is `group` up to 10,000 samples. Out of core it is always the fold.
+            or its `fold`; `auto` is `group` up to 10,000 samples, beyond that `group` for the choice of the weight decay
+            and `fold` for the evidence. Out of core it is always the fold.
         power: Features are taken as sign(x) |x|^power; `auto` takes 1 or 0.5, whichever makes the given labels likelier.
             Out of core `auto` is 1.
         lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);

@@ -7,34 +7,45 @@ out a sample's own group (itself, its near-duplicates, its lot) teaches with nea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array, Float64Array
-from labelclean.labels import IntArray
+from labelclean.gram import Float32Array, Float64Array, Spectrum, decomposed
+from labelclean.labels import BoolArray, IntArray
 
+Part = Literal["group", "fold"]
 MOST_SAMPLES = 10_000
 MOST_IN_GROUP = 500
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Features turned onto the axes of their own scatter, and who is left out together.
+    """Features turned onto the axes of their scatter, and who is left out together.
 
     Attributes:
-        rows: Z = (X - x_mean) V, float64, shape (N, R).
-        values: Eigenvalues s of (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
+        rows: Z = (X - x_mean) V of the n samples that may be scored, float64, shape (n, R).
+        samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
+        basis: Decomposition of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V'.
         groups: Number of each sample's group, int64, shape (N,), in [0, G).
         sizes: Samples of each group, int64, shape (G,).
     """
 
     rows: Float64Array
-    values: Float64Array
+    samples: IntArray
+    basis: Spectrum
     groups: IntArray
     sizes: IntArray
 
-    def scores(self, targets: Float32Array, penalty: float, wanted: IntArray | None = None) -> Float32Array:
+    def scores(
+        self,
+        targets: Float32Array,
+        penalty: float,
+        wanted: IntArray | None = None,
+        *,
+        cross: Float64Array | None = None,
+    ) -> Float32Array:
         """Return what a ridge probe taught without a sample's group says of it, less the class shares without the group.
 
         Ridge with a free intercept is linear in its targets, fitted = H Y with H = 1/N + Z diag(1 / (s + c)) Z'. A group G
@@ -44,36 +55,38 @@ class HeldOut:
         Args:
             targets: What the probe learns, float32, shape (N, K).
             penalty: c, above 0.
-            wanted: Samples, int64, shape (n,), each once; default: all.
+            wanted: Samples, int64, shape (m,), each once; default: all that may be scored.
+            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); needed where only some may be scored.
 
         Returns:
-            float32, shape (n, K), rows aligned with ``wanted``.
+            float32, shape (m, K), rows aligned with ``wanted``.
         """
-        num_samples, shrink = len(self.rows), 1.0 / (self.values + penalty)
-        learned = targets.astype(np.float64)
-        weights = shrink[:, None] * (self.rows.T @ learned)
-        some = self._with_group(np.arange(num_samples) if wanted is None else wanted)
-        rows, given, groups = self.rows[some], learned[some], self.groups[some]
-        miss = given - learned.mean(axis=0) - rows @ weights
+        num_samples, shrink = len(targets), 1.0 / (self.basis.values + penalty)
+        total = targets.sum(axis=0, dtype=np.float64)
+        some = self.samples if wanted is None else self._with_group(wanted)
+        rows = self.rows if len(some) == len(self.rows) else self.rows[np.searchsorted(self.samples, some)]
+        given = targets[some].astype(np.float64)
+        weights = shrink[:, None] * (self.rows.T @ targets.astype(np.float64) if cross is None else cross)
+        miss = given - total / num_samples - rows @ weights
         left = given - miss / (1.0 - 1.0 / num_samples - rows**2 @ shrink)[:, None]
-        for at in _together(groups, self.sizes):
+        numbers, groups = np.unique(self.groups[some], return_inverse=True)
+        sizes = self.sizes[numbers]
+        for at in _together(groups, sizes):
             own = 1.0 / num_samples + (rows[at] * shrink) @ rows[at].T
             left[at] = given[at] - np.linalg.solve(np.eye(len(at)) - own, miss[at])
-        held = np.zeros((len(self.sizes), learned.shape[1]))
-        np.add.at(held, self.groups, learned)
-        shares = (learned.sum(axis=0) - held[groups]) / (num_samples - self.sizes[groups])[:, None]
+        held = np.zeros((len(sizes), len(total)))
+        np.add.at(held, groups, given)
+        shares = (total - held[groups]) / (num_samples - sizes[groups])[:, None]
         found: Float32Array = (left - shares).astype(np.float32)
         return found if wanted is None else found[np.searchsorted(some, wanted)]
 
     def _with_group(self, wanted: IntArray) -> IntArray:
         """These samples and all of their groups, ascending."""
-        is_touched = np.zeros(len(self.sizes), dtype=bool)
-        is_touched[self.groups[wanted]] = True
-        return np.flatnonzero(is_touched[self.groups])
+        return np.flatnonzero(in_groups_of(wanted, self.groups, len(self.sizes)))
 
 
 def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
-    """Return what serves every penalty and target.
+    """Return what serves every penalty and target, and may score all samples.
 
     Args:
         unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
@@ -82,30 +95,70 @@ def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
     Returns:
         The features, turned.
     """
-    import torch
-
     rows = unit_rows.astype(np.float64)
-    rows -= rows.mean(axis=0)
-    values, vectors = torch.linalg.eigh(torch.from_numpy(rows.T @ rows))
+    x_mean = rows.mean(axis=0)
+    rows -= x_mean
+    basis = decomposed(len(rows), x_mean, rows.T @ rows)
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return HeldOut(rows @ vectors.numpy(), np.maximum(values.numpy(), 0.0), numbers, sizes)
+    return HeldOut(rows @ basis.vectors, np.arange(len(rows)), basis, numbers, sizes)
 
 
-def leaves_out_groups(groups: IntArray, config: CleaningConfig) -> bool:
-    """Return whether a probe leaves out one group or one fold.
+def hold_out_some(unit_rows: Float32Array, groups: IntArray, wanted: IntArray, basis: Spectrum) -> HeldOut:
+    """Return what serves every penalty and target, and may score some of many samples.
+
+    Args:
+        unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
+        groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
+        wanted: The samples, int64, shape (m,); those of their groups come along.
+        basis: Decomposition of all N samples.
+
+    Returns:
+        Their features, turned.
+    """
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    some = np.flatnonzero(in_groups_of(wanted, numbers, len(sizes)))
+    turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
+    return HeldOut(turned.astype(np.float64), some, basis, numbers, sizes)
+
+
+def in_groups_of(wanted: IntArray, groups: IntArray, num_groups: int) -> BoolArray:
+    """Return which samples lie in a group of some samples.
+
+    Args:
+        wanted: The samples, int64, shape (m,).
+        groups: Number of each sample's group, int64, shape (N,), in [0, G).
+        num_groups: G.
+
+    Returns:
+        bool, shape (N,).
+
+    Examples:
+        >>> in_groups_of(np.array([0]), np.array([1, 0, 1]), 2)
+        array([ True, False,  True])
+    """
+    is_touched = np.zeros(num_groups, dtype=bool)
+    is_touched[groups[wanted]] = True
+    return is_touched[groups]
+
+
+def left_out(groups: IntArray, config: CleaningConfig) -> tuple[Part, Part]:
+    """Return what a probe leaves out when a penalty is chosen, and when samples are scored: a group or a fold.
 
     Args:
         groups: Group of each sample, int64, shape (N,).
-        config: `teacher.left_out`: `auto` leaves out groups up to 10,000 samples, none of whose groups has more than
-            500 samples or half of all; beyond that a fold is a small part of what there is.
+        config: `teacher.left_out`: `auto` leaves out groups where none has more than 500 samples or half of all; beyond
+            10,000 samples it scores them by folds, for a fold is a small part of what there is.
 
     Returns:
-        True for one group.
+        The two parts.
     """
-    if config.teacher.left_out != "auto":
-        return config.teacher.left_out == "group"
+    said = config.teacher.left_out
+    if said != "auto":
+        return said, said
     largest = int(np.unique(groups, return_counts=True)[1].max(initial=0))
-    return len(groups) <= MOST_SAMPLES and largest <= min(MOST_IN_GROUP, len(groups) // 2)
+    if largest > min(MOST_IN_GROUP, len(groups) // 2):
+        return "fold", "fold"
+    return "group", "group" if len(groups) <= MOST_SAMPLES else "fold"
 
 
 def _together(groups: IntArray, sizes: IntArray) -> list[IntArray]:

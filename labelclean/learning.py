@@ -33,7 +33,7 @@ from labelclean.refine import given_targets
 from labelclean.shard_samples import Chosen, read_sample, sample_space, with_sums
 from labelclean.shards import Shard
 from labelclean.space import FeatureSpace
-from labelclean.stages import Judge, Stage, designs_of, fit_judge, student_stage, teacher_stage
+from labelclean.stages import Judge, Stage, fit_judge, student_stage, teacher_stage
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def learn_teacher(
     mean = None if reference is None else reference.features[0].mean
     features = read_sample(shards, chosen)
     space, curve = sample_space(features, chosen, config, mean, None if reference is None else reference.curve)
-    means = tuple(design.sums.mean for _, design in designs_of(space))
+    means = tuple(design.sums.mean for design in space.designs.values())
     kernel = None if curve is None else curve[0]
     size = (chosen.labels.num_classes, config.teacher.folds)
     task = Task(tuple(shards), tuple(labels), *size, means, kernel, folder, digest, device)
@@ -174,7 +174,7 @@ def learn_student(
         All that `part_outputs.write_parts` needs.
     """
     space, labels, teacher = taught.space, taught.chosen.labels, taught.teacher
-    rows = [design.unit_rows for _, design in designs_of(space)]
+    rows = [design.unit_rows for design in space.designs.values()]
     last, rounds = teacher, []
     for number in range(num_rounds):
         name = f"student-{number + 1}"
@@ -251,7 +251,7 @@ def sums_in_memory(
 
 def sample_values(taught: Taught) -> Float32Array:
     """Return the teacher's views of the sample, float32, shape (V, n, K), rows aligned with ``taught.chosen``."""
-    rows = [design.unit_rows for _, design in designs_of(taught.space)]
+    rows = [design.unit_rows for design in taught.space.designs.values()]
     values = taught.teacher.values(rows, taught.space.design.folds, taught.space.neighbours)
     if taught.teacher.noise.pattern is not None:
         pattern = pattern_view(taught.teacher.given_probs(values), taught.teacher.noise.pattern)

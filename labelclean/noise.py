@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labelclean.gram import Float32Array, Float64Array
-from labelclean.labels import BoolArray, GivenLabels, IntArray
+from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
 from labelclean.probe import log_shares, softmax
 
 CELLS_PER_BLOCK = 128_000  # of float64: what a pass makes of them stays in the cache
@@ -25,7 +25,7 @@ SHARPNESS = (0.5, 1.0, 2.0, 4.0)
 DIAGONALS = (0.9, 0.6)
 QUICK_SHARPNESS = (1.0, 3.0)
 QUICK_DIAGONALS = (0.8,)
-TINY = 1e-30
+TINY = np.float32(1e-30)
 LEAST_WEIGHT = 0.02
 LEAST_GAIN = 2e-6
 LEAST_MOVE = 1e-5
@@ -172,7 +172,7 @@ def fit_noise_matrix(
         counts = np.zeros((num_classes, num_classes))
         for rows in _blocks(len(labels), num_classes):
             some = observed.rows(rows)
-            joint = _joint(pred_probs[rows].astype(np.float64), some, matrix)
+            joint = _joint(pred_probs[rows], some, matrix)
             counts += _counts(joint / joint.sum(axis=1, keepdims=True), some)
         before, matrix = matrix, _matrix_of(counts, shrinkage)
         if float(np.abs(matrix - before).max()) < LEAST_MOVE:
@@ -253,7 +253,7 @@ def posterior(pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Arra
     result = np.empty(pred_probs.shape, dtype=np.float32)
     observed = _observed(labels)
     for rows in _blocks(len(labels), labels.num_classes):
-        joint = _joint(pred_probs[rows].astype(np.float64), observed.rows(rows), matrix)
+        joint = _joint(pred_probs[rows], observed.rows(rows), matrix)
         result[rows] = joint / joint.sum(axis=1, keepdims=True)
     return result
 
@@ -357,24 +357,26 @@ def even_matrix(num_classes: int, diagonal: float) -> Float64Array:
 def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matrix: bool) -> _Sums:
     """One pass over the samples: likelihood, expected counts, and the derivatives of the view weights.
 
-    Sums over classes are products with ones: numpy adds up short rows several times more slowly than BLAS.
+    Sums over classes are products with ones: numpy adds up short rows several times more slowly than BLAS. A block is worked
+    on in single precision, what the blocks give is added up in double precision.
     """
     num_views, num_samples, num_classes = views.shape
-    square, row, ones = np.zeros((num_classes, num_classes)), np.zeros(num_classes), np.ones(num_classes)
+    square, row = np.zeros((num_classes, num_classes)), np.zeros(num_classes)
+    ones = np.ones(num_classes, dtype=np.float32)
     sums = _Sums(0.0, square, row, row.copy(), np.zeros(num_views), np.zeros((num_views, num_views)))
     for rows in _blocks(num_samples, num_classes * num_views):
-        some, block = observed.rows(rows), views[:, rows].astype(np.float64)
-        ones_down = np.ones(block.shape[1])
-        probs = softmax(_logits(model, views[:, rows])).astype(np.float64)
+        some, block = observed.rows(rows), views[:, rows]
+        ones_down = np.ones(block.shape[1], dtype=np.float32)
+        probs = softmax(_logits(model, block))
         if fit_matrix:
             joint = _joint(probs, some, model.matrix)
             total = joint @ ones
-            expected = joint / total[:, None]
-            sums.log_likelihood += float(np.log(total).sum()) / num_samples
+            expected: FloatArray = joint / total[:, None]
+            sums.log_likelihood += float(np.log(total, dtype=np.float64).sum()) / num_samples
             sums.counts += _counts(expected, some)
         else:
-            expected = some.votes.astype(np.float64)
-            sums.log_likelihood += float(np.vdot(expected, np.log(probs + TINY))) / num_samples
+            expected = some.votes
+            sums.log_likelihood += float((expected * np.log(probs + TINY)).sum(dtype=np.float64)) / num_samples
         sums.expected += ones_down @ expected
         sums.predicted += ones_down @ probs
         weighted = block * probs
@@ -392,22 +394,24 @@ def _logits(model: NoiseModel, views: Float32Array) -> Float32Array:
     return logits
 
 
-def _joint(probs: Float64Array, observed: _Observed, matrix: Float64Array) -> Float64Array:
-    """P(k | x) prod_j C[k, j]^v_j where class k is possible, shape (n, K); rows never sum to 0."""
+def _joint(probs: Float32Array, observed: _Observed, matrix: Float64Array) -> FloatArray:
+    """P(k | x) prod_j C[k, j]^v_j where class k is possible, shape (n, K); rows never sum to 0.
+
+    float32 for one vote each; the product of many votes needs float64.
+    """
     if observed.given is not None:
-        likelihood = matrix.T[observed.given]
+        likelihood = matrix.T.astype(np.float32)[observed.given]
     else:
         likelihood = np.exp(observed.votes.astype(np.float64) @ np.log(matrix + TINY).T)
-    joint: Float64Array = probs * likelihood + TINY
+    joint: FloatArray = probs * likelihood + TINY
     return joint if observed.candidates is None else joint * observed.candidates
 
 
-def _counts(expected: Float64Array, observed: _Observed) -> Float64Array:
+def _counts(expected: FloatArray, observed: _Observed) -> Float64Array:
     """Expected number of samples of true class k given as j, shape (K, K)."""
     num_classes = expected.shape[1]
     if observed.given is None or num_classes <= 64:
-        soft: Float64Array = expected.T @ observed.votes
-        return soft
+        return np.asarray(expected.T @ observed.votes, dtype=np.float64)
     order = np.argsort(observed.given, kind="stable")
     classes, first = np.unique(observed.given[order], return_index=True)
     counts = np.zeros((num_classes, num_classes))

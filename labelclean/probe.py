@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from labelclean.gram import (
     FeatureSums,
     Float32Array,
     Float64Array,
+    LeftOut,
     Spectrum,
     TargetSums,
     all_but,
     build_feature_sums,
     build_target_sums,
     ridge_rounds,
+    solved_ridge,
     spectrum,
 )
 from labelclean.labels import FloatArray, IntArray
@@ -45,31 +48,36 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Design:
-    """Features, folds and decompositions: all of a fit that no label enters.
+    """Features, folds and sums: all of a fit that no label enters.
 
     Attributes:
         unit_rows: Centred unit features, float32, shape (N, D).
         folds: Fold of each sample, int64, shape (N,), in [0, F).
         sums: Feature sums per fold.
-        spectra: For each fold, the decomposition of all other folds.
+        spectra: For each fold, the decomposition of all other folds (`gram.LeftOut` makes it when it is asked for).
     """
 
     unit_rows: Float32Array
     folds: IntArray
     sums: FeatureSums
-    spectra: tuple[Spectrum, ...]
+    spectra: Sequence[Spectrum]
 
     @property
     def num_folds(self) -> int:
         """F."""
         return len(self.spectra)
 
+    @cached_property
+    def whole(self) -> Spectrum:
+        """The decomposition of all folds together, made when it is first asked for."""
+        return spectrum(self.sums, np.ones(self.num_folds))
+
 
 Residual = Callable[[Float32Array, Float32Array], Float32Array]
 
 
 def build_design(unit_rows: Float32Array, folds: IntArray, num_folds: int, mean: Float64Array) -> Design:
-    """Return the features with their per-fold sums and eigendecompositions.
+    """Return the features with their per-fold sums.
 
     Args:
         unit_rows: Centred unit features, float32, shape (N, D).
@@ -80,9 +88,21 @@ def build_design(unit_rows: Float32Array, folds: IntArray, num_folds: int, mean:
     Returns:
         The design.
     """
-    sums = build_feature_sums(unit_rows, folds, num_folds, mean)
-    spectra = tuple(spectrum(sums, all_but(fold, num_folds)) for fold in range(num_folds))
-    return Design(unit_rows, folds, sums, spectra)
+    return design_of_sums(unit_rows, folds, build_feature_sums(unit_rows, folds, num_folds, mean))
+
+
+def design_of_sums(unit_rows: Float32Array, folds: IntArray, sums: FeatureSums) -> Design:
+    """Return features with sums that may be of more samples than theirs.
+
+    Args:
+        unit_rows: Centred unit features, float32, shape (N, D).
+        folds: Fold of each sample, int64, shape (N,), in [0, F).
+        sums: Feature sums per fold.
+
+    Returns:
+        The design.
+    """
+    return Design(unit_rows, folds, sums, LeftOut(sums))
 
 
 def fit_ridge(
@@ -125,6 +145,23 @@ def solve_ridge(
             probes.append(LinearProbe(weights.astype(np.float32), bias.astype(np.float32)))
         fits.append(tuple(probes))
     return fits
+
+
+def fit_one_ridge(design: Design, sums: TargetSums, penalty: float) -> tuple[LinearProbe, ...]:
+    """Return the ridge probes of one penalty and round, which need no decomposition.
+
+    Args:
+        design: Features and folds.
+        sums: Target sums per fold of the same samples.
+        penalty: c, above 0.
+
+    Returns:
+        F probes; probe f never saw fold f.
+    """
+    fits = [
+        solved_ridge(design.sums, sums, all_but(fold, design.num_folds), penalty) for fold in range(design.num_folds)
+    ]
+    return tuple(LinearProbe(weights.astype(np.float32), bias.astype(np.float32)) for weights, bias in fits)
 
 
 def fit_cross_entropy(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import FeatureSums, Float32Array, Float64Array, all_but, feature_mean, spectrum, unit_block
+from labelclean.gram import FeatureSums, Float32Array, Float64Array, feature_mean, unit_block
 from labelclean.kernel import Kernel, fit_kernel, raw_kernel_rows
 from labelclean.labels import GivenLabels, IntArray
 from labelclean.memory import MOST_BLOCK_ROWS
 from labelclean.part_labels import read_part_labels
-from labelclean.probe import Design
+from labelclean.probe import Design, design_of_sums
 from labelclean.shards import Shard
 from labelclean.space import FeatureSpace
 
@@ -159,6 +159,7 @@ def sample_space(
         duplicate_similarity=1.0,
         groups=numbers,
         buckets=chosen.buckets,
+        bucket_sums=None,
         selection=chosen.order,
     )
     return space, curve
@@ -166,8 +167,7 @@ def sample_space(
 
 def with_sums(design: Design, sums: FeatureSums) -> Design:
     """Return the sample's rows with the sums and decompositions of all samples."""
-    spectra = tuple(spectrum(sums, all_but(fold, sums.num_parts)) for fold in range(sums.num_parts))
-    return Design(design.unit_rows, design.folds, sums, spectra)
+    return design_of_sums(design.unit_rows, design.folds, sums)
 
 
 def _no_sums(mean: Float64Array) -> FeatureSums:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array, centred_unit_rows, feature_mean, hashed_parts, span_coordinates
+from labelclean.gram import (
+    FeatureSums,
+    Float32Array,
+    build_feature_sums,
+    centred_unit_rows,
+    feature_mean,
+    hashed_parts,
+    joined_parts,
+    span_coordinates,
+)
+from labelclean.held_out import HeldOut, hold_out
 from labelclean.kernel import kernel_rows
 from labelclean.labels import FloatArray, IntArray
 from labelclean.neighbours import (
@@ -20,9 +31,10 @@ from labelclean.neighbours import (
     nearest_neighbours,
     outside_group,
 )
-from labelclean.probe import Design, build_design
+from labelclean.probe import Design, build_design, design_of_sums
 
 NUM_BUCKETS = 32
+FOLD_BUCKETS = 6
 VOTERS = (10, 20)
 
 
@@ -37,7 +49,8 @@ class FeatureSpace:
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         duplicate_similarity: Cosine similarity from which samples were joined.
         groups: Group of each sample (near-duplicate sets joined with the factory's groups), int64, shape (N,).
-        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, 32).
+        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, B); in memory a fold holds six.
+        bucket_sums: Feature sums per bucket; None out of core, where they are summed when they are needed.
         selection: Rows on which choices are made, int64, shape (n,); all rows of a small data set.
     """
 
@@ -48,11 +61,22 @@ class FeatureSpace:
     duplicate_similarity: float
     groups: IntArray
     buckets: IntArray
+    bucket_sums: FeatureSums | None
     selection: IntArray
 
     def __len__(self) -> int:
         """N."""
         return len(self.groups)
+
+    @property
+    def designs(self) -> dict[str, Design]:
+        """The straight design and, where it is switched on, the curved one, by the names of their views."""
+        return {"ridge": self.design} if self.curved is None else {"ridge": self.design, "kernel": self.curved}
+
+    @cached_property
+    def held_out(self) -> dict[str, HeldOut]:
+        """What scores all samples of each design with their groups left out; made when it is first asked for."""
+        return {name: hold_out(design.unit_rows, self.groups) for name, design in self.designs.items()}
 
 
 def build_feature_space(
@@ -87,14 +111,18 @@ def build_feature_space(
         wanted = config.neighbours.k or max(VOTERS)
         neighbours = outside_group(neighbours, joined, unit_rows, wanted, device=device)
     order = hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable")
+    num_folds = config.teacher.folds
+    buckets = folds * FOLD_BUCKETS + hashed_parts(keys, FOLD_BUCKETS, seed=seed, purpose="bucket")
+    sums = build_feature_sums(unit_rows, buckets, num_folds * FOLD_BUCKETS, mean, np.float32)
     return FeatureSpace(
-        design=build_design(unit_rows, folds, config.teacher.folds, mean),
+        design=design_of_sums(unit_rows, folds, joined_parts(sums, num_folds)),
         curved=_curved(unit_rows, folds, order, config),
         neighbours=neighbours,
         duplicate_sets=sets,
         duplicate_similarity=similarity,
         groups=joined,
-        buckets=hashed_parts(keys, NUM_BUCKETS, seed=seed, purpose="bucket"),
+        buckets=buckets,
+        bucket_sums=sums,
         selection=order,
     )
 

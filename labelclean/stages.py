@@ -23,7 +23,7 @@ from labelclean.noise import (
     posterior,
     true_class_probs,
 )
-from labelclean.probe import Design, LinearProbe, log_shares_of_total, shares_of_sums, solve_ridge
+from labelclean.probe import LinearProbe, fit_one_ridge, log_shares_of_total, shares_of_sums
 from labelclean.refine import FittedReadings, fit_readings
 from labelclean.scores import ScoreCurve, fit_score_curve, score_limit
 from labelclean.space import FeatureSpace
@@ -175,12 +175,6 @@ class Judge:
         return Verdict(found.hedged, np.where(labels.is_verified, np.float32(1), scores), is_issue, found.scores)
 
 
-def designs_of(space: FeatureSpace) -> list[tuple[str, Design]]:
-    """Return name and design of the features and, where switched on, of the kernel rows."""
-    found = [("ridge", space.design)]
-    return found if space.curved is None else [*found, ("kernel", space.curved)]
-
-
 def teacher_stage(
     space: FeatureSpace,
     sums: Sequence[TargetSums],
@@ -220,7 +214,7 @@ def _views(
     """The views of the sample: probes solved from the sums and, where there are neighbours, their votes."""
     views = [
         sums_view(name, design, one, space, labels, config, is_student=is_student)
-        for (name, design), one in zip(designs_of(space), sums, strict=True)
+        for (name, design), one in zip(space.designs.items(), sums, strict=True)
     ]
     if votes is not None:
         views.append(sums_vote_view(votes, _total(sums), space, labels, config, is_student=is_student))
@@ -282,7 +276,7 @@ def fit_judge(teacher: Stage, student: Stage, space: FeatureSpace, labels: Given
     Returns:
         The judge.
     """
-    rows = [design.unit_rows for _, design in designs_of(space)]
+    rows = [design.unit_rows for design in space.designs.values()]
     first, last = (stage.probs(rows, space.design.folds, space.neighbours) for stage in (teacher, student))
     sure = posterior(first, labels, teacher.matrix)
     fitted = fit_readings(first, last, labels, student.matrix, teacher.noise.shrinkage)
@@ -298,10 +292,10 @@ def _probes(
 ) -> tuple[tuple[LinearProbe, ...], ...]:
     """The probes of chosen views, with class shares and scale inside."""
     found = []
-    for (_, design), one, view in zip(designs_of(space), sums, views[: len(sums)], strict=True):
+    for design, one, view in zip(space.designs.values(), sums, views[: len(sums)], strict=True):
         scale = np.float32(view.scale)
         shares = shares_of_sums(one, design.sums.count)
-        probes = solve_ridge(design.spectra, one, [view.setting])[0]
+        probes = fit_one_ridge(design, one, view.setting)
         found.append(
             tuple(
                 LinearProbe(probe.weights * scale, (probe.bias - share) * scale)

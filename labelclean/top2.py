@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelclean.gram import FeatureSums, Float32Array, Float64Array, TargetSums, centred_cross, centred_gram
+from labelclean.gram import FeatureSums, Float32Array, Float64Array, TargetSums, solved_ridge
 from labelclean.labels import FloatArray, IntArray
 
 LEAST_SCORED = 2
@@ -130,11 +130,7 @@ def top2_agreement(
     num_classes = targets.total.shape[1]
     pairs = np.full((len(buckets), repeats), -1, dtype=np.int64)
     for repeat, weights in enumerate(counts):
-        gram = centred_gram(sums, weights)
-        gram[np.diag_indices_from(gram)] += penalty
-        fitted = _solved(gram, centred_cross(sums, targets, weights))
-        samples = max(float(weights @ sums.count), 1.0)
-        bias = (weights @ targets.total) / samples - (weights @ sums.total) / samples @ fitted
+        fitted, bias = solved_ridge(sums, targets, weights, penalty)
         rows = np.flatnonzero(weights[buckets] == 0)
         pair = np.sort(top2_candidates(unit_rows[rows] @ fitted.astype(np.float32) + bias), axis=1)
         pairs[rows, repeat] = pair[:, 0] * num_classes + pair[:, 1]
@@ -185,15 +181,6 @@ def measure_top2(
         narrow_margin_share=float((top2_margin(pred_probs) < NARROW_MARGIN).mean()),
         worst_classes=() if agreement is None else _worst_classes(agreement, given, pred_probs.shape[1]),
     )
-
-
-def _solved(gram: Float64Array, cross: Float64Array) -> Float64Array:
-    """The solution W of gram W = cross for a positive definite gram; by Cholesky, at D = 1280 much the fastest."""
-    import torch
-
-    factor = torch.linalg.cholesky(torch.from_numpy(gram))
-    solved: Float64Array = torch.cholesky_solve(torch.from_numpy(cross), factor).numpy()
-    return solved
 
 
 def _worst_classes(agreement: Float32Array, given: IntArray, num_classes: int) -> tuple[int, ...]:

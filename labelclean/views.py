@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import Float32Array, Float64Array, TargetSums
-from labelclean.held_out import hold_out, leaves_out_groups
+from labelclean.gram import Float32Array, Float64Array, TargetSums, build_target_sums, centred_cross
+from labelclean.held_out import HeldOut, hold_out_some, left_out
 from labelclean.labels import GivenLabels, IntArray
 from labelclean.neighbours import Neighbours, label_votes, nearest_of
 from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
@@ -24,6 +24,7 @@ from labelclean.probe import (
     LinearProbe,
     fit_cross_entropy,
     fit_gce,
+    fit_one_ridge,
     fit_ridge,
     log_shares,
     log_shares_of_total,
@@ -40,6 +41,7 @@ STUDENT_DECAYS = (0.1, 1.0)
 PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
+MOST_SELECTION_ROWS = 10_000
 
 Votes = Callable[[Neighbours], Float32Array]
 """Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
@@ -80,7 +82,7 @@ def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, 
         The view: scores minus the class shares of the samples that were learned from (those of all samples would
         let a fold's own labels speak against themselves). `teacher.left_out` says who is left out.
     """
-    return most_likely(_ridge_candidates(space, space.design, targets, config, "ridge"), space.selection, labels)
+    return most_likely(_ridge_candidates(space, "ridge", targets, config), space.selection, labels)
 
 
 def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
@@ -91,7 +93,7 @@ def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels,
     """
     if space.curved is None:
         return None
-    return most_likely(_ridge_candidates(space, space.curved, targets, config, "kernel"), space.selection, labels)
+    return most_likely(_ridge_candidates(space, "kernel", targets, config), space.selection, labels)
 
 
 def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -123,16 +125,49 @@ def ridge_candidates(
 
 
 def _ridge_candidates(
-    space: FeatureSpace, design: Design, targets: Float32Array, config: CleaningConfig, name: str
+    space: FeatureSpace, name: str, targets: Float32Array, config: CleaningConfig
 ) -> Iterable[tuple[str, float, Values]]:
-    """Name, penalty and values of each ridge view of one round, a group or a fold left out."""
-    if not leaves_out_groups(space.groups, config):
-        yield from ridge_candidates(design, targets, config, (1,), name=name)
-        return
-    held = hold_out(design.unit_rows, space.groups)
-    for value in config.teacher.lambdas or PENALTIES:
-        penalty = targets.shape[1] * value
-        yield name, penalty, partial(held.scores, targets, penalty)
+    """Name, penalty and values of each ridge view of one round, a group or a fold left out (`held_out.left_out`)."""
+    design, num_classes = space.designs[name], targets.shape[1]
+    penalties = [num_classes * value for value in config.teacher.lambdas or PENALTIES]
+    judged_by, scored_by = left_out(space.groups, config)
+    if judged_by == "fold":
+        return ridge_candidates(design, targets, config, (1,), name=name)
+    if scored_by == "group":
+        held = space.held_out[name]
+        return [(name, penalty, partial(held.scores, targets, penalty)) for penalty in penalties]
+    taught = _Taught(
+        hold_out_some(design.unit_rows, space.groups, judging_rows(space.selection, num_classes), design.whole),
+        design,
+        targets,
+        build_target_sums(design.unit_rows, targets, design.folds, design.num_folds),
+    )
+    return [(name, penalty, partial(taught.values, penalty)) for penalty in penalties]
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """Ridge probes of many samples, judged by other means than they score by, for each is the cheaper in its place.
+
+    Those that judge are scored with their group left out: one decomposition serves all penalties. Then all are scored
+    by folds: the chosen penalty needs one factor per fold.
+    """
+
+    held: HeldOut
+    design: Design
+    targets: Float32Array
+    sums: TargetSums
+
+    def values(self, penalty: float, rows: IntArray | None) -> Float32Array:
+        if rows is not None:
+            return self.held.scores(self.targets, penalty, rows, cross=self._cross)
+        shares = training_shares(self.design, self.targets)[self.design.folds]
+        return _ridge_values(self.design, fit_one_ridge(self.design, self.sums, penalty), shares, None)
+
+    @cached_property
+    def _cross(self) -> Float64Array:
+        cross = centred_cross(self.design.sums, self.sums, np.ones(self.design.num_folds))
+        return np.asarray(self.held.basis.vectors.T @ cross)
 
 
 def _ridge_values(
@@ -268,11 +303,7 @@ def student_probs(
         float32, shape (N, K), rows sum to 1.
     """
     soft = GivenLabels(targets, labels.candidates)
-    candidates = [
-        _ridge_candidates(space, design, targets, config, "ridge")
-        for design in (space.design, space.curved)
-        if design is not None
-    ]
+    candidates = [_ridge_candidates(space, name, targets, config) for name in space.designs]
     if space.neighbours is not None:
         candidates.append(_vote_candidates(space, targets, config))
     found = [most_likely(one, space.selection, soft, _plainly) for one in candidates]
@@ -341,6 +372,20 @@ def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:
     return fit_plain_model(values, labels, steps=8)
 
 
+def judging_rows(order: IntArray, num_classes: int) -> IntArray:
+    """Return the samples that judge candidates: as many as give 50,000 numbers, but from 1,000 to 10,000.
+
+    Args:
+        order: The N samples in the order in which they are taken to judge, int64, shape (N,).
+        num_classes: K.
+
+    Returns:
+        int64, shape (n,), ascending.
+    """
+    size = min(max(LEAST_SELECTION_ROWS, SELECTION_CELLS // num_classes), MOST_SELECTION_ROWS)
+    return np.sort(order[:size])
+
+
 def most_likely(
     candidates: Iterable[tuple[str, float, Values]], order: IntArray, labels: GivenLabels, judge: Judge = _with_noise
 ) -> View:
@@ -358,7 +403,7 @@ def most_likely(
     Raises:
         ValueError: If there is no candidate.
     """
-    rows = np.sort(order[: max(LEAST_SELECTION_ROWS, SELECTION_CELLS // labels.num_classes)])
+    rows = judging_rows(order, labels.num_classes)
     judges = labels.take(rows)
     best: tuple[float, float, str, float, Values] | None = None
     for name, setting, values in candidates:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from labelclean.config import CleaningConfig
-from labelclean.held_out import hold_out, leaves_out_groups
+from labelclean.gram import build_feature_sums, build_target_sums, spectrum
+from labelclean.held_out import hold_out, hold_out_some, left_out
 from labelclean.labels import FloatArray, IntArray, one_hot
 
 AUTO = CleaningConfig()
@@ -58,10 +59,22 @@ def test_a_target_does_not_reach_the_scores_of_its_own_group() -> None:
     assert np.abs(first - second)[groups != 4].max() > 1e-3
 
 
-def test_auto_leaves_out_folds_where_samples_are_many_or_groups_large() -> None:
-    assert leaves_out_groups(np.arange(10_000), AUTO)
-    assert not leaves_out_groups(np.arange(10_001), AUTO)
-    assert not leaves_out_groups(np.repeat([0, 1], [501, 4000]), AUTO)
-    assert not leaves_out_groups(np.repeat([0, 1, 2], [6, 2, 2]), AUTO)
-    assert not leaves_out_groups(np.arange(10), CleaningConfig.model_validate({"teacher": {"left_out": "fold"}}))
-    assert leaves_out_groups(np.arange(20_000), CleaningConfig.model_validate({"teacher": {"left_out": "group"}}))
+def test_some_of_many_samples_are_scored_as_among_all() -> None:
+    random = np.random.default_rng(6)
+    rows, targets = random.normal(size=(60, 8)).astype(np.float32), one_hot(random.integers(0, 3, 60), 3)
+    groups, some = np.repeat(np.arange(30), 2), np.array([3, 4, 41])
+    basis = spectrum(build_feature_sums(rows, np.arange(60) % 4, 4, np.zeros(8)), np.ones(4))
+    sums = build_target_sums(rows, targets, np.arange(60) % 4, 4)
+    cross = basis.vectors.T @ (sums.cross.sum(axis=0) - np.outer(basis.x_mean, sums.total.sum(axis=0)))
+    found = hold_out_some(rows, groups, some, basis).scores(targets, 0.1, some, cross=cross)
+    np.testing.assert_allclose(found, hold_out(rows, groups).scores(targets, 0.1)[some], atol=1e-4)
+
+
+def test_auto_leaves_out_folds_where_groups_are_large_and_scores_many_samples_by_folds() -> None:
+    assert left_out(np.arange(10_000), AUTO) == ("group", "group")
+    assert left_out(np.arange(10_001), AUTO) == ("group", "fold")
+    assert left_out(np.repeat([0, 1], [501, 4000]), AUTO) == ("fold", "fold")
+    assert left_out(np.repeat([0, 1, 2], [6, 2, 2]), AUTO) == ("fold", "fold")
+    by_fold, by_group = (CleaningConfig.model_validate({"teacher": {"left_out": what}}) for what in ("fold", "group"))
+    assert left_out(np.arange(10), by_fold) == ("fold", "fold")
+    assert left_out(np.arange(20_000), by_group) == ("group", "group")
