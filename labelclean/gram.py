@@ -172,7 +172,7 @@ def hashed_parts(keys: Sequence[Hashable], num_parts: int, *, seed: int, purpose
         keys: Sample or group ids, length N; equal keys get equal parts.
         num_parts: P.
         seed: Any integer.
-        purpose: A word that makes fold and bucket independent of each other.
+        purpose: A word that makes hashes for different ends independent of each other.
 
     Returns:
         int64, shape (N,), in [0, P), aligned with ``keys``.
@@ -180,6 +180,21 @@ def hashed_parts(keys: Sequence[Hashable], num_parts: int, *, seed: int, purpose
     salt, blake2b = f"{seed}/{purpose}/".encode(), hashlib.blake2b
     digests = b"".join([blake2b(salt + str(key).encode(), digest_size=8).digest() for key in keys])
     return (np.frombuffer(digests, dtype=">u8") % np.uint64(num_parts)).astype(np.int64)
+
+
+def bucketed(keys: Sequence[Hashable], folds: IntArray, num_buckets: int, *, seed: int) -> IntArray:
+    """Return a hash bucket for each key, so many per fold: sums per bucket are then also sums per fold.
+
+    Args:
+        keys: Sample or group ids, length N.
+        folds: Fold of each, int64, shape (N,), in [0, F), equal for equal keys.
+        num_buckets: B, buckets per fold.
+        seed: Any integer.
+
+    Returns:
+        int64, shape (N,), in [0, F B).
+    """
+    return folds * num_buckets + hashed_parts(keys, num_buckets, seed=seed, purpose="bucket")
 
 
 def numbered_parts(start: int, size: int, num_parts: int, *, seed: int, purpose: str) -> IntArray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.gram import hashed_parts
+from labelclean.gram import bucketed, hashed_parts
 from labelclean.labels import BoolArray, GivenLabels, IntArray, given_labels
 from labelclean.storage import atomic_path
 
@@ -130,7 +130,7 @@ def part_labels(
         keys: Group of each sample; None: each is its own.
         ids: Ids of the samples.
         num_folds: F.
-        num_buckets: P.
+        num_buckets: Hash buckets per fold.
         seed: Salts the hashes.
         kept: Which rows of the shard count; None: all.
         old: Samples that are in the sums of a reference already; None: none.
@@ -141,11 +141,12 @@ def part_labels(
     """
     groups = hashed_parts(keys, 2**62, seed=seed, purpose="group") if with_groups and keys is not None else None
     keys = ids if keys is None else keys
+    folds = hashed_parts(keys, num_folds, seed=seed, purpose="fold")
     found = PartLabels(
         given=(labels.given if isinstance(labels, GivenLabels) else labels).astype(np.int32),
-        folds=hashed_parts(keys, num_folds, seed=seed, purpose="fold").astype(np.uint8),
+        folds=folds.astype(np.uint8),
         lots=hashed_parts(ids, 2**62, seed=seed, purpose="selection"),
-        buckets=hashed_parts(keys, num_buckets, seed=seed, purpose="bucket").astype(np.uint8),
+        buckets=bucketed(keys, folds, num_buckets, seed=seed).astype(np.uint8),
         kept=None if kept is None or kept.all() else kept,
         old=None if old is None or not old.any() else old,
         groups=groups,

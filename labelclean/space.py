@@ -12,6 +12,7 @@ from labelclean.config import CleaningConfig
 from labelclean.gram import (
     FeatureSums,
     Float32Array,
+    bucketed,
     build_feature_sums,
     centred_unit_rows,
     feature_mean,
@@ -33,7 +34,6 @@ from labelclean.neighbours import (
 )
 from labelclean.probe import Design, build_design, design_of_sums
 
-NUM_BUCKETS = 32
 FOLD_BUCKETS = 6
 VOTERS = (10, 20)
 
@@ -49,7 +49,7 @@ class FeatureSpace:
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         duplicate_similarity: Cosine similarity from which samples were joined.
         groups: Group of each sample (near-duplicate sets joined with the factory's groups), int64, shape (N,).
-        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, B); in memory a fold holds six.
+        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, 6 F); a fold holds six.
         bucket_sums: Feature sums per bucket; None out of core, where they are summed when they are needed.
         selection: Rows on which choices are made, int64, shape (n,); all rows of a small data set.
     """
@@ -112,7 +112,7 @@ def build_feature_space(
         neighbours = outside_group(neighbours, joined, unit_rows, wanted, device=device)
     order = hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable")
     num_folds = config.teacher.folds
-    buckets = folds * FOLD_BUCKETS + hashed_parts(keys, FOLD_BUCKETS, seed=seed, purpose="bucket")
+    buckets = bucketed(keys, folds, FOLD_BUCKETS, seed=seed)
     sums = build_feature_sums(unit_rows, buckets, num_folds * FOLD_BUCKETS, mean, np.float32)
     return FeatureSpace(
         design=design_of_sums(unit_rows, folds, joined_parts(sums, num_folds)),
