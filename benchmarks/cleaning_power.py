@@ -52,6 +52,7 @@ OUR_SOURCES = (
     "inputs.py",
     "evidence.py",
     "held_out.py",
+    "kernel.py",
     "noise.py",
     "power.py",
     "refine.py",

@@ -118,8 +118,10 @@ class Problem:
 
     @cached_property
     def space(self) -> Space:
-        """The linear-probe view of the features."""
-        return build_space(self.features, self.folds)
+        """The linear-probe view of the features, with its decompositions: they are a cost that methods share."""
+        space = build_space(self.features, self.folds)
+        tuple(space.design.spectra)  # made when first asked for
+        return space
 
     @cached_property
     def teachers(self) -> tuple[tuple[LinearProbe, ...], ...]:
