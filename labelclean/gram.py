@@ -106,8 +106,9 @@ def centred_unit_rows(features: FloatArray, mean: Float64Array) -> Float32Array:
                [0. , 0. ]], dtype=float32)
     """
     rows = np.empty(features.shape, dtype=np.float32)
-    centre = mean.astype(np.result_type(features, np.float32))  # its rounding shifts all rows alike
     scale = max(float(np.abs(mean).max(initial=0.0)), float(np.abs(features).max(initial=0.0)))
+    fits = np.float32 if 1e-12 < scale < 1e12 else np.float64  # whether squares do
+    centre = mean.astype(np.result_type(features, fits))  # its rounding shifts all rows alike
     zero = 1e-6 * scale * np.sqrt(features.shape[1])  # below it a row is rounding noise around mu
     for start in range(0, len(features), BLOCK_ROWS):
         block = features[start : start + BLOCK_ROWS] - centre

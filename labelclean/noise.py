@@ -18,7 +18,7 @@ from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
 from labelclean.probe import log_shares, softmax
 
-CELLS_PER_BLOCK = 128_000  # of float64: what a pass makes of them stays in the cache
+CELLS_PER_BLOCK = 128_000  # what a pass makes of them stays in the cache
 PRIOR_COUNT = 3.2
 PRIOR_DIAGONAL = 0.7
 SHARPNESS = (0.5, 1.0, 2.0, 4.0)

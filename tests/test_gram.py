@@ -9,16 +9,20 @@ import pytest
 
 from labelclean.errors import TableError
 from labelclean.gram import (
+    LeftOut,
     all_but,
+    bucketed,
     build_feature_sums,
     build_target_sums,
     centred_gram,
     centred_unit_rows,
     feature_mean,
     hashed_parts,
+    joined_parts,
     merged_feature_sums,
     merged_target_sums,
     ridge_rounds,
+    solved_ridge,
     span_coordinates,
     spectrum,
 )
@@ -39,6 +43,16 @@ def test_rows_have_length_one_and_a_row_at_the_mean_stays_zero() -> None:
 def test_constant_features_become_zero_rows_in_spite_of_rounding() -> None:
     features = np.full((5, 3), 0.1, dtype=np.float32)
     assert not centred_unit_rows(features, feature_mean(features)).any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_unit_rows_do_not_hang_on_the_unit_of_the_features(scale: float, kind: type[np.floating]) -> None:
+    features = np.random.default_rng(1).normal(size=(20, 5)) + 3.0
+    wanted = features - features.mean(axis=0)
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    scaled = (features * scale).astype(kind)
+    assert np.allclose(centred_unit_rows(scaled, feature_mean(scaled)), wanted, atol=1e-5)
 
 
 def test_sums_are_those_of_a_slow_loop() -> None:
@@ -145,3 +159,37 @@ def test_parts_are_about_equal_and_depend_on_seed_and_purpose() -> None:
     assert np.bincount(folds, minlength=5).min() > 900
     assert (folds != hashed_parts(keys, 5, seed=1, purpose="fold")).mean() > 0.7
     assert (folds != hashed_parts(keys, 5, seed=0, purpose="bucket")).mean() > 0.7
+
+
+def test_one_ridge_by_factor_is_that_by_decomposition() -> None:
+    rows, targets, parts = draw()
+    features, labels = build_feature_sums(rows, parts, 4, np.zeros(6)), build_target_sums(rows, targets, parts, 4)
+    weights = np.array([0.0, 2.0, 1.0, 1.0])
+    wanted = ridge_rounds(spectrum(features, weights), labels, weights, 0.3)
+    for found, one in zip(solved_ridge(features, labels, weights, 0.3), wanted, strict=True):
+        np.testing.assert_allclose(found, one, atol=1e-8)
+
+
+def test_decompositions_that_leave_out_a_part_are_made_once_and_when_asked_for() -> None:
+    rows, _, parts = draw()
+    sums = build_feature_sums(rows, parts, 4, np.zeros(6))
+    left_out = LeftOut(sums)
+    assert len(left_out) == 4
+    assert len(tuple(left_out)) == 4
+    np.testing.assert_array_equal(left_out[2].values, spectrum(sums, all_but(2, 4)).values)
+    assert left_out[2] is left_out[2]
+    with pytest.raises(IndexError, match="within 0 and 3, but is 4"):
+        left_out[4]
+
+
+def test_buckets_lie_within_folds_and_their_sums_join_to_those_of_the_folds() -> None:
+    rows, _, folds = draw()
+    keys = [f"s{row % 30}" for row in range(40)]
+    folds = hashed_parts(keys, 4, seed=1, purpose="fold")
+    buckets = bucketed(keys, folds, 3, seed=1)
+    assert np.array_equal(buckets // 3, folds)
+    assert np.array_equal(buckets[:10], buckets[30:])
+    joined = joined_parts(build_feature_sums(rows, buckets, 12, np.zeros(6)), 4)
+    wanted = build_feature_sums(rows, folds, 4, np.zeros(6))
+    for name in ("count", "total", "gram"):
+        np.testing.assert_allclose(getattr(joined, name), getattr(wanted, name), atol=1e-5)
