@@ -27,14 +27,14 @@ class HeldOut:
     Attributes:
         rows: Z = (X - x_mean) V of the n samples that may be scored, float64, shape (n, R).
         samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
-        basis: Decomposition of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V'.
+        values: Eigenvalues s of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
         groups: Number of each sample's group, int64, shape (N,), in [0, G).
         sizes: Samples of each group, int64, shape (G,).
     """
 
     rows: Float64Array
     samples: IntArray
-    basis: Spectrum
+    values: Float64Array
     groups: IntArray
     sizes: IntArray
 
@@ -61,7 +61,7 @@ class HeldOut:
         Returns:
             float32, shape (m, K), rows aligned with ``wanted``.
         """
-        num_samples, shrink = len(targets), 1.0 / (self.basis.values + penalty)
+        num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
         total = targets.sum(axis=0, dtype=np.float64)
         some = self.samples if wanted is None else self._with_group(wanted)
         rows = self.rows if len(some) == len(self.rows) else self.rows[np.searchsorted(self.samples, some)]
@@ -98,9 +98,14 @@ def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
     rows = unit_rows.astype(np.float64)
     x_mean = rows.mean(axis=0)
     rows -= x_mean
-    basis = decomposed(len(rows), x_mean, rows.T @ rows)
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return HeldOut(rows @ basis.vectors, np.arange(len(rows)), basis, numbers, sizes)
+    if len(rows) < rows.shape[1]:  # X X' has the same eigenvalues other than 0, and eigenvectors Z / sqrt(s)
+        basis = decomposed(len(rows), x_mean, rows @ rows.T)
+        turned = basis.vectors * np.sqrt(basis.values)
+    else:
+        basis = decomposed(len(rows), x_mean, rows.T @ rows)
+        turned = rows @ basis.vectors
+    return HeldOut(turned, np.arange(len(rows)), basis.values, numbers, sizes)
 
 
 def hold_out_some(unit_rows: Float32Array, groups: IntArray, wanted: IntArray, basis: Spectrum) -> HeldOut:
@@ -118,7 +123,7 @@ def hold_out_some(unit_rows: Float32Array, groups: IntArray, wanted: IntArray, b
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     some = np.flatnonzero(in_groups_of(wanted, numbers, len(sizes)))
     turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
-    return HeldOut(turned.astype(np.float64), some, basis, numbers, sizes)
+    return HeldOut(turned.astype(np.float64), some, basis.values, numbers, sizes)
 
 
 def in_groups_of(wanted: IntArray, groups: IntArray, num_groups: int) -> BoolArray:

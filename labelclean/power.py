@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from labelclean.config import CleaningConfig
-from labelclean.gram import centred_unit_rows, feature_mean, hashed_parts, span_coordinates
+from labelclean.gram import centred_unit_rows, feature_mean, hashed_parts
 from labelclean.held_out import hold_out
 from labelclean.labels import FloatArray, GivenLabels, IntArray
 from labelclean.refine import given_targets
@@ -84,7 +84,7 @@ def _log_likelihood(
     features: FloatArray, groups: IntArray, order: IntArray, labels: GivenLabels, config: CleaningConfig
 ) -> float:
     """Mean log-probability of a given label under the likeliest penalty, nats."""
-    unit_rows = span_coordinates(centred_unit_rows(features, feature_mean(features)))
+    unit_rows = centred_unit_rows(features, feature_mean(features))
     held, targets = hold_out(unit_rows, groups), given_targets(labels)
     penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
     candidates = [("ridge", penalty, partial(held.scores, targets, penalty)) for penalty in penalties]

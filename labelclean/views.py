@@ -167,7 +167,7 @@ class _Taught:
     @cached_property
     def _cross(self) -> Float64Array:
         cross = centred_cross(self.design.sums, self.sums, np.ones(self.design.num_folds))
-        return np.asarray(self.held.basis.vectors.T @ cross)
+        return np.asarray(self.design.whole.vectors.T @ cross)
 
 
 def _ridge_values(
