@@ -28,7 +28,7 @@ from labelclean.power import choose_power, powered
 from labelclean.probe import log_shares
 from labelclean.refine import adaptive_targets, given_targets, read_disagreement, two_hot_targets
 from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
-from labelclean.space import FOLD_BUCKETS, FeatureSpace, build_feature_space
+from labelclean.space import FeatureSpace, build_feature_space, fold_buckets
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
 from labelclean.views import View, kernel_view, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
@@ -405,7 +405,7 @@ def bootstrap_agreement(
     """
     rows, sums = space.design.unit_rows, space.bucket_sums
     if sums is None:
-        num_buckets = config.teacher.folds * FOLD_BUCKETS
+        num_buckets = config.teacher.folds * fold_buckets(config.teacher.folds)
         sums = build_feature_sums(rows, space.buckets, num_buckets, space.design.sums.mean, np.float32)
     cross = build_target_sums(rows, targets, space.buckets, sums.num_parts)
     return top2_agreement(rows, space.buckets, sums, cross, penalty, repeats=config.teacher.repeats, seed=seed)

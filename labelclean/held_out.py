@@ -13,7 +13,7 @@ import numpy as np
 
 from labelclean.config import CleaningConfig
 from labelclean.gram import Float32Array, Float64Array, Spectrum, decomposed
-from labelclean.labels import BoolArray, IntArray
+from labelclean.labels import IntArray
 
 Part = Literal["group", "fold"]
 MOST_SAMPLES = 10_000
@@ -63,7 +63,7 @@ class HeldOut:
         """
         num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
         total = targets.sum(axis=0, dtype=np.float64)
-        some = self.samples if wanted is None else self._with_group(wanted)
+        some = self.samples if wanted is None else whole_groups(wanted, self.groups)
         rows = self.rows if len(some) == len(self.rows) else self.rows[np.searchsorted(self.samples, some)]
         given = targets[some].astype(np.float64)
         weights = shrink[:, None] * (self.rows.T @ targets.astype(np.float64) if cross is None else cross)
@@ -79,10 +79,6 @@ class HeldOut:
         shares = (total - held[groups]) / (num_samples - sizes[groups])[:, None]
         found: Float32Array = (left - shares).astype(np.float32)
         return found if wanted is None else found[np.searchsorted(some, wanted)]
-
-    def _with_group(self, wanted: IntArray) -> IntArray:
-        """These samples and all of their groups, ascending."""
-        return np.flatnonzero(in_groups_of(wanted, self.groups, len(self.sizes)))
 
 
 def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
@@ -108,42 +104,38 @@ def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
     return HeldOut(turned, np.arange(len(rows)), basis.values, numbers, sizes)
 
 
-def hold_out_some(unit_rows: Float32Array, groups: IntArray, wanted: IntArray, basis: Spectrum) -> HeldOut:
+def hold_out_some(unit_rows: Float32Array, groups: IntArray, some: IntArray, basis: Spectrum) -> HeldOut:
     """Return what serves every penalty and target, and may score some of many samples.
 
     Args:
         unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
         groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
-        wanted: The samples, int64, shape (m,); those of their groups come along.
+        some: The samples, whole groups of them (`whole_groups`), int64, shape (n,), ascending.
         basis: Decomposition of all N samples.
 
     Returns:
         Their features, turned.
     """
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    some = np.flatnonzero(in_groups_of(wanted, numbers, len(sizes)))
     turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
     return HeldOut(turned.astype(np.float64), some, basis.values, numbers, sizes)
 
 
-def in_groups_of(wanted: IntArray, groups: IntArray, num_groups: int) -> BoolArray:
-    """Return which samples lie in a group of some samples.
+def whole_groups(wanted: IntArray, groups: IntArray) -> IntArray:
+    """Return some samples with all others of their groups.
 
     Args:
         wanted: The samples, int64, shape (m,).
-        groups: Number of each sample's group, int64, shape (N,), in [0, G).
-        num_groups: G.
+        groups: Group of each sample, int64, shape (N,).
 
     Returns:
-        bool, shape (N,).
+        int64, shape (n,), ascending.
 
     Examples:
-        >>> in_groups_of(np.array([0]), np.array([1, 0, 1]), 2)
-        array([ True, False,  True])
+        >>> whole_groups(np.array([0]), np.array([1, 0, 1]))
+        array([0, 2])
     """
-    is_touched = np.zeros(num_groups, dtype=bool)
-    is_touched[groups[wanted]] = True
-    return is_touched[groups]
+    return np.flatnonzero(np.isin(groups, groups[wanted]))
 
 
 def left_out(groups: IntArray, config: CleaningConfig) -> tuple[Part, Part]:

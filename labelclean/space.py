@@ -34,7 +34,7 @@ from labelclean.neighbours import (
 )
 from labelclean.probe import Design, build_design, design_of_sums
 
-FOLD_BUCKETS = 6
+NUM_BUCKETS = 32
 VOTERS = (10, 20)
 
 
@@ -49,7 +49,7 @@ class FeatureSpace:
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         duplicate_similarity: Cosine similarity from which samples were joined.
         groups: Group of each sample (near-duplicate sets joined with the factory's groups), int64, shape (N,).
-        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, 6 F); a fold holds six.
+        buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, B), each within one fold.
         bucket_sums: Feature sums per bucket; None out of core, where they are summed when they are needed.
         selection: Rows on which choices are made, int64, shape (n,); all rows of a small data set.
     """
@@ -112,8 +112,8 @@ def build_feature_space(
         neighbours = outside_group(neighbours, joined, unit_rows, wanted, device=device)
     order = hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection").argsort(kind="stable")
     num_folds = config.teacher.folds
-    buckets = bucketed(keys, folds, FOLD_BUCKETS, seed=seed)
-    sums = build_feature_sums(unit_rows, buckets, num_folds * FOLD_BUCKETS, mean, np.float32)
+    buckets = bucketed(keys, folds, fold_buckets(num_folds), seed=seed)
+    sums = build_feature_sums(unit_rows, buckets, num_folds * fold_buckets(num_folds), mean, np.float32)
     return FeatureSpace(
         design=design_of_sums(unit_rows, folds, joined_parts(sums, num_folds)),
         curved=_curved(unit_rows, folds, order, config),
@@ -125,6 +125,18 @@ def build_feature_space(
         bucket_sums=sums,
         selection=order,
     )
+
+
+def fold_buckets(num_folds: int) -> int:
+    """Return how many hash buckets a fold holds: all folds together about 32, for each bucket holds a D x D matrix.
+
+    Args:
+        num_folds: F, at most 32.
+
+    Returns:
+        At least 1.
+    """
+    return NUM_BUCKETS // num_folds
 
 
 def _curved(unit_rows: Float32Array, folds: IntArray, order: IntArray, config: CleaningConfig) -> Design | None:

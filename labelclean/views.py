@@ -15,7 +15,7 @@ import numpy as np
 
 from labelclean.config import CleaningConfig
 from labelclean.gram import Float32Array, Float64Array, TargetSums, build_target_sums, centred_cross
-from labelclean.held_out import HeldOut, hold_out_some, left_out
+from labelclean.held_out import HeldOut, hold_out_some, left_out, whole_groups
 from labelclean.labels import GivenLabels, IntArray
 from labelclean.neighbours import Neighbours, label_votes, nearest_of
 from labelclean.noise import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
@@ -42,6 +42,7 @@ PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
 MOST_SELECTION_ROWS = 10_000
+MOST_HELD_ROWS = 12_000  # they are held in double precision: with large groups they would be nearly all samples
 
 Votes = Callable[[Neighbours], Float32Array]
 """Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
@@ -131,13 +132,14 @@ def _ridge_candidates(
     design, num_classes = space.designs[name], targets.shape[1]
     penalties = [num_classes * value for value in config.teacher.lambdas or PENALTIES]
     judged_by, scored_by = left_out(space.groups, config)
-    if judged_by == "fold":
-        return ridge_candidates(design, targets, config, (1,), name=name)
     if scored_by == "group":
         held = space.held_out[name]
         return [(name, penalty, partial(held.scores, targets, penalty)) for penalty in penalties]
+    judges = whole_groups(judging_rows(space.selection, num_classes), space.groups)
+    if judged_by == "fold" or len(judges) > MOST_HELD_ROWS:
+        return ridge_candidates(design, targets, config, (1,), name=name)
     taught = _Taught(
-        hold_out_some(design.unit_rows, space.groups, judging_rows(space.selection, num_classes), design.whole),
+        hold_out_some(design.unit_rows, space.groups, judges, design.whole),
         design,
         targets,
         build_target_sums(design.unit_rows, targets, design.folds, design.num_folds),

@@ -7,7 +7,7 @@ import pytest
 
 from labelclean.config import CleaningConfig
 from labelclean.gram import build_feature_sums, build_target_sums, spectrum
-from labelclean.held_out import hold_out, hold_out_some, left_out
+from labelclean.held_out import hold_out, hold_out_some, left_out, whole_groups
 from labelclean.labels import FloatArray, IntArray, one_hot
 
 AUTO = CleaningConfig()
@@ -66,7 +66,7 @@ def test_some_of_many_samples_are_scored_as_among_all() -> None:
     basis = spectrum(build_feature_sums(rows, np.arange(60) % 4, 4, np.zeros(8)), np.ones(4))
     sums = build_target_sums(rows, targets, np.arange(60) % 4, 4)
     cross = basis.vectors.T @ (sums.cross.sum(axis=0) - np.outer(basis.x_mean, sums.total.sum(axis=0)))
-    found = hold_out_some(rows, groups, some, basis).scores(targets, 0.1, some, cross=cross)
+    found = hold_out_some(rows, groups, whole_groups(some, groups), basis).scores(targets, 0.1, some, cross=cross)
     np.testing.assert_allclose(found, hold_out(rows, groups).scores(targets, 0.1)[some], atol=1e-4)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from labelclean.config import CleaningConfig
-from labelclean.space import build_feature_space
+from labelclean.space import build_feature_space, fold_buckets
 
 DEFAULTS = CleaningConfig()
 
@@ -49,3 +50,8 @@ def test_without_neighbours_there_are_no_sets() -> None:
     assert space.neighbours is None
     assert (space.duplicate_sets == -1).all()
     assert len(space) == 60
+
+
+@pytest.mark.parametrize("num_folds", [2, 5, 20])
+def test_buckets_number_about_32_however_many_folds_there_are(num_folds: int) -> None:
+    assert 20 <= num_folds * fold_buckets(num_folds) <= 32

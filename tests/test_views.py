@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from labelclean.config import CleaningConfig
+from labelclean.gram import Spectrum
+from labelclean.held_out import HeldOut, hold_out_some
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.neighbours import Neighbours
 from labelclean.refine import given_targets
@@ -49,6 +51,34 @@ def test_a_samples_own_label_does_not_enter_its_view(view: object) -> None:
         values.append(found.values[0] - found.values[0].mean())
     direction = [value / np.linalg.norm(value) for value in values]
     assert np.allclose(direction[0], direction[1], atol=0.03)  # only the class shares and the scale notice
+
+
+def test_many_samples_are_scored_by_folds_whoever_judges_and_large_groups_are_never_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random, size = np.random.default_rng(1), 13_000
+    true = random.integers(0, 3, size)
+    features = 3 * np.eye(6)[true] + random.standard_normal((size, 6))
+    labels, ids = given_labels(true, 3), [str(row) for row in range(size)]
+    auto, fold = (
+        CleaningConfig.model_validate(
+            {"neighbours": {"method": "none"}, "teacher": {"landmarks": 0, "lambdas": [0.1], "left_out": left_out}}
+        )
+        for left_out in ("auto", "fold")
+    )
+    gathered: list[int] = []
+
+    def counted(rows: np.ndarray, groups: np.ndarray, some: np.ndarray, basis: Spectrum) -> HeldOut:
+        gathered.append(len(some))
+        return hold_out_some(rows, groups, some, basis)
+
+    monkeypatch.setattr("labelclean.views.hold_out_some", counted)
+    for groups, most in ((None, [10_000]), ([row // 100 for row in range(size)], [])):
+        space = build_feature_space(features, ids, groups, auto, seed=0)
+        found, wanted = (ridge_view(space, labels.votes, labels, config) for config in (auto, fold))
+        np.testing.assert_allclose(found.values / found.scale, wanted.values / wanted.scale, atol=1e-5)
+        assert gathered == most
+        gathered.clear()
 
 
 @pytest.mark.parametrize("view", [ridge_view, vote_view, multi_round_view])

@@ -46,7 +46,7 @@ from labelclean.refine import given_targets
 from labelclean.run_sums import KEPT_ROWS, RunSums, read_run_sums, write_run_sums
 from labelclean.shard_samples import Chosen, choose_sample, read_sample
 from labelclean.shards import Shard, find_shards
-from labelclean.space import FOLD_BUCKETS
+from labelclean.space import fold_buckets
 from labelclean.steps.extract_parts import FEATURES, SAMPLES
 from labelclean.steps.ingest_parts import LABELS, part_paths
 from labelclean.steps.plan import STREAMED_METHODS, plan_of
@@ -186,7 +186,7 @@ def _labelled_parts(work: Path, config: Config, names: Sequence[str], reference:
             groups_of(some),
             ids,
             num_folds=config.teacher.folds,
-            num_buckets=FOLD_BUCKETS,
+            num_buckets=fold_buckets(config.teacher.folds),
             seed=config.run.seed,
             kept=keep,
             old=np.array([sample in known for sample in ids], dtype=bool) if known else None,
