@@ -18,7 +18,7 @@ from labelclean.config import Config
 from labelclean.decisions import Decision, Standing, measure_standing, standing_decisions
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.runs import MANIFEST
-from labelclean.storage import atomic_path, labels_dataset, latest_rows, read_json, read_table
+from labelclean.storage import atomic_path, labels_dataset, latest_rows, parquet_options, read_json, read_table
 from labelclean.tables import class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
@@ -198,10 +198,10 @@ def _write_joined(dataset: Any, stands: Any, added: pa.Table, out: Path, metadat
     ids = added.column("sample_id").combine_chunks()
     added = added.drop_columns(["sample_id"]).combine_chunks()
     schema = pa.schema([*dataset.schema, *added.schema], metadata=metadata)
-    num_rows = start = 0
+    num_rows, start, options = 0, 0, parquet_options(schema)
     staged = out.with_name(f".{out.name}.{os.getpid()}.staged")
     try:
-        with atomic_path(staged) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with atomic_path(staged) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
             for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
                 if stands is not None:
                     start, batch = (

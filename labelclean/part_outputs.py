@@ -23,7 +23,7 @@ from labelclean.neighbours import mean_similarity
 from labelclean.passes import Block, Blocks, Each, Task
 from labelclean.refine import given_targets
 from labelclean.stages import Judge, Stage, Verdict
-from labelclean.storage import atomic_path, make_folder
+from labelclean.storage import atomic_path, make_folder, parquet_options
 from labelclean.tally import Tally, added, tally_from, tally_of
 
 WORKERS = 2
@@ -181,7 +181,8 @@ def _write_part(folder: Path, number: int, unit: str, found: Iterator[Found], ou
                 if name not in writers:
                     make_folder(folder / name)
                     temporary = stack.enter_context(atomic_path(folder / name / f"part-{number:05d}.parquet"))
-                    writers[name] = stack.enter_context(pq.ParquetWriter(temporary, table.schema, compression="zstd"))
+                    options = parquet_options(table.schema)
+                    writers[name] = stack.enter_context(pq.ParquetWriter(temporary, table.schema, **options))
                 writers[name].write_table(table)
             tallies.append(some.tally)
     if not tallies:

@@ -74,10 +74,10 @@ class Shard:
                 taken[first:last] = block[rows[first:last] - start]
             return taken
         width = self.num_features * self.dtype.itemsize
-        with self.path.open("rb") as raw:
+        with self.path.open("rb", buffering=0) as raw:
             for place, row in enumerate(rows.tolist()):
                 raw.seek(self.data_start + row * width)
-                taken[place] = self._rows(raw, 1)
+                self._check_size(raw.readinto(taken[place].view(np.uint8)), width)
         return taken
 
     def column(self, name: str) -> pa.ChunkedArray | None:
@@ -88,11 +88,14 @@ class Shard:
 
     def _rows(self, raw: Any, size: int) -> FeatureBlock:
         found = np.fromfile(raw, dtype=self.dtype, count=size * self.num_features)
-        if found.size != size * self.num_features:
+        self._check_size(found.size, size * self.num_features)
+        return found.reshape(size, self.num_features)
+
+    def _check_size(self, found: int | None, wanted: int) -> None:
+        if found != wanted:
             raise StorageError(
                 f"{self.path}: the shard must hold {self.num_rows:,} rows, but ends early. Write it again."
             )
-        return found.reshape(size, self.num_features)
 
 
 def find_shards(features: str | Path | Sequence[str | Path]) -> tuple[Shard, ...]:

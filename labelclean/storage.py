@@ -358,7 +358,26 @@ def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[st
     """
     conformed = conform(table, name, class_names=class_names)
     with atomic_path(path) as temporary:
-        pq.write_table(conformed, temporary, compression="zstd", row_group_size=65_536)
+        pq.write_table(conformed, temporary, row_group_size=65_536, **parquet_options(conformed.schema))
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return how tables are packed: words that repeat by dictionary, everything by zstd.
+
+    Probabilities and ids hardly repeat: a dictionary of them takes three times the time and half as much space again.
+
+    Args:
+        schema: Of the table.
+
+    Returns:
+        Arguments of pyarrow's Parquet writers.
+    """
+    words = [one.name for one in schema if _is_word(one.type) and one.name != "sample_id"]
+    return {"compression": "zstd", "use_dictionary": words or False}
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 
 def join_parts(parts: Sequence[Path], target: Path) -> None:
@@ -371,13 +390,11 @@ def join_parts(parts: Sequence[Path], target: Path) -> None:
     Raises:
         StorageError: If the disk refuses.
     """
-    with (
-        atomic_path(target) as temporary,
-        pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as file,
-    ):
+    schema = pq.read_schema(parts[0])
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as file:
         for part in parts:
             for batch in parquet_batches(part, None, 65_536):
-                file.write_table(pa.Table.from_batches([batch]).cast(file.schema), row_group_size=65_536)
+                file.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=65_536)
 
 
 def write_json(path: Path, record: Any) -> None:

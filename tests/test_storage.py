@@ -14,6 +14,7 @@ from labelclean.storage import (
     atomic_path,
     check_readable,
     image_rows,
+    parquet_options,
     read_config,
     read_json,
     read_labels,
@@ -141,6 +142,20 @@ def test_tables_survive_the_round_trip_and_are_known_by_name(tmp_path: Path) -> 
         read_table(tmp_path / "flags.parquet", "flags")
     with pytest.raises(StorageError, match="missing"):
         read_table(tmp_path / "gone.parquet", "flags")
+
+
+def test_words_are_packed_by_dictionary_and_numbers_are_not(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    ids = [f"s{row}" for row in range(5_000)]
+    soft = pa.FixedSizeListArray.from_arrays(pa.array(random.random(20_000, dtype=np.float32)), 4)
+    table = pa.table({"sample_id": ids, "given_label": ["scratch", "ok"] * 2_500, "soft_label": soft})
+    pq.write_table(table, tmp_path / "a.parquet", **parquet_options(table.schema))
+    pq.write_table(table, tmp_path / "b.parquet", compression="zstd")
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    packed = {group.column(one).path_in_schema.partition(".")[0]: group.column(one).encodings for one in range(3)}
+    assert [name for name, found in packed.items() if "RLE_DICTIONARY" in found] == ["given_label"]
+    assert pq.read_table(tmp_path / "a.parquet") == table
+    assert (tmp_path / "a.parquet").stat().st_size < 0.8 * (tmp_path / "b.parquet").stat().st_size
 
 
 def test_a_config_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
