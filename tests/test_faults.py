@@ -294,6 +294,7 @@ def test_labels_cut_at_every_thousandth_byte_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_clock_put_back_in_the_middle_gives_names_that_sort_and_no_negative_time(
     sample_cache: Path, tmp_path: Path
 ) -> None:

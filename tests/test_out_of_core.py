@@ -95,6 +95,7 @@ def decide(config: Config, folder: Path) -> None:
     append_decisions(open_ledger(f"sqlite:///{config.storage.runs.parent / 'ledger.db'}"), said)
 
 
+@pytest.mark.long
 def test_a_run_out_of_core_gives_what_one_in_memory_gives(sample_cache: Path, tmp_path: Path) -> None:
     labels = written(tmp_path, sample_labels())
     root = f"data.image_root={ROOT / 'sample_data'}"

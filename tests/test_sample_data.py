@@ -71,6 +71,7 @@ def test_the_committed_images_are_those_the_script_draws(generator: Any, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_new_sample_has_the_same_files_and_another_seed_other_parts(generator: Any, tmp_path: Path) -> None:
     generator.generate(tmp_path, generator.SEED)
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}

@@ -121,6 +121,7 @@ def test_when_no_image_can_be_used_the_reasons_are_published(sample_cache: Path,
     assert rejects.num_rows == 700
 
 
+@pytest.mark.long
 def test_a_refused_method_falls_back_and_says_so(sample_cache: Path, tmp_path: Path) -> None:
     strict = "gates.top2.min_agreement=1"  # no teacher's pairs stand still in every refit
     folder = steps.clean(sample_config(tmp_path, sample_cache, "refine.method=two_hot", strict))
@@ -130,6 +131,7 @@ def test_a_refused_method_falls_back_and_says_so(sample_cache: Path, tmp_path: P
     assert any("two_hot" in gate["forbids"] for gate in summary["gates"])
 
 
+@pytest.mark.long
 def test_two_classes_work_and_two_hot_is_refused_there(sample_cache: Path, tmp_path: Path) -> None:
     given = pq.read_table(ROOT / "sample_data" / "labels.parquet").column("given_label")
     binary = pc.if_else(pc.equal(given, "ok"), "ok", "ng")
@@ -141,6 +143,7 @@ def test_two_classes_work_and_two_hot_is_refused_there(sample_cache: Path, tmp_p
     assert read_json(folder / "summary.json")["num_label_issues"] > 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["multi_round", "adaptive", "posterior", "none"])
 def test_every_refinement_can_be_asked_for(sample_cache: Path, tmp_path: Path, method: str) -> None:
     folder = steps.clean(sample_config(tmp_path, sample_cache, f"refine.method={method}"))
@@ -150,6 +153,7 @@ def test_every_refinement_can_be_asked_for(sample_cache: Path, tmp_path: Path, m
         assert refined.column("predicted_label").to_pylist() == refined.column("given_label").to_pylist()
 
 
+@pytest.mark.long
 def test_labels_with_image_bytes_give_the_same_result_as_paths(
     sample_run: Path, sample_cache: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +165,7 @@ def test_labels_with_image_bytes_give_the_same_result_as_paths(
     assert (folder / table).read_bytes() == (sample_run / table).read_bytes()
 
 
+@pytest.mark.long
 def test_votes_of_several_inspectors_become_soft_given_labels(sample_cache: Path, tmp_path: Path) -> None:
     labels = pq.read_table(ROOT / "sample_data" / "labels.parquet")
     second = labels.set_column(
@@ -190,6 +195,7 @@ def test_votes_of_several_inspectors_become_soft_given_labels(sample_cache: Path
     assert {facet["column"] for facet in lazy["drift"]} == {"line", "shift", "captured_at"}
 
 
+@pytest.mark.long
 def test_own_predictions_can_take_the_teachers_place(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
     probs = read_table(sample_run / "teacher_predictions.parquet", "teacher_predictions").select(
         ["sample_id", "pred_probs"]

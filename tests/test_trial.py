@@ -44,6 +44,7 @@ def test_labels_that_are_put_away_cannot_be_seen() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_refinements_are_ranked_and_two_hot_under_pair_flips_loses_against_none() -> None:
     rows = compare_refinements(clusters(180, 0.3), CONFIG, ("posterior",), seed=0)
     assert [row.gain for row in rows] == sorted((row.gain for row in rows), reverse=True)

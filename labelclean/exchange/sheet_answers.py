@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -47,8 +48,9 @@ def read_answers(path: Path, manifest: ExportManifest, now: datetime) -> list[An
             f"({str(record['export'])[:12]}…). Import it with the folder of that export; nothing was imported."
         )
     rows = record["decisions"]
-    if not isinstance(rows, list) or len(rows) != record["num_decisions"]:
-        found = len(rows) if isinstance(rows, list) else "no list"
+    different = {json.dumps(row, sort_keys=True) for row in rows} if isinstance(rows, list) else None
+    if different is None or len(different) != record["num_decisions"]:  # a row written twice makes up for no other
+        found = "no list" if different is None else len(different)
         raise ExchangeError(
             f"{path}: must hold {record['num_decisions']!r} decisions, as it says itself, but holds {found}; it was "
             "cut or changed. Download the decisions again; nothing was imported."

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -50,8 +53,9 @@ class Texts:
         return self._entries[f"{key}.{'one' if n == 1 else 'other'}"]
 
 
-def catalogue(lang: str) -> dict[str, str]:
-    """Return a language's texts by dotted key.
+@cache
+def catalogue(lang: str) -> Mapping[str, str]:
+    """Return a language's texts by dotted key, read once.
 
     Args:
         lang: Language code.
@@ -65,7 +69,7 @@ def catalogue(lang: str) -> dict[str, str]:
     if lang not in LANGUAGES:
         raise ConfigError(f"the report's language must be one of {', '.join(LANGUAGES)}, but is {lang!r}.")
     text = files("labelclean.report").joinpath(f"texts.{lang}.yaml").read_text(encoding="utf-8")
-    return _flat(yaml.safe_load(text), "")
+    return MappingProxyType(_flat(yaml.safe_load(text), ""))
 
 
 def number(value: Any) -> Any:

@@ -328,6 +328,15 @@ def test_an_answer_given_twice_in_two_ways_is_refused_or_left_out(export: Path, 
     assert (len(decisions), len(report.conflicting)) == (7, 1)
 
 
+def test_a_row_written_twice_does_not_make_up_for_one_that_was_cut(export: Path, tmp_path: Path) -> None:
+    file = decisions_file(export, tmp_path / "d.json")
+    record = json.loads(file.read_text())
+    record["decisions"][-1] = record["decisions"][0]
+    file.write_text(json.dumps(record))
+    with pytest.raises(ExchangeError, match=r"must hold \d+ decisions, as it says itself, but holds \d+; it was cut"):
+        import_decisions(file, "sheet", export, now=NOW)
+
+
 def test_another_export_of_the_same_run_is_told_apart(export: Path) -> None:
     manifest: ExportManifest = read_manifest(export)
     others = [
