@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from labelclean.doctor import Check, examine, versions_fit
+from labelclean.doctor import Check, bytecode_kept, examine, versions_fit
 from labelclean.ledger import open_ledger
 from labelclean.lock import run_lock
 
@@ -50,6 +51,17 @@ def test_the_pins_that_prefect_needs_and_pip_does_not_find_are_watched(
     outcome, sentence = versions_fit()
     assert outcome == "fail"
     assert f"but is {found}" in sentence
+
+
+def test_packages_that_every_process_compiles_anew_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "seldom_found.py"
+    module.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome, sentence = bytecode_kept("seldom_found", writes=False)
+    assert (outcome, "Unset it, or compile them once" in sentence) == ("warn", True)
+    assert "first run compiles" in bytecode_kept("seldom_found", writes=True)[1]
+    py_compile.compile(str(module))
+    assert bytecode_kept("seldom_found", writes=False) == ("ok", "the packages are compiled")
 
 
 def no_images(folder: Path) -> dict[str, Check]:
