@@ -8,6 +8,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,20 +56,20 @@ def postgres_server(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL of our own on loopback, as a user that may run one."""
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of our own on loopback, as a user that may run one.
+
+    Its folder is not pytest's: every session that starts closes that of all to other users.
+    """
     programs = postgres_bin()
     if programs is None:
         pytest.skip("no PostgreSQL in /usr/lib/postgresql")
     pytest.importorskip("psycopg")
-    folder = Path(tmp_path_factory.mktemp("postgres"))
+    folder = Path(tempfile.mkdtemp(prefix="labelclean-postgres-"))
     as_user: list[str] = []
     if os.geteuid() == 0:
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
         shutil.chown(folder, "nobody", "nogroup")
-        for parent in folder.parents:
-            if parent != Path("/tmp") and str(parent).startswith("/tmp"):
-                parent.chmod(parent.stat().st_mode | 0o711)
     (folder / "password").write_text("s3cret pass\n")
     (folder / "password").chmod(0o644)
     with socket.socket() as probe:
@@ -97,6 +98,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         yield Postgres(f"postgresql://lc:s3cret%20pass@127.0.0.1:{port}", restart)
     finally:
         call(f"{programs}/pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
