@@ -14,6 +14,7 @@ import numpy as np
 from labelclean.config import CleaningConfig
 from labelclean.gram import Float32Array, Float64Array, Spectrum, decomposed
 from labelclean.labels import IntArray
+from labelclean.threads import one_thread
 
 Part = Literal["group", "fold"]
 MOST_SAMPLES = 10_000
@@ -38,6 +39,7 @@ class HeldOut:
     groups: IntArray
     sizes: IntArray
 
+    @one_thread()
     def scores(
         self,
         targets: Float32Array,

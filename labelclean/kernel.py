@@ -8,6 +8,7 @@ import numpy as np
 
 from labelclean.gram import UNIT_ROWS, Float32Array, Float64Array
 from labelclean.labels import IntArray
+from labelclean.threads import one_thread
 
 WIDTH = 0.5
 LEAST_EIGENVALUE = 1e-6
@@ -52,6 +53,7 @@ class Kernel:
         return int(self.whitening.shape[1])
 
 
+@one_thread()
 def fit_kernel(landmarks: Float32Array) -> Kernel:
     """Return the kernel of some landmarks.
 

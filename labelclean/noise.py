@@ -17,6 +17,7 @@ import numpy as np
 from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
 from labelclean.probe import log_shares, softmax
+from labelclean.threads import one_thread
 
 CELLS_PER_BLOCK = 128_000  # what a pass makes of them stays in the cache
 PRIOR_COUNT = 3.2
@@ -151,6 +152,7 @@ def refit_noise_model(views: Float32Array, labels: GivenLabels, start: NoiseMode
     return _ascend(start, views, _observed(labels), steps)
 
 
+@one_thread()
 def fit_noise_matrix(
     pred_probs: Float32Array, labels: GivenLabels, *, shrinkage: float = 0.0, steps: int = 60
 ) -> Float64Array:
@@ -273,6 +275,7 @@ def _start(
     return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf, shrinkage)
 
 
+@one_thread()
 def _ascend(
     model: NoiseModel, views: Float32Array, observed: _Observed, steps: int, *, fit_matrix: bool = True
 ) -> NoiseModel:

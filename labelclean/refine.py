@@ -15,6 +15,7 @@ from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import GivenLabels
 from labelclean.noise import fit_noise_matrix, posterior
 from labelclean.probe import softmax
+from labelclean.threads import one_thread
 from labelclean.top2 import top2_candidates, two_hot
 
 OVERLAP_SHARE = 0.3
@@ -175,6 +176,7 @@ class Clouds:
         return softmax(_points(pred_probs) @ self.slope + self.offset)
 
 
+@one_thread()
 def fit_clouds(pred_probs: Float32Array, *, steps: int = 15) -> Clouds:
     """Return the clouds that expectation-maximisation finds, started from the likeliest classes.
 

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "distribution",
         "features",
+        "threads",
         "gram",
         "neighbour_index",
         "neighbours",
@@ -98,6 +99,7 @@ HOMES = {
     "sqlalchemy": {"ledger"},
     "ray": {"cluster"},
     "faiss": {"neighbour_index"},
+    "threadpoolctl": {"threads"},
     "duckdb": {"queries"},
 }
 PURE = LAYERS[2] + LAYERS[3]
