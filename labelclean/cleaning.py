@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labelclean.chance import exceeds_chance, find_unvouched, shuffles
 from labelclean.config import CleaningConfig
 from labelclean.errors import GateError
 from labelclean.evidence import choose_noise_model
@@ -26,10 +27,12 @@ from labelclean.noise import (
 )
 from labelclean.power import choose_power, powered
 from labelclean.probe import log_shares
-from labelclean.refine import adaptive_targets, given_targets, read_disagreement, two_hot_targets
-from labelclean.scores import ErrorEstimate, calibration_error, error_estimate, score_limit, scores_by_rank
+from labelclean.refine import adaptive_targets, given_targets, two_hot_targets
+from labelclean.scores import ErrorEstimate, GainEstimate, calibration_error
 from labelclean.space import FeatureSpace, build_feature_space, fold_buckets
+from labelclean.tally import Tally, tally_of
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
+from labelclean.trust import JudgedLabels, Trust, fit_trust, unjudged
 from labelclean.views import View, kernel_view, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ class Teacher:
         likelihood_gain: The same minus that of the bare class shares, nats.
         estimated_noise: Estimated share of wrong labels, in [0, 1].
         calibration_error: Expected calibration error of ``pred_probs`` against the given labels.
+        is_vouched: The probabilities are the user's own, not learned from the given labels by us.
+        exceeds_chance: The gain is more than random labels reach; else nothing tells, and nothing is flagged.
     """
 
     pred_probs: Float32Array
@@ -75,23 +80,8 @@ class Teacher:
     likelihood_gain: float
     estimated_noise: float
     calibration_error: float
-
-
-@dataclass(frozen=True)
-class TriedMethod:
-    """One refinement that was computed.
-
-    Attributes:
-        method: Its name.
-        log_likelihood: Mean log-probability of a given label under its noise model, nats.
-        estimated_errors: Expected number of wrong labels under it.
-        is_comparable: Whether its likelihood is out of fold, so that `auto` may compare it.
-    """
-
-    method: str
-    log_likelihood: float
-    estimated_errors: float
-    is_comparable: bool
+    is_vouched: bool = False
+    exceeds_chance: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,18 +91,11 @@ class Refinement:
     Attributes:
         method: The refinement that was used.
         why: One sentence that says why.
-        soft_labels: Probability of the true class, the given label counted as evidence, averaged over the
-            readings of what a disagreement means (`refine.Readings`), float32, shape (N, K).
-        predicted: Its best class, int64, shape (N,).
-        label_scores: Calibrated probability that the given label is right, float32, shape (N,),
-            low = suspicious; 1 for verified samples.
-        reading_scores: Score of the given label in each reading of a disagreement by itself, float32, shape (R, N).
-        is_label_issue: Score under its class's limit, bool, shape (N,); never a verified sample.
+        judged: Soft labels, predicted classes, scores and issues.
         pred_probs: The student's P(true class | image), given label left out, float32, shape (N, K).
         noise_matrix: C, float64, shape (K, K), row true class, column given class.
-        estimated_errors: How many labels are probably wrong.
-        class_limits: Score under which a label of this class is an issue, float64, shape (K,).
-        tried: Every refinement computed, with its likelihood.
+        trust: What made the labels: readings, how far each is believed, and the score's limit.
+        tally: What is counted over all samples.
         neighbour_votes: Share of the neighbours' given labels by class, float32, shape (N, K); None without neighbours.
         neighbour_similarity: Mean cosine similarity to the neighbours, float32, shape (N,); None without neighbours.
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
@@ -120,19 +103,44 @@ class Refinement:
 
     method: str
     why: str
-    soft_labels: Float32Array
-    predicted: IntArray
-    label_scores: Float32Array
-    reading_scores: Float32Array
-    is_label_issue: BoolArray
+    judged: JudgedLabels
     pred_probs: Float32Array
     noise_matrix: Float64Array
-    estimated_errors: ErrorEstimate
-    class_limits: Float64Array
-    tried: tuple[TriedMethod, ...]
+    trust: Trust
+    tally: Tally
     neighbour_votes: Float32Array | None
     neighbour_similarity: Float32Array | None
     duplicate_sets: IntArray
+
+    @property
+    def soft_labels(self) -> Float32Array:
+        """Probability of the true class, the given label counted as evidence, float32, shape (N, K)."""
+        return self.judged.soft_labels
+
+    @property
+    def predicted(self) -> IntArray:
+        """Best class of the soft label, int64, shape (N,)."""
+        return self.judged.predicted
+
+    @property
+    def label_scores(self) -> Float32Array:
+        """Probability that the given label is right, float32, shape (N,), low = suspicious."""
+        return self.judged.label_scores
+
+    @property
+    def is_label_issue(self) -> BoolArray:
+        """Worth a look, bool, shape (N,)."""
+        return self.judged.is_label_issue
+
+    @property
+    def estimated_errors(self) -> ErrorEstimate:
+        """How many labels are probably wrong."""
+        return self.tally.errors(self.trust.readings)
+
+    @property
+    def estimated_gain(self) -> GainEstimate:
+        """What taking over every predicted label brings."""
+        return self.tally.gain(self.trust.readings)
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,9 @@ def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig
     views = _views(space, targets, labels, config)
     penalty = views[0].setting
     agreement = bootstrap_agreement(space, targets, penalty, config, seed=seed)
-    return _teacher(views, labels, agreement, penalty, config, space.selection)
+    teacher = _teacher(views, labels, agreement, penalty, config, space.selection)
+    gains = (_total_gain(_views(space, some.votes, some, config), some) for some in shuffles(labels, seed=seed))
+    return replace(teacher, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
 def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config: CleaningConfig) -> Teacher:
@@ -186,7 +196,9 @@ def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config:
     """
     values = np.log(np.maximum(pred_probs, LEAST_PROB)) - log_shares(given_targets(labels))
     view = View("pred_probs", values.astype(np.float32), 0.0, 0.0)
-    return _teacher([view], labels, None, None, config, None)
+    teacher = _teacher([view], labels, None, None, config, None)
+    gains = (_total_gain([view], some) for some in shuffles(labels, seed=0))
+    return replace(teacher, is_vouched=True, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
 def refine_labels(
@@ -214,43 +226,39 @@ def refine_labels(
             is `stop`.
     """
     method, why = chosen_method(METHODS if space is not None else WITHOUT_FEATURES, labels, teacher, config, allowed)
-    views, is_comparable = _student_views(method, space, labels, teacher, config)
+    views = _student_views(method, space, labels, teacher, config)
     model = teacher.noise
     if views is not teacher.views:
         views, model = choose_noise_model(
             views, labels, fit_plain_model(views, labels), None if space is None else space.selection
         )
-    teacher_probs = probs = true_class_probs(model, views)
-    sure, matrix = posterior(probs, labels, model.matrix), model.matrix
-    if method == "posterior" and space is not None:
+    probs, matrix = true_class_probs(model, views), model.matrix
+    # no student of our features may overrule a model that the user brings
+    if method == "posterior" and space is not None and not teacher.is_vouched:
         for _ in range(config.refine.rounds or 1):
             probs = student_probs(space, posterior(probs, labels, matrix), labels, config)
-            matrix = fit_noise_matrix(probs, labels, shrinkage=model.shrinkage)
-    readings = read_disagreement(teacher_probs, sure, probs, labels, matrix, model.shrinkage)
-    given, rows = labels.given, np.arange(len(labels))
-    soft = readings.hedged
-    scores = scores_by_rank(readings.rank, soft[rows, given])
-    unseen = ~labels.is_verified
-    limit = score_limit(scores[unseen])
-    is_issue = (scores < limit) & unseen
-    scores = np.where(labels.is_verified, np.float32(1), scores)
-    others = [np.where(labels.is_verified, np.float32(1), other) for other in readings.scores]
-    estimate = error_estimate(scores, given, labels.num_classes, others)
-    soft = given_targets(labels) if method == "none" else soft
+            matrix = fit_noise_matrix(probs, labels, is_even=model.is_even)
+    trust = fit_trust(
+        probs,
+        teacher.pred_probs,
+        labels,
+        matrix,
+        is_even=model.is_even,
+        is_vouched=teacher.is_vouched,
+        changes_labels=method != "none",
+    )
+    judged = trust.judge(probs, teacher.pred_probs, labels)
+    if not teacher.exceeds_chance:
+        judged = unjudged(labels)
     near = None if space is None else space.neighbours
     return Refinement(
         method=method,
         why=why,
-        soft_labels=soft,
-        predicted=soft.argmax(axis=1).astype(np.int64),
-        label_scores=scores,
-        reading_scores=readings.scores,
-        is_label_issue=is_issue,
+        judged=judged,
         pred_probs=probs,
         noise_matrix=matrix,
-        estimated_errors=estimate,
-        class_limits=np.full(labels.num_classes, limit),
-        tried=(TriedMethod(method, model.log_likelihood, estimate.value, is_comparable),),
+        trust=trust,
+        tally=tally_of(labels, judged, teacher.pred_probs),
         neighbour_votes=_neighbour_shares(space, labels),
         neighbour_similarity=None if near is None else mean_similarity(near),
         duplicate_sets=np.full(len(labels), -1) if space is None else space.duplicate_sets,
@@ -302,6 +310,7 @@ def clean_labels(
     if matrix is not None:
         power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
         space = build_feature_space(powered(matrix, power), ids, groups, settings, seed=seed)
+        labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
     if space is None or probs is not None:
         teacher = teacher_from_pred_probs(np.asarray(probs, dtype=np.float64), labels, settings)
     else:
@@ -324,6 +333,16 @@ def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, conf
     kinds = (ridge_view, vote_view, kernel_view)
     views = [kind(space, targets, labels, config) for kind in kinds]
     return [view for view in views if view is not None]
+
+
+def _total_gain(views: list[View], labels: GivenLabels) -> float:
+    """Log-likelihood of all labels under views over that of the class shares, nats."""
+    likelihood = fit_plain_model(np.stack([view.values for view in views]), labels).log_likelihood
+    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
+
+
+def _exceeds_chance(teacher: Teacher, labels: GivenLabels, random_gains: Iterable[float]) -> bool:
+    return exceeds_chance(len(labels) * teacher.likelihood_gain, random_gains, labels.num_classes)
 
 
 def _teacher(
@@ -433,6 +452,8 @@ def chosen_method(
     Raises:
         GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal` is `stop`.
     """
+    if not teacher.exceeds_chance:
+        return "none", nothing_tells(teacher)
     possible = set(methods)
     if labels.num_classes == 2:
         possible.discard("two_hot")
@@ -460,19 +481,27 @@ def chosen_method(
     return best, f"{found}; fell back to {best!r} (gates.on_refusal = fall_back)."
 
 
+def nothing_tells(teacher: Teacher) -> str:
+    """Return the sentence that says that no image tells anything about its label."""
+    return (
+        f"nothing tells which labels are wrong: the images say no more of their labels than chance would (gain over the "
+        f"class shares {teacher.likelihood_gain:.4f} nats per label, no more than shuffled labels reach)."
+    )
+
+
 def _student_views(
     method: str, space: FeatureSpace | None, labels: GivenLabels, teacher: Teacher, config: CleaningConfig
-) -> tuple[Float32Array, bool]:
-    """The views of a refinement's student, and whether they are out of fold."""
+) -> Float32Array:
+    """The views of a refinement's student."""
     if space is None or method in WITHOUT_FEATURES:
-        return teacher.views, True
+        return teacher.views
     if method == "multi_round":
-        return multi_round_view(space, given_targets(labels), labels, config).values[None], True
+        return multi_round_view(space, given_targets(labels), labels, config).values[None]
     if method == "adaptive":
         targets = adaptive_targets(teacher.pred_probs, labels)
-        return np.stack([view.values for view in _views(space, targets, labels, config)]), False
+        return np.stack([view.values for view in _views(space, targets, labels, config)])
     targets = two_hot_targets(teacher.pred_probs, labels, config.refine.weights)
-    return two_hot_view(space, targets, labels, config)[None], False
+    return two_hot_view(space, targets, labels, config)[None]
 
 
 def _neighbour_shares(space: FeatureSpace | None, labels: GivenLabels) -> Float32Array | None:

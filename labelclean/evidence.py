@@ -16,7 +16,6 @@ from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import GivenLabels, IntArray
 from labelclean.noise import (
     NoiseModel,
-    even_matrix,
     expected_counts,
     fit_noise_model,
     noise_matrix_of,
@@ -26,7 +25,6 @@ from labelclean.noise import (
 )
 from labelclean.probe import log_shares
 
-SHRINKAGES = (0.0, 30.0, np.inf)
 AMBIGUITY_COST = 0.1
 PATTERN_ROUNDS = 4
 PATTERN_START = (0.05, 5.0)
@@ -39,7 +37,7 @@ REFIT_STEPS = 10
 def choose_noise_model(
     values: Float32Array, labels: GivenLabels, plain: NoiseModel, order: IntArray | None = None
 ) -> tuple[Float32Array, NoiseModel]:
-    """Return the views and the noise model with the most evidence: C free, drawn to one rate or even, with or without pattern.
+    """Return the views and the noise model with the most evidence: C free or even, with or without pattern.
 
     Above 10,000 samples (100 per class) that many of them decide, and what they chose is refitted to all.
 
@@ -65,15 +63,15 @@ def choose_noise_model(
 def _most_evident(values: Float32Array, labels: GivenLabels, plain: NoiseModel) -> tuple[Float32Array, NoiseModel]:
     """The same, with all samples deciding."""
     best: tuple[Float32Array, NoiseModel, float] | None = None
-    for shrinkage in SHRINKAGES:
-        model = fit_noise_model(values, labels, plain=plain, shrinkage=shrinkage)
-        found = [(values, model)]
-        if labels.num_classes > 2 and np.isfinite(shrinkage):  # with two classes a pattern says nothing new
-            found += with_pattern(values, labels, plain, model)
-        for views, one in found:
-            evidence = log_evidence(one, views, labels)
+    for is_even in (False, True):
+        model = fit_noise_model(values, labels, plain=plain, is_even=is_even)
+        models = [(values, model)]
+        if labels.num_classes > 2 and not is_even:  # with two classes a pattern says nothing new
+            models += with_pattern(values, labels, plain, model)
+        for views, candidate in models:
+            evidence = log_evidence(candidate, views, labels)
             if best is None or evidence > best[2]:
-                best = (views, one, evidence)
+                best = (views, candidate, evidence)
     if best is None:
         raise ValueError("There is no noise model to choose among.")
     return best[:2]
@@ -105,19 +103,15 @@ def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) ->
 
 
 def _count_evidence(counts: Float64Array, model: NoiseModel) -> float:
-    """Log p(n) - log p(n | C) of the expected counts, under the prior that the shrinkage stands for."""
+    """Log p(n) - log p(n | C) of the expected counts, under the prior of a free or an even C."""
     prior = prior_counts(len(counts))
-    if model.shrinkage == 0:
+    if not model.is_even:
         return _dirichlet(counts, prior) - float((counts * np.log(model.matrix)).sum())
     right_or_wrong = np.array([[np.trace(counts), counts.sum() - np.trace(counts)]])
+    rate_prior = np.array([[np.trace(prior), prior.sum() - np.trace(prior)]])
     right = np.trace(counts + prior) / (counts + prior).sum()
-    if np.isinf(model.shrinkage):
-        rate_prior = np.array([[np.trace(prior), prior.sum() - np.trace(prior)]])
-        rate = np.array([[right, 1 - right]])
-        return _dirichlet(right_or_wrong, rate_prior) - float((right_or_wrong * np.log(rate)).sum())
-    drawn = model.shrinkage * even_matrix(len(counts), float(right))
-    cost_of_rate = 0.5 * np.log(counts.sum())
-    return _dirichlet(counts, drawn) - float((counts * np.log(model.matrix)).sum()) - float(cost_of_rate)
+    rate = np.array([[right, 1 - right]])
+    return _dirichlet(right_or_wrong, rate_prior) - float((right_or_wrong * np.log(rate)).sum())
 
 
 def _dirichlet(counts: Float64Array, prior: Float64Array) -> float:
@@ -163,7 +157,7 @@ def with_pattern(
         values: Views, float32, shape (V, N, K).
         labels: Given labels of the N samples.
         plain: `fit_plain_model` of the views.
-        noise: `fit_noise_model` of the views; its shrinkage is kept.
+        noise: `fit_noise_model` of the views; the shape of its C is kept.
 
     Returns:
         Views, shape (V + 1, N, K), and their model; nothing where no pattern is likelier.
@@ -175,7 +169,7 @@ def with_pattern(
     for _ in range(PATTERN_ROUNDS):
         joined = np.concatenate([values, pattern_view(expected, matrix)[None]])
         weights = np.append(np.full(len(values), PATTERN_START[0]), PATTERN_START[1])
-        start = NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf, noise.shrinkage)
+        start = NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf, noise.is_even)
         model = refit_noise_model(joined, labels, start)
         if model.log_likelihood > least:
             best, least = [(joined, replace(model, pattern=matrix))], model.log_likelihood

@@ -29,11 +29,14 @@ class GivenLabels:
             verified the class; some False after a "not this class" or "A or B".
         before_review: The votes as they were before reviewers replaced some, float32, shape (N, K);
             None where nobody has.
+        is_audited: Verified samples that were drawn at random over all, bool, shape (N,): they may weigh the readings
+            (`readings.fit_readings`). None where nobody was drawn.
     """
 
     votes: npt.NDArray[np.float32]
     candidates: BoolArray
     before_review: npt.NDArray[np.float32] | None = None
+    is_audited: BoolArray | None = None
 
     @property
     def observed(self) -> npt.NDArray[np.float32]:
@@ -62,7 +65,8 @@ class GivenLabels:
     def take(self, rows: npt.NDArray[np.generic]) -> GivenLabels:
         """Return the same for some rows (indices or a mask)."""
         before = None if self.before_review is None else self.before_review[rows]
-        return GivenLabels(self.votes[rows], self.candidates[rows], before)
+        audited = None if self.is_audited is None else self.is_audited[rows]
+        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited)
 
 
 def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:
@@ -120,3 +124,19 @@ def class_indices(names: npt.ArrayLike, class_names: Sequence[object]) -> IntArr
     position = {name: index for index, name in enumerate(class_names)}
     values = np.asarray(names, dtype=object)
     return np.fromiter((position.get(name, -1) for name in values), dtype=np.int64, count=len(values))
+
+
+def possible(weights: npt.NDArray[np.float32], labels: GivenLabels) -> npt.NDArray[np.float32]:
+    """Return rows restricted to the possible classes and normalised; equal shares where nothing is left.
+
+    Args:
+        weights: At least 0, float32, shape (N, K).
+        labels: Given labels of the N samples.
+
+    Returns:
+        float32, shape (N, K), rows sum to 1.
+    """
+    kept = np.where(labels.candidates, weights, 0).astype(np.float64)
+    total = kept.sum(axis=1, keepdims=True)
+    shares = labels.candidates / labels.candidates.sum(axis=1, keepdims=True)
+    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), shares).astype(np.float32)

@@ -33,7 +33,8 @@ from labelclean.refine import given_targets
 from labelclean.shard_samples import Chosen, read_sample, sample_space, with_sums
 from labelclean.shards import Shard
 from labelclean.space import FeatureSpace
-from labelclean.stages import Judge, Stage, fit_judge, student_stage, teacher_stage
+from labelclean.stages import Stage, fit_stage_trust, student_stage, teacher_stage
+from labelclean.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Learned:
         sums: The sums of all samples, those of a reference included.
         teacher: First stage.
         student: Last stage; the teacher where nothing is refined.
-        judge: Turns probabilities into scores.
+        trust: Turns probabilities into labels.
     """
 
     task: Task
@@ -78,7 +79,7 @@ class Learned:
     sums: LearnedSums
     teacher: Stage
     student: Stage
-    judge: Judge
+    trust: Trust
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def learn_student(
     reference: LearnedSums | None = None,
     each: Each = map,
 ) -> Learned:
-    """Return student and judge: one pass over the shards for each round.
+    """Return student and trust: one pass over the shards for each round.
 
     Args:
         taught: The teacher.
@@ -185,10 +186,10 @@ def learn_student(
             crosses = [merged_target_sums(old, new) for old, new in zip(reference.rounds[number], crosses, strict=True)]
         rounds.append(tuple(crosses))
         known = posterior(last.probs(rows, space.design.folds, space.neighbours), labels, last.matrix)
-        last = student_stage(space, crosses, known, labels, config, teacher.noise.shrinkage, votes)
-    judge = fit_judge(teacher, last, space, labels)
+        last = student_stage(space, crosses, known, labels, config, teacher.noise.is_even, votes)
+    trust = fit_stage_trust(teacher, last, space, labels, changes_labels=num_rounds > 0)
     sums = LearnedSums(taught.features, taught.given, tuple(rounds), taught.task.kernel)
-    return Learned(taught.task, taught.chosen, space, sums, teacher, last, judge)
+    return Learned(taught.task, taught.chosen, space, sums, teacher, last, trust)
 
 
 def teacher_faults(config: CleaningConfig) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from labelclean.gram import Float32Array
-from labelclean.labels import BoolArray, IntArray
+from labelclean.labels import BoolArray, FloatArray, IntArray
 from labelclean.neighbour_index import (
     RECALL_AT,
     RECALL_QUERIES,
@@ -228,6 +228,31 @@ def near_duplicate_sets(neighbours: Neighbours, threshold: float) -> IntArray:
         threshold = 1.0 - (1.0 - threshold) / 2.0
         keep = ~is_giant[left] | ((similarity >= threshold) & (threshold <= EXACT_COPY))
         left, right, similarity = left[keep], right[keep], similarity[keep]
+
+
+def with_exact_copies(sets: IntArray, features: FloatArray) -> IntArray:
+    """Return near-duplicate sets in which samples of one and the same feature always stand together, however many.
+
+    Args:
+        sets: Near-duplicate set of each sample, int64, shape (N,), -1 for samples in none.
+        features: Raw features, float, shape (N, D).
+
+    Returns:
+        int64, shape (N,): the lowest row number of the sample's set, -1 for samples in none.
+
+    Examples:
+        >>> with_exact_copies(np.array([-1, -1, 2, 2]), np.array([[1.0], [5.0], [1.0], [3.0]]))
+        array([ 0, -1,  0,  0])
+    """
+    first: dict[bytes, int] = {}
+    copies = np.array([first.setdefault(row.tobytes(), number) for number, row in enumerate(features)], dtype=np.int64)
+    rows = np.arange(len(sets))
+    if len(first) == len(rows):
+        return sets
+    joined = _components(
+        len(rows), np.concatenate([rows, rows]), np.concatenate([copies, np.where(sets >= 0, sets, rows)])
+    )
+    return np.where(np.bincount(joined, minlength=len(rows))[joined] > 1, joined, -1)
 
 
 def joined_groups(groups: Sequence[Hashable] | None, sets: IntArray) -> IntArray:

@@ -15,9 +15,10 @@ from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
+from labelclean.readings import READINGS
 from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue, measure_doubt
 from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
-from labelclean.tally import Tally, mean_confidence, tally_of
+from labelclean.tally import Tally, mean_confidence
 from labelclean.top2 import top2_candidates, top2_margin
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from labelclean.decisions import Standing
     from labelclean.gram import Float32Array
     from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
+    from labelclean.readings import Beliefs, Readings
+    from labelclean.scores import GainEstimate
     from labelclean.space import FeatureSpace
+    from labelclean.trust import JudgedLabels
 
 
 def named(indices: IntArray, names: Sequence[str]) -> pa.Array:
@@ -142,42 +146,28 @@ def refined_table(samples: pa.Table, refinement: Refinement, space: FeatureSpace
     """
     return judged_table(
         samples,
-        refinement.soft_labels,
-        refinement.predicted,
-        refinement.label_scores,
-        refinement.is_label_issue,
+        refinement.judged,
         space.duplicate_sets,
         names,
     )
 
 
-def judged_table(
-    samples: pa.Table,
-    soft_labels: Float32Array,
-    predicted: IntArray,
-    label_scores: Float32Array,
-    is_label_issue: BoolArray,
-    sets: IntArray,
-    names: Sequence[str],
-) -> pa.Table:
-    """Return the table `refined_labels` from arrays aligned with the samples.
+def judged_table(samples: pa.Table, judged: JudgedLabels, sets: IntArray, names: Sequence[str]) -> pa.Table:
+    """Return the table `refined_labels` from what was found about the samples.
 
     Args:
         samples: Table `samples`, N rows.
-        soft_labels: float32, shape (N, K).
-        predicted: int64, shape (N,).
-        label_scores: float32, shape (N,).
-        is_label_issue: Shape (N,).
+        judged: What was found about them.
         sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         names: The K class names.
 
     Returns:
         N rows.
     """
-    found = probability_columns("soft_label", soft_labels) | {
-        "predicted_label": named(predicted, names),
-        "label_score": label_scores,
-        "is_label_issue": is_label_issue,
+    found = probability_columns("soft_label", judged.soft_labels) | {
+        "predicted_label": named(judged.predicted, names),
+        "label_score": judged.label_scores,
+        "is_label_issue": judged.is_label_issue,
         "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
     taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
@@ -287,7 +277,7 @@ def review_queue(
         class_floor=config.review.class_floor,
         seed=config.run.seed,
     )
-    scores, readings = refinement.label_scores, refinement.reading_scores
+    scores, readings = refinement.label_scores, refinement.judged.reading_scores
     doubt = measure_doubt(scores, queue.rows, is_settled, readings)
     return queue, estimate_queue(scores, queue.rows, is_settled, doubt)
 
@@ -417,7 +407,13 @@ def neighbours_record(neighbours: Neighbours | None) -> dict[str, Any] | None:
 
 
 def refinement_record(
-    requested: str, method: str, why: str, noise_matrix: FloatArray, tally: Tally, names: Sequence[str]
+    requested: str,
+    method: str,
+    why: str,
+    noise_matrix: FloatArray,
+    tally: Tally,
+    readings: Readings,
+    names: Sequence[str],
 ) -> dict[str, Any]:
     """Return the refinement's numbers for the summary.
 
@@ -427,12 +423,13 @@ def refinement_record(
         why: The sentence that says why.
         noise_matrix: C, shape (K, K).
         tally: What was counted over all samples.
+        readings: The readings behind it, and how far each is believed.
         names: The K class names.
 
     Returns:
         JSON values.
     """
-    estimate = tally.estimate
+    estimate = tally.errors(readings)
     by_class = [
         {
             "class_name": name,
@@ -452,38 +449,36 @@ def refinement_record(
             "expected": round(estimate.value, 2),
             "low": round(estimate.low, 2),
             "high": round(estimate.high, 2),
+            "would_change": tally.num_changed,
+            "waits_for_eyes": int(tally.waiting),
             "by_class": by_class,
         },
+        "gain": gain_record(tally.gain(readings), tally.num_samples),
         "refinement": {
             "requested": requested,
             "method": method,
             "why": why,
             "noise_matrix": noise_matrix.round(4).tolist(),
             "confidence_where_label_stands": {"before": _rounded(before), "after": _rounded(after)},
+            "beliefs": beliefs_record(readings.beliefs),
         },
     }
 
 
-def refinement_tally(labels: GivenLabels, teacher: Teacher, refinement: Refinement) -> Tally:
-    """Return what is counted over the samples of a refinement in memory.
+def gain_record(gain: GainEstimate, num_samples: int) -> dict[str, Any]:
+    """Return what taking over every predicted label without a look brings, in points of all samples, as JSON values."""
+    points = {name: round(100 * getattr(gain, name) / max(num_samples, 1), 2) for name in ("value", "low", "high")}
+    return {"points": points["value"], "low": points["low"], "high": points["high"], "is_safe": gain.is_safe}
 
-    Args:
-        labels: Given labels of N samples.
-        teacher: Their teacher.
-        refinement: Their refinement.
 
-    Returns:
-        The tally.
-    """
-    rows, given = np.arange(len(labels)), labels.given
-    return tally_of(
-        labels,
-        refinement.predicted,
-        refinement.label_scores,
-        refinement.is_label_issue,
-        refinement.reading_scores,
-        (teacher.pred_probs[rows, given], refinement.soft_labels[rows, given]),
-    )
+def beliefs_record(beliefs: Beliefs) -> dict[str, Any]:
+    """Return how far each reading is believed and what that rests on, as JSON values."""
+    return {
+        "num_audited": round(beliefs.num_audited, 2),
+        "num_audited_wrong": round(beliefs.num_wrong, 2),
+        "change": dict(zip(READINGS, beliefs.soft.round(4).tolist(), strict=True)),
+        "look": dict(zip(READINGS, beliefs.score.round(4).tolist(), strict=True)),
+    }
 
 
 def _rounded(value: float | None) -> float | None:

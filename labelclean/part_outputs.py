@@ -21,10 +21,10 @@ from labelclean.labels import GivenLabels, IntArray
 from labelclean.learning import Learned
 from labelclean.neighbours import mean_similarity
 from labelclean.passes import Block, Blocks, Each, Task
-from labelclean.refine import given_targets
-from labelclean.stages import Judge, Stage, Verdict
+from labelclean.stages import Stage
 from labelclean.storage import atomic_path, make_folder, parquet_options
 from labelclean.tally import Tally, added, tally_from, tally_of
+from labelclean.trust import JudgedLabels, Trust
 
 WORKERS = 2
 
@@ -37,9 +37,7 @@ class Found:
         rows: Row of each among the shard's samples, int64, shape (B,), ascending.
         labels: Their given labels.
         pred_probs: The teacher's P(given class | image), float32, shape (B, K).
-        verdict: Soft labels, scores, issues.
-        soft_labels: Those of the verdict, or the given labels where nothing is refined, float32, shape (B, K).
-        predicted: Their best class, int64, shape (B,).
+        judged: Soft labels, predicted classes, scores, issues.
         neighbour_votes: Class shares among the neighbours, float32, shape (B, K); None where none were looked for.
         neighbour_similarity: Mean similarity to the neighbours, float32, shape (B,), or None.
     """
@@ -47,24 +45,14 @@ class Found:
     rows: IntArray
     labels: GivenLabels
     pred_probs: Float32Array
-    verdict: Verdict
-    soft_labels: Float32Array
-    predicted: IntArray
+    judged: JudgedLabels
     neighbour_votes: Float32Array | None = None
     neighbour_similarity: Float32Array | None = None
 
     @property
     def tally(self) -> Tally:
         """What is counted."""
-        at, given = np.arange(len(self.rows)), self.labels.given
-        return tally_of(
-            self.labels,
-            self.predicted,
-            self.verdict.label_scores,
-            self.verdict.is_label_issue,
-            self.verdict.reading_scores,
-            (self.pred_probs[at, given], self.soft_labels[at, given]),
-        )
+        return tally_of(self.labels, self.judged, self.pred_probs)
 
 
 Outputs = Callable[[int, Found], dict[str, pa.Table]]
@@ -78,19 +66,17 @@ class WritePass:
         task: The shards.
         teacher: First stage.
         student: Last stage.
-        judge: Turns probabilities into scores.
+        trust: Turns probabilities into labels.
         outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
         folder: Where the tables' folders go.
-        is_plain: Soft labels are the given ones (`refine.method=none`).
     """
 
     task: Task
     teacher: Stage
     student: Stage
-    judge: Judge
+    trust: Trust
     outputs: Outputs
     folder: Path
-    is_plain: bool = False
 
     def __call__(self, number: int) -> Tally | None:
         """Write `TABLE/part-NNNNN.parquet` unless it is there with its digest; None for a shard without samples."""
@@ -118,17 +104,15 @@ class WritePass:
             yield waiting.popleft().result()
 
     def _found(self, block: Block, first: Float32Array, last: Float32Array | None) -> Found:
-        pred_probs, sure = self.teacher.given_probs(first), self.teacher.true_probs(first)
-        alone = sure if last is None else self.student.true_probs(last)
+        given_probs = self.teacher.given_probs(first)
+        pred_probs = self.teacher.true_probs(first) if last is None else self.student.true_probs(last)
         order = np.argsort(block.samples, kind="stable")
         labels = block.labels.take(order)
-        verdict = self.judge.verdict(sure[order], alone[order], labels)
-        soft = given_targets(labels) if self.is_plain else verdict.soft_labels
-        predicted = soft.argmax(axis=1).astype(np.int64)
+        judged = self.trust.judge(pred_probs[order], given_probs[order], labels)
         votes = similarity = None
         if self.teacher.voters is not None and block.near is not None:
             votes, similarity = self.teacher.voters.shares(block.near)[order], mean_similarity(block.near)[order]
-        return Found(block.samples[order], labels, pred_probs[order], verdict, soft, predicted, votes, similarity)
+        return Found(block.samples[order], labels, given_probs[order], judged, votes, similarity)
 
 
 def write_parts(
@@ -136,17 +120,15 @@ def write_parts(
     outputs: Outputs,
     folder: Path,
     *,
-    is_plain: bool = False,
     each: Each = map,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tally:
     """Write the tables of every shard; those that are there with their digest stay.
 
     Args:
-        learned: Teacher, student and judge.
+        learned: Teacher, student and trust.
         outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
         folder: Where the tables' folders go.
-        is_plain: Soft labels are the given ones (`refine.method=none`).
         each: Applies a function to all shards: `map`, or a cluster.
         advance: Told of every sample done.
 
@@ -154,7 +136,7 @@ def write_parts(
         What is counted over all samples.
     """
     task, tallies = learned.task, []
-    write = WritePass(task, learned.teacher, learned.student, learned.judge, outputs, folder, is_plain)
+    write = WritePass(task, learned.teacher, learned.student, learned.trust, outputs, folder)
     for tally in each(write, range(len(task.shards))):
         if tally is not None:
             tallies.append(tally)

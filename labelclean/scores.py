@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from labelclean.gram import Float32Array, Float64Array
-from labelclean.labels import BoolArray, IntArray
+from labelclean.labels import BoolArray
 
 LEAST_ERROR_CHANCE = 0.2
 MOST_ERROR_CHANCE = 0.5
 TIE_BREAK = 1e-4
+GAIN_DRAWS = 2_000
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Samples that were drawn at random and looked at.
+
+    Attributes:
+        num_samples: How many.
+        num_wrong: Of these, how many were given wrong.
+    """
+
+    num_samples: float = 0.0
+    num_wrong: float = 0.0
+
+    def interval(self) -> tuple[float, float]:
+        """Return Jeffreys' 95 % interval of the share of wrong labels, 0 to 1 without samples.
+
+        Examples:
+            >>> Audit().interval()
+            (0.0, 1.0)
+            >>> tuple(round(share, 3) for share in Audit(30, 3).interval())
+            (0.029, 0.243)
+        """
+        from scipy.special import betaincinv
+
+        wrong, right = self.num_wrong, self.num_samples - self.num_wrong
+        low = float(betaincinv(wrong + 0.5, right + 0.5, 0.025)) if wrong > 0 else 0.0
+        high = float(betaincinv(wrong + 0.5, right + 0.5, 0.975)) if right > 0 else 1.0
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -21,7 +50,7 @@ class ErrorEstimate:
 
     Attributes:
         value: Expected number.
-        low: Lower end of a 95 % interval.
+        low: Lower end of what labels and looks allow.
         high: Upper end.
         per_class: Expected number by given class, float64, shape (K,).
     """
@@ -59,30 +88,9 @@ def score_limit(label_scores: Float32Array) -> float:
     return 1.0 - float(np.clip(best / 2, LEAST_ERROR_CHANCE, MOST_ERROR_CHANCE))
 
 
-def scores_by_rank(rank: Float32Array, chance: Float32Array) -> Float32Array:
-    """Return the chances made to rise with the rank: isotonic regression, ties broken by the rank.
-
-    Args:
-        rank: What orders the samples, float32, shape (N,), in [0, 1].
-        chance: Calibrated probability that the given label is right, float32, shape (N,).
-
-    Returns:
-        float32, shape (N,), in [0, 1]: the means of ``chance`` over neighbours in rank.
-
-    Examples:
-        >>> rank = np.array([0.1, 0.2, 0.9], dtype=np.float32)
-        >>> scores_by_rank(rank, np.array([0.4, 0.2, 0.8], dtype=np.float32)).round(2)
-        array([0.3, 0.3, 0.8], dtype=float32)
-    """
-    order = np.lexsort((chance, rank))
-    level = np.empty(len(chance))
-    level[order] = _isotonic(chance[order])
-    return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class ScoreCurve:
-    """The scores of `scores_by_rank` as a curve over the rank, for samples that it was not fitted to.
+    """Chances made to rise with the rank, as a curve over the rank.
 
     Attributes:
         rank: float64, shape (n,), ascending.
@@ -99,10 +107,19 @@ class ScoreCurve:
 
 
 def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
-    """Return the curve of `scores_by_rank`; arguments as there.
+    """Return chances made to rise with the rank: isotonic regression, ties broken by the rank.
+
+    Args:
+        rank: What orders the samples, float32, shape (N,), in [0, 1].
+        chance: Calibrated probability that the given label is right, float32, shape (N,).
 
     Returns:
-        A curve that gives the samples it was fitted to the scores of `scores_by_rank`, ties apart.
+        The curve: means of ``chance`` over neighbours in rank.
+
+    Examples:
+        >>> rank = np.array([0.1, 0.2, 0.9], dtype=np.float32)
+        >>> fit_score_curve(rank, np.array([0.4, 0.2, 0.8], dtype=np.float32)).scores(rank).round(2)
+        array([0.3, 0.3, 0.8], dtype=float32)
     """
     order = np.lexsort((chance, rank))
     return ScoreCurve(rank[order].astype(np.float64), _isotonic(chance[order]))
@@ -122,49 +139,93 @@ def _isotonic(chance: Float32Array) -> Float64Array:
     return np.repeat(np.array(means, dtype=np.float64), sizes)
 
 
-def error_estimate(
-    label_scores: Float32Array, given: IntArray, num_classes: int, readings: Sequence[Float32Array] = ()
+def estimate_errors(
+    per_class: Float64Array, variance: float, readings: Float64Array, unclear: float, audit: Audit, num_samples: int
 ) -> ErrorEstimate:
     """Return the expected number of wrong labels with an interval.
 
+    Labels alone allow every reading of a disagreement, and that as many of the labels that the calm reading calls
+    wrong are right as there are unclear images: the interval reaches from the least of these numbers to the largest,
+    and a standard error of chance beyond.
+    Where samples drawn at random were looked at, it is cut down to what their own share allows (Jeffreys' interval;
+    Brown, Cai and DasGupta 2001).
+
     Args:
-        label_scores: Calibrated probability that the given label is right, float32, shape (N,).
-        given: Given classes, int64, shape (N,).
-        num_classes: K.
-        readings: The same under other readings of the disagreement, each float32, shape (N,).
+        per_class: Sum of the chances of being wrong by given class, float64, shape (K,).
+        variance: Sum of p (1 - p) over these chances p.
+        readings: Expected number as `calm`, `clouds` and `alone` read it, float64, shape (3,).
+        unclear: Expected number of images that show another class than their likeliest.
+        audit: What was found in samples drawn at random.
+        num_samples: N, without verified samples.
 
     Returns:
-        Sum of error chances; the interval covers the chance in the labels, a Poisson-sized
-        doubt about the noise rate, and the span of the readings.
+        The estimate.
+
+    Examples:
+        >>> calm_clouds_alone = np.array([10.0, 12.0, 15.0])
+        >>> found = estimate_errors(np.array([5.0, 6.0]), 1.0, calm_clouds_alone, 4.0, Audit(), 100)
+        >>> found.value, found.low, found.high
+        (11.0, 5.0, 16.0)
     """
-    chance = 1.0 - label_scores.astype(np.float64)
-    others = [float((1.0 - reading.astype(np.float64)).sum()) for reading in readings]
-    per_class = np.bincount(given, weights=chance, minlength=num_classes).astype(np.float64)
-    return estimate_from_sums(per_class, float((chance * (1 - chance)).sum()), others, len(given))
+    value = float(per_class.sum())
+    chance = float(np.sqrt(variance))
+    allowed = [value, *readings.tolist()]
+    low = max(min(*allowed, float(readings[0]) - unclear) - chance, 0.0)
+    high = min(max(allowed) + chance, float(num_samples))
+    least, most = (num_samples * share for share in audit.interval())
+    if least < high and low < most:
+        low, high = max(low, least), min(high, most)
+    else:
+        low, high = least, most
+    return ErrorEstimate(value, min(low, value), max(high, value), per_class)
 
 
-def estimate_from_sums(
-    per_class: Float64Array, variance: float, readings: Sequence[float], num_samples: int
-) -> ErrorEstimate:
-    """Return the estimate of `error_estimate` from sums over the samples.
+@dataclass(frozen=True)
+class GainEstimate:
+    """What taking over every predicted label brings: right labels more, as a number of samples.
+
+    Attributes:
+        value: Expected number of right labels more.
+        low: Lower end of a 95 % interval; below 0 it may do harm.
+        high: Upper end.
+        num_changed: Labels that would be changed.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_changed: int
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether nothing speaks for harm: nothing would be changed, or the whole interval lies above 0."""
+        return self.num_changed == 0 or self.low > 0
+
+
+def estimate_gain(
+    gains: Float64Array, variance: float, weights: Float64Array, num_samples: float, num_changed: int
+) -> GainEstimate:
+    """Return what taking over every predicted label brings, without a look at any.
+
+    The weights of the readings are uncertain: a Dirichlet distribution worth ``num_samples`` samples around them,
+    whose quantiles are taken from 2,000 draws with a fixed seed. The chance in single labels comes on top.
 
     Args:
-        per_class: Expected number of wrong labels by given class, float64, shape (K,).
-        variance: Sum of p (1 - p) over the chances p of being wrong.
-        readings: Expected number in each other reading.
-        num_samples: N.
+        gains: Right labels more if a reading is right, float64, shape (4,).
+        variance: Sum over the changed labels of p (1 - p), p their soft probability.
+        weights: How far each reading is believed, float64, shape (4,), sum 1.
+        num_samples: How many samples that belief is worth.
+        num_changed: Labels that would be changed.
 
     Returns:
         The estimate.
     """
-    value = float(per_class.sum())
-    spread = 1.96 * float(np.sqrt(variance + value))
-    return ErrorEstimate(
-        value=value,
-        low=max(min([value, *readings]) - spread, 0.0),
-        high=min(max([value, *readings]) + spread, float(num_samples)),
-        per_class=per_class,
-    )
+    if num_changed == 0:
+        return GainEstimate(0.0, 0.0, 0.0, 0)
+    drawn = np.random.default_rng(0).dirichlet(np.maximum(weights, 1e-9) * num_samples, GAIN_DRAWS) @ gains
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    chance, value = 1.96 * float(np.sqrt(variance)), float(weights @ gains)
+    return GainEstimate(value, min(float(low) - chance, value), max(float(high) + chance, value), num_changed)
 
 
 def calibration_error(confidence: Float32Array, is_right: BoolArray, num_bins: int = 15) -> float:

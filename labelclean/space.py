@@ -31,6 +31,7 @@ from labelclean.neighbours import (
     near_duplicate_sets,
     nearest_neighbours,
     outside_group,
+    with_exact_copies,
 )
 from labelclean.probe import Design, build_design, design_of_sums
 
@@ -104,6 +105,7 @@ def build_feature_space(
     mean = feature_mean(features)
     unit_rows = span_coordinates(centred_unit_rows(features, mean))
     neighbours, sets, similarity = _neighbourhood(unit_rows, groups, config, device)
+    sets = with_exact_copies(sets, features)
     joined = joined_groups(groups, sets)
     keys = _group_keys(sample_ids if groups is None else groups, joined)
     folds = hashed_parts(keys, config.teacher.folds, seed=seed, purpose="fold")

@@ -14,19 +14,17 @@ import numpy as np
 from labelclean.config import CleaningConfig
 from labelclean.evidence import choose_noise_model, pattern_view
 from labelclean.gram import Float32Array, Float64Array, TargetSums
-from labelclean.labels import BoolArray, GivenLabels, IntArray
+from labelclean.labels import GivenLabels, IntArray
 from labelclean.neighbours import Neighbours, nearest_of
 from labelclean.noise import (
     NoiseModel,
     fit_noise_matrix,
     fit_plain_model,
-    posterior,
     true_class_probs,
 )
 from labelclean.probe import LinearProbe, fit_one_ridge, log_shares_of_total, shares_of_sums
-from labelclean.refine import FittedReadings, fit_readings
-from labelclean.scores import ScoreCurve, fit_score_curve, score_limit
 from labelclean.space import FeatureSpace
+from labelclean.trust import Trust, fit_trust
 from labelclean.views import View, Votes, sums_view, sums_vote_view, votes_against_shares
 
 
@@ -124,57 +122,6 @@ class Stage:
         return self.true_probs(self.values(rows, folds, near))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What was found about some samples.
-
-    Attributes:
-        soft_labels: float32, shape (N, K), rows sum to 1.
-        label_scores: float32, shape (N,), low = suspicious; 1 for verified samples.
-        is_label_issue: bool, shape (N,); never a verified sample.
-        reading_scores: Probability of the given label in each reading, float32, shape (R, N).
-    """
-
-    soft_labels: Float32Array
-    label_scores: Float32Array
-    is_label_issue: BoolArray
-    reading_scores: Float32Array
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Turns the probabilities of teacher and student into scores and issues, as `cleaning.refine_labels` does.
-
-    Attributes:
-        readings: What a disagreement may mean.
-        curve: Rank to label score.
-        limit: Scores below it are issues.
-        teacher_matrix: C of the teacher, float64, shape (K, K).
-    """
-
-    readings: FittedReadings
-    curve: ScoreCurve
-    limit: float
-    teacher_matrix: Float64Array
-
-    def verdict(self, teacher_probs: Float32Array, student_probs: Float32Array, labels: GivenLabels) -> Verdict:
-        """Return soft labels, scores and issues of some samples.
-
-        Args:
-            teacher_probs: P(true class | image), float32, shape (N, K).
-            student_probs: The same of the student.
-            labels: Their given labels.
-
-        Returns:
-            The verdict, rows aligned with the labels.
-        """
-        sure = posterior(teacher_probs, labels, self.teacher_matrix)
-        found = self.readings.read(sure, student_probs, labels)
-        scores = self.curve.scores(found.rank)
-        is_issue = (scores < self.limit) & ~labels.is_verified
-        return Verdict(found.hedged, np.where(labels.is_verified, np.float32(1), scores), is_issue, found.scores)
-
-
 def teacher_stage(
     space: FeatureSpace,
     sums: Sequence[TargetSums],
@@ -239,7 +186,7 @@ def student_stage(
     targets: Float32Array,
     labels: GivenLabels,
     config: CleaningConfig,
-    shrinkage: float,
+    is_even: bool,
     votes: Votes | None = None,
 ) -> Stage:
     """Return the student (`views.student_probs`) from sums of the posterior of the true class.
@@ -250,7 +197,7 @@ def student_stage(
         targets: Posterior of the sample, float32, shape (N, K).
         labels: Given labels of the sample.
         config: Sections `teacher` and `neighbours` are read.
-        shrinkage: That of the teacher's noise model.
+        is_even: That of the teacher's noise model.
         votes: Votes of any neighbours, with the posteriors of all samples; None: neighbours do not vote.
 
     Returns:
@@ -260,31 +207,32 @@ def student_stage(
     views = _views(space, sums, soft, config, votes, is_student=True)
     values = np.stack([view.values for view in views])
     plain = fit_plain_model(values, soft)
-    matrix = fit_noise_matrix(true_class_probs(plain, values), labels, shrinkage=shrinkage)
+    matrix = fit_noise_matrix(true_class_probs(plain, values), labels, is_even=is_even)
     return Stage(_probes(space, sums, views), plain, plain, matrix, views[0].setting, _voters(votes, sums, views))
 
 
-def fit_judge(teacher: Stage, student: Stage, space: FeatureSpace, labels: GivenLabels) -> Judge:
-    """Return what turns probabilities into scores, fitted to the sample.
+def fit_stage_trust(
+    teacher: Stage, student: Stage, space: FeatureSpace, labels: GivenLabels, *, changes_labels: bool
+) -> Trust:
+    """Return what turns probabilities into labels, fitted to the sample.
 
     Args:
         teacher: First stage.
         student: Last stage.
         space: The sample, rows sorted by fold.
         labels: Given labels of the sample.
+        changes_labels: False where `refine.method` is `none`.
 
     Returns:
-        The judge.
+        The fitted trust.
     """
     rows = [design.unit_rows for design in space.designs.values()]
-    first, last = (stage.probs(rows, space.design.folds, space.neighbours) for stage in (teacher, student))
-    sure = posterior(first, labels, teacher.matrix)
-    fitted = fit_readings(first, last, labels, student.matrix, teacher.noise.shrinkage)
-    found = fitted.read(sure, last, labels)
-    given, numbers = labels.given, np.arange(len(labels))
-    curve = fit_score_curve(found.rank, found.hedged[numbers, given])
-    limit = score_limit(curve.scores(found.rank)[~labels.is_verified])
-    return Judge(fitted, curve, limit, teacher.matrix)
+    values = teacher.values(rows, space.design.folds, space.neighbours)
+    probs = (
+        teacher.true_probs(values) if student is teacher else student.probs(rows, space.design.folds, space.neighbours)
+    )
+    given_probs, is_even = teacher.given_probs(values), teacher.noise.is_even
+    return fit_trust(probs, given_probs, labels, student.matrix, is_even=is_even, changes_labels=changes_labels)
 
 
 def _probes(

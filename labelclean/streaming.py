@@ -126,7 +126,7 @@ def clean_shards(
     with each_shard(cluster) as each:
         taught = learn_teacher(shards, paths, chosen, settings, **known, each=each)
         learned = learn_student(taught, settings, num_rounds(settings, method), each=each)
-        tally = write_parts(learned, outputs, folder, is_plain=method == "none", each=each)
+        tally = write_parts(learned, outputs, folder, each=each)
     for checkpoint in [*work.glob("*.npz"), *(work / "neighbours").rglob("*.*")]:
         checkpoint.unlink()
     return _summary(folder, names, tally, learned)
@@ -144,10 +144,10 @@ class _RefinedLabels:
         ids = self._ids(number).take(pa.array(found.rows))
         named = pa.array(self.names)
         columns: dict[str, Any] = {"sample_id": ids, "given_label": named.take(pa.array(found.labels.given))}
-        columns |= probability_columns("soft_label", found.soft_labels)
-        columns["predicted_label"] = named.take(pa.array(found.predicted))
-        columns["label_score"] = found.verdict.label_scores
-        columns["is_label_issue"] = found.verdict.is_label_issue
+        columns |= probability_columns("soft_label", found.judged.soft_labels)
+        columns["predicted_label"] = named.take(pa.array(found.judged.predicted))
+        columns["label_score"] = found.judged.label_scores
+        columns["is_label_issue"] = found.judged.is_label_issue
         return {"refined_labels": pa.table(columns)}
 
     def _ids(self, number: int) -> pa.Array:
@@ -231,7 +231,7 @@ def _class_names(shards: Sequence[Shard], labels: Sequence[Any] | npt.NDArray[An
 
 def _summary(folder: Path, names: list[Any], tally: Tally, learned: Learned) -> CleanedShards:
     """The figures of all shards, also as `summary.json`."""
-    estimate = tally.estimate
+    estimate = tally.errors(learned.trust.readings)
     record = {
         "num_samples": tally.num_samples,
         "num_shards": len(learned.task.shards),

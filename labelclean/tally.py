@@ -10,8 +10,10 @@ import numpy as np
 
 from labelclean.distribution import ClassMoves
 from labelclean.gram import Float32Array, Float64Array
-from labelclean.labels import BoolArray, GivenLabels, IntArray
-from labelclean.scores import ErrorEstimate, estimate_from_sums
+from labelclean.labels import GivenLabels
+from labelclean.readings import Readings, prior_of
+from labelclean.scores import Audit, ErrorEstimate, GainEstimate, estimate_errors, estimate_gain
+from labelclean.trust import JudgedLabels
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,12 @@ class Tally:
         expected: Expected number of wrong labels by given class, shape (K,).
         lost: Samples given this class and predicted another, shape (K,).
         gained: Samples predicted this class and given another, shape (K,).
-        variance: Sum of p (1 - p) over the chances of being wrong.
-        readings: Expected number of wrong labels in each reading, shape (R,).
+        variance: Sum of p (1 - p) over the chances p of being wrong.
+        readings: Expected number of wrong labels as `calm`, `clouds` and `alone` read it, shape (3,).
+        gains: Right labels more if every predicted label is taken over, in each of the four readings, shape (4,).
+        gain_variance: Sum over the changed labels of p (1 - p), p their soft probability.
+        verified: Samples whose class people have verified.
+        waiting: Labels worth a look that we would not change without one.
         stands: Samples whose predicted class is the given one.
         before: Sum of their probability by the teacher.
         after: The same in the soft labels.
@@ -40,6 +46,10 @@ class Tally:
     gained: Float64Array
     variance: float
     readings: Float64Array
+    gains: Float64Array
+    gain_variance: float
+    verified: float
+    waiting: float
     stands: float
     before: float
     after: float
@@ -60,9 +70,22 @@ class Tally:
         return ClassMoves(self.lost.astype(np.int64), self.gained.astype(np.int64))
 
     @property
-    def estimate(self) -> ErrorEstimate:
-        """The expected number of wrong labels with its interval."""
-        return estimate_from_sums(self.expected, self.variance, self.readings.tolist(), self.num_samples)
+    def num_changed(self) -> int:
+        """Labels that we would change."""
+        return int(self.lost.sum())
+
+    def errors(self, readings: Readings) -> ErrorEstimate:
+        """Return the expected number of wrong labels; readings of all samples, whose audit is of the same data set."""
+        beliefs, num_open = readings.beliefs, self.num_samples - int(self.verified)
+        audit = Audit(beliefs.num_audited, beliefs.num_wrong)
+        unclear = readings.ambiguity.calm * num_open
+        return estimate_errors(self.expected, self.variance, self.readings, unclear, audit, num_open)
+
+    def gain(self, readings: Readings) -> GainEstimate:
+        """Return what taking over every predicted label brings."""
+        beliefs = readings.beliefs
+        weights = beliefs.soft if beliefs.num_audited else prior_of(beliefs.soft)
+        return estimate_gain(self.gains, self.gain_variance, weights, beliefs.num_samples, self.num_changed)
 
     def record(self) -> dict[str, Any]:
         """Return the sums as JSON values; `tally_from` turns them back."""
@@ -75,43 +98,39 @@ def tally_from(record: Mapping[str, Any]) -> Tally:
     return Tally(**sums)
 
 
-def tally_of(
-    labels: GivenLabels,
-    predicted: IntArray,
-    label_scores: Float32Array,
-    is_label_issue: BoolArray,
-    reading_scores: Float32Array,
-    confidence: tuple[Float32Array, Float32Array],
-) -> Tally:
+def tally_of(labels: GivenLabels, judged: JudgedLabels, pred_probs: Float32Array) -> Tally:
     """Return the sums over some samples.
 
     Args:
         labels: Given labels of N samples; those verified count as right.
-        predicted: Predicted class, int64, shape (N,).
-        label_scores: Probability that the given label is right, float32, shape (N,).
-        is_label_issue: Shape (N,).
-        reading_scores: The same probability in each reading, float32, shape (R, N).
-        confidence: Probability of the given class by the teacher and in the soft labels, each shape (N,).
+        judged: What was found about them.
+        pred_probs: The teacher's P(given class | image), float32, shape (N, K).
 
     Returns:
         The tally.
     """
-    given, size = labels.given, labels.num_classes
-    stands = predicted == given
-    wrong = 1.0 - label_scores.astype(np.float64)
-    doubts = np.where(labels.is_verified, 0.0, 1.0 - reading_scores.astype(np.float64))
+    given, size, rows = labels.given, labels.num_classes, np.arange(len(labels))
+    predicted = judged.predicted
+    stands, is_open = predicted == given, ~labels.is_verified
+    wrong = 1.0 - judged.label_scores.astype(np.float64)
+    doubts = np.where(is_open, 1.0 - judged.reading_scores.astype(np.float64), 0.0)
+    changed = judged.soft_labels[rows, predicted].astype(np.float64)[~stands]
     return Tally(
         given=np.bincount(given, minlength=size).astype(np.float64),
         votes=labels.votes.sum(axis=0, dtype=np.float64),
-        issues=np.bincount(given[is_label_issue], minlength=size).astype(np.float64),
+        issues=np.bincount(given[judged.is_label_issue], minlength=size).astype(np.float64),
         expected=np.bincount(given, weights=wrong, minlength=size).astype(np.float64),
         lost=np.bincount(given[~stands], minlength=size).astype(np.float64),
         gained=np.bincount(predicted[~stands], minlength=size).astype(np.float64),
         variance=float((wrong * (1 - wrong)).sum()),
         readings=doubts.sum(axis=1),
+        gains=judged.reading_gains.sum(axis=1, dtype=np.float64),
+        gain_variance=float((changed * (1 - changed)).sum()),
+        verified=float((~is_open).sum()),
+        waiting=float((judged.is_label_issue & stands).sum()),
         stands=float(stands.sum()),
-        before=float(confidence[0][stands].sum(dtype=np.float64)),
-        after=float(confidence[1][stands].sum(dtype=np.float64)),
+        before=float(pred_probs[rows, given][stands].sum(dtype=np.float64)),
+        after=float(judged.soft_labels[rows, given][stands].sum(dtype=np.float64)),
     )
 
 

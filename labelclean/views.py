@@ -367,7 +367,7 @@ def _rows_of(values: Float32Array, rows: IntArray | None) -> Float32Array:
 
 
 def _with_noise(values: Float32Array, labels: GivenLabels) -> NoiseModel:
-    return fit_noise_model(values, labels, shrinkage=np.inf, steps=20, is_quick=True)
+    return fit_noise_model(values, labels, is_even=True, steps=20)
 
 
 def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:

@@ -50,10 +50,10 @@ def test_even_noise_gets_an_even_matrix_and_directed_noise_a_free_one() -> None:
     rng = np.random.default_rng(1)
     even = even_matrix(5, 0.8)
     directed = 0.8 * np.eye(5) + 0.2 * np.roll(np.eye(5), 1, axis=1)
-    for matrix, shrinkage in ((even, np.inf), (directed, 0.0)):
+    for matrix, is_even in ((even, True), (directed, False)):
         values, labels = clear(matrix, rng)
         _, model = choose_noise_model(values, labels, fit_plain_model(values, labels))
-        assert model.shrinkage == shrinkage
+        assert model.is_even == is_even
         assert np.abs(model.matrix - matrix).max() < 0.05
 
 
@@ -108,7 +108,7 @@ def test_of_many_samples_some_decide_and_all_are_fitted(monkeypatch: pytest.Monk
     views, model = choose_noise_model(values, labels, plain, order)
     some = np.sort(order[:600])
     decided = choose_noise_model(values[:, some], labels.take(some), plain)[1]
-    assert model.shrinkage == decided.shrinkage
+    assert model.is_even == decided.is_even
     assert views.shape == (2, 1200, 5)
     assert (true_class_probs(model, views).argmax(axis=1) == true).mean() > 0.95
     table = (labels.votes.T @ np.eye(5)[true]).T / np.bincount(true)[:, None]

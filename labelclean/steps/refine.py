@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from labelclean.chance import Unvouched, find_unvouched
 from labelclean.config import Config
 from labelclean.decisions import reviewed_labels
+from labelclean.errors import listed
 from labelclean.flags import build_flags
 from labelclean.gates import Verdict, judge_moves, judge_teacher
 from labelclean.opinions import inspectors_record, label_opinions, review_opinions
@@ -20,7 +24,6 @@ from labelclean.outputs import (
     queue_table,
     refined_table,
     refinement_record,
-    refinement_tally,
     review_queue,
     standing_record,
     teacher_measurements,
@@ -29,10 +32,14 @@ from labelclean.outputs import (
 )
 from labelclean.run_sums import KEPT_ROWS, RunSums, write_run_sums
 from labelclean.steps.plan import plan_of
-from labelclean.steps.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded
+from labelclean.steps.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.steps.run import known_decisions, standing_of
 from labelclean.storage import read_pred_probs, read_table, write_table
 from labelclean.votes import given_labels_of, groups_of
+
+if TYPE_CHECKING:
+    from labelclean.cleaning import Teacher
+    from labelclean.space import FeatureSpace
 
 
 def refine(work: Path) -> bool:
@@ -66,6 +73,8 @@ def refine(work: Path) -> bool:
         space = build_feature_space(
             powered(features, power), ids, groups, config, seed=seed, device=extracted["device"]
         )
+        unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)
+        labels = unvouched.standing(labels)
         if config.teacher.pred_probs is not None:
             probs = read_pred_probs(config.teacher.pred_probs, ids, len(names))
             teacher = teacher_from_pred_probs(probs, labels, config)
@@ -81,6 +90,9 @@ def refine(work: Path) -> bool:
             "findings": [finding_record(finding) for finding in measured.findings],
             "teacher": teacher_record(teacher, labels, space, names) | {"feature_power": power},
         }
+        if not teacher.exceeds_chance:
+            record |= refused_by_chance(config, teacher, unvouched, space, names)
+            return False
         if not goes_on(verdict, config, record):
             return False
         refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)
@@ -96,11 +108,17 @@ def refine(work: Path) -> bool:
             "review_queue",
             names,
         )
-        tally = refinement_tally(labels, teacher, refinement)
+        tally = refinement.tally
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
         record |= refinement_record(
-            config.refine.method, refinement.method, refinement.why, refinement.noise_matrix, tally, names
+            config.refine.method,
+            refinement.method,
+            refinement.why,
+            refinement.noise_matrix,
+            tally,
+            refinement.trust.readings,
+            names,
         )
         single = work / INTERNAL / OPINIONS
         labelled = label_opinions(read_table(single, "labels"), ids, names) if single.is_file() else None
@@ -125,6 +143,50 @@ def refine(work: Path) -> bool:
             )
             write_run_sums(work, left)
     return True
+
+
+def refused_by_chance(
+    config: Config, teacher: Teacher, unvouched: Unvouched, space: FeatureSpace, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the record of a run whose images say no more of their labels than chance would.
+
+    Args:
+        config: `refine.method` is read.
+        teacher: The teacher.
+        unvouched: Classes and samples that nothing outside their group can vouch for.
+        space: Near-duplicate sets of the samples.
+        names: The K class names.
+
+    Returns:
+        JSON values: the sentence, with the cause where it shows.
+    """
+    from labelclean.cleaning import nothing_tells
+
+    num_samples = len(space)
+    copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
+    if copies > num_samples / 2:
+        sentence = (
+            f"these images are all alike to the backbone ({copies:,} of {num_samples:,} are near-duplicates of one "
+            "another), so they say nothing of their labels; nothing is flagged. Open some of them: are they the right "
+            "files, decoded as they should be (decode.*)?"
+        )
+    elif unvouched.has_one_group:
+        sentence = (
+            f"one group_id holds all {num_samples:,} samples, so nothing outside it can vouch for a label; nothing is "
+            "flagged. Give each part its own group_id, or leave the column out."
+        )
+    elif len(unvouched.classes):
+        sentence = (
+            f"every sample of {listed([names[k] for k in unvouched.classes.tolist()])} lies in one group_id, so nothing "
+            "outside it can vouch for these labels, and the other images say no more of theirs than chance would; nothing "
+            "is flagged. Give each part its own group_id, or leave the column out."
+        )
+    else:
+        sentence = nothing_tells(teacher).replace(").", ");") + (
+            " nothing is flagged. Look at some images, try another backbone, or bring a model's predictions "
+            "(teacher.pred_probs)."
+        )
+    return stopped(sentence) | {"refinement": {"requested": config.refine.method, "method": "none", "why": sentence}}
 
 
 def _permitted(config: Config, verdict: Verdict) -> Config:

@@ -147,12 +147,14 @@ def _refined(
     rounds = num_rounds(config, method)
     learned = learn_student(taught, config, rounds, None if reference is None else reference.sums, each)
     counts = np.array(part_of(work, "check_distribution")["counts"])
-    tally = _write_tables(work, parts, learned, agreement, names, config, counts, each, is_plain=method == "none")
+    tally = _write_tables(work, parts, learned, agreement, names, config, counts, each)
     for name in JOINED:
         join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
     drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
     record["findings"].append(finding_record(drained))
-    record |= refinement_record(config.refine.method, method, why, learned.student.matrix, tally, names)
+    record |= refinement_record(
+        config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names
+    )
     _write_queue(work, names, config, record)
     record["inspectors"] = _inspectors(work, parts, learned, names)
     _leave_sums(work, config, parts, learned, names, reference, record)
@@ -235,8 +237,6 @@ def _write_tables(
     config: Config,
     counts: FloatArray,
     each: Each,
-    *,
-    is_plain: bool,
 ) -> Tally:
     """Predictions, refined labels, flags and scores of every part."""
     chosen = learned.chosen
@@ -247,7 +247,7 @@ def _write_tables(
     outputs = _RunOutputs(parts.samples, parts.labels, agreed, tuple(names), config, *whole)
     folder = work / INTERNAL / STREAM
     with progress("judging labels", chosen.num_samples, "samples") as advance:
-        return write_parts(learned, outputs, folder, is_plain=is_plain, each=each, advance=advance)
+        return write_parts(learned, outputs, folder, each=each, advance=advance)
 
 
 @lru_cache(maxsize=1)
@@ -275,13 +275,13 @@ class _RunOutputs:
         whole, settled = _part(self.samples[number], self.labels[number])
         some, names, config = whole.take(pa.array(found.rows)), self.names, self.config
         ids = some.column("sample_id").combine_chunks()
-        verdict, agreement = found.verdict, self._agreement(number, len(settled))[found.rows]
+        judged, agreement = found.judged, self._agreement(number, len(settled))[found.rows]
         evidence = Evidence(
             votes=found.labels.votes,
             given=found.labels.given,
-            predicted=found.predicted,
-            label_scores=verdict.label_scores,
-            is_label_issue=verdict.is_label_issue,
+            predicted=judged.predicted,
+            label_scores=judged.label_scores,
+            is_label_issue=judged.is_label_issue,
             top2_margin=np.clip(top2_margin(found.pred_probs), 0, 1),
             top2_agreement=agreement,
             neighbour_votes=found.neighbour_votes,
@@ -291,16 +291,15 @@ class _RunOutputs:
             usual_similarity=self.usual_similarity,
         )
         flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
-        judged = (found.predicted, verdict.label_scores, verdict.is_label_issue)
-        refined = judged_table(some, found.soft_labels, *judged, evidence.duplicate_sets, names)
+        refined = judged_table(some, judged, evidence.duplicate_sets, names)
         predictions = predictions_table(ids, found.pred_probs, agreement, names)
         given = pc.index_in(some.column("given_label"), value_set=pa.array(names, pa.string()))
-        scores = (verdict.label_scores, verdict.is_label_issue, settled[found.rows], verdict.reading_scores)
+        scores = (judged.label_scores, judged.is_label_issue, settled[found.rows], judged.reading_scores)
         return {
             "teacher_predictions": conform(predictions, "teacher_predictions", class_names=names),
             "refined_labels": conform(refined, "refined_labels", class_names=names),
             "flags": conform(flag_table(ids.to_pylist(), flags), "flags"),
-            "scores": score_rows(some, given, found.soft_labels, *scores),
+            "scores": score_rows(some, given, judged.soft_labels, *scores),
         }
 
     def _agreement(self, number: int, size: int) -> FloatArray:
