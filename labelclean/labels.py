@@ -29,11 +29,14 @@ class GivenLabels:
             verified the class; some False after a "not this class" or "A or B".
         before_review: The votes as they were before reviewers replaced some, float32, shape (N, K);
             None where nobody has.
+        is_audited: Verified samples that were drawn at random over all, bool, shape (N,): they may weigh the readings.
+            None where nobody was drawn.
     """
 
     votes: npt.NDArray[np.float32]
     candidates: BoolArray
     before_review: npt.NDArray[np.float32] | None = None
+    is_audited: BoolArray | None = None
 
     @property
     def observed(self) -> npt.NDArray[np.float32]:
@@ -62,7 +65,8 @@ class GivenLabels:
     def take(self, rows: npt.NDArray[np.generic]) -> GivenLabels:
         """Return the same for some rows (indices or a mask)."""
         before = None if self.before_review is None else self.before_review[rows]
-        return GivenLabels(self.votes[rows], self.candidates[rows], before)
+        audited = None if self.is_audited is None else self.is_audited[rows]
+        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited)
 
 
 def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:

@@ -215,7 +215,8 @@ def _cost(
     high = min(estimate.value + np.hypot(estimate.high - estimate.value, sampling), float(judged))
     rows = np.flatnonzero(refined.is_label_issue)
     queue = estimate_queue(refined.label_scores, rows, np.zeros(judged, dtype=bool))
-    num_review = len(rows) * up * (1.0 + config.review.audit_share)
+    audited = min(config.review.audit_samples, usable) * (1.0 - len(rows) / judged)  # those that are not flagged anyway
+    num_review = len(rows) * up + audited
     compute_s = num * (cost.hash_s + cost.extract_s) + cost.start_s
     compute_s += cleaning_seconds(config, round(usable), cost.num_features, len(names))
     return {
