@@ -241,7 +241,9 @@ def test_a_file_of_the_first_schema_is_upgraded_and_keeps_its_decisions(tmp_path
     assert [(row.candidate_labels, row.reviewed_at.isoformat()) for row in kept] == [
         (("傷", "dent"), "2026-01-14T02:00:00+00:00")
     ]
-    assert [row.inclusion_probability for row in kept] == [None]  # what was drawn from the rest of a ranking is no audit
+    assert [row.inclusion_probability for row in kept] == [
+        None
+    ]  # what was drawn from the rest of a ranking is no audit
     assert append_decisions(ledger, [decision(inclusion_probability=0.25)]) == 1
     assert sorted(row.inclusion_probability or 0 for row in decisions_of(ledger, "line 3")) == [0, 0.25]
     assert sa.inspect(ledger).get_indexes("decisions")

@@ -16,8 +16,8 @@ import pytest
 from labelclean.errors import ExchangeError
 from labelclean.exchange import TOOLS, Tool, import_decisions
 from labelclean.exchange.manifest import read_manifest, write_manifest
-from tests.exchange.conftest import NAMES as N
 from tests.exchange.conftest import DRAWN, NOW, Answers, label_studio_file, make_run, rows_of
+from tests.exchange.conftest import NAMES as N
 
 ANSWERS: Answers = {
     "s0": ("confirmed", ("ok",)),
