@@ -12,13 +12,16 @@ import pytest
 
 from labelclean.config import Config
 from labelclean.part_queue import PartQueue, part_queue
-from labelclean.review import draw_audit
+from labelclean.review import build_queue, draw_audit
 from labelclean.tables import conform
 
 NAMES = ("ng", "ok")
 NUM = 60
 IDS = [f"s{row:02d}" for row in range(NUM)]
 SETTLED = np.arange(NUM) % 6 == 5  # ten
+SCORES = (np.arange(NUM) / NUM).astype(np.float32)
+FLAGGED = np.arange(NUM) < 20
+GIVEN = np.isin(np.arange(NUM), [16, 18, 19]).astype(np.int64)  # a rare class, last among the flagged
 
 
 def config(**review: object) -> Config:
@@ -39,16 +42,15 @@ def scores(tmp_path: Path) -> list[Path]:
     paths = []
     shuffled = np.random.default_rng(0).permutation(NUM)
     for part, rows in enumerate(np.array_split(shuffled, 3)):
-        score = rows / NUM
         columns = {
             "sample_id": [IDS[row] for row in rows],
-            "given": rows % 2,
-            "predicted": (rows + 1) % 2,
-            "runner_up": rows % 2,
-            "label_score": pa.array(score, pa.float32()),
-            "is_label_issue": rows < 20,
+            "given": GIVEN[rows],
+            "predicted": 1 - GIVEN[rows],
+            "runner_up": GIVEN[rows],
+            "label_score": SCORES[rows],
+            "is_label_issue": FLAGGED[rows],
             "is_settled": SETTLED[rows],
-            "reading_0": score,
+            "reading_0": SCORES[rows],
         }
         paths.append(tmp_path / f"scores-{part}.parquet")
         pq.write_table(pa.table(columns), paths[-1])
@@ -91,12 +93,35 @@ def test_it_is_the_draw_that_is_made_in_memory(scores: list[Path], seed: int, bu
     assert budget is None or len(drawn) + len(others) == budget
 
 
+def test_the_queue_is_that_of_memory_also_where_the_first_of_a_rare_class_is_drawn(scores: list[Path]) -> None:
+    was_drawn = 0
+    for seed in range(40):
+        settings = config(seed=seed, budget=8, class_floor=1)
+        audit = draw_audit(IDS, SETTLED, 30, 8, seed=seed)
+        wanted = build_queue(
+            SCORES,
+            FLAGGED,
+            GIVEN,
+            conflict_sets=np.full(NUM, -1),
+            is_settled=SETTLED,
+            order=np.arange(NUM),
+            budget=8,
+            audit=audit,
+            class_floor=1,
+        )
+        found = queue_of(scores, settings)
+        assert found.table.column("sample_id").to_pylist() == [IDS[row] for row in wanted.rows.tolist()]
+        assert found.queue.sources == wanted.sources
+        assert "rare_class" in wanted.sources
+        was_drawn += 16 in audit.rows
+    assert was_drawn
+
+
 def test_the_first_of_the_ranking_are_drawn_as_often_as_the_last(scores: list[Path]) -> None:
     counts = np.zeros(NUM)
     for seed in range(60):
         drawn, _ = by_source(queue_of(scores, config(seed=seed, audit_samples=10)))
         counts[[IDS.index(sample) for sample in drawn]] += 1
-    flagged = np.arange(NUM) < 20
     # 17 of the 50 unsettled are flagged: 60 draws of 10 hold 204 of them, give or take sqrt(60 * 10 * .34 * .66 * 40 / 49)
     assert counts[SETTLED].sum() == 0
-    assert abs(counts[flagged].sum() - 204) < 4 * (600 * 0.34 * 0.66 * 40 / 49) ** 0.5
+    assert abs(counts[FLAGGED].sum() - 204) < 4 * (600 * 0.34 * 0.66 * 40 / 49) ** 0.5
