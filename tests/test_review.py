@@ -67,7 +67,8 @@ def test_the_floor_gives_a_rare_class_its_places() -> None:
 
 
 def drawn(size: int, unsettled: npt.NDArray[np.bool_], places: int | None = None, *, seed: int = 0) -> list[int]:
-    return draw_audit([f"s{row}" for row in range(len(unsettled))], ~unsettled, size, places, seed=seed).rows.tolist()
+    audit = draw_audit([f"s{row}" for row in range(len(unsettled))], ~unsettled, size, places, seed=seed)
+    return [int(row) for row in audit.rows]
 
 
 def test_a_drawn_sample_stands_once_as_audit_also_where_it_is_the_most_doubtful_or_a_twin() -> None:

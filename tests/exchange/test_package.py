@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from labelclean import exchange
+from labelclean.config import config_record
 from labelclean.errors import ExchangeError, StorageError
 from labelclean.exchange import TOOLS, Tool, export_run, package
 from labelclean.exchange.manifest import read_manifest
+from labelclean.storage import write_table
 from tests.exchange import conftest
 from tests.exchange.conftest import DRAWN, NAMES, RUN_ID, make_run
 
@@ -186,13 +188,13 @@ def test_large_pictures_are_made_smaller(tmp_path: Path, run_folder: Path) -> No
 def test_a_run_that_an_older_version_left_is_exported_and_drew_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, record_of = conftest.write_table, conftest.config_record
-
     def old_table(path: Path, table: Any, name: str, *rest: Any) -> None:
-        write(path, table.drop_columns(["inclusion_probability"]) if name == "review_queue" else table, name, *rest)
+        write_table(
+            path, table.drop_columns(["inclusion_probability"]) if name == "review_queue" else table, name, *rest
+        )
 
     def old_config(config: Any) -> dict[str, Any]:
-        return record_of(config) | {"review": {"audit_share": 0.05}}
+        return config_record(config) | {"review": {"audit_share": 0.05}}
 
     monkeypatch.setattr(conftest, "write_table", old_table)
     monkeypatch.setattr(conftest, "config_record", old_config)
