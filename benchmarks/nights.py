@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -102,7 +103,7 @@ def handed_over(name: str, cache: Path) -> Handover:
     return Handover(name, features, np.searchsorted(names, frame.given_label.to_numpy(dtype=str)), true)
 
 
-def settings(*, seed: int, budget: int | None, audit_share: float = 0.05) -> Config:
+def settings(*, seed: int, budget: int | None, audit_samples: int = 30) -> Config:
     """Return the defaults with a budget; the paths lead nowhere and are not used."""
     return Config.model_validate(
         {
@@ -110,7 +111,7 @@ def settings(*, seed: int, budget: int | None, audit_share: float = 0.05) -> Con
             "backbone": {"name": "none"},
             "run": {"seed": seed},
             "storage": {"runs": "/none", "cache": "/none"},
-            "review": {"budget": budget, "audit_share": audit_share},
+            "review": {"budget": budget, "audit_samples": audit_samples},
         }
     )
 
@@ -137,7 +138,7 @@ def our_nights(data: Handover, order: str, seed: int) -> list[Night]:
     Returns:
         Six stands, the first before any review.
     """
-    config = settings(seed=seed, budget=PER_NIGHT, audit_share=0.0 if order.endswith("no audit") else 0.05)
+    config = settings(seed=seed, budget=PER_NIGHT, audit_samples=0 if order.endswith("no audit") else 30)
     ids = _ids(len(data.true))
     names = [str(k) for k in range(data.num_classes)]
     hashes, given = [f"hash {one}" for one in ids], [names[k] for k in data.given]
@@ -153,7 +154,8 @@ def our_nights(data: Handover, order: str, seed: int) -> list[Night]:
         rows = queue.rows if order != "random" else shuffled[night * PER_NIGHT : (night + 1) * PER_NIGHT]
         if standing.is_settled[rows].any() or len(set(rows.tolist())) != len(rows):
             raise RuntimeError(f"night {night} of {order} asks about a sample twice")
-        decisions += [_answer(data, row, ids, hashes, names) for row in rows.tolist()]
+        drawn = dict(zip(queue.rows.tolist(), queue.inclusion_probabilities.tolist(), strict=True))
+        decisions += [_answer(data, row, ids, hashes, names, drawn.get(row, math.nan)) for row in rows.tolist()]
     return nights
 
 
@@ -232,12 +234,16 @@ def _ids(num: int) -> list[str]:
     return [f"{row:06d}" for row in range(num)]
 
 
-def _answer(data: Handover, row: int, ids: list[str], hashes: list[str], names: list[str]) -> Decision:
+def _answer(
+    data: Handover, row: int, ids: list[str], hashes: list[str], names: list[str], inclusion_probability: float
+) -> Decision:
+    """The truth about a row; NaN where it was not drawn for the audit."""
     given, true = int(data.given[row]), int(data.true[row])
     kind = "confirmed" if given == true else "corrected"
     now = datetime(2026, 1, 1, tzinfo=UTC)
     said = (ids[row], hashes[row], names[given], kind, "oracle", now, "run", data.name, "csv")
-    return Decision(*said, verified_label=names[true])  # type: ignore[arg-type]
+    drawn = None if math.isnan(inclusion_probability) else inclusion_probability
+    return Decision(*said, verified_label=names[true], inclusion_probability=drawn)  # type: ignore[arg-type]
 
 
 def _stand(data: Handover, order: str, seed: int, night: int, is_reviewed: BoolArray, suggested: IntArray) -> Night:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelclean.config import Config
+from labelclean.config import recorded_config
 from labelclean.decisions import Decision, Standing, measure_standing, standing_decisions
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.runs import MANIFEST
@@ -65,7 +65,7 @@ def apply_labels(run_folder: Path, decisions: Sequence[Decision], out: Path, *, 
     if out.exists():
         raise StorageError(f"{out}: the file must be new, but exists; nothing is overwritten. Name another --out.")
     manifest = read_json(run_folder / MANIFEST)
-    labels = Config.model_validate(manifest["config"]).data.labels
+    labels = recorded_config(manifest["config"]).data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
     added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))

@@ -285,7 +285,8 @@ class ReviewConfig(Section):
         budget: Most samples in the queue; default: all that are flagged.
         minutes: Most minutes of looking, at `review.seconds_per_sample`; the lower of both limits holds.
         seconds_per_sample: How long one sample takes a person; `labelclean status` measures it.
-        audit_share: Share of the queue drawn at random and shown without a suggestion.
+        audit_samples: Samples drawn at random from all that nobody has settled, before anything is ranked, and shown
+            without a suggestion; with a budget at most half of the places.
         class_floor: Least number of queue places per class when it has that many doubtful samples.
         neighbours: How many trusted neighbours are named beside each sample.
         reopen: Sample ids that come back although people have settled them.
@@ -294,7 +295,7 @@ class ReviewConfig(Section):
     budget: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     seconds_per_sample: float = Field(default=10.0, gt=0)
-    audit_share: Share = 0.05
+    audit_samples: int = Field(default=30, ge=0)
     class_floor: int = Field(default=3, ge=0)
     neighbours: int = Field(default=5, ge=0, le=20)
     reopen: tuple[str, ...] = ()
@@ -524,6 +525,25 @@ def config_record(config: Config) -> dict[str, Any]:
     return record
 
 
+def recorded_config(record: Mapping[str, Any]) -> Config:
+    """Return the configuration that a run's manifest holds, also one that an older labelclean wrote.
+
+    Args:
+        record: From `config_record`; keys that there were once are left out.
+
+    Returns:
+        The configuration.
+    """
+    gone = {tuple(key.split(".")) for key in _RENAMED}
+    sections = {
+        name: {key: value for key, value in section.items() if (name, key) not in gone}
+        if isinstance(section, dict)
+        else section
+        for name, section in record.items()
+    }
+    return Config.model_validate(sections)
+
+
 class _PlainLoader(yaml.SafeLoader):
     """The safe loader without aliases: a few nested ones are gigabytes as soon as they are written out."""
 
@@ -567,6 +587,12 @@ def _apply_override(settings: dict[str, Any], item: str, cwd: Path) -> None:
     place[name] = value
 
 
+_RENAMED = {
+    "review.audit_share": "is now review.audit_samples: not a share of the queue, but a number of samples drawn from all "
+    "that nobody has settled; write audit_samples: 30, or 0 for no audit",
+}
+"""What to write in the place of keys that there were once."""
+
 _MOST_FAULTS = 50
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 120
@@ -584,7 +610,9 @@ def _faults(fault: ValidationError, origin: str) -> str:
     told = fault.errors(include_url=False)
     for error in told[:_MOST_FAULTS]:
         key = ".".join(_shown(part) for part in error["loc"])
-        if error["type"] == "extra_forbidden":
+        if error["type"] == "extra_forbidden" and key in _RENAMED:
+            lines.append(f"  {key}: this key {_RENAMED[key]}")
+        elif error["type"] == "extra_forbidden":
             lines.append(f"  {key}: this key is not known{_nearest(error['loc'])}")
         elif error["type"] == "missing":
             lines.append(f"  {key}: this key is required but missing")

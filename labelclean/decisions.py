@@ -47,6 +47,8 @@ class Decision:
         ruled_out_labels: The classes that are wrong, for `not_class`.
         file_digest: Digest of all answers of a file that keeps no times, else empty; stands in
             for the time when two imports of the same answer are told from two answers.
+        inclusion_probability: With which probability the sample was drawn from all unsettled samples of the run, in
+            (0, 1]; None where it was not drawn but chosen. No part of what the answer says.
     """
 
     sample_id: str
@@ -62,6 +64,7 @@ class Decision:
     candidate_labels: tuple[str, ...] = ()
     ruled_out_labels: tuple[str, ...] = ()
     file_digest: str = ""
+    inclusion_probability: float | None = None
 
     @property
     def named_labels(self) -> tuple[str, ...]:
@@ -82,6 +85,7 @@ class Standing:
         is_settled: Someone confirmed, corrected or excluded it: it does not come back, bool, shape (N,).
         is_excluded: A bad image to all who settled it, bool, shape (N,).
         is_disputed: Answers contradict each other, bool, shape (N,).
+        is_audited: Verified by an answer to a sample that was drawn at random over all, and not disputed, bool, shape (N,).
         num_annotators: Annotators whose answer counts, int64, shape (N,).
         unknown_labels: Classes that decisions name but the class list lacks, sorted; those
             decisions are left out.
@@ -92,6 +96,7 @@ class Standing:
     is_settled: BoolArray
     is_excluded: BoolArray
     is_disputed: BoolArray
+    is_audited: BoolArray
     num_annotators: IntArray
     unknown_labels: tuple[str, ...]
 
@@ -103,6 +108,7 @@ class Standing:
             is_settled=self.is_settled[rows],
             is_excluded=self.is_excluded[rows],
             is_disputed=self.is_disputed[rows],
+            is_audited=self.is_audited[rows],
             num_annotators=self.num_annotators[rows],
             unknown_labels=self.unknown_labels,
         )
@@ -170,7 +176,7 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
     position = {name: k for k, name in enumerate(class_names)}
     shape = (len(standing), len(class_names))
     votes, candidates = np.zeros(shape, dtype=np.float32), np.ones(shape, dtype=bool)
-    is_settled, is_excluded, is_disputed = (np.zeros(len(standing), dtype=bool) for _ in range(3))
+    is_settled, is_excluded, is_disputed, is_audited = (np.zeros(len(standing), dtype=bool) for _ in range(4))
     num_annotators = np.zeros(len(standing), dtype=np.int64)
     unknown: set[str] = set()
     for row, of_sample in enumerate(standing):
@@ -187,12 +193,26 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
         is_excluded[row] = has_bad and not voted.any()
         is_contradicted = (voted.any() and (has_bad or not possible[voted].all())) or not possible.any()
         is_disputed[row] = voted.sum() > 1 or is_contradicted
+        is_audited[row] = any(map(is_audit_answer, known)) and not is_disputed[row]
         if voted.sum() > 1 or (voted.any() and not is_contradicted):
             candidates[row] = voted
         elif not is_contradicted:
             candidates[row] = possible
     votes /= np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    return Standing(votes, candidates, is_settled, is_excluded, is_disputed, num_annotators, tuple(sorted(unknown)))
+    states = (is_settled, is_excluded, is_disputed, is_audited)
+    return Standing(votes, candidates, *states, num_annotators, tuple(sorted(unknown)))
+
+
+def is_audit_answer(decision: Decision) -> bool:
+    """Return whether an answer verifies a sample that was drawn at random over all.
+
+    Args:
+        decision: The answer.
+
+    Returns:
+        True for such answers only.
+    """
+    return decision.decision in VERIFYING and decision.inclusion_probability is not None
 
 
 def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
@@ -206,19 +226,22 @@ def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
         Reviewers' votes where there are any, and candidates that reviewers have narrowed; where
         the labels' own candidates leave nothing of them, the reviewers' stand. What was given
         before a class was verified stays known as `observed`: with a correction in its place, the
-        noise matrix would unlearn every error that people find.
+        noise matrix would unlearn every error that people find. Which of the verified samples were
+        drawn at random over all is kept as `is_audited`, None where none was.
     """
     has_votes: BoolArray = np.asarray(standing.votes.any(axis=1))
     both = labels.candidates & standing.candidates
     agrees: BoolArray = np.asarray(both.any(axis=1) & ~has_votes)
     votes = np.where(has_votes[:, None], standing.votes, labels.votes)
     observed = np.where((standing.verified >= 0)[:, None], labels.observed, votes)
-    return GivenLabels(votes, np.where(agrees[:, None], both, standing.candidates), observed)
+    is_audited = standing.is_audited if standing.is_audited.any() else None
+    return GivenLabels(votes, np.where(agrees[:, None], both, standing.candidates), observed, is_audited)
 
 
-def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...]]:
+def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...], float]:
     """Later is greater; equal times fall back to the answer itself, so that row order never matters."""
-    return decision.reviewed_at, decision.decision, decision.named_labels
+    drawn = decision.inclusion_probability or 0.0
+    return decision.reviewed_at, decision.decision, decision.named_labels, drawn
 
 
 def _still_counts(decision: Decision, given: str) -> bool:

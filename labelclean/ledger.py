@@ -49,6 +49,7 @@ _DECISIONS = sa.Table(
     sa.Column("dataset", sa.Text, nullable=False),
     sa.Column("tool", sa.Text, nullable=False),
     sa.Column("file_digest", sa.Text, nullable=False),
+    sa.Column("inclusion_probability", sa.Double),
 )
 
 # A migration is never changed once released; the next schema is the next entry.
@@ -73,6 +74,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
     ),
     ("CREATE INDEX decisions_by_dataset_and_sample ON decisions (dataset, sample_id)",),
+    (
+        """ALTER TABLE decisions ADD COLUMN inclusion_probability DOUBLE PRECISION
+            CHECK (inclusion_probability > 0 AND inclusion_probability <= 1)""",
+    ),
 )
 
 
@@ -344,7 +349,7 @@ def _about(decision: Decision) -> tuple[str, ...]:
 
 
 def _said(decision: Decision) -> tuple[str | None, ...]:
-    """Everything but the time."""
+    """Everything but the time, and how the sample came to be asked about."""
     return (
         *_about(decision),
         decision.content_hash,

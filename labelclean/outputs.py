@@ -16,7 +16,7 @@ from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
 from labelclean.readings import READINGS
-from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue, measure_doubt
+from labelclean.review import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
 from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
 from labelclean.tally import Tally, mean_confidence
 from labelclean.top2 import top2_candidates, top2_margin
@@ -273,9 +273,8 @@ def review_queue(
         is_settled=is_settled,
         order=order,
         budget=config.review.places,
-        audit_share=config.review.audit_share,
+        audit=draw_audit(ids, is_settled, config.review.audit_samples, config.review.places, seed=config.run.seed),
         class_floor=config.review.class_floor,
-        seed=config.run.seed,
     )
     scores, readings = refinement.label_scores, refinement.judged.reading_scores
     doubt = measure_doubt(scores, queue.rows, is_settled, readings)
@@ -321,6 +320,7 @@ def queue_table(
             [[why for _, why in sorted(reasons.get(r, []))] for r in queue.rows.tolist()], pa.list_(pa.string())
         ),
         "queue_source": pa.array(list(queue.sources), pa.string()),
+        "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": _neighbour_ids(samples, queue, refinement, space, names, num_neighbours),
         "content_hash": samples.column("content_hash").take(rows),
     }

@@ -15,7 +15,7 @@ from labelclean.gram import bucketed, hashed_parts
 from labelclean.labels import BoolArray, GivenLabels, IntArray, given_labels
 from labelclean.storage import atomic_path
 
-_ODD = ("odd", "votes", "candidates", "observed")
+_ODD = ("odd", "votes", "candidates", "observed", "audited")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class PartLabels:
         votes: Their votes, float32, shape (q, K).
         candidates: Their possible classes, bool, shape (q, K).
         observed: Their votes before review, float32, shape (q, K).
+        audited: Which of them are verified and were drawn at random over all, bool, shape (q,); None: none.
     """
 
     given: npt.NDArray[np.int32]
@@ -47,6 +48,7 @@ class PartLabels:
     votes: npt.NDArray[np.float32] | None = None
     candidates: BoolArray | None = None
     observed: npt.NDArray[np.float32] | None = None
+    audited: BoolArray | None = None
 
     def __len__(self) -> int:
         """Samples that count."""
@@ -56,7 +58,8 @@ class PartLabels:
     def digest(self) -> str:
         """Digest of all that a result hangs on."""
         said = hashlib.sha256(self.given.tobytes() + self.folds.tobytes() + self.lots.tobytes())
-        for kept in (self.kept, self.old, self.groups, self.odd, self.votes, self.candidates, self.observed):
+        odd = (self.odd, self.votes, self.candidates, self.observed, self.audited)
+        for kept in (self.kept, self.old, self.groups, *odd):
             said.update(b"" if kept is None else kept.tobytes())
         return said.hexdigest()
 
@@ -80,7 +83,11 @@ class PartLabels:
         observed = plain.votes.copy()
         plain.votes[hit], plain.candidates[hit] = self.votes[at[hit]], self.candidates[at[hit]]
         observed[hit] = self.observed[at[hit]]
-        return GivenLabels(plain.votes, plain.candidates, observed)
+        if self.audited is None or not self.audited[at[hit]].any():
+            return GivenLabels(plain.votes, plain.candidates, observed)
+        audited = np.zeros(len(rows), dtype=bool)
+        audited[hit] = self.audited[at[hit]]
+        return GivenLabels(plain.votes, plain.candidates, observed, audited)
 
     def write(self, path: Path) -> None:
         """Write the labels, whole or not at all."""
@@ -157,5 +164,6 @@ def part_labels(
     odd = np.flatnonzero(~is_plain | (labels.observed != labels.votes).any(axis=1))
     if not len(odd):
         return found
-    parts = (odd, labels.votes[odd], labels.candidates[odd], labels.observed[odd])
+    audited = labels.is_audited[odd] if labels.is_audited is not None and labels.is_audited[odd].any() else None
+    parts = (odd, labels.votes[odd], labels.candidates[odd], labels.observed[odd], audited)
     return PartLabels(**(vars(found) | dict(zip(_ODD, parts, strict=True))))

@@ -15,7 +15,17 @@ import pyarrow.parquet as pq
 from labelclean.config import Config
 from labelclean.outputs import named
 from labelclean.queries import database, names_of
-from labelclean.review import Queue, QueueEstimate, build_queue, estimate_queue, measure_doubt
+from labelclean.review import (
+    Audit,
+    Queue,
+    QueueEstimate,
+    audit_order,
+    audit_salt,
+    audit_size,
+    build_queue,
+    estimate_queue,
+    measure_doubt,
+)
 
 MOST_PLACES = 100_000
 
@@ -51,19 +61,22 @@ def part_queue(
         spill: Folder for what does not fit into memory.
 
     Returns:
-        The queue; the audit is drawn by a hash of the ids, so that no list of all samples is needed.
+        The queue; DuckDB draws the audit as `review.draw_audit` does, so that no list of all samples is needed.
     """
     with database(spill) as connection:
         connection.read_parquet(names_of(scores)).create_view("scores")
-        ((flagged, total),) = connection.execute(
-            "SELECT count(*) FILTER (is_label_issue), sum(1 - label_score::DOUBLE) FROM scores WHERE NOT is_settled"
-        ).fetchall()
+        ((num_samples, unsettled, flagged, total),) = connection.execute("""
+            SELECT count(*), count(*) FILTER (NOT is_settled), count(*) FILTER (NOT is_settled AND is_label_issue),
+                sum(1 - label_score::DOUBLE) FILTER (NOT is_settled)
+            FROM scores
+        """).fetchall()
         budget, cut_from = config.review.places, None
         if (flagged if budget is None else budget) > MOST_PLACES:
             budget, cut_from = MOST_PLACES, flagged
         places = flagged if budget is None else budget
-        num_audit = int(np.ceil(config.review.audit_share * max(places, 1)))
-        rows = _candidates(connection, places, num_audit, config)
+        size = audit_size(config.review.audit_samples, unsettled, budget)
+        salt = audit_salt(config.run.seed, num_samples, unsettled)
+        rows = _candidates(connection, places, (salt, size), config)
         queue = build_queue(
             rows.column("label_score").to_numpy(),
             rows.column("is_label_issue").to_numpy(),
@@ -72,10 +85,8 @@ def part_queue(
             is_settled=np.zeros(rows.num_rows, dtype=bool),
             order=np.arange(rows.num_rows),
             budget=budget,
-            audit_share=config.review.audit_share,
+            audit=_audit(rows, salt, unsettled),
             class_floor=config.review.class_floor,
-            seed=config.run.seed,
-            audit_pool=np.flatnonzero(rows.column("is_audit").to_numpy()),
         )
         chosen = rows.take(pa.array(queue.rows))
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
@@ -87,24 +98,30 @@ def part_queue(
     return PartQueue(_table(chosen, queue, reasons, names), queue, estimate, cut_from)
 
 
-def _candidates(connection: Any, places: int, num_audit: int, config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the most doubtful, those of each class, and some for the audit."""
+def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
+    """Rows that can stand in the queue, sorted by id: the audit, and of the others the most doubtful, and those of each class."""
     question = """
         WITH open AS (SELECT * FROM scores WHERE NOT is_settled),
-        doubtful AS (SELECT sample_id FROM open ORDER BY label_score, sample_id LIMIT ?),
+        audit AS (SELECT sample_id FROM open ORDER BY md5(? || sample_id), sample_id LIMIT ?),
+        others AS (SELECT * FROM open ANTI JOIN audit USING (sample_id)),
+        doubtful AS (SELECT sample_id FROM others ORDER BY label_score, sample_id LIMIT ?),
         by_class AS (
-            SELECT sample_id FROM open WHERE is_label_issue
+            SELECT sample_id FROM others WHERE is_label_issue
             QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
         ),
-        firm AS (SELECT * FROM doubtful UNION SELECT * FROM by_class),
-        audit AS (
-            SELECT sample_id FROM open ANTI JOIN firm USING (sample_id) ORDER BY md5(? || sample_id), sample_id LIMIT ?
-        )
+        firm AS (SELECT * FROM doubtful UNION SELECT * FROM by_class)
         SELECT open.*, audit.sample_id IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (sample_id)
         WHERE audit.sample_id IS NOT NULL OR sample_id IN (SELECT sample_id FROM firm) ORDER BY sample_id
     """
-    values = [places, config.review.class_floor, f"{config.run.seed}/audit/", num_audit]
+    values = [*draw, places, config.review.class_floor]
     return connection.sql(question, params=values).to_arrow_table()
+
+
+def _audit(rows: pa.Table, salt: str, num_unsettled: int) -> Audit:
+    """The audit among the candidates, in the order of its draw."""
+    at = np.flatnonzero(rows.column("is_audit").to_numpy())
+    drawn = audit_order(rows.column("sample_id").take(pa.array(at)).to_pylist(), salt)
+    return Audit(at[drawn], len(at) / max(num_unsettled, 1))
 
 
 def _reasons(connection: Any, ids: pa.ChunkedArray, flags: Sequence[Path]) -> dict[str, list[str]]:
@@ -136,6 +153,7 @@ def _table(chosen: pa.Table, queue: Queue, reasons: dict[str, list[str]], names:
         "label_score": chosen.column("label_score"),
         "reasons": pa.array([reasons.get(sample, []) for sample in ids.to_pylist()], pa.list_(pa.string())),
         "queue_source": pa.array(list(queue.sources), pa.string()),
+        "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": pa.array([[] for _ in range(chosen.num_rows)], pa.list_(pa.string())),
     }
     kept = {name: chosen.column(name) for name in ("content_hash", "image_path") if name in chosen.column_names}

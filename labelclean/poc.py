@@ -116,6 +116,25 @@ def replace_data(config: Config, labels: Path, names: tuple[str, ...]) -> Config
     return config.model_copy(update={"data": data, "teacher": teacher, "expectations": expectations})
 
 
+def review_size(num_suspects: float, num_samples: float, audit_samples: int) -> float:
+    """Return how many samples a run's queue should hold: the suspects, and those of the audit that are none.
+
+    Args:
+        num_suspects: Samples that are flagged.
+        num_samples: All samples.
+        audit_samples: How many of all the audit draws.
+
+    Returns:
+        An expected number.
+
+    Examples:
+        >>> review_size(100, 1_000, 30), review_size(10, 20, 30)
+        (127.0, 20.0)
+    """
+    audited = min(audit_samples, num_samples)
+    return num_suspects + audited * (1.0 - num_suspects / num_samples)
+
+
 # --- inside ---------------------------------------------------------------------------------------
 
 
@@ -156,7 +175,7 @@ def _measured(
     classes = _classes(labels, refined, names, full)
     money = _cost(material, refined, names, config, facts, cost, seconds_per_sample)
     reject_share = sum(facts["rejects"].values()) / max(facts["num_drawn"], 1)
-    found_share = money["found"] / max(money["num_review"], 1)
+    found_share = money["found"] / max(money["num_suspects"], 1)
     told = risks(classes, curve, compared, findings, reject_share=reject_share, found_share=found_share)
     advice, reasons = recommend(told, compared, expected_errors=money["errors"], found_errors=money["found"])
     return {
@@ -215,7 +234,7 @@ def _cost(
     high = min(estimate.value + np.hypot(estimate.high - estimate.value, sampling), float(judged))
     rows = np.flatnonzero(refined.is_label_issue)
     queue = estimate_queue(refined.label_scores, rows, np.zeros(judged, dtype=bool))
-    num_review = len(rows) * up * (1.0 + config.review.audit_share)
+    num_review = review_size(len(rows) * up, usable, config.review.audit_samples)
     compute_s = num * (cost.hash_s + cost.extract_s) + cost.start_s
     compute_s += cleaning_seconds(config, round(usable), cost.num_features, len(names))
     return {
@@ -223,6 +242,7 @@ def _cost(
         "images_per_s": 1.0 / cost.extract_s,
         "device": cost.device,
         "num_review": num_review,
+        "num_suspects": len(rows) * up,
         "seconds_per_sample": seconds_per_sample,
         "review_h": num_review * seconds_per_sample / 3600,
         "errors": estimate.value * up,

@@ -1,14 +1,33 @@
-"""Ranks flagged samples into a review queue under a budget, mixes in the audit slice, and estimates what the queue will find."""
+"""Draws the audit, ranks flagged samples into a review queue under a budget, and estimates what the queue will find."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from labelclean.labels import BoolArray, FloatArray, IntArray
 
 Z_90 = 1.645
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Samples drawn at random from all that nobody has settled, whatever the run thinks of them.
+
+    Attributes:
+        rows: Their rows in the order of the draw, int64, shape (A,).
+        inclusion_probability: Samples drawn / samples that could be, 0..1.
+    """
+
+    rows: IntArray
+    inclusion_probability: float
+
+
+NO_AUDIT = Audit(np.empty(0, dtype=np.int64), 0.0)
 
 
 @dataclass(frozen=True)
@@ -19,10 +38,13 @@ class Queue:
         rows: Sample row of each place, int64, shape (Q,), first = look first, each row once.
         sources: Why each is in the queue, shape (Q,): `conflict_group`, `rare_class`, `ranked`
             or `random_audit`.
+        inclusion_probabilities: With which probability each was drawn for the audit, float32, shape (Q,), 0..1, NaN
+            where it was not drawn.
     """
 
     rows: IntArray
     sources: tuple[str, ...]
+    inclusion_probabilities: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,80 @@ class QueueEstimate:
     doubt: Doubt = CERTAIN
 
 
+def audit_size(audit_samples: int, num_unsettled: int, places: int | None) -> int:
+    """Return how many samples the audit draws: at most half of the places, where these are limited.
+
+    Args:
+        audit_samples: Samples wanted.
+        num_unsettled: Samples that nobody has settled.
+        places: Most samples in the queue, or None.
+
+    Returns:
+        At most ``num_unsettled``.
+
+    Examples:
+        >>> audit_size(30, 1_000, None), audit_size(30, 20, None), audit_size(30, 1_000, 51), audit_size(30, 1_000, 1)
+        (30, 20, 25, 0)
+    """
+    return min(audit_samples, num_unsettled, num_unsettled if places is None else places // 2)
+
+
+def audit_salt(seed: int, num_samples: int, num_unsettled: int) -> str:
+    """Return what stands before a sample's id when the audit is drawn by a hash of both.
+
+    The counts make each night's draw a new one: with the same order of the ids every night, samples
+    that came later would be drawn before those that earlier nights passed over.
+
+    Args:
+        seed: Any integer.
+        num_samples: N.
+        num_unsettled: Samples that nobody has settled.
+
+    Returns:
+        The salt.
+    """
+    return f"{seed}/audit/{num_samples}/{num_unsettled}/"
+
+
+def audit_order(sample_ids: Sequence[str], salt: str) -> IntArray:
+    """Return the order in which samples are drawn, by a hash of their ids: whatever their rows and scores are.
+
+    Args:
+        sample_ids: Their ids, length N, each once.
+        salt: From `audit_salt`.
+
+    Returns:
+        Rows, int64, shape (N,), first = drawn first.
+    """
+    digests = b"".join(
+        hashlib.md5((salt + sample).encode(), usedforsecurity=False).digest() for sample in sample_ids
+    )  # MD5 because DuckDB knows it too
+    return np.argsort(np.frombuffer(digests, dtype="S16"), kind="stable")
+
+
+def draw_audit(
+    sample_ids: Sequence[str], is_settled: BoolArray, audit_samples: int, places: int | None, *, seed: int
+) -> Audit:
+    """Return the audit: samples that are looked at whatever the run thinks of them.
+
+    Args:
+        sample_ids: Ids of all samples, length N, each once.
+        is_settled: Samples that must not come (verified earlier), shape (N,).
+        audit_samples: Samples wanted; `audit_size` says how many it can be.
+        places: Most samples in the queue, or None.
+        seed: Feeds the draw.
+
+    Returns:
+        The audit; every unsettled sample has the same chance to be in it.
+    """
+    rows = np.flatnonzero(~is_settled)
+    size = audit_size(audit_samples, len(rows), places)
+    if not size:
+        return NO_AUDIT
+    drawn = audit_order([sample_ids[row] for row in rows.tolist()], audit_salt(seed, len(sample_ids), len(rows)))
+    return Audit(rows[drawn[:size]], size / len(rows))
+
+
 def build_queue(
     label_scores: FloatArray,
     is_label_issue: BoolArray,
@@ -71,12 +167,12 @@ def build_queue(
     is_settled: BoolArray,
     order: IntArray,
     budget: int | None,
-    audit_share: float,
+    audit: Audit,
     class_floor: int,
-    seed: int,
-    audit_pool: IntArray | None = None,
 ) -> Queue:
-    """Return the review queue: conflict groups first, then by label score, with a floor per class and a blind audit.
+    """Return the review queue: conflict groups first, then by label score, with a floor per class and the audit.
+
+    A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is.
 
     Args:
         label_scores: Probability that the given label is right, shape (N,), low = suspicious.
@@ -86,36 +182,33 @@ def build_queue(
             for samples in none.
         is_settled: Samples that must not come (verified earlier), shape (N,).
         order: Rank of each sample's id, shape (N,); breaks ties so that row order never matters.
-        budget: Most places; None takes every flagged sample and conflict group.
-        audit_share: Share of all places that is drawn at random from the rest, at least one
-            when above zero.
+        budget: Most places; None takes every flagged sample, every conflict group and the audit.
+        audit: Samples drawn before anything was ranked, none of them settled; they are spread over the queue.
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
-        seed: Feeds the audit draw.
-        audit_pool: Rows that the audit may draw from, where these samples are not the whole data set.
 
     Returns:
         The queue.
     """
     suspicion = np.lexsort((order, label_scores))
-    suspicion = suspicion[~is_settled[suspicion]]
+    suspicion = _without(suspicion[~is_settled[suspicion]], audit.rows)
     flagged = suspicion[is_label_issue[suspicion]]
     conflicts = _conflicts_first(conflict_sets, label_scores, order)
-    conflicts = conflicts[~is_settled[conflicts]]
-    places, num_audit = _places(len(np.union1d(conflicts, flagged)), len(suspicion), budget, audit_share)
+    conflicts = _without(conflicts[~is_settled[conflicts]], audit.rows)
+    places = len(np.union1d(conflicts, flagged)) if budget is None else max(budget - len(audit.rows), 0)
     conflicts = conflicts[:places]
     floor = _rare_first(flagged, given, class_floor)
     ranked = _without(_first_seen(floor, flagged, suspicion), conflicts)[: places - len(conflicts)]
     ranked = suspicion[np.isin(suspicion, ranked)]
     certain = flagged[: places - len(conflicts)]
-    rest = _without(suspicion, np.concatenate([conflicts, ranked]))
-    audit = _audit_draw(rest if audit_pool is None else rest[np.isin(rest, audit_pool)], order, num_audit, seed)
     source = np.full(len(given), "ranked", dtype=object)
     source[_without(ranked, certain)] = "rare_class"
     source[conflicts] = "conflict_group"
-    source[audit] = "random_audit"
-    rows = _spread(np.concatenate([conflicts, ranked]), audit)
-    return Queue(rows, tuple(source[rows]))
+    source[audit.rows] = "random_audit"
+    probabilities = np.full(len(given), np.nan, dtype=np.float32)
+    probabilities[audit.rows] = audit.inclusion_probability
+    rows = _spread(np.concatenate([conflicts, ranked]), audit.rows)
+    return Queue(rows, tuple(source[rows]), probabilities[rows])
 
 
 def measure_doubt(
@@ -197,16 +290,6 @@ def _wrong_chance(scores: FloatArray, is_settled: BoolArray) -> FloatArray:
     return np.where(is_settled, 0.0, 1.0 - np.asarray(scores, dtype=np.float64))
 
 
-def _places(wanted: int, available: int, budget: int | None, audit_share: float) -> tuple[int, int]:
-    """Places for doubtful samples and for the audit slice."""
-    if budget is None:
-        num_audit = int(np.ceil(audit_share * wanted))
-        return wanted, min(num_audit, available - wanted)
-    total = min(budget, available)
-    num_audit = min(int(np.ceil(audit_share * total)), max(total - 1, 0))
-    return total - num_audit, num_audit
-
-
 def _conflicts_first(sets: IntArray, scores: FloatArray, order: IntArray) -> IntArray:
     """Members of conflicting near-duplicate sets, set by set, the most doubtful set first."""
     members = np.flatnonzero(sets >= 0)
@@ -233,12 +316,6 @@ def _first_seen(*lists: IntArray) -> IntArray:
 
 def _without(rows: IntArray, excluded: IntArray) -> IntArray:
     return rows[~np.isin(rows, excluded)]
-
-
-def _audit_draw(pool: IntArray, order: IntArray, size: int, seed: int) -> IntArray:
-    """Random rows of the pool, independent of the row order."""
-    rows = pool[np.argsort(order[pool])]
-    return np.random.default_rng(seed).permutation(rows)[:size]
 
 
 def _spread(ranked: IntArray, audit: IntArray) -> IntArray:

@@ -177,8 +177,13 @@ def _no_sums(mean: Float64Array) -> FeatureSums:
 def _joined(found: Sequence[GivenLabels]) -> GivenLabels:
     """Labels of several shards, one after the other."""
     before: Any = None
+    audited: Any = None
     if any(one.before_review is not None for one in found):
         before = np.concatenate([one.observed for one in found])
-    return GivenLabels(
-        np.concatenate([one.votes for one in found]), np.concatenate([one.candidates for one in found]), before
-    )
+    if any(one.is_audited is not None for one in found):
+        nobody = (np.zeros(len(one), dtype=bool) for one in found)
+        audited = np.concatenate(
+            [none if one.is_audited is None else one.is_audited for one, none in zip(found, nobody, strict=True)]
+        )
+    votes, candidates = np.concatenate([one.votes for one in found]), np.concatenate([one.candidates for one in found])
+    return GivenLabels(votes, candidates, before, audited)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from labelclean.decisions import Decision, standing_decisions
+from labelclean.decisions import Decision, is_audit_answer, standing_decisions
+from labelclean.labels import BoolArray, IntArray
 from labelclean.review import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.runs import MANIFEST
 from labelclean.storage import read_json, read_table
@@ -32,11 +34,14 @@ class ReviewStatus:
         low: Lower end of the promise's 90 % interval.
         high: Upper end.
         found_wrong: Wrong labels that people found among them.
-        num_audited: Audit samples reviewed; they were drawn at random and shown blind.
+        num_audited: Audit samples reviewed; they were drawn at random from all unsettled samples and shown blind.
         audited_wrong: Wrong labels found among these.
-        missed_share: Share of wrong labels outside the suspects, by the audit, or None without one.
+        num_audited_outside: Audit samples reviewed that are not flagged: a random sample of all that are not.
+        missed_wrong: Wrong labels found among these.
+        missed_share: Share of wrong labels among all that are not flagged, by the audit, or None without one.
         missed_high: Upper end of its 90 % interval (Wilson).
-        num_outside: Samples outside the suspects.
+        num_outside: Samples that are neither settled before the run nor flagged by it.
+        num_audit_answers: Samples of the data set whose audit answers the ledger holds, of whatever run.
         next_wrong: Wrong labels to be expected among the next 50 suspects, fewer if there are fewer.
         num_next: How many these are.
         num_waiting: Samples of the queue that nobody has settled.
@@ -53,9 +58,12 @@ class ReviewStatus:
     found_wrong: int
     num_audited: int
     audited_wrong: int
+    num_audited_outside: int
+    missed_wrong: int
     missed_share: float | None
     missed_high: float | None
     num_outside: int
+    num_audit_answers: int
     next_wrong: float
     num_next: int
     num_waiting: int
@@ -71,12 +79,20 @@ class ReviewStatus:
                 f"suspects: {self.expected_wrong:,.0f} wrong labels were expected among the reviewed "
                 f"({self.low:,.0f} to {self.high:,.0f}), {self.found_wrong:,} were found: {held}."
             )
+        if self.num_audited:
+            lines.append(
+                f"audit: {self.audited_wrong:,} of {self.num_audited:,} random samples were wrong, about "
+                f"{self.audited_wrong / self.num_audited:.0%} (at most "
+                f"{wilson_high(self.audited_wrong, self.num_audited):.0%}) of all that were unsettled."
+            )
         if self.missed_share is not None and self.missed_high is not None:
             lines.append(
-                f"audit: {self.audited_wrong:,} of {self.num_audited:,} random samples were wrong, so about "
-                f"{self.missed_share * self.num_outside:,.0f} (at most {self.missed_high * self.num_outside:,.0f}) wrong "
-                f"labels stand among the {self.num_outside:,} samples outside the suspects."
+                f"missed: of the {self.num_audited_outside:,} random samples that are not flagged {self.missed_wrong:,} were "
+                f"wrong, so about {self.missed_share * self.num_outside:,.0f} (at most "
+                f"{self.missed_high * self.num_outside:,.0f}) wrong labels stand among the {self.num_outside:,} that are "
+                "not flagged."
             )
+        lines.append(f"ledger: {self.num_audit_answers:,} samples of this data set have an audit answer.")
         if self.num_next:
             rate = self.next_wrong / self.num_next
             worth = (
@@ -118,18 +134,20 @@ def measure_status(
         StorageError: If the run has no queue or is not whole.
     """
     queue = read_table(run_folder / "review_queue.parquet", "review_queue")
-    num_samples = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id"]).num_rows
+    refined = read_table(run_folder / "refined_labels.parquet", "refined_labels", ["sample_id", "is_label_issue"])
     run_id = str(read_json(run_folder / MANIFEST)["run_id"])
     answers = _answers(queue, decisions)
     scores = np.asarray(queue.column("label_score").to_numpy(), dtype=np.float64)
-    is_audit = np.array([source == "random_audit" for source in queue.column("queue_source").to_pylist()], dtype=bool)
+    is_blind = np.array([source == "random_audit" for source in queue.column("queue_source").to_pylist()], dtype=bool)
     is_known = np.array([answer is not None for answer in answers], dtype=bool)
     is_wrong = np.array([answer is True for answer in answers], dtype=bool)
-    suspects = np.flatnonzero(is_known & ~is_audit)
+    suspects = np.flatnonzero(is_known & ~is_blind)
     promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool), _doubt(run_folder))
-    audited = int((is_known & is_audit).sum())
-    audited_wrong = int((is_wrong & is_audit).sum())
-    upcoming = np.flatnonzero(~is_known & ~is_audit)[:NEXT]
+    drawn, num_unsettled = _drawn(queue, refined.num_rows)
+    audited = drawn[is_known[drawn]]
+    outside = audited[~_is_flagged(refined, queue.column("sample_id").take(pa.array(audited)))]
+    missed_wrong = int(is_wrong[outside].sum())
+    upcoming = np.flatnonzero(~is_known & ~is_blind)[:NEXT]
     pace = seconds_between([one for one in decisions if one.run_id == run_id])
     return ReviewStatus(
         run_id=run_id,
@@ -139,11 +157,14 @@ def measure_status(
         low=math.floor(promise.low),
         high=math.ceil(promise.high),
         found_wrong=int(is_wrong[suspects].sum()),
-        num_audited=audited,
-        audited_wrong=audited_wrong,
-        missed_share=audited_wrong / audited if audited else None,
-        missed_high=wilson_high(audited_wrong, audited) if audited else None,
-        num_outside=num_samples - int((~is_audit).sum()),
+        num_audited=len(audited),
+        audited_wrong=int(is_wrong[audited].sum()),
+        num_audited_outside=len(outside),
+        missed_wrong=missed_wrong,
+        missed_share=missed_wrong / len(outside) if len(outside) else None,
+        missed_high=wilson_high(missed_wrong, len(outside)) if len(outside) else None,
+        num_outside=max(num_unsettled - (pc.sum(refined.column("is_label_issue")).as_py() or 0), 0),
+        num_audit_answers=len({one.sample_id for one in decisions if is_audit_answer(one)}),
         next_wrong=float((1 - scores[upcoming]).sum()),
         num_next=len(upcoming),
         num_waiting=int((~is_known).sum()),
@@ -197,6 +218,25 @@ def _doubt(run_folder: Path) -> Doubt:
     path = run_folder / "summary.json"
     record = (read_json(path).get("queue") or {}) if path.is_file() else {}
     return Doubt(**record["doubt"]) if "doubt" in record else CERTAIN
+
+
+def _drawn(queue: pa.Table, num_samples: int) -> tuple[IntArray, int]:
+    """Places that were drawn at random from all unsettled samples, and how many these were.
+
+    Runs of older versions drew from what their ranking left over; those samples stand for nothing but it.
+    """
+    if "inclusion_probability" not in queue.column_names:
+        return np.empty(0, dtype=np.int64), num_samples
+    drawn = np.flatnonzero(queue.column("inclusion_probability").is_valid().to_numpy())
+    if not len(drawn):
+        return drawn, num_samples
+    return drawn, round(len(drawn) / queue.column("inclusion_probability")[int(drawn[0])].as_py())
+
+
+def _is_flagged(refined: pa.Table, ids: pa.ChunkedArray) -> BoolArray:
+    """Whether each of some samples is flagged."""
+    flagged = refined.filter(pc.and_(refined.column("is_label_issue"), pc.is_in(refined.column("sample_id"), ids)))
+    return np.asarray(pc.is_in(ids, flagged.column("sample_id")).to_numpy(), dtype=bool)
 
 
 def _answers(queue: pa.Table, decisions: Sequence[Decision]) -> list[bool | None]:

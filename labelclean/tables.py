@@ -247,6 +247,13 @@ TABLES: dict[str, Table] = {
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column("reasons", "names", "Reasons of the flags."),
                 Column("queue_source", "string", "Why it is in the queue.", allowed=QUEUE_SOURCES),
+                Column(
+                    "inclusion_probability",
+                    "share",
+                    "With which probability it was drawn at random from all unsettled samples; null if it was not.",
+                    optional=True,
+                    nullable=True,
+                ),
                 Column("neighbour_ids", "names", "Nearest trusted samples of the suggested class first."),
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
             ),

@@ -79,6 +79,13 @@ def test_disagreement_and_partial_answers_are_shown_as_what_they_are(run: Path, 
     assert rows["s1"]["candidate_labels_reviewed"] == list(NAMES[2:])
 
 
+def test_a_run_whose_config_has_keys_of_an_older_version_is_applied(run: Path, tmp_path: Path) -> None:
+    manifest = read_json(run / "manifest.json")
+    manifest["config"]["review"] = {"audit_share": 0.05}
+    write_json(run / "manifest.json", manifest)
+    assert apply_labels(run, [], tmp_path / "v2.parquet").by_status == {"pending": 6}
+
+
 def test_an_existing_file_is_never_overwritten(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "v2.parquet"
     out.write_text("mine")

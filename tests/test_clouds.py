@@ -8,7 +8,7 @@ from labelclean.clouds import fit_clouds
 
 
 def probs_of(side: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(np.stack([side, -side], axis=1)))).astype(np.float32)
+    return np.asarray(1 / (1 + np.exp(np.stack([side, -side], axis=1))), dtype=np.float32)
 
 
 def test_clouds_that_stand_apart_are_decided_though_their_labels_differ() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labelclean.config import Config, config_record, parse_config
+from labelclean.config import Config, config_record, parse_config, recorded_config
 from labelclean.errors import ConfigError
 
 LEAST = "data: {labels: in/labels.parquet}\nbackbone: {name: resnet18}\nrun: {seed: 0}\n"
@@ -64,7 +64,7 @@ def test_a_broken_override_is_refused(item: str) -> None:
 
 
 def test_a_section_without_keys_means_its_defaults() -> None:
-    assert parsed(LEAST + "ledger:\nreview:\n").review.audit_share == 0.05
+    assert parsed(LEAST + "ledger:\nreview:\n").review.audit_samples == 30
 
 
 def test_the_configuration_cannot_be_changed_afterwards() -> None:
@@ -88,3 +88,25 @@ def test_the_budget_is_samples_or_minutes_and_the_lower_one_holds() -> None:
     assert parsed(LEAST + "review: {minutes: 45, seconds_per_sample: 20}").review.places == 135
     assert parsed(LEAST + "review: {minutes: 45, seconds_per_sample: 20, budget: 50}").review.places == 50
     assert parsed(LEAST + "review: {minutes: 0.1}").review.places == 1
+
+
+@pytest.mark.parametrize(("text", "override"), [("review: {audit_share: 0.1}", ""), ("", "review.audit_share=0.1")])
+def test_the_share_that_the_audit_once_had_is_refused_with_what_to_write(text: str, override: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        parsed(LEAST + text, *([override] if override else []))
+    assert "review.audit_share: this key is now review.audit_samples" in str(told.value)
+    assert "write audit_samples: 30, or 0 for no audit" in str(told.value)
+
+
+def test_a_negative_audit_is_refused() -> None:
+    assert parsed(LEAST, "review.audit_samples=0").review.audit_samples == 0
+    with pytest.raises(ConfigError, match=r"review\.audit_samples: input should be greater than or equal to 0"):
+        parsed(LEAST, "review.audit_samples=-1")
+
+
+def test_the_configuration_in_an_old_runs_manifest_can_still_be_read() -> None:
+    record = config_record(parsed())
+    record["review"] = {"budget": 40, "audit_share": 0.05}
+    assert recorded_config(record).review.budget == 40
+    with pytest.raises(ValueError, match="lables"):
+        recorded_config(record | {"lables": 1})

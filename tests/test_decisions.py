@@ -162,3 +162,42 @@ def test_the_order_of_decisions_never_matters(rows: list[Decision], random: Any)
     random.shuffle(shuffled)
     expected = standing_decisions(rows, ["a", "b"], ["h1", "h1"], ["ok", "ok"])
     assert standing_decisions(shuffled, ["a", "b"], ["h1", "h1"], ["ok", "ok"]) == expected
+
+
+def audited(**changes: Any) -> Decision:
+    return decision("confirmed", "ok", inclusion_probability=0.03, **changes)
+
+
+def test_only_an_answer_that_verifies_a_drawn_sample_and_still_counts_is_audited() -> None:
+    assert standing(audited()).is_audited.tolist() == [True]
+    assert standing(replace(audited(), decision="corrected", verified_label="dent")).is_audited.all()
+    assert not standing(decision()).is_audited.any()  # verified, but nobody drew it
+    for kind in ("unsure", "skipped", "bad_image"):
+        assert not standing(decision(kind, None, inclusion_probability=0.03)).is_audited.any()
+    assert not standing(one_of("ok", "dent", inclusion_probability=0.03)).is_audited.any()
+    assert not standing(audited(), decision("unsure", None, minutes=1)).is_audited.any()  # taken back
+    assert not measure_standing(standing_decisions([audited()], ["a"], ["h2"], ["ok"]), NAMES).is_audited.any()
+
+
+def test_a_disputed_sample_is_not_audited_but_one_that_another_annotator_confirms_is() -> None:
+    assert not standing(audited(), decision(annotator_id="ben")).is_audited.any()
+    assert standing(audited(), decision("confirmed", "ok", annotator_id="ben")).is_audited.all()
+
+
+def test_equal_answers_of_one_time_count_as_drawn_in_whatever_order_they_come() -> None:
+    drawn = audited()
+    plain = replace(drawn, inclusion_probability=None, run_id="run-2")
+    assert [standing(*rows).is_audited.all() for rows in ((drawn, plain), (plain, drawn))] == [True, True]
+
+
+def test_reviewed_labels_know_which_of_them_were_drawn_at_random() -> None:
+    rows = [audited(), decision(sample_id="b", content_hash="h2")]
+    decided = standing_decisions(rows, ["a", "b", "c"], ["h1", "h2", "h3"], ["ok"] * 3)
+    whole = measure_standing(decided, NAMES)
+    found = reviewed_labels(given_labels(np.array([0, 0, 0]), 3), whole)
+    assert found.is_audited is not None
+    assert found.is_audited.tolist() == [True, False, False]
+    assert found.take(np.array([2, 0])).is_audited.tolist() == [False, True]  # type: ignore[union-attr]
+    nobody = reviewed_labels(given_labels(np.array([0, 0]), 3), whole.take(np.array([1, 2])))
+    assert nobody.is_audited is None
+    assert nobody.take(np.array([0])).is_audited is None

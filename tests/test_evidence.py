@@ -76,8 +76,8 @@ def test_the_evidence_of_a_free_matrix_is_the_dirichlet_integral_of_its_rows() -
 def test_ambiguity_costs_a_tenth_of_its_entropy_but_not_with_two_classes() -> None:
     labels = given_labels(np.arange(90) % 3, 3)
     values = np.zeros((1, 90, 3), np.float32)
-    model = NoiseModel(np.ones(1), np.zeros(3), even_matrix(3, 0.8), 0.0, np.inf)
-    sharper = NoiseModel(np.ones(1), np.array([50.0, 0.0, 0.0]), even_matrix(3, 0.8), 0.0, np.inf)
+    model = NoiseModel(np.ones(1), np.zeros(3), even_matrix(3, 0.8), 0.0, True)
+    sharper = NoiseModel(np.ones(1), np.array([50.0, 0.0, 0.0]), even_matrix(3, 0.8), 0.0, True)
     # the same expected rate of 2/3 wrong in both; P is uniform in one and sure in the other
     same_counts = log_evidence(sharper, values, labels) - log_evidence(model, values, labels)
     assert same_counts == pytest.approx(0.1 * log(3) + rate_difference(model, sharper, values, labels), abs=1e-6)

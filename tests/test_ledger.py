@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -127,9 +128,10 @@ def test_what_is_appended_comes_back_exactly(url: str) -> None:
             reviewed_at=T0 + timedelta(seconds=1),
         ),
         decision("c", decision="not_class", verified_label=None, ruled_out_labels=HOSTILE, minutes=1),
+        decision("d", minutes=2, inclusion_probability=float(np.float32(30 / 970))),
     ]
     ledger = open_ledger(url)
-    assert append_decisions(ledger, rows) == 3
+    assert append_decisions(ledger, rows) == 4
     assert decisions_of(ledger, "line 3") == tuple(rows)
     assert decisions_of(ledger, "line 4") == ()
 
@@ -140,6 +142,21 @@ def test_the_same_decisions_again_change_nothing(url: str) -> None:
     assert append_decisions(open_ledger(url), [decision("b"), decision()]) == 0
     assert append_decisions(ledger, [decision(minutes=1)]) == 1
     assert len(decisions_of(ledger, "line 3")) == 3
+
+
+def test_an_answer_is_the_same_answer_whether_or_not_its_file_says_that_it_was_drawn(url: str) -> None:
+    ledger = open_ledger(url)
+    dated, undated = decision(inclusion_probability=0.25), decision("b", file_digest="f1", inclusion_probability=0.25)
+    assert append_decisions(ledger, [dated, undated]) == 2
+    again = [replace(dated, inclusion_probability=None), replace(undated, inclusion_probability=None, file_digest="f2")]
+    assert append_decisions(ledger, again) == 0
+    assert [row.inclusion_probability for row in decisions_of(ledger, "line 3")] == [0.25, 0.25]
+    assert decision_key(dated) == decision_key(again[0])
+
+
+def test_a_probability_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(StorageError, match="Nothing was written"):
+        append_decisions(open_ledger(url), [decision(inclusion_probability=1.5)])
 
 
 def test_undated_answers_are_held_however_the_file_was_cut(url: str) -> None:
@@ -196,7 +213,7 @@ def test_the_migrated_schema_is_the_one_the_code_expects(url: str) -> None:
 def test_a_ledger_of_a_newer_labelclean_is_refused(url: str) -> None:
     with open_ledger(url).begin() as connection:
         connection.exec_driver_sql("INSERT INTO labelclean_schema VALUES (99, '2030-01-01 00:00:00')")
-    with pytest.raises(StorageError, match=r"schema 2 or older, but has 99.*Update labelclean"):
+    with pytest.raises(StorageError, match=r"schema 3 or older, but has 99.*Update labelclean"):
         open_ledger(url)
 
 
@@ -224,10 +241,15 @@ def test_a_file_of_the_first_schema_is_upgraded_and_keeps_its_decisions(tmp_path
     assert [(row.candidate_labels, row.reviewed_at.isoformat()) for row in kept] == [
         (("傷", "dent"), "2026-01-14T02:00:00+00:00")
     ]
+    assert [row.inclusion_probability for row in kept] == [
+        None
+    ]  # what was drawn from the rest of a ranking is no audit
+    assert append_decisions(ledger, [decision(inclusion_probability=0.25)]) == 1
+    assert sorted(row.inclusion_probability or 0 for row in decisions_of(ledger, "line 3")) == [0, 0.25]
     assert sa.inspect(ledger).get_indexes("decisions")
     with ledger.connect() as open_connection:
         versions = open_connection.exec_driver_sql("SELECT version FROM labelclean_schema ORDER BY version")
-        assert versions.scalars().all() == [1, 2]
+        assert versions.scalars().all() == [1, 2, 3]
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,8 +127,10 @@ def test_a_run_out_of_core_gives_what_one_in_memory_gives(sample_cache: Path, tm
     queues = [read_table(folder / "review_queue.parquet", "review_queue").to_pylist() for folder in (inside, outside)]
     ranked = [{row["sample_id"] for row in rows if row["queue_source"] != "random_audit"} for rows in queues]
     assert len(ranked[0] ^ ranked[1]) <= 2
-    sources = [sorted(row["queue_source"] for row in rows) for rows in queues]
-    assert abs(sources[0].count("random_audit") - sources[1].count("random_audit")) <= 1
+    drawn = [[row for row in rows if row["queue_source"] == "random_audit"] for rows in queues]
+    assert [row["sample_id"] for row in drawn[0]] == [row["sample_id"] for row in drawn[1]]
+    assert len(drawn[0]) == 30
+    assert {row["inclusion_probability"] for rows in drawn for row in rows} == {float(np.float32(30 / (694 - 30)))}
     assert not [path for path in outside.iterdir() if path.name not in {path.name for path in inside.iterdir()}]
 
 

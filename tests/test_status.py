@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +18,11 @@ from labelclean.storage import write_json, write_table
 SCORES = [0.1, 0.2, 0.3, 0.4, 0.95]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """Four suspects and one audit sample of a run on 20 samples."""
+SOURCES = ("ranked", "ranked", "ranked", "ranked", "random_audit")
+
+
+def written(folder: Path, sources: Sequence[str] = SOURCES, drawn: float | None = 0.05) -> Path:
+    """A run on 20 samples of which the first four are flagged; the first five are in the queue."""
     ids = [f"s{i}" for i in range(20)]
     queue = pa.table(
         {
@@ -30,7 +33,8 @@ def run(tmp_path: Path) -> Path:
             "runner_up_label": ["ok"] * 5,
             "label_score": SCORES,
             "reasons": pa.array([["other_class"]] * 5),
-            "queue_source": ["ranked"] * 4 + ["random_audit"],
+            "queue_source": list(sources),
+            "inclusion_probability": [drawn if source == "random_audit" else None for source in sources],
             "neighbour_ids": pa.array([[]] * 5, pa.list_(pa.string())),
             "content_hash": ["h"] * 5,
         }
@@ -42,13 +46,21 @@ def run(tmp_path: Path) -> Path:
             "soft_label": pa.FixedSizeListArray.from_arrays(pa.array([0.5] * 40, pa.float32()), 2),
             "predicted_label": ["ok"] * 20,
             "label_score": [0.5] * 20,
-            "is_label_issue": [False] * 20,
+            "is_label_issue": [True] * 4 + [False] * 16,
         }
     )
-    write_table(tmp_path / "review_queue.parquet", queue, "review_queue", ["ng", "ok"])
-    write_table(tmp_path / "refined_labels.parquet", refined, "refined_labels", ["ng", "ok"])
-    write_json(tmp_path / "manifest.json", {"run_id": "r1"})
-    return tmp_path
+    if drawn is None:
+        queue = queue.drop_columns(["inclusion_probability"])
+    write_table(folder / "review_queue.parquet", queue, "review_queue", ["ng", "ok"])
+    write_table(folder / "refined_labels.parquet", refined, "refined_labels", ["ng", "ok"])
+    write_json(folder / "manifest.json", {"run_id": "r1"})
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Four suspects and one audit sample."""
+    return written(tmp_path)
 
 
 def decided(sample: str, label: str, annotator: str = "taro", content: str = "h") -> Decision:
@@ -67,14 +79,46 @@ def test_promise_and_outcome_by_hand(run: Path) -> None:
     assert status.next_wrong == pytest.approx(0.7 + 0.6)
     said = " ".join(status.sentences())
     assert "2 wrong labels were expected among the reviewed (0 to 2), 1 were found: it held" in said
-    assert "0 of 1 random samples were wrong" in said
+    assert "audit: 0 of 1 random samples were wrong, about 0% (at most 73%) of all that were unsettled" in said
+    assert "of the 1 random samples that are not flagged 0 were wrong, so about 0 (at most 12) wrong labels" in said
+    assert "among the 16 that are not flagged" in said
     assert "going on is worth it" in said
 
 
 def test_without_decisions_nothing_is_claimed(run: Path) -> None:
     status = measure_status(run, [])
     assert status.missed_share is None
-    assert [line.split(":")[0] for line in status.sentences()] == ["run r1", "next", "time"]
+    assert [line.split(":")[0] for line in status.sentences()] == ["run r1", "ledger", "next", "time"]
+
+
+def test_what_the_flags_miss_is_told_by_the_drawn_samples_that_are_not_flagged(tmp_path: Path) -> None:
+    # two drawn of ten that were unsettled: one flagged and wrong, one not flagged and right
+    run = written(tmp_path, ("ranked", "random_audit", "ranked", "ranked", "random_audit"), 0.2)
+    status = measure_status(run, [decided("s0", "ng"), decided("s1", "ng"), decided("s4", "ok")])
+    assert (status.num_audited, status.audited_wrong) == (2, 1)
+    assert (status.num_audited_outside, status.missed_wrong, status.missed_share) == (1, 0, 0.0)
+    assert status.num_outside == 10 - 4
+    assert (status.found_wrong, status.num_next) == (1, 2)  # what was drawn is no suspect
+    assert "1 of 2 random samples were wrong, about 50%" in " ".join(status.sentences())
+
+
+def test_the_audit_of_an_old_run_tells_nothing_because_it_was_drawn_from_the_rest(tmp_path: Path) -> None:
+    status = measure_status(written(tmp_path, drawn=None), [decided("s0", "ng"), decided("s4", "ng")])
+    assert (status.num_audited, status.missed_share, status.found_wrong) == (0, None, 1)
+    assert not any(line.startswith(("audit", "missed")) for line in status.sentences())
+
+
+def test_the_ledgers_audit_answers_are_counted_over_all_runs(run: Path) -> None:
+    drawn = [replace(decided(f"t{i}", "ng"), inclusion_probability=0.1, run_id="r0") for i in range(3)]
+    answers = [
+        *drawn,
+        replace(drawn[0], annotator_id="ben"),
+        replace(drawn[0], sample_id="t9", decision="unsure", verified_label=None),
+        decided("s0", "ng"),
+    ]
+    status = measure_status(run, answers)
+    assert status.num_audit_answers == 3
+    assert "ledger: 3 samples of this data set have an audit answer." in status.sentences()
 
 
 def test_the_majority_of_inspectors_decides_and_another_image_does_not_count(run: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from labelclean.labels import GivenLabels, given_labels, one_hot
 from labelclean.readings import AS_GIVEN
-from labelclean.trust import fit_trust, rank_of, unjudged
+from labelclean.trust import JudgedLabels, Trust, fit_trust, rank_of, unjudged
 
 
 def planted(noise: float, clear: float, *, size: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -20,7 +20,7 @@ def planted(noise: float, clear: float, *, size: int = 600, seed: int = 0) -> tu
     return probs.astype(np.float32), true, given
 
 
-def trusted(probs: np.ndarray, given: np.ndarray, noise: float, **options: bool) -> tuple[object, object]:
+def trusted(probs: np.ndarray, given: np.ndarray, noise: float, **options: bool) -> tuple[Trust, JudgedLabels]:
     matrix = np.full((3, 3), noise / 2) + (1 - 1.5 * noise) * np.eye(3)
     labels = given_labels(given, 3)
     trust = fit_trust(probs, probs, labels, matrix, **options)
@@ -43,7 +43,7 @@ def test_labels_of_unclear_images_are_looked_at_not_changed() -> None:
 
 
 def test_what_is_changed_is_worth_a_look_and_what_is_verified_is_not() -> None:
-    probs, true, given = planted(0.2, 8.0)
+    probs, _, given = planted(0.2, 8.0)
     candidates = np.ones((600, 3), bool)
     candidates[:50] = one_hot(given[:50], 3) > 0
     labels = GivenLabels(one_hot(given, 3), candidates)

@@ -243,6 +243,7 @@ def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: d
         candidate_labels=tuple(sorted(set(answer.one_of))) if kind == "one_of" else (),
         ruled_out_labels=tuple(sorted(set(answer.not_class))) if kind == "not_class" else (),
         file_digest="" if answer.reviewed_at else _UNDATED,
+        inclusion_probability=item.inclusion_probability,
     )
 
 

@@ -25,12 +25,14 @@ class ExportItem:
         sample_id: The sample.
         content_hash: SHA-256 of the image that the annotator sees.
         given_label: Its given label in the run.
+        inclusion_probability: With which probability it was drawn for the audit, in (0, 1]; None where it was not drawn.
     """
 
     key: str
     sample_id: str
     content_hash: str
     given_label: str
+    inclusion_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,9 @@ def read_manifest(place: Path) -> ExportManifest:
             raise ValueError("another format")
         record["class_names"] = tuple(record["class_names"])
         record["items"] = tuple(ExportItem(**row) for row in record["items"])
+        drawn = [item.inclusion_probability for item in record["items"]]
+        if not all(value is None or 0 < value <= 1 for value in drawn):
+            raise ValueError("an inclusion_probability outside (0, 1]")
         record["unreadable"] = tuple(Unreadable(**row) for row in record["unreadable"])
         manifest = ExportManifest(**record)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:

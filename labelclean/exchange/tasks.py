@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelclean.config import Config
+from labelclean.config import Config, recorded_config
 from labelclean.errors import StorageError
 from labelclean.exchange.manifest import ExportItem, task_key
 from labelclean.runs import MANIFEST, file_digest
@@ -103,11 +103,12 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
     tasks = []
     for row in sorted(queue.to_pylist(), key=lambda row: int(row["rank"])):
         sample, image = row["sample_id"], row["content_hash"]
-        item = ExportItem(task_key(run_id, dataset, sample, image), sample, image, row["given_label"])
+        key, drawn = task_key(run_id, dataset, sample, image), row.get("inclusion_probability")
+        item = ExportItem(key, sample, image, row["given_label"], drawn)
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
         tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion))
-    config = Config.model_validate(manifest["config"])
+    config = recorded_config(manifest["config"])
     return QueueToExport(run_id, dataset, class_names_of(queue), config, tuple(tasks))
 
 

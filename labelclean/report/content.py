@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelclean.report.gallery import suspects_of, twins_of
+from labelclean.report.gallery import audit_samples, suspects_of, twins_of
 from labelclean.report.page import (
     Agreement,
     Bin,
@@ -47,7 +47,7 @@ def page_content(run: RunData, *, top: int) -> Page:
     found = summary.get("label_issues")
     suspects = suspects_of(run.queue, names, top)
     pairs = () if judged is None else _pairs(judged, suspects)
-    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names)
+    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names, audit_samples(run.queue))
     return Page(
         dataset=str(run.facts.get("dataset") or ""),
         verdict=summary["verdict"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,12 +95,29 @@ def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.
     return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(kept, dtype=np.int64)]))
 
 
-def twins_of(twins: Twins, names: Sequence[str]) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
+def audit_samples(queue: pa.Table | None) -> frozenset[str]:
+    """Return the samples that are looked at without a suggestion, wherever the report shows them.
+
+    Args:
+        queue: Table `review_queue`, or None.
+
+    Returns:
+        Their ids.
+    """
+    if queue is None:
+        return frozenset()
+    return frozenset(queue.filter(pc.equal(queue.column("queue_source"), AUDIT)).column("sample_id").to_pylist())
+
+
+def twins_of(
+    twins: Twins, names: Sequence[str], blind: Collection[str] = ()
+) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
     """Return near-copies whose labels differ.
 
     Args:
         twins: Samples flagged `conflict_group`.
         names: The K class names.
+        blind: Samples shown without a suggestion.
 
     Returns:
         The first 12 sets, that with the most doubtful label first; how many sets there are; and
@@ -109,7 +126,8 @@ def twins_of(twins: Twins, names: Sequence[str]) -> tuple[tuple[TwinSet, ...], i
 
     def member(row: int) -> Neighbour:
         given, predicted = int(twins.given[row]), int(twins.predicted[row])
-        suggestion = names[predicted] if predicted != given else None
+        is_shown = predicted != given and twins.sample_ids[row] not in blind
+        suggestion = names[predicted] if is_shown else None
         return Neighbour(twins.sample_ids[row], names[given], suggestion)
 
     if twins.duplicate_set is None:

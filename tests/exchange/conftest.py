@@ -25,6 +25,8 @@ from labelclean.tables import vectors
 NAMES = ("ok", "傷", "dent & crack", "<script>", "=cmd()")
 NOW = datetime(2026, 1, 15, 8, 0, tzinfo=UTC)
 RUN_ID = "2026-01-14T020000.000Z"
+DRAWN = 0.25
+"""With which probability the audit's samples were drawn."""
 Answers = dict[str, tuple[str, tuple[str, ...]]]
 """sample_id -> (decision word, labels)."""
 
@@ -76,6 +78,7 @@ def make_run(folder: Path, num: int = 12, *, run_id: str = RUN_ID, dataset: str 
             "runner_up_label": given,
             "reasons": [["other_class", "narrow_margin"]] * num,
             "queue_source": ["random_audit" if k % 4 == 3 else "ranked" for k in range(num)],
+            "inclusion_probability": [DRAWN if k % 4 == 3 else None for k in range(num)],
             "neighbour_ids": [[ids[0]]] * num,
         }
     )

@@ -16,8 +16,8 @@ import pytest
 from labelclean.errors import ExchangeError
 from labelclean.exchange import TOOLS, Tool, import_decisions
 from labelclean.exchange.manifest import read_manifest, write_manifest
+from tests.exchange.conftest import DRAWN, NOW, Answers, label_studio_file, make_run, rows_of
 from tests.exchange.conftest import NAMES as N
-from tests.exchange.conftest import NOW, Answers, label_studio_file, make_run, rows_of
 
 ANSWERS: Answers = {
     "s0": ("confirmed", ("ok",)),
@@ -132,6 +132,50 @@ def test_every_tool_gives_back_exactly_what_was_answered(tool: Tool, answered: A
     assert report.is_clean
     assert report.num_unanswered == 12 - len(EXPRESSIBLE[tool])
     assert {(d.run_id, d.dataset, d.tool) for d in decisions} == {(report.run_id, "line 3 (北)", tool)}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_answers_to_drawn_samples_carry_with_which_probability_through_every_tool_and_the_ledger(
+    tool: Tool, answered: Any, tmp_path: Path
+) -> None:
+    from labelclean.ledger import append_decisions, decisions_of, open_ledger
+
+    file, export = answered(tool, ANSWERS | {"s3": ("confirmed", ("<script>",)), "s7": ("unsure", ())})
+    decisions = import_decisions(file, tool, export, now=NOW)[1]
+    drawn = {"s3": DRAWN, "s7": DRAWN, "s11": DRAWN}  # places 4, 8 and 12 of the queue are its audit
+    assert {d.sample_id: d.inclusion_probability for d in decisions if d.inclusion_probability is not None} == drawn
+    assert len(decisions) == len(EXPRESSIBLE[tool]) + 2
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    assert append_decisions(ledger, decisions) == len(decisions)
+    assert append_decisions(ledger, import_decisions(file, tool, export, now=NOW.replace(year=2027))[1]) == 0
+    assert set(decisions_of(ledger, "line 3 (北)")) == set(decisions)
+
+
+def test_an_export_of_an_older_version_drew_nobody_and_brings_the_same_answers(answered: Any, tmp_path: Path) -> None:
+    from labelclean.ledger import decision_key
+
+    file, export = answered("csv")
+    old = tmp_path / "old"
+    shutil.copytree(export, old)
+    record = json.loads((old / "manifest.json").read_text(encoding="utf-8"))
+    for item in record["items"]:
+        del item["inclusion_probability"]
+    (old / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    then, now = (import_decisions(file, "csv", folder, now=NOW)[1] for folder in (old, export))
+    assert {d.inclusion_probability for d in then} == {None}
+    assert [decision_key(d) for d in then] == [decision_key(d) for d in now]
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "0.25"])
+def test_a_manifest_with_a_probability_that_is_none_is_refused(answered: Any, tmp_path: Path, value: object) -> None:
+    file, export = answered("csv")
+    copy = tmp_path / "copy"
+    shutil.copytree(export, copy)
+    record = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    record["items"][3]["inclusion_probability"] = value
+    (copy / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ExchangeError, match="must be the manifest"):
+        import_decisions(file, "csv", copy, now=NOW)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

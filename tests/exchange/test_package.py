@@ -15,10 +15,13 @@ import pytest
 from PIL import Image
 
 from labelclean import exchange
+from labelclean.config import config_record
 from labelclean.errors import ExchangeError, StorageError
 from labelclean.exchange import TOOLS, Tool, export_run, package
 from labelclean.exchange.manifest import read_manifest
-from tests.exchange.conftest import NAMES, RUN_ID, make_run
+from labelclean.storage import write_table
+from tests.exchange import conftest
+from tests.exchange.conftest import DRAWN, NAMES, RUN_ID, make_run
 
 AUDIT = ("s3", "s7", "s11")
 
@@ -46,7 +49,9 @@ def test_the_audit_slice_carries_no_suggestion_score_or_label_anywhere(
         text = text_of_task(exported(tool), tool, sample)
         assert 'lc_reason": ""' in text or tool != "label-studio"
         assert "0.8" not in text
-        assert not any(word in text for word in ("predictions", "lc_suggestion", "other_class", "random_audit"))
+        assert str(DRAWN) not in text
+        hints = ("predictions", "lc_suggestion", "other_class", "random_audit", "inclusion_probability")
+        assert not any(word in text for word in hints)
         assert not any(name.replace("&", "&amp;") in text or name in text for name in NAMES[1:])
     shown = text_of_task(exported(tool), tool, "s0")
     assert "傷" in shown or tool == "fiftyone"
@@ -178,3 +183,21 @@ def test_large_pictures_are_made_smaller(tmp_path: Path, run_folder: Path) -> No
     export_run(run_folder, "csv", tmp_path / "out", max_side=4)
     first = next((tmp_path / "out").rglob("*.png"))
     assert Image.open(io.BytesIO(first.read_bytes())).size == (4, 3)
+
+
+def test_a_run_that_an_older_version_left_is_exported_and_drew_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def old_table(path: Path, table: Any, name: str, *rest: Any) -> None:
+        write_table(
+            path, table.drop_columns(["inclusion_probability"]) if name == "review_queue" else table, name, *rest
+        )
+
+    def old_config(config: Any) -> dict[str, Any]:
+        return config_record(config) | {"review": {"audit_share": 0.05}}
+
+    monkeypatch.setattr(conftest, "write_table", old_table)
+    monkeypatch.setattr(conftest, "config_record", old_config)
+    report = export_run(make_run(tmp_path, 4), "csv", tmp_path / "out")
+    assert (report.num_tasks, report.num_blind) == (4, 1)
+    assert {item.inclusion_probability for item in read_manifest(tmp_path / "out").items} == {None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,17 @@ def test_twins_come_set_by_set_with_every_label_first() -> None:
     sets, num, loose = twins_of(twins, ["dent", "ok"])
     assert [[twin.sample_id for twin in one.members] for one in sets] == [["d", "e"], ["a", "c", "b"]]
     assert (num, sets[1].num, sets[1].members[1].predicted, loose) == (2, 3, "dent", ())
+
+
+def test_a_twin_that_is_an_audit_sample_carries_no_suggestion(tmp_path: Path) -> None:
+    made = replace(FOUR, twins=[1, 3], audited=[])
+    seen = page_of(tmp_path / "seen", made)
+    assert [(twin.sample_id, twin.predicted) for twin in seen.loose_twins] == [
+        ("part_00001", "ok"),
+        ("part_00003", "dent"),
+    ]
+    blind = page_of(tmp_path / "blind", replace(made, queued=[1], audited=[3]))
+    assert [twin.predicted for twin in blind.loose_twins] == ["ok", None]
 
 
 def test_twins_stand_alone_where_the_sets_were_not_kept(tmp_path: Path) -> None:
