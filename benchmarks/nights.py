@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from benchmarks.data import DataSet, noisy_labels, real_features
 from labelclean.cleaning import Refinement, fit_teacher, refine_labels
@@ -124,7 +125,8 @@ def clean(
     refinement = refine_labels(space, labels, teacher, configs[0])
     evidence = flag_evidence(labels, teacher, refinement, space)
     ids = _ids(len(space))
-    return refinement, [review_queue(ids, labels, refinement, evidence, is_settled, config) for config in configs]
+    samples = pa.table({"sample_id": ids, "content_hash": ids})
+    return refinement, [review_queue(samples, labels, refinement, evidence, is_settled, config) for config in configs]
 
 
 def our_nights(data: Handover, order: str, seed: int) -> list[Night]:

@@ -73,6 +73,7 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
     """
     parts = [
         _other_class(evidence),
+        _readings_differ(evidence),
         _neighbours_disagree(evidence, limits.neighbours_share),
         _conflict_group(evidence),
         _near_duplicate(evidence),
@@ -122,7 +123,15 @@ _Part = tuple[str, BoolArray, FloatArray]
 
 
 def _other_class(evidence: Evidence) -> _Part:
-    return "other_class", evidence.is_label_issue, 1 - evidence.label_scores
+    """What we would change."""
+    changed = evidence.is_label_issue & (evidence.predicted != evidence.given)
+    return "other_class", changed, 1 - evidence.label_scores
+
+
+def _readings_differ(evidence: Evidence) -> _Part:
+    """What waits for eyes: some reading names another class, and labels alone cannot tell which is right."""
+    waits = evidence.is_label_issue & (evidence.predicted == evidence.given)
+    return "readings_differ", waits, 1 - evidence.label_scores
 
 
 def _neighbours_disagree(evidence: Evidence, share: float) -> _Part:

@@ -180,6 +180,7 @@ class TeacherMeasurements:
         likelihood_gain: Mean log-likelihood of the given labels over that of the class shares, nats.
         noise_matrix: C[k, j] = P(given j | true k), shape (K, K).
         estimated_noise: Estimated share of wrong labels, 0..1.
+        exceeds_chance: The gain is more than shuffled labels reach.
     """
 
     num_classes: int
@@ -190,6 +191,7 @@ class TeacherMeasurements:
     likelihood_gain: float
     noise_matrix: npt.NDArray[np.floating]
     estimated_noise: float
+    exceeds_chance: bool = True
 
 
 def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], limits: Top2GateConfig) -> Verdict:
@@ -204,16 +206,7 @@ def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], lim
         Findings on the teacher's skill, two classes, stability, coverage, concentrated confusion and noise.
     """
     key = "gates.top2."
-    findings = [
-        _at_least(
-            "teacher_skill",
-            measured.likelihood_gain,
-            0.0,
-            None,
-            "the teacher's gain over the class shares, in nats per given label",
-            REFINING,
-        )
-    ]
+    findings = [_judge_skill(measured)]
     if measured.num_classes == 2:
         sentence = "with two classes both always stand in the top-2 pair, so a two-hot label says nothing."
         findings.append(Finding("two_classes", "refuse", 2.0, 3.0, None, sentence, ("two_hot",)))
@@ -255,6 +248,47 @@ def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], lim
         )
     )
     return Verdict(tuple(findings))
+
+
+def _judge_skill(measured: TeacherMeasurements) -> Finding:
+    """Whether the teacher tells more of labels than their shares do."""
+    what = "the teacher's gain over the class shares, in nats per given label"
+    if measured.exceeds_chance or measured.likelihood_gain <= 0:
+        return _at_least("teacher_skill", measured.likelihood_gain, 0.0, None, what, REFINING)
+    sentence = f"{what}: {measured.likelihood_gain:.3g}, no more than shuffled labels reach."
+    return Finding(
+        "teacher_skill", "refuse", measured.likelihood_gain, 0.0, None, sentence, REFINING, {"case": "chance"}
+    )
+
+
+def judge_groups(
+    classes: npt.NDArray[np.int64], is_copy: npt.NDArray[np.bool_], class_names: Sequence[str]
+) -> tuple[Finding, ...]:
+    """Return the findings on samples that nothing outside their own group can speak for or against.
+
+    Args:
+        classes: Classes of which every sample lies in one group, int64.
+        is_copy: Copies of one image with different labels, more than can be compared, bool, shape (N,).
+        class_names: The K names.
+
+    Returns:
+        A finding for each kind that there is.
+    """
+    findings = []
+    if len(classes):
+        names = [class_names[k] for k in classes.tolist()]
+        sentence = (
+            f"all samples of {listed(names)} lie in one group: nothing outside it can vouch for them, so their labels "
+            "stand as given."
+        )
+        findings.append(Finding("one_group", "warn", float(len(names)), 0.0, None, sentence, facts={"names": names}))
+    if is_copy.any():
+        sentence = (
+            f"{int(is_copy.sum()):,} samples are copies of one image with different labels: it stands in the queue once, "
+            "and the copies are not judged one by one."
+        )
+        findings.append(Finding("copies", "warn", float(is_copy.sum()), 0.0, None, sentence))
+    return tuple(findings)
 
 
 def judge_moves(

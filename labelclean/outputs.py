@@ -129,6 +129,7 @@ def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[
         likelihood_gain=teacher.log_likelihood - chance,
         noise_matrix=teacher.noise.matrix,
         estimated_noise=float(1 - soft[np.arange(len(labels)), labels.given].mean()),
+        exceeds_chance=teacher.exceeds_chance,
     )
 
 
@@ -243,7 +244,7 @@ def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:
 
 
 def review_queue(
-    ids: Sequence[str],
+    samples: pa.Table,
     labels: GivenLabels,
     refinement: Refinement,
     evidence: Evidence,
@@ -253,7 +254,7 @@ def review_queue(
     """Return the review queue and what it should bring.
 
     Args:
-        ids: Sample ids, length N.
+        samples: Table `samples`, N rows.
         labels: Their given labels.
         refinement: Their refinement.
         evidence: Their evidence.
@@ -263,6 +264,8 @@ def review_queue(
     Returns:
         Queue and estimate.
     """
+    ids = samples.column("sample_id").to_pylist()
+    images = samples.column("content_hash").combine_chunks().dictionary_encode().indices.to_numpy()
     order = np.empty(len(ids), dtype=np.int64)
     order[np.argsort(np.asarray(ids, dtype=object), kind="stable")] = np.arange(len(ids))
     queue = build_queue(
@@ -275,6 +278,7 @@ def review_queue(
         budget=config.review.places,
         audit=draw_audit(ids, is_settled, config.review.audit_samples, config.review.places, seed=config.run.seed),
         class_floor=config.review.class_floor,
+        images=images.astype(np.int64),
     )
     scores, readings = refinement.label_scores, refinement.judged.reading_scores
     doubt = measure_doubt(scores, queue.rows, is_settled, readings)

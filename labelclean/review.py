@@ -169,10 +169,12 @@ def build_queue(
     budget: int | None,
     audit: Audit,
     class_floor: int,
+    images: IntArray | None = None,
 ) -> Queue:
     """Return the review queue: conflict groups first, then by label score, with a floor per class and the audit.
 
-    A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is.
+    A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is. Of
+    copies of one image in a conflict group, only the most doubtful stands there: it is decided once.
 
     Args:
         label_scores: Probability that the given label is right, shape (N,), low = suspicious.
@@ -186,14 +188,18 @@ def build_queue(
         audit: Samples drawn before anything was ranked, none of them settled; they are spread over the queue.
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
+        images: Number of each sample's image, int64, shape (N,), equal for copies; default: all differ.
 
     Returns:
         The queue.
     """
+    conflicts = _conflicts_first(conflict_sets, label_scores, order)
     suspicion = np.lexsort((order, label_scores))
+    if images is not None:
+        once = _once_per_image(conflicts, images)
+        suspicion, conflicts = _without(suspicion, _without(conflicts, once)), once
     suspicion = _without(suspicion[~is_settled[suspicion]], audit.rows)
     flagged = suspicion[is_label_issue[suspicion]]
-    conflicts = _conflicts_first(conflict_sets, label_scores, order)
     conflicts = _without(conflicts[~is_settled[conflicts]], audit.rows)
     places = len(np.union1d(conflicts, flagged)) if budget is None else max(budget - len(audit.rows), 0)
     conflicts = conflicts[:places]
@@ -300,6 +306,11 @@ def _conflicts_first(sets: IntArray, scores: FloatArray, order: IntArray) -> Int
     first = np.full(len(worst), len(order))
     np.minimum.at(first, sets[members], order[members])
     return members[np.lexsort((order[members], first[sets[members]], worst[sets[members]]))]
+
+
+def _once_per_image(rows: IntArray, images: IntArray) -> IntArray:
+    """Rows in their order, of each image the first."""
+    return rows[np.sort(np.unique(images[rows], return_index=True)[1])]
 
 
 def _rare_first(flagged: IntArray, given: IntArray, floor: int) -> IntArray:

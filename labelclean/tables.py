@@ -20,6 +20,7 @@ from labelclean.errors import TableError, listed
 
 REASONS = (
     "other_class",
+    "readings_differ",
     "neighbours_disagree",
     "conflict_group",
     "near_duplicate",
@@ -219,7 +220,9 @@ TABLES: dict[str, Table] = {
                 *_top_pairs("soft_label"),
                 Column("predicted_label", "class", "Best class of soft_label."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
-                Column("is_label_issue", "bool", "The score is under its class's limit."),
+                Column(
+                    "is_label_issue", "bool", "Worth a look: the score is low, and some reading names another class."
+                ),
                 Column("duplicate_set", "int", "Near-duplicates share a number.", optional=True, nullable=True),
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
             ),

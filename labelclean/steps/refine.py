@@ -14,7 +14,7 @@ from labelclean.config import Config
 from labelclean.decisions import reviewed_labels
 from labelclean.errors import listed
 from labelclean.flags import build_flags
-from labelclean.gates import Verdict, judge_moves, judge_teacher
+from labelclean.gates import Verdict, judge_groups, judge_moves, judge_teacher
 from labelclean.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.outputs import (
     flag_evidence,
@@ -85,6 +85,7 @@ def refine(work: Path) -> bool:
         )
         earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
         measured = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
+        measured = Verdict(judge_groups(unvouched.classes, unvouched.is_copy, names) + measured.findings)
         verdict = Verdict(earlier.findings + measured.findings)
         record |= {
             "findings": [finding_record(finding) for finding in measured.findings],
@@ -101,7 +102,7 @@ def refine(work: Path) -> bool:
         refined = refined_table(samples, refinement, space, names)
         write_table(work / "refined_labels.parquet", refined, "refined_labels", names)
         write_table(work / "flags.parquet", flag_table(ids, flags), "flags")
-        queue, estimate = review_queue(ids, labels, refinement, evidence, standing.is_settled, config)
+        queue, estimate = review_queue(samples, labels, refinement, evidence, standing.is_settled, config)
         write_table(
             work / "review_queue.parquet",
             queue_table(samples, queue, refinement, flags, space, names, config.review.neighbours),
