@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
+from labelclean.promise import LOOKS
 from labelclean.readings import READINGS
 from labelclean.review import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
 from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from labelclean.gram import Float32Array
     from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
     from labelclean.readings import Beliefs, Readings
-    from labelclean.scores import GainEstimate
     from labelclean.space import FeatureSpace
     from labelclean.trust import JudgedLabels
 
@@ -457,7 +457,7 @@ def refinement_record(
             "waits_for_eyes": int(tally.waiting),
             "by_class": by_class,
         },
-        "gain": gain_record(tally.gain(readings), tally.num_samples),
+        "gain": gain_record(tally, readings),
         "refinement": {
             "requested": requested,
             "method": method,
@@ -469,10 +469,26 @@ def refinement_record(
     }
 
 
-def gain_record(gain: GainEstimate, num_samples: int) -> dict[str, Any]:
-    """Return what taking over every predicted label without a look brings, in points of all samples, as JSON values."""
-    points = {name: round(100 * getattr(gain, name) / max(num_samples, 1), 2) for name in ("value", "low", "high")}
-    return {"points": points["value"], "low": points["low"], "high": points["high"], "is_safe": gain.is_safe}
+def gain_record(tally: Tally, readings: Readings) -> dict[str, Any]:
+    """Return what taking over every predicted label without a look brings, in points of all samples.
+
+    Args:
+        tally: What was counted over all samples.
+        readings: The readings behind it, and how far each is believed.
+
+    Returns:
+        JSON values; `low_after` and `high_after` are the interval once `promise.LOOKS` more samples drawn at random have
+        borne out what is believed now.
+    """
+    beliefs = readings.beliefs
+    sure = replace(readings, beliefs=replace(beliefs, num_samples=beliefs.num_samples + LOOKS))
+    now, later = tally.gain(readings), tally.gain(sure)
+    points = {"points": now.value, "low": now.low, "high": now.high, "low_after": later.low, "high_after": later.high}
+    return {name: round(100 * value / max(tally.num_samples, 1), 2) for name, value in points.items()} | {
+        "is_safe": now.is_safe,
+        "num_changed": now.num_changed,
+        "num_looks": round(beliefs.num_audited, 2),
+    }
 
 
 def beliefs_record(beliefs: Beliefs) -> dict[str, Any]:

@@ -143,9 +143,9 @@ def _add_image(root: Element, task: Task, preview: Path) -> None:
         return
     tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
     said = {
-        "lc_label": task.suggestion.predicted_label,
+        "lc_label": task.suggestion.predicted_label or "",
         "lc_label_score": str(task.suggestion.label_score),
-        "lc_reason": ", ".join(task.suggestion.reasons),
+        "lc_reason": task.suggestion.why,
     }
     for name, value in said.items():
         SubElement(tag, "attribute", name=name).text = value

@@ -146,7 +146,7 @@ def _refined(
     }
     if not teacher.exceeds_chance:
         sentence = nothing_tells(teacher)
-        refinement = {"requested": config.refine.method, "method": "none", "why": sentence}
+        refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": "chance"}
         record |= stopped(sentence) | {"refinement": refinement}
         return False
     if not goes_on(verdict, config, record):
