@@ -154,10 +154,9 @@ def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
         One sentence.
     """
     text = f"between {wrong.low:.1%} and {wrong.high:.1%} of the labels are wrong; {wrong.num_more:,} more random looks would "
-    is_narrower = wrong.high_after - wrong.low_after < wrong.high - wrong.low - 1e-3
     text += (
         f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
-        if is_narrower
+        if wrong.narrows
         else "leave that as it is"
     )
     if promise is None or promise.kind == "nothing":

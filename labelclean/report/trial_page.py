@@ -67,10 +67,9 @@ def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
         return []
     num, changed = round(cost["num_suspects"]), round(cost["num_changed"])
     wrong = WrongShare(**record["wrong"])
-    is_same = wrong.high_after - wrong.low_after > wrong.high - wrong.low - 1e-3
-    after = {} if is_same else {"low_after": percent(wrong.low_after), "high_after": percent(wrong.high_after)}
+    after = {"low_after": percent(wrong.low_after), "high_after": percent(wrong.high_after)} if wrong.narrows else {}
     looks = texts(
-        "poc.looks_same" if is_same else "poc.looks",
+        "poc.looks" if wrong.narrows else "poc.looks_same",
         low=percent(wrong.low),
         high=percent(wrong.high),
         more=wrong.num_more,
