@@ -15,9 +15,8 @@ from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
-from labelclean.readings import READINGS
 from labelclean.review import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
-from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
+from labelclean.tables import MANY_CLASSES, READINGS, TABLES, top_classes, vectors
 from labelclean.tally import Tally, mean_confidence
 from labelclean.top2 import top2_candidates, top2_margin
 

@@ -9,7 +9,7 @@ import numpy as np
 from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import BoolArray, GivenLabels, IntArray, possible
 from labelclean.noise import posterior
-from labelclean.readings import AS_GIVEN, Readings, differing, fit_readings, mixture
+from labelclean.readings import AS_GIVEN, NO_LOOKS, AuditEvidence, Readings, differing, fit_readings, mixture
 from labelclean.scores import ScoreCurve, fit_score_curve, score_limit
 
 RANK_POWER = 0.25
@@ -113,6 +113,7 @@ def fit_trust(
     is_even: bool = False,
     is_vouched: bool = False,
     changes_labels: bool = True,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Trust:
     """Return what turns probabilities into labels.
 
@@ -127,11 +128,12 @@ def fit_trust(
         is_even: Shape of C, as in `noise.fit_noise_model`.
         is_vouched: The probabilities are the user's own, of a model that he knows to be good.
         changes_labels: As in `Trust`.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         The fitted trust.
     """
-    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched)
+    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched, earlier=earlier)
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
     chance = mixture(fitted.beliefs.score, readings[:, rows, labels.given])
     rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)

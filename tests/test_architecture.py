@@ -118,6 +118,7 @@ STEPS = (
     "extract",
     "judge",
     "run",
+    "audit",
     "refine_parts",
     "refine",
 )
