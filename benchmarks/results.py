@@ -56,8 +56,10 @@ class Row(NamedTuple):
         digest: Digest of the sources behind the row.
         num_samples: N.
         measures: Values by name.
-        scores: Label scores of labelclean, for calibration pooled over seeds.
-        wrong: Rows that are wrong, likewise.
+        helped: Rows that were wrong and are predicted right.
+        harmed: Rows that were right and are predicted wrong.
+        scores: Label scores of labelclean, for calibration pooled over seeds; samples that a person settled are left out.
+        wrong: Which of these scores belong to wrong labels.
     """
 
     data: str
@@ -68,7 +70,9 @@ class Row(NamedTuple):
     digest: str
     num_samples: int
     measures: dict[str, float]
-    scores: list[float] = []  # noqa: RUF012 - never changed
+    helped: list[int] = []  # noqa: RUF012 - never changed
+    harmed: list[int] = []  # noqa: RUF012
+    scores: list[float] = []  # noqa: RUF012
     wrong: list[int] = []  # noqa: RUF012
 
     @property
