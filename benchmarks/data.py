@@ -196,7 +196,8 @@ def plurality(votes: npt.NDArray[np.integer], num_classes: int) -> IntArray:
         >>> plurality(np.array([[2, 0, 2], [2, 0, 1]]), 3)
         array([2, 0])
     """
-    return (votes[:, :, None] == np.arange(num_classes)).sum(axis=1).argmax(axis=1).astype(np.int64)
+    counts = (votes[:, :, None] == np.arange(num_classes)).sum(axis=1)
+    return np.asarray(counts.argmax(axis=1), dtype=np.int64)
 
 
 def kept_apart(true: IntArray) -> npt.NDArray[np.bool_]:

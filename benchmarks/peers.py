@@ -110,7 +110,7 @@ def _present(problem: Problem) -> tuple[FloatArray, IntArray, IntArray]:
 
 def _shares(values: FloatArray) -> FloatArray:
     """Rows that sum to 1."""
-    return values / values.sum(axis=1, keepdims=True)
+    return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
 def cleanlab_datalab(problem: Problem) -> Output:
