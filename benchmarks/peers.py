@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,7 +59,7 @@ def audit_argument(problem: Problem) -> dict[str, Any]:
     if problem.audit is None:
         raise ValueError("The audited method needs an audit, but the problem holds none.")
     rows, classes = problem.audit
-    return {AUDIT_ARGUMENT: dict(zip(rows.tolist(), classes.tolist(), strict=True))}
+    return {"audited": dict(zip(map(str, rows.tolist()), classes.tolist(), strict=True))}
 
 
 def _cleaned(problem: Problem, **audit: Any) -> Output:
@@ -269,7 +268,6 @@ def _likeliest(problem: Problem, fits: Fits) -> Output:
 
 
 OURS, AUDITED, AUDIT_SIZE = "labelclean", "labelclean, 30 looked at", 30
-AUDIT_ARGUMENT = "verified"
 METHODS: dict[str, Callable[[Problem], Output]] = {
     OURS: labelclean_default,
     AUDITED: labelclean_audited,
@@ -285,8 +283,6 @@ METHODS: dict[str, Callable[[Problem], Output]] = {
     "P1 two-hot CE": p1_two_hot_ce,
     "P1 two-hot GCE": p1_two_hot_gce,
 }
-if AUDIT_ARGUMENT not in inspect.signature(clean_labels).parameters:
-    del METHODS[AUDITED]
 LOGISTIC, PROBES = ("outside_probs",), ("space", "teachers")
 SHARED: dict[str, tuple[str, ...]] = {
     "cleanlab noise rate": LOGISTIC,
