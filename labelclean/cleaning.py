@@ -32,7 +32,7 @@ from labelclean.scores import ErrorEstimate, GainEstimate, calibration_error
 from labelclean.space import FeatureSpace, build_feature_space, fold_buckets
 from labelclean.tally import Tally, tally_of
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
-from labelclean.trust import JudgedLabels, Trust, fit_trust, unjudged
+from labelclean.trust import JudgedLabels, Trust, fit_trust
 from labelclean.views import View, kernel_view, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
 if TYPE_CHECKING:
@@ -179,7 +179,9 @@ def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig
     penalty = views[0].setting
     agreement = bootstrap_agreement(space, targets, penalty, config, seed=seed)
     teacher = _teacher(views, labels, agreement, penalty, config, space.selection)
-    gains = (_total_gain(_views(space, some.votes, some, config), some) for some in shuffles(labels, seed=seed))
+    gains = (
+        total_gain(_stacked(_views(space, some.votes, some, config)), some) for some in shuffles(labels, seed=seed)
+    )
     return replace(teacher, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
@@ -197,7 +199,7 @@ def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config:
     values = np.log(np.maximum(pred_probs, LEAST_PROB)) - log_shares(given_targets(labels))
     view = View("pred_probs", values.astype(np.float32), 0.0, 0.0)
     teacher = _teacher([view], labels, None, None, config, None)
-    gains = (_total_gain([view], some) for some in shuffles(labels, seed=0))
+    gains = (total_gain(view.values[None], some) for some in shuffles(labels, seed=0))
     return replace(teacher, is_vouched=True, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
@@ -248,11 +250,10 @@ def refine_labels(
         is_even=model.is_even,
         is_vouched=teacher.is_vouched,
         changes_labels=method != "none",
+        exceeds_chance=teacher.exceeds_chance,
         earlier=earlier,
     )
     judged = trust.judge(probs, teacher.pred_probs, labels)
-    if not teacher.exceeds_chance:
-        judged = unjudged(labels)
     near = None if space is None else space.neighbours
     return Refinement(
         method=method,
@@ -369,10 +370,8 @@ def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, conf
     return [view for view in views if view is not None]
 
 
-def _total_gain(views: list[View], labels: GivenLabels) -> float:
-    """Log-likelihood of all labels under views over that of the class shares, nats."""
-    likelihood = fit_plain_model(np.stack([view.values for view in views]), labels).log_likelihood
-    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
+def _stacked(views: list[View]) -> Float32Array:
+    return np.stack([view.values for view in views])
 
 
 def _exceeds_chance(teacher: Teacher, labels: GivenLabels, random_gains: Iterable[float]) -> bool:
@@ -388,7 +387,7 @@ def _teacher(
     order: IntArray | None,
 ) -> Teacher:
     """The teacher that some views make."""
-    values = np.stack([view.values for view in views])
+    values = _stacked(views)
     plain = fit_plain_model(values, labels)
     values, noise = choose_noise_model(values, labels, plain, order)
     return joined_teacher(tuple(view.name for view in views), values, plain, noise, labels, agreement, penalty, config)
@@ -439,6 +438,20 @@ def joined_teacher(
         estimated_noise=float(1.0 - soft[np.arange(len(labels)), given].mean()),
         calibration_error=calibration_error(probs.max(axis=1), pair[:, 0] == given),
     )
+
+
+def total_gain(values: Float32Array, labels: GivenLabels) -> float:
+    """Return the log-likelihood of all labels under views over that of the class shares.
+
+    Args:
+        values: Views, float32, shape (V, N, K).
+        labels: Given labels of the N samples.
+
+    Returns:
+        Nats.
+    """
+    likelihood = fit_plain_model(values, labels).log_likelihood
+    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
 
 
 def bootstrap_agreement(
@@ -533,7 +546,7 @@ def _student_views(
         return multi_round_view(space, given_targets(labels), labels, config).values[None]
     if method == "adaptive":
         targets = adaptive_targets(teacher.pred_probs, labels)
-        return np.stack([view.values for view in _views(space, targets, labels, config)])
+        return _stacked(_views(space, targets, labels, config))
     targets = two_hot_targets(teacher.pred_probs, labels, config.refine.weights)
     return two_hot_view(space, targets, labels, config)[None]
 

@@ -219,6 +219,7 @@ def fit_stage_trust(
     labels: GivenLabels,
     *,
     changes_labels: bool,
+    exceeds_chance: bool,
     earlier: AuditEvidence = NO_LOOKS,
 ) -> Trust:
     """Return what turns probabilities into labels, fitted to the sample.
@@ -229,6 +230,7 @@ def fit_stage_trust(
         space: The sample, rows sorted by fold.
         labels: Given labels of the sample.
         changes_labels: False where `refine.method` is `none`.
+        exceeds_chance: Whether images tell more of labels than chance.
         earlier: Random looks at samples of earlier runs.
 
     Returns:
@@ -241,7 +243,14 @@ def fit_stage_trust(
     )
     given_probs, is_even = teacher.given_probs(values), teacher.noise.is_even
     return fit_trust(
-        probs, given_probs, labels, student.matrix, is_even=is_even, changes_labels=changes_labels, earlier=earlier
+        probs,
+        given_probs,
+        labels,
+        student.matrix,
+        is_even=is_even,
+        changes_labels=changes_labels,
+        exceeds_chance=exceeds_chance,
+        earlier=earlier,
     )
 
 

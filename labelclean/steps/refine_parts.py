@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelclean.chance import exceeds_chance, shuffles
 from labelclean.cleaning import bootstrap_agreement, chosen_method, joined_teacher, nothing_tells
 from labelclean.config import Config
 from labelclean.decisions import Decision, reviewed_labels
@@ -22,11 +21,17 @@ from labelclean.drift import added_noise
 from labelclean.drift_report import drift_record
 from labelclean.flags import Evidence, build_flags, usual_similarity
 from labelclean.gates import Verdict, judge_moves, judge_teacher
-from labelclean.gram import Float32Array
-from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
-from labelclean.learning import Learned, Taught, learn_student, learn_teacher, num_rounds, sample_values
+from labelclean.labels import BoolArray, FloatArray, IntArray
+from labelclean.learning import (
+    Learned,
+    Taught,
+    learn_student,
+    learn_teacher,
+    num_rounds,
+    sample_values,
+    tells_more_than_chance,
+)
 from labelclean.neighbours import mean_similarity
-from labelclean.noise import fit_plain_model
 from labelclean.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.outputs import (
     flag_table,
@@ -43,7 +48,6 @@ from labelclean.part_labels import part_labels
 from labelclean.part_outputs import Found, write_parts
 from labelclean.part_queue import part_queue, predicted_of, score_rows
 from labelclean.passes import Each, each_shard
-from labelclean.probe import log_shares
 from labelclean.progress import progress
 from labelclean.queries import samples_known
 from labelclean.refine import given_targets
@@ -238,15 +242,7 @@ def _judged_teacher(taught: Taught, config: Config) -> tuple[Any, FloatArray]:
     agreement = bootstrap_agreement(taught.space, given_targets(labels), stage.penalty, config, seed=config.run.seed)
     values = sample_values(taught)
     teacher = joined_teacher(stage.names, values, stage.plain, stage.noise, labels, agreement, stage.penalty, config)
-    gains = (_shuffled_gain(values[: len(stage.names)], some) for some in shuffles(labels, seed=config.run.seed))
-    total = len(labels) * teacher.likelihood_gain
-    return replace(teacher, exceeds_chance=exceeds_chance(total, gains, labels.num_classes)), agreement
-
-
-def _shuffled_gain(values: Float32Array, labels: GivenLabels) -> float:
-    """What shuffled labels of the sample gain from views that were taught the given ones, nats."""
-    likelihood = fit_plain_model(values, labels).log_likelihood
-    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
+    return replace(teacher, exceeds_chance=tells_more_than_chance(taught, seed=config.run.seed)), agreement
 
 
 def _write_tables(
