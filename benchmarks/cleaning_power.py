@@ -2,18 +2,21 @@
 
 Run from the repository's root: `python -m benchmarks.cleaning_power --quick`. Every cell and
 method is stored as one line of JSON when it is done; a killed run goes on where it stopped.
+`--baseline FILE` compares with the stored lines of another commit.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from multiprocessing import get_context
@@ -22,14 +25,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import results
-from benchmarks.data import DataSet, load_set, noisy_labels, set_names
-from benchmarks.measures import Downstream, Truth, build_downstream, measure
+from benchmarks import data, measures, noise_kinds, peers, problem, results, simifeat
+from benchmarks.data import DataSet, hands_probs, load_set, noises_of, noisy_labels, set_names
+from benchmarks.measures import Downstream, Truth, build_downstream, changes, measure
 from benchmarks.noise_kinds import KINDS
-from benchmarks.peers import METHODS, OURS, SHARED
-from benchmarks.problem import IntArray, Output, Problem
+from benchmarks.peers import AUDIT_SIZE, AUDITED, FROM_PROBS, METHODS, OURS, PROBES, SHARED
+from benchmarks.problem import Audit, IntArray, Output, Problem
 from labelclean.config import CleaningConfig
+from labelclean.gram import centred_unit_rows
+from labelclean.labels import one_hot
+from labelclean.probe import fit_cross_entropy
 from labelclean.space import build_feature_space
+from labelclean.top2 import two_hot
 
 HERE = Path(__file__).resolve().parent
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -44,22 +51,8 @@ IMPORTS = (
     "cleanlab.datalab.datalab",
 )
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-CELL_SOURCES = ("data.py", "noise_kinds.py", "problem.py", "measures.py")
-PROBE_SOURCES = ("probe.py", "gram.py", "space.py", "neighbours.py", "labels.py", "top2.py")
-OUR_SOURCES = (
-    "cleaning.py",
-    "config.py",
-    "inputs.py",
-    "evidence.py",
-    "held_out.py",
-    "kernel.py",
-    "noise.py",
-    "power.py",
-    "refine.py",
-    "scores.py",
-    "views.py",
-    "votes.py",
-)
+CELL_PARTS = (data, noise_kinds, problem, measures, peers, simifeat)
+PROBE_PARTS = (fit_cross_entropy, centred_unit_rows, build_feature_space, one_hot, two_hot)
 
 
 class Cell(NamedTuple):
@@ -86,25 +79,23 @@ def warm_up() -> None:
 
 
 def cells_of(names: Sequence[str], rates: Sequence[float], seeds: int) -> list[Cell]:
-    """Return all cells, those of one data set and seed together; rate 0 has the one kind `none`."""
+    """Return all cells, those of one data set and seed together; where nobody draws noise, seeds change the folds alone."""
     return [
-        Cell(name, kind, rate, seed)
-        for name in names
-        for seed in range(seeds)
-        for rate in rates
-        for kind in (KINDS if rate else ["none"])
+        Cell(name, kind, rate, seed) for name in names for seed in range(seeds) for kind, rate in noises_of(name, rates)
     ]
 
 
 def digest_of(method: str) -> str:
     """Return the digest of the sources that a result hangs on, so that a change measures again."""
-    package = HERE.parent / "labelclean"
-    files = [HERE / name for name in (*CELL_SOURCES, "peers.py", "simifeat.py")] + [
-        package / name for name in PROBE_SOURCES
-    ]
-    if method == OURS:
-        files += [package / name for name in OUR_SOURCES]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:16]
+    parts = {inspect.getsourcefile(part) for part in (*CELL_PARTS, *PROBE_PARTS)}
+    if method in (OURS, AUDITED):  # all that `clean_labels` imports, wherever it lies
+        parts |= {module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "labelclean"}
+    return hashlib.sha256(b"\0".join(Path(path).read_bytes() for path in sorted(filter(None, parts)))).hexdigest()[:16]
+
+
+def runs_on(method: str, name: str) -> bool:
+    """Return whether a method can answer on a set: with the user's own probabilities only those that take some."""
+    return method in FROM_PROBS or not hands_probs(name)
 
 
 @lru_cache(maxsize=1)
@@ -131,7 +122,8 @@ def folds_of(name: str, cache: Path, seed: int) -> IntArray:
 def run_cell(cell: Cell, methods: dict[str, str], cache: Path) -> list[results.Row]:
     """Run some methods on one cell.
 
-    A method gets a `Problem` and nothing else; truth meets its output in `measure` only.
+    A method gets a `Problem` and nothing else; truth meets its output in `measures` only. What a person found in a
+    random audit is part of the audited method's problem, and of nobody else's.
 
     Args:
         cell: The cell.
@@ -146,20 +138,72 @@ def run_cell(cell: Cell, methods: dict[str, str], cache: Path) -> list[results.R
         return []
     data, truth, judge = ready
     given = noisy_labels(data, cell.kind, cell.rate, cell.seed)
-    problem = Problem(data.features, given, folds_of(cell.data, cache, cell.seed), data.num_classes, cell.seed)
+    whole = Problem(data.features, given, folds_of(cell.data, cache, cell.seed), data.num_classes, cell.seed)
+    handed = whole if data.pred_probs is None else replace(whole, pred_probs=data.pred_probs)
+    if not data.hands_features:
+        handed = replace(handed, features=data.features[:, :0])
     judge.known.clear()
     shared: dict[str, Cost] = {}
+    decay = decay_of(whole, cache, shared)
     rows = []
     for method, digest in methods.items():
-        output, cost = run_method(method, problem, shared)
-        found = measure(output, problem, truth, judge) | {"seconds": cost.seconds, "mib": cost.mib}
-        row = results.Row(*cell, method, digest, len(given), found)
-        if method == OURS:
+        seen, unseen = handed, np.ones(len(given), dtype=bool)
+        if method == AUDITED:
+            audit = drawn_audit(cell, truth.true)
+            seen = replace(handed, audit=audit)
+            unseen[audit.rows] = False
+        output, cost = run_method(method, seen, shared)
+        found = measure(output, given, truth, judge, decay, unseen) | {"seconds": cost.seconds, "mib": cost.mib}
+        if data.pred_probs is not None:
+            found["model_accuracy"] = float((data.pred_probs.argmax(axis=1) == truth.true)[unseen].mean())
+        row = results.Row(
+            *cell, method, digest, len(given), found, *changes(output.predicted, given, truth.true, unseen)
+        )
+        if method in (OURS, AUDITED):
             row = row._replace(
-                scores=np.round(output.scores, 4).tolist(), wrong=np.flatnonzero(given != truth.true).tolist()
+                scores=np.round(output.scores[unseen], 4).tolist(),
+                wrong=np.flatnonzero((given != truth.true)[unseen]).tolist(),
             )
         rows.append(row)
     return rows
+
+
+def decay_of(problem: Problem, cache: Path, shared: dict[str, Cost]) -> float:
+    """Return the weight decay of the fresh probes that judge labels, the one under which the given labels are likeliest.
+
+    It costs more than most methods and is the same for all of them, so it is kept.
+
+    Args:
+        problem: The cell, with its features.
+        cache: Folder of decays.
+        shared: Costs of shared parts, filled where it must be found.
+
+    Returns:
+        One of `problem.DECAYS`.
+    """
+    parts = (problem.features, problem.given, problem.folds)
+    path = cache / "decays" / hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:24]
+    if not path.is_file():
+        for part in PROBES:
+            shared_cost(part, problem, shared)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(problem.likeliest_decay))
+    return float(path.read_text())
+
+
+def drawn_audit(cell: Cell, true: IntArray) -> Audit:
+    """Return samples drawn at random from all of a cell, and what a person finds there; the draw hangs on the cell's name.
+
+    Args:
+        cell: The cell.
+        true: True classes, int64, shape (N,).
+
+    Returns:
+        30 samples, or all of a smaller set.
+    """
+    key = int(hashlib.sha256(f"audit {cell}".encode()).hexdigest()[:12], 16)
+    rows = np.random.default_rng(key).permutation(len(true))[:AUDIT_SIZE]
+    return Audit(rows, true[rows])
 
 
 def run_method(method: str, problem: Problem, shared: dict[str, Cost]) -> tuple[Output, Cost]:
@@ -173,16 +217,20 @@ def run_method(method: str, problem: Problem, shared: dict[str, Cost]) -> tuple[
     Returns:
         Output and cost.
     """
-    for part in SHARED.get(method, ()):
-        if part not in shared:
-            start = _start()
-            getattr(problem, part)
-            shared[part] = _cost(*start)
+    parts = [shared_cost(part, problem, shared) for part in SHARED.get(method, ())]
     start = _start()
     output = METHODS[method](problem)
     own = _cost(*start)
-    parts = [shared[part] for part in SHARED.get(method, ())]
     return output, Cost(own.seconds + sum(p.seconds for p in parts), max(own.mib, *(p.mib for p in parts), 0.0))
+
+
+def shared_cost(part: str, problem: Problem, shared: dict[str, Cost]) -> Cost:
+    """Return what a part took that several methods share; it is made when it is first asked for."""
+    if part not in shared:
+        start = _start()
+        getattr(problem, part)
+        shared[part] = _cost(*start)
+    return shared[part]
 
 
 def _start() -> tuple[float, float]:
@@ -219,7 +267,11 @@ def run(cells: Iterable[Cell], digests: dict[str, str], cache: Path, workers: in
     known = {row.key for row in results.read_rows(store)}
     todo: dict[Cell, dict[str, str]] = {}
     for cell in cells:
-        missing = {method: digest for method, digest in digests.items() if (*cell, method, digest) not in known}
+        missing = {
+            method: digest
+            for method, digest in digests.items()
+            if runs_on(method, cell.data) and (*cell, method, digest) not in known
+        }
         if missing:
             todo[cell] = missing
     began, done = time.monotonic(), 0
@@ -235,14 +287,15 @@ def run(cells: Iterable[Cell], digests: dict[str, str], cache: Path, workers: in
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, run, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="rates 0, .1, .4; real sets, two-class versions, digits")
+    parser.add_argument("--quick", action="store_true", help="rates 0, .1, .4; without unbalanced and made-up sets")
     parser.add_argument("--sets", nargs="+", help="names of data sets; default: all of the run")
-    parser.add_argument("--kinds", nargs="+", choices=[*KINDS, "none"], help="noise kinds; default: all")
+    parser.add_argument("--kinds", nargs="+", choices=[*KINDS, "none", "people"], help="noise kinds; default: all")
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--baseline", type=Path, help="results.jsonl of another commit, to compare with")
     parser.add_argument("--cache", type=Path, default=HERE.parent / "cache" / "benchmark")
     chosen = parser.parse_args(arguments)
     for name in ONE_THREAD:
@@ -256,7 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run(cells, digests, cache, chosen.workers)
     wanted = {(*cell, *pair) for cell in cells for pair in digests.items()}
     rows = [row for row in results.read_rows(cache / "results.jsonl") if row.key in wanted]
-    text = results.markdown(rows, " ".join(["python -m benchmarks.cleaning_power", *(arguments or sys.argv[1:])]))
+    before = results.read_rows(chosen.baseline) if chosen.baseline else []
+    command = " ".join(["python -m benchmarks.cleaning_power", *(arguments or sys.argv[1:])])
+    text = results.markdown(rows, command, before)
     chosen.out.write_text(text)
     print(text)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,20 @@ UNBALANCED_STEP = 0.635
 SYNTHETIC = {2: (1500, 1.0), 6: (2200, 2.0), 20: (3000, 2.5), 100: (7000, 3.0)}
 FEATURES = 64
 WEIGHTS = "weights/mobilenetv2_100_imagenet1k.safetensors"
+WEAK = (8, 24)
+OVERLAPPING, OVERLAPPING_FILE = "infrared_modules", "infrared_modules.npz"
+PEOPLE_FILE, PEOPLE_TRUTH_FILE = "people_labels.npz", "truth/people_labels.npy"
+PEOPLE_ERRORS = {  # sets of labels that people gave, and their share of wrong ones, to name the cells with
+    "people_few": 0.09,
+    "people_some": 0.17,
+    "people_many": 0.39,
+    "people_votes": 0.08,
+    "people_few_probs": 0.09,
+    "people_many_probs": 0.39,
+    "people_few_both": 0.09,
+    "people_many_both": 0.39,
+}
+PEOPLE_RIGHT = "people_none"
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,9 @@ class DataSet:
         test_features: Features kept apart, float32, shape (M, D).
         test_true: Their true classes, int64, shape (M,).
         oracle: P(class | image) of an out-of-fold probe on the truth, float32, shape (N, K); only noise is made from it.
+        people: Labels that people gave, int64, shape (N,); None where noise is made.
+        pred_probs: Out-of-sample probabilities that a user hands over, float32, shape (N, K); None where he has none.
+        hands_features: Whether he hands over the features too.
     """
 
     name: str
@@ -46,6 +64,9 @@ class DataSet:
     test_features: Float32Array
     test_true: IntArray
     oracle: Float32Array
+    people: IntArray | None = None
+    pred_probs: Float32Array | None = None
+    hands_features: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -64,8 +85,11 @@ def real_names() -> list[str]:
 
 
 def set_names(*, quick: bool) -> list[str]:
-    """Return the names of all sets, or of those of the quick run."""
-    names = [f"{name}{version}" for name in real_names() for version in ("", "-defect", "-one")] + ["digits"]
+    """Return the names of all sets, or of those of the quick run, people's labels first."""
+    names = [*PEOPLE_ERRORS, PEOPLE_RIGHT] if _stored(PEOPLE_TRUTH_FILE).is_file() else []
+    names += [f"{name}{version}" for name in real_names() for version in ("", "-defect", "-one")] + ["digits"]
+    names += [f"{name}-weak{dims}" for name in [*real_names(), "digits"] for dims in WEAK]
+    names += [OVERLAPPING] if _stored(OVERLAPPING_FILE).is_file() else []
     if not quick:
         names += [f"{name}-unbalanced" for name in [*real_names(), "digits"]]
         names += [f"synthetic-{num_classes}" for num_classes in SYNTHETIC]
@@ -83,6 +107,12 @@ def load_set(name: str, cache: Path) -> DataSet | None:
         The set; None where the version does not exist (`-defect` needs a class of more than half
         of the samples, `-unbalanced` a set that is balanced).
     """
+    whole, _, dims = name.partition("-weak")
+    if dims:
+        seen = load_set(whole, cache)
+        return None if seen is None else through_directions(seen, int(dims))
+    if name in {*PEOPLE_ERRORS, PEOPLE_RIGHT}:
+        return _people_set(name)
     base, _, version = (name, "", "") if name.startswith("synthetic-") else name.partition("-")
     features, true = _base(base, cache)
     version_rows = _version(true, version)
@@ -95,12 +125,79 @@ def load_set(name: str, cache: Path) -> DataSet | None:
     return DataSet(name, train, kept, features[is_test], true[is_test], _oracle(name, train, kept, cache))
 
 
+def through_directions(data: DataSet, dims: int) -> DataSet:
+    """Return a set whose features are seen through a few directions only, while its noise comes from the whole features.
+
+    People see more than a backbone does: labels then go wrong where the features that are left cannot tell.
+
+    Args:
+        data: A set with its whole features.
+        dims: How many random orthonormal directions are left, at most D; the same ones for every seed.
+
+    Returns:
+        The set by the name ``NAME-weakDIMS``.
+    """
+    centre = data.features.mean(axis=0, dtype=np.float64)
+    drawn = np.random.default_rng([7, dims]).standard_normal((data.features.shape[1], dims))
+    directions = np.linalg.qr(drawn)[0]
+    seen, seen_test = (
+        ((rows - centre) @ directions).astype(np.float32) for rows in (data.features, data.test_features)
+    )
+    return replace(data, name=f"{data.name}-weak{dims}", features=seen, test_features=seen_test)
+
+
+def hands_probs(name: str) -> bool:
+    """Return whether a user of this set hands over probabilities of a model of his own."""
+    return name.endswith(("_probs", "_both"))
+
+
+def noises_of(name: str, rates: Sequence[float]) -> list[tuple[str, float]]:
+    """Return the noise kinds and rates of a set's cells.
+
+    Args:
+        name: One of `set_names`.
+        rates: Those of the grid; people's labels have their own.
+
+    Returns:
+        Kind and rate; rate 0 has the one kind ``none``.
+    """
+    if name in PEOPLE_ERRORS:
+        return [("people", PEOPLE_ERRORS[name])]
+    if name == PEOPLE_RIGHT:
+        return [("none", 0.0)]
+    return [(kind, rate) for rate in rates for kind in (KINDS if rate else ["none"])]
+
+
 def noisy_labels(data: DataSet, kind: str, rate: float, seed: int) -> IntArray:
-    """Return the given labels of one cell; the draw hangs on the cell's name alone."""
+    """Return the given labels of one cell: people's own, or a draw that hangs on the cell's name alone.
+
+    Weak features have the draws of the whole ones.
+    """
     if rate == 0:
         return data.true.copy()
-    key = int(hashlib.sha256(f"{data.name} {kind} {rate} {seed}".encode()).hexdigest()[:12], 16)
+    if data.people is not None:
+        return data.people
+    name = data.name.partition("-weak")[0]
+    key = int(hashlib.sha256(f"{name} {kind} {rate} {seed}".encode()).hexdigest()[:12], 16)
     return KINDS[kind](data.true, data.oracle, rate, np.random.default_rng(key))
+
+
+def plurality(votes: npt.NDArray[np.integer], num_classes: int) -> IntArray:
+    """Return the class that most people named, ties by class order.
+
+    Args:
+        votes: One column per person, int, shape (N, V), in [0, K).
+        num_classes: K.
+
+    Returns:
+        int64, shape (N,).
+
+    Examples:
+        >>> plurality(np.array([[2, 0, 2], [2, 0, 1]]), 3)
+        array([2, 0])
+    """
+    counts = (votes[:, :, None] == np.arange(num_classes)).sum(axis=1)
+    return np.asarray(counts.argmax(axis=1), dtype=np.int64)
 
 
 def kept_apart(true: IntArray) -> npt.NDArray[np.bool_]:
@@ -117,6 +214,39 @@ def kept_apart(true: IntArray) -> npt.NDArray[np.bool_]:
         rows = np.flatnonzero(true == k)
         chosen[rng.choice(rows, round(TEST_SHARE * len(rows)), replace=False)] = True
     return chosen
+
+
+def _stored(name: str) -> Path:
+    """A file of the real sets; it need not exist."""
+    return Path(os.environ.get("LABELCLEAN_REAL_DATA", "no real data"), "datasets", name)
+
+
+def _people_set(name: str) -> DataSet:
+    """Photos with the labels that people gave.
+
+    ``people_votes``: three people each. `clean_labels` takes one label per sample, so the user hands over the
+    plurality, ties by class order, as the pipeline's `given_label` is made of several annotators' rows.
+    """
+    _, which, *door = name.split("_")
+    true = np.load(_stored(PEOPLE_TRUTH_FILE)).astype(np.int64)
+    num_classes = int(true.max()) + 1
+    is_test = kept_apart(true)
+    with np.load(_stored(PEOPLE_FILE)) as stored:
+        features = stored["features"].astype(np.float32)
+        given = true if name == PEOPLE_RIGHT else stored[f"given_{which}"]
+        probs = stored[f"pred_probs_{which}"][~is_test] if door else None
+    given = plurality(given, num_classes) if given.ndim == 2 else given.astype(np.int64)
+    return DataSet(
+        name,
+        features[~is_test],
+        true[~is_test],
+        features[is_test],
+        true[is_test],
+        one_hot(true[~is_test], num_classes),
+        people=None if name == PEOPLE_RIGHT else given[~is_test],
+        pred_probs=probs,
+        hands_features=door != ["probs"],
+    )
 
 
 def _version(true: IntArray, version: str) -> tuple[IntArray, IntArray] | None:
@@ -147,6 +277,10 @@ def _base(base: str, cache: Path) -> tuple[Float32Array, IntArray]:
         return digits.data.astype(np.float32), digits.target.astype(np.int64)
     if base.startswith("synthetic-"):
         return synthetic(int(base.removeprefix("synthetic-")))
+    if base == OVERLAPPING:
+        with np.load(_stored(OVERLAPPING_FILE)) as stored:
+            _, true = np.unique(stored["label"], return_inverse=True)
+            return stored["features"].astype(np.float32), true.astype(np.int64)
     return real_features(base, cache)
 
 

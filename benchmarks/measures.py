@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.problem import BoolArray, FloatArray, IntArray, Output, Problem, Space, build_space
+from benchmarks.problem import BoolArray, Estimate, FloatArray, IntArray, Output, Space, build_space
 from labelclean.gram import spectrum
 from labelclean.labels import one_hot
 from labelclean.probe import Design, fit_cross_entropy, predict_logits
@@ -90,42 +90,97 @@ def build_downstream(features: npt.NDArray[np.float32], truth: Truth) -> Downstr
     return Downstream(judged, space.coordinates(truth.test_features), truth.test_true)
 
 
-def measure(output: Output, problem: Problem, truth: Truth, judge: Downstream) -> dict[str, float]:
+def measure(
+    output: Output, labels: IntArray, truth: Truth, judge: Downstream, decay: float, unseen: BoolArray
+) -> dict[str, float]:
     """Return every measure of one output.
 
     Args:
         output: What the method said.
-        problem: What it had seen.
-        truth: What it had not.
+        labels: Given labels, int64, shape (N,).
+        truth: What it had not seen.
         judge: Made of the same truth.
+        decay: N lambda of the judge's probes.
+        unseen: Samples that no person settled beforehand, bool, shape (N,); only these are measured on.
 
     Returns:
         Measures by name; those that need wrong labels are missing where there are none.
     """
-    true, given = truth.true, problem.given
-    is_wrong, flagged = true != given, output.is_issue
-    decay = problem.likeliest_decay
+    true, given, flagged = truth.true[unseen], labels[unseen], output.is_issue[unseen]
+    scores, is_wrong, is_right = output.scores[unseen], true != given, output.predicted[unseen] == true
     found = {
         "flagged": float(flagged.mean()),
         "given_accuracy": float((given == true).mean()),
-        "accuracy": float((output.predicted == true).mean()),
-        "brier": brier(output.soft, true),
-        "down_given": judge.accuracy(problem.targets, decay),
-        "down_kept": judge.accuracy(problem.targets, decay, ~flagged),
-        "down_predicted": judge.accuracy(one_hot(output.predicted, problem.num_classes), decay),
+        "accuracy": float(is_right.mean()),
+        "gain": float(is_right.mean() - (given == true).mean()),
+        "brier": brier(output.soft[unseen], true),
+    }
+    found |= _downstream(output, labels, truth, judge, decay)
+    if output.has_probabilities:
+        found["ece"] = calibration_error(scores, ~is_wrong)
+    if output.estimate is not None:
+        found |= expectation(output.estimate, is_wrong)
+    found |= ranking(scores, is_wrong) | flags(flagged, is_wrong) if is_wrong.any() else {"alarms": found["flagged"]}
+    counts = [np.bincount(of, minlength=output.soft.shape[1]) for of in (truth.true, labels)]
+    rare = is_wrong & ((counts[0][true] < RARE) | (counts[1][given] < RARE))
+    numbers = {"wrong": is_wrong, "found": is_wrong & flagged, "rare_wrong": rare, "rare_found": rare & flagged}
+    return found | {f"num_{name}": float(chosen.sum()) for name, chosen in numbers.items()}
+
+
+def _downstream(output: Output, given: IntArray, truth: Truth, judge: Downstream, decay: float) -> dict[str, float]:
+    """Test accuracy of fresh probes on the method's labels, and of the method's own."""
+    num_classes = output.soft.shape[1]
+    found = {
+        "down_given": judge.accuracy(one_hot(given, num_classes), decay),
+        "down_kept": judge.accuracy(one_hot(given, num_classes), decay, ~output.is_issue),
+        "down_predicted": judge.accuracy(one_hot(output.predicted, num_classes), decay),
         "down_soft": judge.accuracy(output.soft, decay),
     }
     if output.classify is not None:
         own = output.classify(truth.test_features).argmax(axis=1)
         found["down_own"] = float((own == truth.test_true).mean())
-    if output.has_probabilities:
-        found["ece"] = calibration_error(output.scores, ~is_wrong)
-    if is_wrong.any():
-        found |= ranking(output.scores, is_wrong) | flags(flagged, is_wrong)
-    counts = np.bincount(true, minlength=problem.num_classes), np.bincount(given, minlength=problem.num_classes)
-    rare = is_wrong & ((counts[0][true] < RARE) | (counts[1][given] < RARE))
-    numbers = {"wrong": is_wrong, "found": is_wrong & flagged, "rare_wrong": rare, "rare_found": rare & flagged}
-    return found | {f"num_{name}": float(rows.sum()) for name, rows in numbers.items()}
+    return found
+
+
+def changes(predicted: IntArray, given: IntArray, true: IntArray, unseen: BoolArray) -> tuple[list[int], list[int]]:
+    """Return which samples the prediction puts right, and which right ones it spoils.
+
+    Args:
+        predicted: int64, shape (N,).
+        given: int64, shape (N,).
+        true: int64, shape (N,).
+        unseen: Samples that no person settled beforehand, bool, shape (N,); the others count as unchanged.
+
+    Returns:
+        Rows that were wrong and become right, and rows that were right and become wrong.
+
+    Examples:
+        >>> changes(np.array([0, 1, 1]), np.array([1, 0, 1]), np.array([0, 0, 0]), np.array([True, True, True]))
+        ([0], [1])
+    """
+    was, becomes = given == true, predicted == true
+    return np.flatnonzero(unseen & ~was & becomes).tolist(), np.flatnonzero(unseen & was & ~becomes).tolist()
+
+
+def expectation(estimate: Estimate, is_wrong: BoolArray) -> dict[str, float]:
+    """Return how far an expected number of errors is off.
+
+    Args:
+        estimate: Expected number of wrong labels and its interval.
+        is_wrong: bool, shape (N,).
+
+    Returns:
+        `off`, expected less true in points of N; `off_size`, the same without sign; `held`, 1 where the interval holds
+        the true number, else 0; `width`, that of the interval in points of N.
+
+    Examples:
+        >>> expectation(Estimate(3.0, 1.0, 5.0), np.array([True, True, False, False]))
+        {'off': 25.0, 'off_size': 25.0, 'held': 1.0, 'width': 100.0}
+    """
+    wrong, points = float(is_wrong.sum()), 100 / len(is_wrong)
+    off = points * (estimate.value - wrong)
+    held = float(estimate.low <= wrong <= estimate.high)
+    return {"off": off, "off_size": abs(off), "held": held, "width": points * (estimate.high - estimate.low)}
 
 
 def ranking(scores: FloatArray, is_wrong: BoolArray) -> dict[str, float]:

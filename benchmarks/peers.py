@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from benchmarks.problem import (
     DECAYS,
     BoolArray,
+    Estimate,
     Float32Array,
     FloatArray,
     Output,
@@ -44,17 +46,38 @@ Fits = Sequence[tuple[LinearProbe, ...]]
 
 def labelclean_default(problem: Problem) -> Output:
     """Ours, through the public function with the default config."""
-    cleaned = clean_labels(problem.given, features=problem.features, seed=problem.seed)
-    classes = np.asarray(cleaned.class_names, dtype=np.int64)
+    return _cleaned(problem)
+
+
+def labelclean_audited(problem: Problem) -> Output:
+    """Ours with what a person found in a random audit."""
+    return _cleaned(problem, **audit_argument(problem))
+
+
+def audit_argument(problem: Problem) -> dict[str, Any]:
+    """Return how a random audit is handed to `clean_labels`: the class that was found, by sample."""
+    if problem.audit is None:
+        raise ValueError("The audited method needs an audit, but the problem holds none.")
+    rows, classes = problem.audit
+    return {"audited": dict(zip(map(str, rows.tolist()), classes.tolist(), strict=True))}
+
+
+def _cleaned(problem: Problem, **audit: Any) -> Output:
+    """What `clean_labels` makes of all that was handed over."""
+    present = np.unique(problem.given)  # pred_probs have one column per class that somebody gave
+    probs = None if problem.pred_probs is None else _shares(problem.pred_probs[:, present])
+    features = problem.features if problem.features.shape[1] else None
+    cleaned = clean_labels(problem.given, features=features, pred_probs=probs, seed=problem.seed, **audit)
     soft = np.zeros((len(problem.given), problem.num_classes))
-    soft[:, classes] = cleaned.soft_labels
-    table = cleaned.table
+    soft[:, np.asarray(cleaned.class_names, dtype=np.int64)] = cleaned.soft_labels
+    table, errors = cleaned.table, cleaned.refinement.estimated_errors
     return Output(
         scores=table["label_score"].to_numpy(dtype=np.float64),
         is_issue=table["is_label_issue"].to_numpy(dtype=bool),
         predicted=table["predicted_label"].to_numpy(dtype=np.int64),
         soft=soft,
         has_probabilities=True,
+        estimate=Estimate(errors.value, errors.low, errors.high),
     )
 
 
@@ -75,15 +98,18 @@ def _cleanlab(problem: Problem, rule: str) -> Output:
     probs, given, names = _present(problem)
     issues = np.asarray(find_label_issues(given, probs, filter_by=rule, n_jobs=1), dtype=bool)
     scores = np.asarray(get_label_quality_scores(given, probs), dtype=np.float64)
-    full = problem.logistic_probs
-    return Output(scores, issues, names[probs.argmax(axis=1)], full, True)
+    return Output(scores, issues, names[probs.argmax(axis=1)], problem.outside_probs, True)
 
 
 def _present(problem: Problem) -> tuple[FloatArray, IntArray, IntArray]:
     """Probabilities and labels over the classes that somebody gave: cleanlab refuses others."""
     names, given = np.unique(problem.given, return_inverse=True)
-    probs = problem.logistic_probs[:, names]
-    return probs / probs.sum(axis=1, keepdims=True), given.astype(np.int64), names
+    return _shares(problem.outside_probs[:, names]), given.astype(np.int64), names
+
+
+def _shares(values: FloatArray) -> FloatArray:
+    """Rows that sum to 1."""
+    return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
 def cleanlab_datalab(problem: Problem) -> Output:
@@ -107,8 +133,8 @@ def cleanlab_datalab(problem: Problem) -> Output:
 
 
 def argmax_disagreement(problem: Problem) -> Output:
-    """The out-of-fold argmax rule on logistic regression, ranked by P(given) - P(best other)."""
-    probs, given = problem.logistic_probs, problem.given
+    """The argmax rule on out-of-sample probabilities, ranked by P(given) - P(best other)."""
+    probs, given = problem.outside_probs, problem.given
     predicted = probs.argmax(axis=1).astype(np.int64)
     return Output(label_margins(probs, given), predicted != given, predicted, probs)
 
@@ -241,9 +267,10 @@ def _likeliest(problem: Problem, fits: Fits) -> Output:
     return disagreement(found[best], problem.given, problem.space.classifier(fits[best]))
 
 
-OURS = "labelclean"
+OURS, AUDITED, AUDIT_SIZE = "labelclean", "labelclean, 30 looked at", 30
 METHODS: dict[str, Callable[[Problem], Output]] = {
     OURS: labelclean_default,
+    AUDITED: labelclean_audited,
     "cleanlab noise rate": cleanlab_noise_rate,
     "cleanlab confident learning": cleanlab_confident_learning,
     "cleanlab Datalab": cleanlab_datalab,
@@ -256,7 +283,7 @@ METHODS: dict[str, Callable[[Problem], Output]] = {
     "P1 two-hot CE": p1_two_hot_ce,
     "P1 two-hot GCE": p1_two_hot_gce,
 }
-LOGISTIC, PROBES = ("logistic_probs",), ("space", "teachers")
+LOGISTIC, PROBES = ("outside_probs",), ("space", "teachers")
 SHARED: dict[str, tuple[str, ...]] = {
     "cleanlab noise rate": LOGISTIC,
     "cleanlab confident learning": LOGISTIC,
@@ -267,3 +294,4 @@ SHARED: dict[str, tuple[str, ...]] = {
     "P1 two-hot CE": PROBES,
     "P1 two-hot GCE": PROBES,
 }
+FROM_PROBS = (OURS, AUDITED, "cleanlab noise rate", "cleanlab confident learning", "argmax disagreement")

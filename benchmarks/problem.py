@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,26 @@ LOGISTIC_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 DECAYS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
+class Estimate(NamedTuple):
+    """How many given labels a method says are wrong, with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Audit(NamedTuple):
+    """Samples drawn at random and looked at by a person.
+
+    Attributes:
+        rows: Which, int64, shape (A,).
+        classes: The class that the person found, int64, shape (A,), aligned with ``rows``.
+    """
+
+    rows: IntArray
+    classes: IntArray
+
+
 @dataclass(frozen=True)
 class Output:
     """What a method says.
@@ -41,6 +62,7 @@ class Output:
         soft: Its class probabilities, float, shape (N, K), rows sum to 1.
         has_probabilities: Whether ``scores`` are meant as probabilities that the label is right.
         classify: Where the method is itself a classifier: raw features to probabilities.
+        estimate: Where the method says how many labels are wrong; samples that it was told of do not count.
     """
 
     scores: FloatArray
@@ -49,6 +71,7 @@ class Output:
     soft: FloatArray
     has_probabilities: bool = False
     classify: Callable[[Float32Array], FloatArray] | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +121,14 @@ class Problem:
     """One cell as a method sees it.
 
     Attributes:
-        features: Raw features, float32, shape (N, D).
+        features: Raw features, float32, shape (N, D); D = 0 where only probabilities are handed over.
         given: Given labels, int64, shape (N,), in [0, K).
         folds: Fold of each sample, int64, shape (N,), in [0, F).
         num_classes: K.
         seed: Feeds every draw.
+        pred_probs: Out-of-sample probabilities of a model of the user's own, float32, shape (N, K), rows sum to 1;
+            None where he has none.
+        audit: Samples that a person looked at; only the audited method gets any.
     """
 
     features: Float32Array
@@ -110,6 +136,8 @@ class Problem:
     folds: IntArray
     num_classes: int
     seed: int
+    pred_probs: Float32Array | None = None
+    audit: Audit | None = None
 
     @property
     def targets(self) -> Float32Array:
@@ -133,6 +161,11 @@ class Problem:
         """The one of `DECAYS` whose teacher makes the given labels likeliest out of fold."""
         found = [softmax(out_of_fold_logits(self.space.design, probes)) for probes in self.teachers]
         return DECAYS[int(np.argmax([log_likelihood(probs, self.given) for probs in found]))]
+
+    @cached_property
+    def outside_probs(self) -> FloatArray:
+        """What a rule on probabilities gets: those handed over, or else a logistic regression's, float, shape (N, K)."""
+        return self.logistic_probs if self.pred_probs is None else self.pred_probs
 
     @cached_property
     def logistic_probs(self) -> FloatArray:

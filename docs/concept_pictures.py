@@ -9,20 +9,68 @@ from pathlib import Path
 
 import numpy as np
 
+from labelclean.readings import Ambiguity, AuditEvidence, beliefs_of_audit, beliefs_without_eyes
+
 OUT = Path(__file__).parent / "images"
 BLUE, ORANGE, GREY, INK = np.array([0, 114, 178]), np.array([213, 94, 0]), "#98a2ad", "#1b222b"
 
 
 def main() -> None:
-    """Write the three pictures."""
+    """Write the four pictures."""
     for name, (size, parts) in {
         "label-averaging": label_averaging(),
         "top2": top2(),
         "partial-labels": partial_labels(),
+        "readings": readings(),
     }.items():
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" font-family="sans-serif" font-size="13" fill="{INK}">'
         body = "\n".join([head, f'<rect width="{size[0]}" height="{size[1]}" fill="#fff"/>', *parts, "</svg>\n"])
         (OUT / f"concept-{name}.svg").write_text(body, encoding="utf-8")
+
+
+def readings() -> tuple[tuple[int, int], list[str]]:
+    """How far each reading is believed in five situations, by the functions that a run uses."""
+    unclear = Ambiguity(calm=0.28, clouds=0.10, moved=0.13, wrong=0.14)
+    before = beliefs_without_eyes(unclear)
+    right, bold = (
+        np.array([[0.86], [0.84], [0.7], [1.0]], np.float32),
+        np.array([[0.1], [0.1], [0.9], [0.0]], np.float32),
+    )
+    looks = {wrong: np.tile(right, (1, 30 - wrong)) for wrong in (0, 8)}
+    after = {
+        wrong: beliefs_of_audit(
+            before,
+            AuditEvidence(
+                np.concatenate([part, np.tile(bold, (1, wrong))], axis=1), np.arange(30) >= 30 - wrong, np.ones(30)
+            ),
+        )
+        for wrong, part in looks.items()
+    }
+    rows = {
+        "clear images, 10 % wrong": beliefs_without_eyes(Ambiguity(0.01, 0.005, 0.01, 0.1)),
+        "classes form clouds": beliefs_without_eyes(Ambiguity(0.2, 0.02, 0.01, 0.1)),
+        "unclear images": before,
+        "... and 30 looks found none wrong": after[0],
+        "... and 30 looks found 8 wrong": after[8],
+    }
+    colours = ("#0072b2", "#56b4e9", "#d55e00", "#98a2ad")
+    parts = ['<text x="20" y="24" font-weight="600">how far each reading is believed when labels are changed</text>']
+    for row, (name, beliefs) in enumerate(rows.items()):
+        y, x = 46 + 32 * row, 262.0
+        parts.append(f'<text x="250" y="{y + 15}" text-anchor="end">{name}</text>')
+        for weight, colour in zip(beliefs.soft.tolist(), colours, strict=True):
+            width = 440 * weight
+            parts.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="22" fill="{colour}"/>')
+            if weight >= 0.07:
+                parts.append(
+                    f'<text x="{x + width / 2:.1f}" y="{y + 15}" text-anchor="middle" fill="#fff">{weight:.0%}</text>'
+                )
+            x += width
+    for place, (name, colour) in enumerate(zip(("calm", "clouds", "alone", "as given"), colours, strict=True)):
+        left = 262 + 110 * place
+        parts.append(f'<rect x="{left}" y="212" width="14" height="14" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 20}" y="224">{name}</text>')
+    return (740, 240), parts
 
 
 def label_averaging() -> tuple[tuple[int, int], list[str]]:

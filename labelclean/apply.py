@@ -74,7 +74,7 @@ def apply_labels(
     labels = recorded_config(manifest["config"]).data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
     if not unreviewed:
-        _check_promise(run_folder, decisions)
+        _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
     added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
@@ -161,8 +161,11 @@ def _added_columns(
     return table, {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))}
 
 
-def _check_promise(run_folder: Path, decisions: Sequence[Decision]) -> None:
-    """Refuse labels that may be worse than the given ones while too few random looks have told."""
+def _check_promise(run_folder: Path, answers: Sequence[Decision]) -> None:
+    """Refuse labels that may be worse than the given ones while too few random looks have told.
+
+    Answers to the run's own queue came after it; the next run knows them.
+    """
     promise = promise_of(read_json(run_folder / "summary.json"))
     remedy = "or give --unreviewed to write them all the same. Nothing was written."
     if promise is None:
@@ -172,24 +175,24 @@ def _check_promise(run_folder: Path, decisions: Sequence[Decision]) -> None:
         )
     if promise.kind != "unseen":
         return
-    answers = len({one.sample_id for one in decisions if is_audit_answer(one)})
-    if answers >= promise.num_wanted:
-        way = f"The ledger holds {answers:,} by now: run again and apply that run, {remedy}"
+    num_new = len({one.sample_id for one in answers if is_audit_answer(one)})
+    if num_new >= promise.num_missing:
+        way = f"People have looked at {num_new:,} of its queue since: run again and apply that run, {remedy}"
     elif promise.num_queued:
         way = (
-            f"{promise.num_queued:,} more stand in its queue, and the ledger holds {answers:,} answers: export the queue, "
-            f"import the answers, run again and apply that run, {remedy}"
+            f"Its queue holds {promise.num_queued:,}, of which people have looked at {num_new:,}: export it, import the "
+            f"answers, run again and apply that run, {remedy}"
         )
     else:
         way = (
-            f"None stand in its queue: set review.audit_samples to {promise.num_wanted}, run, have the queue looked at, run "
+            f"Its queue holds none: set review.audit_samples to {promise.num_wanted}, run, have the queue looked at, run "
             f"again and apply that run, {remedy}"
         )
     low, high = (in_points(end, is_signed=True) for end in (promise.low, promise.high))
     raise GateError(
         f"{run_folder}: predicted labels are written where they make labels better for sure, or once the run knows "
         f"{promise.num_wanted:,} samples that were drawn at random and looked at (review.audit_samples), but it knows "
-        f"{promise.num_looks:,.0f}, and the share of right labels would change by {low} to {high} points: it may fall. {way}"
+        f"{promise.num_looks:,}, and the share of right labels would change by {low} to {high} points: it may fall. {way}"
     )
 
 

@@ -15,8 +15,7 @@ from labelclean.errors import GateError
 from labelclean.evidence import choose_noise_model
 from labelclean.gram import Float32Array, Float64Array, build_feature_sums, build_target_sums
 from labelclean.inputs import check_inputs, class_names_of, cleaning_settings
-from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray, class_indices
-from labelclean.labels import given_labels as unreviewed
+from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray, class_indices, one_hot
 from labelclean.neighbours import label_votes, mean_similarity
 from labelclean.noise import (
     NoiseModel,
@@ -27,12 +26,13 @@ from labelclean.noise import (
 )
 from labelclean.power import choose_power, powered
 from labelclean.probe import log_shares
+from labelclean.readings import NO_LOOKS, AuditEvidence
 from labelclean.refine import adaptive_targets, given_targets, two_hot_targets
 from labelclean.scores import ErrorEstimate, GainEstimate, calibration_error
 from labelclean.space import FeatureSpace, build_feature_space, fold_buckets
 from labelclean.tally import Tally, tally_of
 from labelclean.top2 import Top2Report, measure_top2, top2_agreement, top2_candidates, top2_margin
-from labelclean.trust import JudgedLabels, Trust, fit_trust, unjudged
+from labelclean.trust import JudgedLabels, Trust, fit_trust
 from labelclean.views import View, kernel_view, multi_round_view, ridge_view, student_probs, two_hot_view, vote_view
 
 if TYPE_CHECKING:
@@ -179,7 +179,9 @@ def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig
     penalty = views[0].setting
     agreement = bootstrap_agreement(space, targets, penalty, config, seed=seed)
     teacher = _teacher(views, labels, agreement, penalty, config, space.selection)
-    gains = (_total_gain(_views(space, some.votes, some, config), some) for some in shuffles(labels, seed=seed))
+    gains = (
+        total_gain(_stacked(_views(space, some.votes, some, config)), some) for some in shuffles(labels, seed=seed)
+    )
     return replace(teacher, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
@@ -197,7 +199,7 @@ def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config:
     values = np.log(np.maximum(pred_probs, LEAST_PROB)) - log_shares(given_targets(labels))
     view = View("pred_probs", values.astype(np.float32), 0.0, 0.0)
     teacher = _teacher([view], labels, None, None, config, None)
-    gains = (_total_gain([view], some) for some in shuffles(labels, seed=0))
+    gains = (total_gain(view.values[None], some) for some in shuffles(labels, seed=0))
     return replace(teacher, is_vouched=True, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
@@ -208,6 +210,7 @@ def refine_labels(
     config: CleaningConfig,
     *,
     allowed: Collection[str] | None = None,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Refinement:
     """Return soft labels, predicted labels, label scores and issues.
 
@@ -217,6 +220,7 @@ def refine_labels(
         teacher: The teacher of the same samples.
         config: `refine` and `gates.on_refusal` are read.
         allowed: Refinements that the gates allow; default: all that the data permit.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         The refinement.
@@ -246,10 +250,10 @@ def refine_labels(
         is_even=model.is_even,
         is_vouched=teacher.is_vouched,
         changes_labels=method != "none",
+        exceeds_chance=teacher.exceeds_chance,
+        earlier=earlier,
     )
     judged = trust.judge(probs, teacher.pred_probs, labels)
-    if not teacher.exceeds_chance:
-        judged = unjudged(labels)
     near = None if space is None else space.neighbours
     return Refinement(
         method=method,
@@ -272,18 +276,24 @@ def clean_labels(
     pred_probs: npt.ArrayLike | None = None,
     sample_ids: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
+    verified: Mapping[Any, Any] | None = None,
+    audited: Mapping[Any, Any] | None = None,
     seed: int,
     config: CleaningConfig | Mapping[str, Any] | None = None,
 ) -> CleanedLabels:
     """Find and correct wrong labels from the features, or the out-of-sample probabilities, of a model.
 
     Args:
-        given_labels: Label of each sample, strings or integers, length N, possibly wrong.
+        given_labels: Label of each sample, strings or integers, possibly wrong, shape (N,); or (N, M), a column for each of
+            M inspectors, of whom the most frequent label (the first of equals) counts as the given one.
         features: One feature row per sample, float, shape (N, D), not normalised.
         pred_probs: Out-of-sample class probabilities, float, shape (N, K), columns in sorted
             order of the labels; used in place of a teacher. At least one of the two is needed.
         sample_ids: Distinct ids, length N; default: "0", "1", ...
         groups: Samples of one group (part, lot) never vouch for each other, length N.
+        verified: Classes that people found right, by sample id.
+        audited: The same of samples that were drawn *at random over all* and looked at, whatever was thought of them:
+            they also tell how far to trust the images (30 make a difference).
         seed: Feeds the hashes of folds and the bootstrap.
         config: Sections `neighbours`, `teacher`, `refine`, `gates`; default: the defaults.
 
@@ -300,12 +310,16 @@ def clean_labels(
 
     settings = cleaning_settings(config)
     names = np.asarray(given_labels)
-    ids: list[Hashable] = [str(row) for row in range(names.size)] if sample_ids is None else list(sample_ids)
+    ids: list[Hashable] = (
+        [str(row) for row in range(len(np.atleast_1d(names)))] if sample_ids is None else list(sample_ids)
+    )
     matrix = None if features is None else np.asarray(features)
     probs = None if pred_probs is None else np.asarray(pred_probs)
-    check_inputs(names, matrix, probs, ids, groups)
+    looked_at = {**(verified or {}), **(audited or {})}
+    check_inputs(names, matrix, probs, ids, groups, looked_at)
     class_names = class_names_of(names)
-    labels = unreviewed(class_indices(names.tolist(), class_names), len(class_names))
+    labels = _labels_as_known(names, class_names, ids, looked_at, set(audited or {}))
+    given = labels.observed.argmax(axis=1)
     space = None
     if matrix is not None:
         power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
@@ -319,13 +333,34 @@ def clean_labels(
     table = pd.DataFrame(
         {
             "sample_id": ids,
-            "given_label": names,
+            "given_label": np.array(class_names, dtype=names.dtype)[given],
             "predicted_label": np.array(class_names, dtype=names.dtype)[refinement.predicted],
             "label_score": refinement.label_scores,
             "is_label_issue": refinement.is_label_issue,
         }
     )
     return CleanedLabels(table, refinement.soft_labels, class_names, refinement, teacher)
+
+
+def _labels_as_known(
+    names: npt.NDArray[Any],
+    class_names: Sequence[Any],
+    ids: Sequence[Hashable],
+    looked_at: Mapping[Hashable, Any],
+    drawn: Collection[Hashable],
+) -> GivenLabels:
+    """Inspectors' votes, with what people found in their place."""
+    flat = class_indices(names.ravel().tolist(), class_names)
+    votes = one_hot(flat, len(class_names)).reshape(len(names), -1, len(class_names)).mean(axis=1)
+    labels = GivenLabels(votes, np.ones(votes.shape, dtype=bool))
+    if not looked_at:
+        return labels
+    rows = np.array([row for row, sample in enumerate(ids) if sample in looked_at])
+    found = one_hot(class_indices([looked_at[ids[row]] for row in rows.tolist()], class_names), len(class_names))
+    after, candidates, is_audited = votes.copy(), labels.candidates.copy(), np.zeros(len(votes), dtype=bool)
+    after[rows], candidates[rows] = found, found > 0
+    is_audited[[row for row in rows.tolist() if ids[row] in drawn]] = True
+    return GivenLabels(after, candidates, votes, is_audited if is_audited.any() else None)
 
 
 def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> list[View]:
@@ -335,10 +370,8 @@ def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, conf
     return [view for view in views if view is not None]
 
 
-def _total_gain(views: list[View], labels: GivenLabels) -> float:
-    """Log-likelihood of all labels under views over that of the class shares, nats."""
-    likelihood = fit_plain_model(np.stack([view.values for view in views]), labels).log_likelihood
-    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
+def _stacked(views: list[View]) -> Float32Array:
+    return np.stack([view.values for view in views])
 
 
 def _exceeds_chance(teacher: Teacher, labels: GivenLabels, random_gains: Iterable[float]) -> bool:
@@ -354,7 +387,7 @@ def _teacher(
     order: IntArray | None,
 ) -> Teacher:
     """The teacher that some views make."""
-    values = np.stack([view.values for view in views])
+    values = _stacked(views)
     plain = fit_plain_model(values, labels)
     values, noise = choose_noise_model(values, labels, plain, order)
     return joined_teacher(tuple(view.name for view in views), values, plain, noise, labels, agreement, penalty, config)
@@ -405,6 +438,20 @@ def joined_teacher(
         estimated_noise=float(1.0 - soft[np.arange(len(labels)), given].mean()),
         calibration_error=calibration_error(probs.max(axis=1), pair[:, 0] == given),
     )
+
+
+def total_gain(values: Float32Array, labels: GivenLabels) -> float:
+    """Return the log-likelihood of all labels under views over that of the class shares.
+
+    Args:
+        values: Views, float32, shape (V, N, K).
+        labels: Given labels of the N samples.
+
+    Returns:
+        Nats.
+    """
+    likelihood = fit_plain_model(values, labels).log_likelihood
+    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
 
 
 def bootstrap_agreement(
@@ -499,7 +546,7 @@ def _student_views(
         return multi_round_view(space, given_targets(labels), labels, config).values[None]
     if method == "adaptive":
         targets = adaptive_targets(teacher.pred_probs, labels)
-        return np.stack([view.values for view in _views(space, targets, labels, config)])
+        return _stacked(_views(space, targets, labels, config))
     targets = two_hot_targets(teacher.pred_probs, labels, config.refine.weights)
     return two_hot_view(space, targets, labels, config)[None]
 

@@ -21,12 +21,12 @@ def class_names_of(names: AnyArray) -> list[Any]:
     """Return the distinct labels in sorted order, as plain Python strings or integers.
 
     Args:
-        names: Label of each sample, shape (N,).
+        names: Labels, any shape.
 
     Returns:
         The K class names.
     """
-    return sorted({_plain(name) for name in names.tolist()}, key=lambda name: (isinstance(name, str), name))
+    return sorted({_plain(name) for name in names.ravel().tolist()}, key=lambda name: (isinstance(name, str), name))
 
 
 def cleaning_settings(config: CleaningConfig | Mapping[str, Any] | None) -> CleaningConfig:
@@ -56,15 +56,17 @@ def check_inputs(
     pred_probs: AnyArray | None,
     sample_ids: Sequence[Hashable],
     groups: Sequence[Hashable] | None,
+    looked_at: Mapping[Hashable, Any] | None = None,
 ) -> None:
     """Refuse inputs that do not fit together.
 
     Args:
-        names: Label of each sample, must be one-dimensional strings or integers of 2 classes or more.
+        names: Label of each sample, strings or integers of 2 classes or more, shape (N,), or (N, M) of M inspectors.
         features: Must be finite numbers of shape (N, D), or None.
         pred_probs: Must be probabilities of shape (N, K), or None; one of the two is needed.
         sample_ids: Must be N distinct ids.
         groups: Must be N ids, or None.
+        looked_at: Classes that people found, by sample id; ids and classes must be known. Default: nobody looked.
 
     Raises:
         TableError: If anything is wrong; all faults stand in one message.
@@ -82,6 +84,8 @@ def check_inputs(
         faults += _feature_faults(features, len(names) if names.ndim else 0, sample_ids)
     if pred_probs is not None:
         faults += _prob_faults(pred_probs, len(names) if names.ndim else 0, num_classes, sample_ids)
+    if looked_at and not faults:
+        faults += _looked_at_faults(looked_at, sample_ids, class_names_of(names))
     if faults:
         raise TableError("clean_labels: " + " ".join(faults))
 
@@ -92,9 +96,9 @@ def _plain(name: Any) -> Any:
 
 def _label_faults(names: AnyArray) -> list[str]:
     """What is wrong with the labels themselves."""
-    if names.ndim != 1:
-        return [f"given_labels must have shape (N,), but has shape {names.shape}."]
-    values = [_plain(name) for name in names.tolist()]
+    if names.ndim not in (1, 2) or not names.size:
+        return [f"given_labels must have shape (N,) or, of M inspectors, (N, M), but has shape {names.shape}."]
+    values = [_plain(name) for name in names.ravel().tolist()]
     odd = [str(value) for value in values if not isinstance(value, (str, int)) or value is None]
     if odd:
         return [f"given_labels must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
@@ -104,6 +108,22 @@ def _label_faults(names: AnyArray) -> list[str]:
         found = listed([str(value) for value in sorted(set(values))])
         return [f"given_labels must hold at least 2 classes, but hold {len(set(values))}: {found}."]
     return []
+
+
+def _looked_at_faults(
+    looked_at: Mapping[Hashable, Any], sample_ids: Sequence[Hashable], class_names: Sequence[Any]
+) -> list[str]:
+    """What is wrong with the classes that people found."""
+    strangers = [str(sample) for sample in looked_at if sample not in set(sample_ids)]
+    unknown = sorted({str(name) for name in looked_at.values() if _plain(name) not in class_names})
+    faults = []
+    if strangers:
+        faults.append(
+            f"verified and audited must name sample_ids, but {len(strangers):,} are not among them: {listed(strangers)}."
+        )
+    if unknown:
+        faults.append(f"verified and audited must hold classes of given_labels, but hold {listed(unknown)}.")
+    return faults
 
 
 def _length_fault(name: str, sized: Sized | None, num_samples: int) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.cleaning import Teacher
+from labelclean.chance import exceeds_chance, shuffles
+from labelclean.cleaning import Teacher, total_gain
 from labelclean.config import CleaningConfig
 from labelclean.evidence import pattern_view
 from labelclean.gram import (
@@ -29,6 +30,7 @@ from labelclean.noise import posterior, true_class_probs
 from labelclean.part_neighbours import find_neighbours
 from labelclean.part_votes import given_votes, posterior_parts, posterior_votes
 from labelclean.passes import Each, Task, sums_over
+from labelclean.readings import NO_LOOKS, AuditEvidence
 from labelclean.refine import given_targets
 from labelclean.shard_samples import Chosen, read_sample, sample_space, with_sums
 from labelclean.shards import Shard
@@ -161,6 +163,7 @@ def learn_student(
     num_rounds: int,
     reference: LearnedSums | None = None,
     each: Each = map,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Learned:
     """Return student and trust: one pass over the shards for each round.
 
@@ -170,6 +173,7 @@ def learn_student(
         num_rounds: Student rounds; 0: the teacher judges alone.
         reference: Sums of earlier nights, to which these samples are added.
         each: Applies a function to all shards: `map`, or a cluster.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         All that `part_outputs.write_parts` needs.
@@ -187,9 +191,32 @@ def learn_student(
         rounds.append(tuple(crosses))
         known = posterior(last.probs(rows, space.design.folds, space.neighbours), labels, last.matrix)
         last = student_stage(space, crosses, known, labels, config, teacher.noise.is_even, votes)
-    trust = fit_stage_trust(teacher, last, space, labels, changes_labels=num_rounds > 0)
+    trust = fit_stage_trust(
+        teacher,
+        last,
+        space,
+        labels,
+        changes_labels=num_rounds > 0,
+        exceeds_chance=tells_more_than_chance(taught, seed=0),
+        earlier=earlier,
+    )
     sums = LearnedSums(taught.features, taught.given, tuple(rounds), taught.task.kernel)
     return Learned(taught.task, taught.chosen, space, sums, teacher, last, trust)
+
+
+def tells_more_than_chance(taught: Taught, *, seed: int) -> bool:
+    """Return whether the sample's labels gain more from the teacher's views than shuffled labels do.
+
+    Args:
+        taught: The teacher; its views of a fold were taught by the other folds.
+        seed: Draws the shufflings.
+
+    Returns:
+        The verdict.
+    """
+    labels, values = taught.chosen.labels, sample_values(taught)[: len(taught.teacher.names)]
+    gains = (total_gain(values, shuffled) for shuffled in shuffles(labels, seed=seed))
+    return exceeds_chance(total_gain(values, labels), gains, labels.num_classes)
 
 
 def teacher_faults(config: CleaningConfig) -> list[str]:

@@ -16,9 +16,9 @@ from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
 from labelclean.promise import LOOKS
-from labelclean.readings import READINGS
+from labelclean.readings import NO_LOOKS, AuditEvidence
 from labelclean.review import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
-from labelclean.tables import MANY_CLASSES, TABLES, top_classes, vectors
+from labelclean.tables import MANY_CLASSES, READINGS, TABLES, top_classes, vectors
 from labelclean.tally import Tally, mean_confidence
 from labelclean.top2 import top2_candidates, top2_margin
 
@@ -418,6 +418,7 @@ def refinement_record(
     tally: Tally,
     readings: Readings,
     names: Sequence[str],
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> dict[str, Any]:
     """Return the refinement's numbers for the summary.
 
@@ -429,6 +430,7 @@ def refinement_record(
         tally: What was counted over all samples.
         readings: The readings behind it, and how far each is believed.
         names: The K class names.
+        earlier: Random looks at samples of earlier runs that the readings know.
 
     Returns:
         JSON values.
@@ -457,7 +459,7 @@ def refinement_record(
             "waits_for_eyes": int(tally.waiting),
             "by_class": by_class,
         },
-        "gain": gain_record(tally, readings),
+        "gain": gain_record(tally, readings, earlier),
         "refinement": {
             "requested": requested,
             "method": method,
@@ -469,16 +471,17 @@ def refinement_record(
     }
 
 
-def gain_record(tally: Tally, readings: Readings) -> dict[str, Any]:
+def gain_record(tally: Tally, readings: Readings, earlier: AuditEvidence = NO_LOOKS) -> dict[str, Any]:
     """Return what taking over every predicted label without a look brings, in points of all samples.
 
     Args:
         tally: What was counted over all samples.
         readings: The readings behind it, and how far each is believed.
+        earlier: Random looks at samples of earlier runs that the readings know.
 
     Returns:
         JSON values; `low_after` and `high_after` are the interval once `promise.LOOKS` more samples drawn at random have
-        borne out what is believed now.
+        borne out what is believed now. `num_looks` counts looks, an earlier one while it weighs at least half.
     """
     beliefs = readings.beliefs
     sure = replace(readings, beliefs=replace(beliefs, num_samples=beliefs.num_samples + LOOKS))
@@ -487,7 +490,7 @@ def gain_record(tally: Tally, readings: Readings) -> dict[str, Any]:
     return {name: round(100 * value / max(tally.num_samples, 1), 2) for name, value in points.items()} | {
         "is_safe": now.is_safe,
         "num_changed": now.num_changed,
-        "num_looks": round(beliefs.num_audited, 2),
+        "num_looks": round(beliefs.num_audited - earlier.weights.sum()) + int((earlier.weights >= 0.5).sum()),
     }
 
 

@@ -23,7 +23,8 @@ class Promise:
         high: Upper end.
         is_safe: Nothing would be changed, or the whole interval lies above 0.
         num_changed: Labels that would be changed.
-        num_looks: Samples drawn at random and looked at that the run has used.
+        num_looks: Samples drawn at random and looked at that the run knows, those of earlier nights while they count for
+            half at least.
         num_wanted: Samples to look at before labels are taken over where that is not safe.
         low_after: Lower end once 30 more samples drawn at random have borne out what the run believes now.
         high_after: Upper end then.
@@ -35,7 +36,7 @@ class Promise:
     high: float
     is_safe: bool
     num_changed: int
-    num_looks: float
+    num_looks: int
     num_wanted: int
     low_after: float
     high_after: float
@@ -53,7 +54,7 @@ class Promise:
     @property
     def num_missing(self) -> int:
         """Looks that are still wanted."""
-        return max(self.num_wanted - round(self.num_looks), 0)
+        return max(self.num_wanted - self.num_looks, 0)
 
 
 def promise_of(summary: Mapping[str, Any]) -> Promise | None:

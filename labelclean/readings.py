@@ -22,9 +22,9 @@ from labelclean.clouds import Clouds, fit_clouds
 from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import BoolArray, GivenLabels, IntArray, possible
 from labelclean.noise import fit_noise_matrix, posterior
+from labelclean.tables import READINGS
 
-READINGS = ("calm", "clouds", "alone", "as_given")
-CALM, CLOUDS, ALONE, AS_GIVEN = range(4)
+CALM, CLOUDS, ALONE, AS_GIVEN = range(len(READINGS))
 CLOUD_DOUBT = 2.0
 RULE_OF_THREE = 3.0
 LEAST_CLOUDS = 0.5
@@ -73,6 +73,32 @@ class Beliefs:
 
 
 @dataclass(frozen=True)
+class AuditEvidence:
+    """What random looks say of the readings.
+
+    Attributes:
+        likelihood: Probability of the class that was found in each reading, float32, shape (4, n).
+        is_wrong: Whether the given label was another, bool, shape (n,).
+        weights: What each look counts for, 1 for one at the samples of this run, less for older ones, float64, shape (n,).
+    """
+
+    likelihood: Float32Array
+    is_wrong: BoolArray
+    weights: Float64Array
+
+    def joined(self, other: AuditEvidence) -> AuditEvidence:
+        """Return both together."""
+        return AuditEvidence(
+            np.concatenate([self.likelihood, other.likelihood], axis=1),
+            np.concatenate([self.is_wrong, other.is_wrong]),
+            np.concatenate([self.weights, other.weights]),
+        )
+
+
+NO_LOOKS = AuditEvidence(np.empty((4, 0), np.float32), np.empty(0, bool), np.empty(0))
+
+
+@dataclass(frozen=True)
 class Readings:
     """The four readings, fitted to some samples, to be applied to any.
 
@@ -110,6 +136,7 @@ def fit_readings(
     *,
     is_even: bool = False,
     is_vouched: bool = False,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Readings:
     """Return the readings of a student and how far each is believed.
 
@@ -119,6 +146,7 @@ def fit_readings(
         matrix: C of the student, float64, shape (K, K).
         is_even: Shape of C, as in `noise.fit_noise_model`.
         is_vouched: The probabilities are the user's own, of a model that he knows to be good.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         The readings.
@@ -127,11 +155,14 @@ def fit_readings(
     clouds_matrix = fit_noise_matrix(clouds.probs(pred_probs), labels, is_even=is_even)
     ambiguity = measure_ambiguity(pred_probs, clouds.probs(pred_probs), labels, matrix)
     beliefs = beliefs_without_eyes(ambiguity, is_vouched=is_vouched)
+    looks = earlier
     if labels.is_audited is not None and labels.is_audited.any():
         rows = np.flatnonzero(labels.is_audited)
         verified, unseen = labels.take(rows).given, as_ingested(labels.take(rows))
-        readings = _read(pred_probs[rows], unseen, matrix, clouds, clouds_matrix)
-        beliefs = beliefs_of_audit(beliefs, readings[:, np.arange(len(rows)), verified], unseen.given != verified)
+        likelihood = _read(pred_probs[rows], unseen, matrix, clouds, clouds_matrix)[:, np.arange(len(rows)), verified]
+        looks = looks.joined(AuditEvidence(likelihood, unseen.given != verified, np.ones(len(rows))))
+    if looks.weights.sum() > 0:
+        beliefs = beliefs_of_audit(beliefs, looks)
     return Readings(matrix, clouds, clouds_matrix, ambiguity, beliefs)
 
 
@@ -198,24 +229,23 @@ def beliefs_without_eyes(ambiguity: Ambiguity, *, is_vouched: bool = False) -> B
     )
 
 
-def beliefs_of_audit(before: Beliefs, likelihood: Float32Array, is_wrong: BoolArray) -> Beliefs:
+def beliefs_of_audit(before: Beliefs, looks: AuditEvidence) -> Beliefs:
     """Return how far each reading is believed after samples drawn at random were looked at.
 
-    Expectation-maximisation of a mixture of the readings: what a reading made of the verified class, at least .001,
-    is its likelihood; the belief before, nine tenths of it, with a tenth spread over all readings, is a Dirichlet
+    Expectation-maximisation of a mixture of the readings: what a reading made of the class that was found, at least
+    .001, is its likelihood; the belief before, nine tenths of it, with a tenth spread over all readings, is a Dirichlet
     prior worth 4 samples.
 
     Args:
         before: The beliefs by thought alone.
-        likelihood: Probability of the verified class in each reading, float32, shape (4, n).
-        is_wrong: Whether the given label was another, bool, shape (n,).
+        looks: What was found.
 
     Returns:
         The beliefs.
     """
-    num_audited = likelihood.shape[1]
-    soft, score = (_weighed(prior_of(weights), likelihood) for weights in (before.soft, before.score))
-    return Beliefs(soft, score, PRIOR_SAMPLES + num_audited, float(num_audited), float(is_wrong.sum()))
+    soft, score = (_weighed(prior_of(weights), looks) for weights in (before.soft, before.score))
+    num_audited, num_wrong = float(looks.weights.sum()), float(looks.weights[looks.is_wrong].sum())
+    return Beliefs(soft, score, PRIOR_SAMPLES + num_audited, num_audited, num_wrong)
 
 
 def prior_of(weights: Float64Array) -> Float64Array:
@@ -255,15 +285,14 @@ def _read(
     return np.stack([calm, decided, possible(pred_probs, labels), possible(labels.votes, labels)])
 
 
-def _weighed(prior: Float64Array, likelihood: Float32Array) -> Float64Array:
+def _weighed(prior: Float64Array, looks: AuditEvidence) -> Float64Array:
     """Weights of a mixture, float64, shape (4,), by expectation-maximisation under a Dirichlet prior."""
-    floor = np.maximum(likelihood.astype(np.float64), LEAST_LIKELIHOOD)
-    weights = prior
+    floor = np.maximum(looks.likelihood.astype(np.float64), LEAST_LIKELIHOOD)
+    weights, total = prior, PRIOR_SAMPLES + looks.weights.sum()
     for _ in range(EM_STEPS):
         shares = weights[:, None] * floor
-        shares /= shares.sum(axis=0)
-        moved = (PRIOR_SAMPLES * prior + shares.sum(axis=1)) / (PRIOR_SAMPLES + floor.shape[1])
-        before, weights = weights, moved
+        shares *= looks.weights / shares.sum(axis=0)
+        before, weights = weights, (PRIOR_SAMPLES * prior + shares.sum(axis=1)) / total
         if float(np.abs(weights - before).max()) < SAME_BELIEF:
             break
     return weights

@@ -23,6 +23,7 @@ from labelclean.noise import (
     true_class_probs,
 )
 from labelclean.probe import LinearProbe, fit_one_ridge, log_shares_of_total, shares_of_sums
+from labelclean.readings import NO_LOOKS, AuditEvidence
 from labelclean.space import FeatureSpace
 from labelclean.trust import Trust, fit_trust
 from labelclean.views import View, Votes, sums_view, sums_vote_view, votes_against_shares
@@ -212,7 +213,14 @@ def student_stage(
 
 
 def fit_stage_trust(
-    teacher: Stage, student: Stage, space: FeatureSpace, labels: GivenLabels, *, changes_labels: bool
+    teacher: Stage,
+    student: Stage,
+    space: FeatureSpace,
+    labels: GivenLabels,
+    *,
+    changes_labels: bool,
+    exceeds_chance: bool,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Trust:
     """Return what turns probabilities into labels, fitted to the sample.
 
@@ -222,6 +230,8 @@ def fit_stage_trust(
         space: The sample, rows sorted by fold.
         labels: Given labels of the sample.
         changes_labels: False where `refine.method` is `none`.
+        exceeds_chance: Whether images tell more of labels than chance.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         The fitted trust.
@@ -232,7 +242,16 @@ def fit_stage_trust(
         teacher.true_probs(values) if student is teacher else student.probs(rows, space.design.folds, space.neighbours)
     )
     given_probs, is_even = teacher.given_probs(values), teacher.noise.is_even
-    return fit_trust(probs, given_probs, labels, student.matrix, is_even=is_even, changes_labels=changes_labels)
+    return fit_trust(
+        probs,
+        given_probs,
+        labels,
+        student.matrix,
+        is_even=is_even,
+        changes_labels=changes_labels,
+        exceeds_chance=exceeds_chance,
+        earlier=earlier,
+    )
 
 
 def _probes(

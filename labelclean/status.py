@@ -129,13 +129,13 @@ class ReviewStatus:
             lines.append(f"looks: {looks_sentence(self.wrong, self.promise)}")
         promise = self.promise
         if promise is not None and promise.kind == "unseen":
-            if self.num_audit_answers >= promise.num_wanted:
+            looked = promise.num_looks + self.num_audited
+            if looked >= promise.num_wanted:
                 lines.append("changes: they wait for a run that knows these looks; run again.")
             else:
                 lines.append(
-                    f"changes: they wait for {promise.num_wanted - self.num_audit_answers:,} more random looks "
-                    f"({self.num_audit_answers:,} of {promise.num_wanted:,} are in the ledger); until then labels may get "
-                    "worse when they are applied."
+                    f"changes: they wait for {promise.num_wanted - looked:,} more random looks ({looked:,} of "
+                    f"{promise.num_wanted:,} are there); until then labels may get worse when they are applied."
                 )
         return lines
 

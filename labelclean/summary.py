@@ -122,12 +122,10 @@ def promise_sentence(promise: Promise) -> str:
             f"({in_points(promise.low)} to {in_points(promise.high)}): of 100 labels, so many more are right."
         )
     if promise.kind == "seen":
-        return (
-            f"applied now, after {promise.num_looks:,.0f} random looks, {change}: look first at what would be changed."
-        )
+        return f"applied now, after {promise.num_looks:,} random looks, {change}: look first at what would be changed."
     there = f"the queue holds {promise.num_queued:,}" if promise.num_queued else "review.audit_samples draws them"
     return (
-        f"do not apply before you have looked at {promise.num_wanted:,} random samples ({promise.num_looks:,.0f} so far; "
+        f"do not apply before you have looked at {promise.num_wanted:,} random samples ({promise.num_looks:,} so far; "
         f"{there}): applied without a look, {change}, so it may fall."
     )
 

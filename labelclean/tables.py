@@ -32,6 +32,7 @@ REASONS = (
 )
 WAITS_FOR_EYES = "readings_differ"
 """The reason of labels that are worth a look but that nobody should change without one."""
+READINGS = ("calm", "clouds", "alone", "as_given")
 MANY_CLASSES = 256
 TOP_CLASSES = 32
 QUEUE_SOURCES = ("ranked", "random_audit", "conflict_group", "rare_class")
@@ -248,6 +249,17 @@ TABLES: dict[str, Table] = {
                     allowed=REASONS,
                 ),
                 Column("score", "share", "How urgent; high = look sooner."),
+            ),
+        ),
+        Table(
+            "audit_readings",
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _GIVEN,
+                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column("age_nights", "int", "Runs since it was drawn."),
+                *(Column(f"by_{name}", "probabilities", f"What the reading {name} made of it.") for name in READINGS),
             ),
         ),
         Table(

@@ -9,7 +9,7 @@ import numpy as np
 from labelclean.gram import Float32Array, Float64Array
 from labelclean.labels import BoolArray, GivenLabels, IntArray, possible
 from labelclean.noise import posterior
-from labelclean.readings import AS_GIVEN, Readings, differing, fit_readings, mixture
+from labelclean.readings import AS_GIVEN, NO_LOOKS, AuditEvidence, Readings, differing, fit_readings, mixture
 from labelclean.scores import ScoreCurve, fit_score_curve, score_limit
 
 RANK_POWER = 0.25
@@ -49,6 +49,7 @@ class Trust:
         limit: Labels with a score below it are worth a look.
         is_even: Shape of C; decides whom to rank by.
         changes_labels: False where `refine.method` is `none`: soft labels are the given ones.
+        exceeds_chance: False where images tell nothing of labels: all stand, none is worth a look.
     """
 
     readings: Readings
@@ -56,6 +57,7 @@ class Trust:
     limit: float
     is_even: bool
     changes_labels: bool = True
+    exceeds_chance: bool = True
 
     def judge(self, pred_probs: Float32Array, given_probs: Float32Array, labels: GivenLabels) -> JudgedLabels:
         """Return what is found about some samples.
@@ -68,6 +70,8 @@ class Trust:
         Returns:
             The judged labels.
         """
+        if not self.exceeds_chance:
+            return unjudged(labels)
         readings, rows, given = self.readings.read(pred_probs, labels), np.arange(len(labels)), labels.given
         soft = mixture(self.readings.beliefs.soft, readings) if self.changes_labels else readings[AS_GIVEN]
         predicted = soft.argmax(axis=1).astype(np.int64)
@@ -113,6 +117,8 @@ def fit_trust(
     is_even: bool = False,
     is_vouched: bool = False,
     changes_labels: bool = True,
+    exceeds_chance: bool = True,
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> Trust:
     """Return what turns probabilities into labels.
 
@@ -127,17 +133,19 @@ def fit_trust(
         is_even: Shape of C, as in `noise.fit_noise_model`.
         is_vouched: The probabilities are the user's own, of a model that he knows to be good.
         changes_labels: As in `Trust`.
+        exceeds_chance: As in `Trust`.
+        earlier: Random looks at samples of earlier runs.
 
     Returns:
         The fitted trust.
     """
-    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched)
+    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched, earlier=earlier)
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
     chance = mixture(fitted.beliefs.score, readings[:, rows, labels.given])
     rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
     curve = fit_score_curve(rank, chance)
     limit = score_limit(curve.scores(rank)[~labels.is_verified])
-    return Trust(fitted, curve, limit, is_even, changes_labels)
+    return Trust(fitted, curve, limit, is_even, changes_labels, exceeds_chance)
 
 
 def rank_of(

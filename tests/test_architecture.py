@@ -119,6 +119,7 @@ STEPS = (
     "extract",
     "judge",
     "run",
+    "audit",
     "refine_parts",
     "refine",
 )

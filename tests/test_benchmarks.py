@@ -38,6 +38,8 @@ def test_a_method_is_given_a_problem_alone_and_a_problem_holds_no_truth() -> Non
         "folds",
         "num_classes",
         "seed",
+        "pred_probs",
+        "audit",
     }
     for method in peers.METHODS.values():
         assert list(inspect.signature(method).parameters) == ["problem"]
@@ -52,7 +54,7 @@ def test_the_modules_of_the_methods_import_nothing_that_knows_the_truth(module: 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the peers warn of many things
-@pytest.mark.parametrize("method", list(peers.METHODS))
+@pytest.mark.parametrize("method", [name for name in peers.METHODS if name != peers.AUDITED])
 def test_poisoned_truth_changes_no_answer_of_any_method(
     method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from labelclean.chance import exceeds_chance, find_unvouched, shuffles
 from labelclean.cleaning import clean_labels
 from labelclean.labels import given_labels
+from labelclean.streaming import clean_shards
 
 
 def test_a_gain_must_beat_every_shuffling() -> None:
@@ -85,3 +87,10 @@ def test_half_black_images_leave_the_other_half_judged() -> None:
     flagged = np.flatnonzero(found.table.is_label_issue)
     assert len(set(wrong.tolist()) & set(flagged.tolist())) >= 9
     assert (flagged % 2 == 1).all()
+
+
+def test_shards_of_noise_flag_nothing(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "one.npy", random.standard_normal((300, 12)).astype(np.float32))
+    found = clean_shards(features=tmp_path, labels=random.integers(0, 3, 300), out=tmp_path / "out", seed=0)
+    assert found.num_issues == 0

@@ -237,3 +237,40 @@ def test_a_teacher_from_probabilities_has_no_refits_to_report() -> None:
 def test_faulty_inputs_are_refused_before_anything_is_computed() -> None:
     with pytest.raises(TableError, match="must be finite"):
         clean_labels([0, 1], features=[[np.nan], [1.0]], seed=0)
+
+
+def test_three_inspectors_votes_are_read_and_the_plurality_is_the_given_label() -> None:
+    features, true, given = planted()
+    random = np.random.default_rng(1)
+    others = [np.where(random.random(400) < 0.2, random.integers(0, 4, 400), true) for _ in range(2)]
+    votes = np.stack([given, *others], axis=1)
+    result = clean_labels(votes, features=features, seed=0)
+    counts = np.stack([(votes == k).sum(axis=1) for k in range(4)], axis=1)
+    assert (result.table.given_label == counts.argmax(axis=1)).all()
+    assert (result.table.predicted_label == true).mean() > 0.98
+
+
+def test_a_class_that_people_found_stands_and_its_label_counts_as_it_was_given() -> None:
+    features, true, given = planted()
+    wrong = np.flatnonzero(given != true)[:5]
+    found = {str(row): int(true[row]) for row in wrong.tolist()}
+    result = clean_labels(given, features=features, verified=found, seed=0)
+    assert (result.table.predicted_label[wrong] == true[wrong]).all()
+    assert (result.table.given_label[wrong] == given[wrong]).all()
+    assert not result.table.is_label_issue[wrong].any()
+    assert result.refinement.trust.readings.beliefs.num_audited == 0
+
+
+def test_random_looks_weigh_the_readings() -> None:
+    features, true, given = planted()
+    rows = np.random.default_rng(3).permutation(400)[:30]
+    result = clean_labels(given, features=features, audited={str(r): int(true[r]) for r in rows.tolist()}, seed=0)
+    beliefs = result.refinement.trust.readings.beliefs
+    assert (beliefs.num_audited, beliefs.num_wrong) == (30, (given[rows] != true[rows]).sum())
+    assert result.refinement.estimated_gain.is_safe
+
+
+def test_looks_at_strangers_and_unknown_classes_are_refused_together() -> None:
+    features, _, given = planted(100)
+    with pytest.raises(TableError, match=r"1 are not among them: 'x'.*hold classes of given_labels, but hold '9'"):
+        clean_labels(given, features=features, audited={"x": 1, "0": 9}, seed=0)

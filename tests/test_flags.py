@@ -40,11 +40,24 @@ def test_nothing_is_flagged_where_nothing_is_wrong() -> None:
     assert reasons(quiet()) == []
 
 
+def test_a_label_that_we_would_change_and_one_that_waits_for_eyes_have_reasons_of_their_own() -> None:
+    both = replace(
+        quiet(),
+        is_label_issue=np.array([1, 1, 0, 0], dtype=bool),
+        predicted=np.array([1 - quiet().given[0], *quiet().given[1:]]),
+        label_scores=np.array([0.2, 0.4, 0.9, 0.9]),
+    )
+    assert [reason for reason in reasons(both) if reason[1] != "rare_class_move"] == [
+        (0, "other_class", 0.8),
+        (1, "readings_differ", 0.6),
+    ]
+
+
 def test_a_label_issue_is_as_urgent_as_its_score_is_low() -> None:
     wrong = replace(
         quiet(), is_label_issue=np.array([0, 1, 0, 0], dtype=bool), label_scores=np.array([0.9, 0.2, 0.9, 0.9])
     )
-    assert reasons(wrong) == [(1, "other_class", 0.8)]
+    assert reasons(wrong) == [(1, "readings_differ", 0.8)]
 
 
 @pytest.mark.parametrize(

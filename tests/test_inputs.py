@@ -26,7 +26,7 @@ def with_bad(array: np.ndarray, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": np.array([["ok"], ["dent"]])}, r"given_labels must have shape \(N,\), but has shape \(2, 1\)"),
+        ({"names": np.full((4, 1, 1), "ok")}, r"shape \(N,\) or, of M inspectors, \(N, M\), but has shape \(4, 1, 1\)"),
         ({"names": np.array([1.5, 2.0, 1.5, 2.0])}, "strings or integers, but 4 are not: '1.5'"),
         ({"names": np.array(["ok", None, "ok", "dent"], dtype=object)}, "1 are not: 'None'"),
         ({"names": np.array(["ok", 3, "ok", "dent"], dtype=object)}, "all strings or all integers"),

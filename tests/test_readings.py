@@ -14,6 +14,7 @@ from labelclean.readings import (
     CALM,
     CLOUDS,
     Ambiguity,
+    AuditEvidence,
     Beliefs,
     beliefs_of_audit,
     beliefs_without_eyes,
@@ -86,10 +87,24 @@ def test_where_the_clouds_move_a_sample_they_read_it_calmly() -> None:
     assert np.array_equal(found[CLOUDS, moved], found[CALM, moved])
 
 
+def looks(likelihood: np.ndarray, is_wrong: np.ndarray) -> AuditEvidence:
+    return AuditEvidence(likelihood, is_wrong, np.ones(len(is_wrong)))
+
+
+def test_an_old_look_counts_for_less() -> None:
+    """Two looks at half weight move belief as one at full weight does."""
+    likelihood = np.array([[0.2], [0.9], [0.5], [0.0]], np.float32)
+    before = Beliefs(np.array([0.5, 0.3, 0.0, 0.2]), np.array([0.5, 0.5, 0.0, 0.0]))
+    once = beliefs_of_audit(before, looks(likelihood, np.array([True])))
+    halves = AuditEvidence(np.tile(likelihood, (1, 2)), np.array([True, True]), np.array([0.5, 0.5]))
+    assert beliefs_of_audit(before, halves).soft == pytest.approx(once.soft, abs=1e-6)
+    assert beliefs_of_audit(before, halves).num_wrong == 1
+
+
 def test_an_audit_moves_belief_as_a_slow_loop_of_bayes_says() -> None:
     likelihood = np.random.default_rng(0).random((4, 12)).astype(np.float32)
     before = Beliefs(np.array([0.5, 0.3, 0.0, 0.2]), np.array([0.5, 0.5, 0.0, 0.0]))
-    found = beliefs_of_audit(before, likelihood, np.arange(12) < 5)
+    found = beliefs_of_audit(before, looks(likelihood, np.arange(12) < 5))
     prior = [0.9 * weight + 0.025 for weight in before.soft]
     weights = list(prior)
     for _ in range(2_000):
@@ -107,7 +122,7 @@ def test_thirty_right_labels_leave_labels_as_given() -> None:
     """The calm reading called a tenth of each wrong; nobody found a wrong one."""
     likelihood = np.tile(np.array([[0.9], [0.9], [0.7], [1.0]], np.float32), (1, 30))
     before = beliefs_without_eyes(Ambiguity(calm=0.3, clouds=0.2, moved=0.3, wrong=0.1))
-    after = beliefs_of_audit(before, likelihood, np.zeros(30, bool))
+    after = beliefs_of_audit(before, looks(likelihood, np.zeros(30, bool)))
     assert after.soft[AS_GIVEN] > before.soft[AS_GIVEN]
     assert after.soft[ALONE] < 0.05
 
@@ -115,7 +130,7 @@ def test_thirty_right_labels_leave_labels_as_given() -> None:
 def test_a_bold_reading_that_was_right_thirty_times_is_believed() -> None:
     likelihood = np.tile(np.array([[0.1], [0.1], [0.95], [0.0]], np.float32), (1, 30))
     before = beliefs_without_eyes(Ambiguity(calm=0.3, clouds=0.2, moved=0.3, wrong=0.1))
-    assert beliefs_of_audit(before, likelihood, np.ones(30, bool)).soft[ALONE] > 0.8
+    assert beliefs_of_audit(before, looks(likelihood, np.ones(30, bool))).soft[ALONE] > 0.8
 
 
 def test_an_audit_is_read_without_what_it_found() -> None:

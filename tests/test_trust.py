@@ -20,10 +20,12 @@ def planted(noise: float, clear: float, *, size: int = 600, seed: int = 0) -> tu
     return probs.astype(np.float32), true, given
 
 
-def trusted(probs: np.ndarray, given: np.ndarray, noise: float, **options: bool) -> tuple[Trust, JudgedLabels]:
+def trusted(
+    probs: np.ndarray, given: np.ndarray, noise: float, *, changes_labels: bool = True
+) -> tuple[Trust, JudgedLabels]:
     matrix = np.full((3, 3), noise / 2) + (1 - 1.5 * noise) * np.eye(3)
     labels = given_labels(given, 3)
-    trust = fit_trust(probs, probs, labels, matrix, **options)
+    trust = fit_trust(probs, probs, labels, matrix, changes_labels=changes_labels)
     return trust, trust.judge(probs, probs, labels)
 
 

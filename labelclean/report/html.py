@@ -180,10 +180,10 @@ def promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) 
     signed = {"points": promise.points, "low": promise.low, "high": promise.high}
     numbers = {name: points(value, is_signed=promise.kind != "safe") for name, value in signed.items()}
     if promise.kind != "unseen":
-        return texts(f"promise.{promise.kind}", looked=round(promise.num_looks), **numbers)
+        return texts(f"promise.{promise.kind}", looked=promise.num_looks, **numbers)
     form = "unseen_undrawn" if not promise.num_queued else "unseen_trial" if is_trial else "unseen"
     drawn = {"queued": promise.num_queued} if promise.num_queued else {}
-    looks = {"wanted": promise.num_wanted, "looked": round(promise.num_looks)}
+    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks}
     return texts(f"promise.{form}", **looks, **drawn, **numbers)
 
 

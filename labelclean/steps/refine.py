@@ -31,6 +31,7 @@ from labelclean.outputs import (
     teacher_table,
 )
 from labelclean.run_sums import KEPT_ROWS, RunSums, write_run_sums
+from labelclean.steps.audit import earlier_draws, evidence_of, write_draws
 from labelclean.steps.plan import plan_of
 from labelclean.steps.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.steps.run import known_decisions, standing_of
@@ -57,7 +58,8 @@ def refine(work: Path) -> bool:
             return refine_parts(work, config, record)
         samples = read_table(work / INTERNAL / "samples.parquet", "samples")
         names = tuple(part_of(work, "ingest")["class_names"])
-        standing, decided = standing_of(samples, names, config, known_decisions(config))
+        decisions = known_decisions(config)
+        standing, decided = standing_of(samples, names, config, decisions)
         record["reviewed"] = standing_record(standing)
         samples = samples.filter(pa.array(~standing.is_excluded))
         decided = [one for one, is_out in zip(decided, standing.is_excluded.tolist(), strict=True) if not is_out]
@@ -96,7 +98,16 @@ def refine(work: Path) -> bool:
             return False
         if not goes_on(verdict, config, record):
             return False
-        refinement = refine_labels(space, labels, teacher, _permitted(config, verdict), allowed=verdict.allowed)
+        draws = earlier_draws(config, names, ids)
+        looks = evidence_of(draws, decisions, names)
+        refinement = refine_labels(
+            space,
+            labels,
+            teacher,
+            _permitted(config, verdict),
+            allowed=verdict.allowed,
+            earlier=looks,
+        )
         evidence = flag_evidence(labels, teacher, refinement, space)
         flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
         refined = refined_table(samples, refinement, space, names)
@@ -109,6 +120,9 @@ def refine(work: Path) -> bool:
             "review_queue",
             names,
         )
+        drawn = np.sort(queue.rows[~np.isnan(queue.inclusion_probabilities)])
+        readings = refinement.trust.readings
+        write_draws(work, samples, drawn, readings, refinement.pred_probs, labels, draws, names)
         tally = refinement.tally
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
@@ -118,8 +132,9 @@ def refine(work: Path) -> bool:
             refinement.why,
             refinement.noise_matrix,
             tally,
-            refinement.trust.readings,
+            readings,
             names,
+            looks,
         )
         single = work / INTERNAL / OPINIONS
         labelled = label_opinions(read_table(single, "labels"), ids, names) if single.is_file() else None

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelclean.chance import exceeds_chance, shuffles
 from labelclean.cleaning import bootstrap_agreement, chosen_method, joined_teacher, nothing_tells
 from labelclean.config import Config
 from labelclean.decisions import Decision, reviewed_labels
@@ -22,11 +21,17 @@ from labelclean.drift import added_noise
 from labelclean.drift_report import drift_record
 from labelclean.flags import Evidence, build_flags, usual_similarity
 from labelclean.gates import Verdict, judge_moves, judge_teacher
-from labelclean.gram import Float32Array
-from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
-from labelclean.learning import Learned, Taught, learn_student, learn_teacher, num_rounds, sample_values
+from labelclean.labels import BoolArray, FloatArray, IntArray
+from labelclean.learning import (
+    Learned,
+    Taught,
+    learn_student,
+    learn_teacher,
+    num_rounds,
+    sample_values,
+    tells_more_than_chance,
+)
 from labelclean.neighbours import mean_similarity
-from labelclean.noise import fit_plain_model
 from labelclean.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.outputs import (
     flag_table,
@@ -43,7 +48,6 @@ from labelclean.part_labels import part_labels
 from labelclean.part_outputs import Found, write_parts
 from labelclean.part_queue import part_queue, predicted_of, score_rows
 from labelclean.passes import Each, each_shard
-from labelclean.probe import log_shares
 from labelclean.progress import progress
 from labelclean.queries import samples_known
 from labelclean.refine import given_targets
@@ -51,6 +55,7 @@ from labelclean.run_sums import KEPT_ROWS, RunSums, read_run_sums, write_run_sum
 from labelclean.shard_samples import Chosen, choose_sample, read_sample
 from labelclean.shards import Shard, find_shards
 from labelclean.space import fold_buckets
+from labelclean.steps.audit import earlier_draws, evidence_of, write_draws
 from labelclean.steps.extract_parts import FEATURES, SAMPLES
 from labelclean.steps.ingest_parts import LABELS, part_paths
 from labelclean.steps.plan import STREAMED_METHODS, plan_of
@@ -154,7 +159,9 @@ def _refined(
     allowed = set(verdict.allowed) & set(STREAMED_METHODS)
     method, why = chosen_method(("posterior", "none"), chosen.labels, teacher, config, allowed)
     rounds = num_rounds(config, method)
-    learned = learn_student(taught, config, rounds, None if reference is None else reference.sums, each)
+    draws = earlier_draws(config, names, _sample_ids(parts, chosen).to_pylist())
+    looks = evidence_of(draws, known_decisions(config), names)
+    learned = learn_student(taught, config, rounds, None if reference is None else reference.sums, each, looks)
     counts = np.array(part_of(work, "check_distribution")["counts"])
     tally = _write_tables(work, parts, learned, agreement, names, config, counts, each)
     for name in JOINED:
@@ -162,9 +169,10 @@ def _refined(
     drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
     record["findings"].append(finding_record(drained))
     record |= refinement_record(
-        config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names
+        config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names, looks
     )
-    _write_queue(work, names, config, record)
+    queue = _write_queue(work, names, config, record)
+    _write_draws(work, parts, learned, queue, draws, names)
     record["inspectors"] = _inspectors(work, parts, learned, names)
     _leave_sums(work, config, parts, learned, names, reference, record)
     return True
@@ -234,15 +242,7 @@ def _judged_teacher(taught: Taught, config: Config) -> tuple[Any, FloatArray]:
     agreement = bootstrap_agreement(taught.space, given_targets(labels), stage.penalty, config, seed=config.run.seed)
     values = sample_values(taught)
     teacher = joined_teacher(stage.names, values, stage.plain, stage.noise, labels, agreement, stage.penalty, config)
-    gains = (_shuffled_gain(values[: len(stage.names)], some) for some in shuffles(labels, seed=config.run.seed))
-    total = len(labels) * teacher.likelihood_gain
-    return replace(teacher, exceeds_chance=exceeds_chance(total, gains, labels.num_classes)), agreement
-
-
-def _shuffled_gain(values: Float32Array, labels: GivenLabels) -> float:
-    """What shuffled labels of the sample gain from views that were taught the given ones, nats."""
-    likelihood = fit_plain_model(values, labels).log_likelihood
-    return len(labels) * (likelihood - float((labels.votes @ log_shares(labels.votes)).mean()))
+    return replace(teacher, exceeds_chance=tells_more_than_chance(taught, seed=config.run.seed)), agreement
 
 
 def _write_tables(
@@ -327,8 +327,27 @@ class _RunOutputs:
         return values
 
 
-def _write_queue(work: Path, names: Sequence[str], config: Config, record: dict[str, Any]) -> None:
-    """`review_queue.parquet` and its numbers."""
+def _write_draws(
+    work: Path, parts: _Parts, learned: Learned, queue: pa.Table, draws: pa.Table | None, names: Sequence[str]
+) -> None:
+    """What the readings make of tonight's draw, as far as it lies in the sample on which choices were made."""
+    chosen, space = learned.chosen, learned.space
+    rows = [design.unit_rows for design in space.designs.values()]
+    probs = learned.student.probs(rows, space.design.folds, space.neighbours)
+    order = np.lexsort((chosen.places, chosen.parts))
+    columns = ["sample_id", "given_label", "content_hash"]
+    tables = []
+    for number in np.unique(chosen.parts).tolist():
+        at = np.sort(chosen.places[chosen.parts == number])
+        tables.append(read_table(parts.samples[number], "samples", columns).take(pa.array(at)))
+    drawn = queue.filter(pc.is_valid(queue.column("inclusion_probability"))).column("sample_id")
+    samples = pa.concat_tables(tables)
+    at = np.flatnonzero(pc.is_in(samples.column("sample_id"), value_set=drawn.combine_chunks()).to_numpy())
+    write_draws(work, samples, at, learned.trust.readings, probs[order], chosen.labels.take(order), draws, names)
+
+
+def _write_queue(work: Path, names: Sequence[str], config: Config, record: dict[str, Any]) -> pa.Table:
+    """`review_queue.parquet` and its numbers; returns the queue."""
     stream = work / INTERNAL / STREAM
     scores, flags = (sorted((stream / name).glob("part-*.parquet")) for name in ("scores", "flags"))
     found = part_queue(scores, flags, names, config, work / INTERNAL / "spill")
@@ -336,6 +355,7 @@ def _write_queue(work: Path, names: Sequence[str], config: Config, record: dict[
     record["queue"] = queue_record(found.queue, found.estimate, config.review.seconds_per_sample)
     if found.cut_from is not None:
         record["queue"]["cut_from"] = found.cut_from
+    return found.table
 
 
 def _inspectors(work: Path, parts: _Parts, learned: Learned, names: Sequence[str]) -> dict[str, Any]:
@@ -343,7 +363,7 @@ def _inspectors(work: Path, parts: _Parts, learned: Learned, names: Sequence[str
     labelled, suggested = None, np.empty(0, dtype=np.int64)
     paths = part_paths(work, LABELS)
     if paths and "annotator_id" in pq.read_schema(paths[0]).names:
-        ids = _sample_ids(parts, learned)
+        ids = _sample_ids(parts, learned.chosen)
         tables = []
         for path in paths:
             table = read_table(path, "labels")
@@ -360,11 +380,11 @@ def _inspectors(work: Path, parts: _Parts, learned: Learned, names: Sequence[str
     return found
 
 
-def _sample_ids(parts: _Parts, learned: Learned) -> pa.Array:
+def _sample_ids(parts: _Parts, chosen: Chosen) -> pa.Array:
     """Ids of the sample on which choices were made, sorted."""
     found = []
-    for number in np.unique(learned.chosen.parts).tolist():
-        at = np.sort(learned.chosen.places[learned.chosen.parts == number])
+    for number in np.unique(chosen.parts).tolist():
+        at = np.sort(chosen.places[chosen.parts == number])
         found.append(read_table(parts.samples[number], "samples", ["sample_id"]).column(0).take(pa.array(at)))
     return pa.concat_arrays([chunk for column in found for chunk in column.chunks])
 
