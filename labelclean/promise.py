@@ -127,7 +127,8 @@ def wrong_share(expected: float, interval: Interval, audit: Audit, num_more: int
     """Return what is known of the share of wrong labels, and what more random looks would tell.
 
     The interval of the readings is cut down to what the looks allow (Jeffreys' interval); if both have nothing in
-    common, the looks are right. More looks are reckoned to find the share that is expected now.
+    common, the looks are right. More looks are reckoned to find the share that is expected now, or that of the looks where
+    these exclude it.
 
     Args:
         expected: Expected share of wrong labels, 0..1.
@@ -145,7 +146,8 @@ def wrong_share(expected: float, interval: Interval, audit: Audit, num_more: int
         0.12
     """
     low, high = _cut(interval, audit.interval())
-    share = min(max(expected, low), high)
+    is_excluded = audit.num_samples > 0 and not low <= expected <= high
+    share = audit.num_wrong / audit.num_samples if is_excluded else min(max(expected, low), high)
     later = Audit(audit.num_samples + num_more, audit.num_wrong + num_more * share)
     return WrongShare(low, high, num_more, *_cut((low, high), later.interval()))
 

@@ -142,8 +142,8 @@ def _add_image(root: Element, task: Task, preview: Path) -> None:
     if task.suggestion is None:
         return
     tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
-    said = {
-        "lc_label": task.suggestion.predicted_label or "",
+    suggested = task.suggestion.predicted_label
+    said = ({"lc_label": suggested} if suggested else {}) | {
         "lc_label_score": str(task.suggestion.label_score),
         "lc_reason": task.suggestion.why,
     }
