@@ -11,8 +11,6 @@ from labelclean.opinions import inspector_sentences
 if TYPE_CHECKING:
     from labelclean.steps import Outcome
 
-_NOTHING = "the run stopped before the labels were judged"
-
 
 def build_summary(parts: dict[str, Any], *, rejects_limit: float) -> dict[str, Any]:
     """Return the summary of a run from what its steps recorded.
