@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import erfc, sqrt
+from math import sqrt
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from labelclean.gram import (
     ridge_rounds,
     spectrum,
 )
-from labelclean.labels import FloatArray, IntArray
+from labelclean.labels import BoolArray, FloatArray, IntArray
 
 RIDGE_SHARE = 0.01
 Noise = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -92,19 +92,15 @@ def measure_feature_drift(
     return FeatureDrift(*_auroc(scores, is_tonight), len(reference), len(tonight))
 
 
-def _auroc(scores: Float64Array, is_positive: FloatArray) -> tuple[float, float]:
+def _auroc(scores: Float64Array, is_positive: BoolArray) -> tuple[float, float]:
     """Area under the curve and the chance of it or more without a difference, by the normal approximation."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    _, back, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.bincount(back, weights=ranks) / counts)[back]
-    m, n = int(is_positive.sum()), int((~is_positive.astype(bool)).sum())
-    if not m or not n:
+    from scipy.stats import mannwhitneyu
+
+    some, others = scores[is_positive], scores[~is_positive]
+    if not len(some) or not len(others):
         return 0.5, 1.0
-    area = float((ranks[is_positive.astype(bool)].sum() - m * (m + 1) / 2) / (m * n))
-    z = (area - 0.5) / sqrt((m + n + 1) / (12 * m * n))
-    return area, 0.5 * erfc(z / sqrt(2))
+    test = mannwhitneyu(some, others, alternative="greater", use_continuity=False, method="asymptotic")
+    return float(test.statistic) / (len(some) * len(others)), float(test.pvalue)
 
 
 def noise_shifts(before: Noise, now: Noise) -> list[NoiseShift]:

@@ -8,7 +8,6 @@ entries of C and nothing else does.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import lgamma
 
 import numpy as np
 
@@ -116,9 +115,10 @@ def _count_evidence(counts: Float64Array, model: NoiseModel) -> float:
 
 def _dirichlet(counts: Float64Array, prior: Float64Array) -> float:
     """Log probability of sequences with these counts when each row's shares are Dirichlet(prior)."""
-    log_gamma = np.vectorize(lgamma, otypes=[float])
-    rows = log_gamma(prior.sum(axis=1)) - log_gamma((prior + counts).sum(axis=1))
-    return float(rows.sum() + (log_gamma(prior + counts) - log_gamma(prior)).sum())
+    from scipy.special import gammaln
+
+    rows = gammaln(prior.sum(axis=1)) - gammaln((prior + counts).sum(axis=1))
+    return float(rows.sum() + (gammaln(prior + counts) - gammaln(prior)).sum())
 
 
 def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array:

@@ -280,18 +280,15 @@ def joined_groups(groups: Sequence[Hashable] | None, sets: IntArray) -> IntArray
 
 
 def _components(num_samples: int, left: IntArray, right: IntArray) -> IntArray:
-    """Lowest row number of each connected component: union-find with path halving."""
-    parent = list(range(num_samples))
-    for one, other in zip(left.tolist(), right.tolist(), strict=True):
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        while parent[other] != other:
-            parent[other] = other = parent[parent[other]]
-        if one != other:
-            parent[max(one, other)] = min(one, other)
-    for row in range(num_samples):  # parents have lower numbers, so one pass settles all
-        parent[row] = parent[parent[row]]
-    return np.array(parent, dtype=np.int64)
+    """Lowest row number of each connected component."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(num_samples, num_samples))
+    _, component = connected_components(graph, directed=False)
+    first = np.full(num_samples, num_samples)
+    np.minimum.at(first, component, np.arange(num_samples))
+    return np.asarray(first[component], dtype=np.int64)
 
 
 def _exact(unit_rows: Float32Array, wanted: int, device: str) -> Neighbours:

@@ -121,22 +121,11 @@ def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
         >>> fit_score_curve(rank, np.array([0.4, 0.2, 0.8], dtype=np.float32)).scores(rank).round(2)
         array([0.3, 0.3, 0.8], dtype=float32)
     """
+    from scipy.optimize import isotonic_regression
+
     order = np.lexsort((chance, rank))
-    return ScoreCurve(rank[order].astype(np.float64), _isotonic(chance[order]))
-
-
-def _isotonic(chance: Float32Array) -> Float64Array:
-    """Isotonic regression of values in order: pooled neighbours."""
-    means: list[float] = []
-    sizes: list[int] = []
-    for value in chance.astype(np.float64).tolist():
-        means.append(value)
-        sizes.append(1)
-        while len(means) > 1 and means[-2] >= means[-1]:
-            last, size = means.pop(), sizes.pop()
-            means[-1] = (means[-1] * sizes[-1] + last * size) / (sizes[-1] + size)
-            sizes[-1] += size
-    return np.repeat(np.array(means, dtype=np.float64), sizes)
+    level = isotonic_regression(chance[order].astype(np.float64)).x
+    return ScoreCurve(rank[order].astype(np.float64), level)
 
 
 def estimate_errors(

@@ -36,7 +36,6 @@ from labelclean.probe import (
 from labelclean.space import VOTERS, FeatureSpace
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-ROUNDS = (1, 2, 3, 4, 5)
 STUDENT_DECAYS = (0.1, 1.0)
 PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
