@@ -153,19 +153,16 @@ def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
     Returns:
         One sentence.
     """
-    text = f"between {wrong.low:.1%} and {wrong.high:.1%} of the labels are wrong; {wrong.num_more:,} more random looks would "
-    text += (
-        f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
-        if wrong.narrows
-        else "leave that as it is"
-    )
+    text = f"between {wrong.low:.1%} and {wrong.high:.1%} of what is unsettled is wrong; {wrong.num_more:,} more random looks would "
+    text += f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}" if wrong.narrows else "leave that as it is"
     if promise is None or promise.kind == "nothing":
         return f"{text}."
     ends = (promise.low, promise.high, promise.low_after, promise.high_after)
     low, high, low_after, high_after = (in_points(end, is_signed=True) for end in ends)
+    joint = ", and" if wrong.narrows else ", but narrow"
     return (
-        f"{text}, and what applying brings from {low} to {high} points to about {low_after} to {high_after}, if they bear out "
-        "what the run believes."
+        f"{text}{joint} what applying brings from {low} to {high} points to about {low_after} to {high_after}, if they bear "
+        "out what the run believes."
     )
 
 

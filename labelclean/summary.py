@@ -114,7 +114,7 @@ def promise_sentence(promise: Promise) -> str:
         f"({in_points(promise.low, is_signed=True)} to {in_points(promise.high, is_signed=True)})"
     )
     if promise.kind == "nothing":
-        return "applied, labels stay as they are: every predicted label is the given one."
+        return "applied, nothing changes but what people have decided: every other predicted label is the given one."
     if promise.kind == "safe":
         return (
             f"applied without a look, labels get better by about {in_points(promise.points)} points "

@@ -174,7 +174,7 @@ def test_what_more_random_looks_would_bring_is_said_with_numbers(run: Path) -> N
     high = beta(4.5, 16.5).ppf(0.975)  # 20 more looks, all there are, find 4 wrong
     low = beta(4.5, 16.5).ppf(0.025)
     assert told(run, UNSAFE)["looks"] == (
-        f"between 5.0% and 75.0% of the labels are wrong; 20 more random looks would narrow that to about {low:.1%} to "
+        f"between 5.0% and 75.0% of what is unsettled is wrong; 20 more random looks would narrow that to about {low:.1%} to "
         f"{high:.1%}, and what applying brings from -3.0 to +6.0 points to about +0.5 to +4.0, if they bear out what the run "
         "believes."
     )
@@ -183,7 +183,7 @@ def test_what_more_random_looks_would_bring_is_said_with_numbers(run: Path) -> N
 def test_looks_that_are_there_count_before_the_next_run(run: Path) -> None:
     found = told(run, UNSAFE, decided("s4", "ng"))
     assert found["looks"].startswith(
-        f"between {beta(1.5, 0.5).ppf(0.025):.1%} and 75.0% of the labels are wrong; 19 more"
+        f"between {beta(1.5, 0.5).ppf(0.025):.1%} and 75.0% of what is unsettled is wrong; 19 more"
     )
 
 

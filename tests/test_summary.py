@@ -81,7 +81,7 @@ def test_a_run_that_a_gate_stopped_has_no_gain_and_says_why() -> None:
              "look, the share of right labels changes by about +3.7 points (-5.4 to +9.5), so it may fall."),
         ({"num_queued": 0}, "do not apply before you have looked at 30 random samples (0 so far; review.audit_samples draws"),
         ({"num_looks": 30}, "applied now, after 30 random looks, the share of right labels changes by about +3.7 points"),
-        ({"num_changed": 0, "is_safe": True}, "applied, labels stay as they are"),
+        ({"num_changed": 0, "is_safe": True}, "applied, nothing changes but what people have decided"),
     ],
 )  # fmt: skip
 def test_the_promise_has_a_number_or_says_what_comes_first(changes: dict[str, Any], sentence: str) -> None:
