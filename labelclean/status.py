@@ -154,7 +154,11 @@ def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
         One sentence.
     """
     text = f"between {wrong.low:.1%} and {wrong.high:.1%} of what is unsettled is wrong; {wrong.num_more:,} more random looks would "
-    text += f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}" if wrong.narrows else "leave that as it is"
+    text += (
+        f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
+        if wrong.narrows
+        else "leave that as it is"
+    )
     if promise is None or promise.kind == "nothing":
         return f"{text}."
     ends = (promise.low, promise.high, promise.low_after, promise.high_after)

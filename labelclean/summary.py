@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("samples", "worth a look", "would change", "wait for eyes", "would join")
 
+
 def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples: int) -> dict[str, Any]:
     """Return the summary of a run from what its steps recorded.
 
