@@ -235,11 +235,15 @@ def gate_number(check: str, value: float | None) -> str:
     Examples:
         >>> gate_number("top2_agreement", 0.756), gate_number("imbalance", 20.81), gate_number("imbalance", None)
         ('76%', '20.8', '–')
+        >>> gate_number("teacher_skill", -6e-8), gate_number("teacher_skill", 2e-5)
+        ('<0', '<0.001')
     """
     if value is None:
         return "–"
     if check in _SHARES:
         return percent(value) if value else "0%"
+    if 0 < abs(value) < 0.0005:
+        return "<0" if value < 0 else "<0.001"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 
