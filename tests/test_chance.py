@@ -49,7 +49,7 @@ def test_the_similarity_of_pairs_is_that_of_a_slow_loop() -> None:
 def test_similar_samples_with_similar_labels_are_no_chance() -> None:
     random = np.random.default_rng(1)
     true = random.integers(0, 2, 200)
-    features = (random.standard_normal((200, 30)) + 1.5 * np.eye(2, 30)[true]).astype(np.float32)
+    features = (random.standard_normal((200, 30)) + 3 * np.eye(2, 30)[true]).astype(np.float32)
     rows = centred_unit_rows(features, features.mean(axis=0).astype(np.float64))
     mixed = np.where(random.random(200) < 0.3, 1 - true, true)
     assert likes_have_like_labels(rows, given_labels(mixed, 2), seed=0)
