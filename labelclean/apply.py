@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelclean.config import recorded_config
-from labelclean.decisions import Decision, Standing, measure_standing, standing_decisions
-from labelclean.errors import StorageError, TableError, listed
+from labelclean.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
+from labelclean.errors import GateError, StorageError, TableError, listed
+from labelclean.promise import in_points, promise_of
 from labelclean.runs import MANIFEST
 from labelclean.storage import atomic_path, labels_dataset, latest_rows, parquet_options, read_json, read_table
 from labelclean.tables import class_names_of, probability_names
@@ -39,7 +40,9 @@ class ApplyReport:
     by_status: dict[str, int]
 
 
-def apply_labels(run_folder: Path, decisions: Sequence[Decision], out: Path, *, prefix: str = "") -> ApplyReport:
+def apply_labels(
+    run_folder: Path, decisions: Sequence[Decision], out: Path, *, prefix: str = "", unreviewed: bool = False
+) -> ApplyReport:
     """Write the original labels with what the run and the reviewers found beside them.
 
     Added columns: `predicted_label`, `soft_label`, `label_score` and `is_label_issue` of the run;
@@ -54,11 +57,14 @@ def apply_labels(run_folder: Path, decisions: Sequence[Decision], out: Path, *, 
         decisions: The data set's decisions.
         out: A new Parquet file.
         prefix: Put before the added columns' names, for labels that have such columns already.
+        unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
+            and too few samples drawn at random have been looked at to tell.
 
     Returns:
         The report.
 
     Raises:
+        GateError: If the predicted labels may be worse than the given ones; ``unreviewed`` writes them all the same.
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
     """
@@ -67,6 +73,8 @@ def apply_labels(run_folder: Path, decisions: Sequence[Decision], out: Path, *, 
     manifest = read_json(run_folder / MANIFEST)
     labels = recorded_config(manifest["config"]).data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    if not unreviewed:
+        _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
     added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
@@ -151,6 +159,41 @@ def _added_columns(
     table = table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
     counts = table.column("review_status").value_counts().to_pylist()
     return table, {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))}
+
+
+def _check_promise(run_folder: Path, answers: Sequence[Decision]) -> None:
+    """Refuse labels that may be worse than the given ones while too few random looks have told.
+
+    Answers to the run's own queue came after it; the next run knows them.
+    """
+    promise = promise_of(read_json(run_folder / "summary.json"))
+    remedy = "or give --unreviewed to write them all the same. Nothing was written."
+    if promise is None:
+        raise GateError(
+            f"{run_folder}: the run must say what its predicted labels bring, but it was made by an older labelclean, and "
+            f"they may be worse than the given ones. Run again and apply that run, {remedy}"
+        )
+    if promise.kind != "unseen":
+        return
+    num_new = len({one.sample_id for one in answers if is_audit_answer(one)})
+    if num_new >= promise.num_missing:
+        way = f"People have looked at {num_new:,} of its queue since: run again and apply that run, {remedy}"
+    elif promise.num_queued:
+        way = (
+            f"Its queue holds {promise.num_queued:,}, of which people have looked at {num_new:,}: export it, import the "
+            f"answers, run again and apply that run, {remedy}"
+        )
+    else:
+        way = (
+            f"Its queue holds none: set review.audit_samples to {promise.num_wanted}, run, have the queue looked at, run "
+            f"again and apply that run, {remedy}"
+        )
+    low, high = (in_points(end, is_signed=True) for end in (promise.low, promise.high))
+    raise GateError(
+        f"{run_folder}: predicted labels are written where they make labels better for sure, or once the run knows "
+        f"{promise.num_wanted:,} samples that were drawn at random and looked at (review.audit_samples), but it knows "
+        f"{promise.num_looks:,}, and the share of right labels would change by {low} to {high} points: it may fall. {way}"
+    )
 
 
 def _check_columns(labels: Path, schema: pa.Schema, added: pa.Table) -> None:

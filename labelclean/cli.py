@@ -396,13 +396,24 @@ def apply(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write; never overwritten.")],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger is read.")],
     prefix: Annotated[str, typer.Option("--prefix", help="Put before the new columns' names.")] = "",
+    unreviewed: Annotated[
+        bool,
+        typer.Option(
+            "--unreviewed",
+            help="Write also what may be worse than the given labels and nobody has looked at.",
+        ),
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Write the original labels with given, predicted, verified and soft labels side by side."""
+    """Write the original labels with given, predicted, verified and soft labels side by side.
+
+    Refused with exit code 3 where labels may get worse and fewer than review.audit_samples random looks are in the run.
+    """
     from labelclean.apply import apply_labels
     from labelclean.storage import read_config
 
-    done = apply_labels(run_folder, _decisions(read_config(config, overrides or [])), out, prefix=prefix)
+    decisions = _decisions(read_config(config, overrides or []))
+    done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed)
     counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
     typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
 

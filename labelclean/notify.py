@@ -51,7 +51,7 @@ class RunNumbers:
         duration_s: Seconds from its start.
         num_samples: Samples it looked at.
         num_rejects: Samples whose image could not be used.
-        num_issues: Labels that look wrong, or None where the run stopped before.
+        num_issues: Labels worth a look, or None where the run stopped before.
         num_expected: Labels expected to be wrong, or None.
         num_queue: Samples in the review queue, or None.
         num_waiting: Label files that wait for the next run.
@@ -190,7 +190,7 @@ def prometheus_text(dataset: str, attempt: Attempt, newest: RunNumbers | None, l
         gauges += [
             ("samples", "Samples of the newest run.", newest.num_samples),
             ("rejects", "Samples whose image could not be used.", newest.num_rejects),
-            ("label_issues", "Labels that look wrong.", newest.num_issues),
+            ("label_issues", "Labels worth a look.", newest.num_issues),
             ("expected_wrong", "Labels expected to be wrong.", newest.num_expected),
             ("expected_wrong_share", "The same as a share of the usable samples.", newest.expected_share),
             ("review_queue", "Samples in the review queue.", newest.num_queue),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from labelclean.flags import Evidence, Flags, conflict_sets
 from labelclean.gates import TeacherMeasurements
 from labelclean.neighbours import Neighbours, trusted_neighbours
 from labelclean.noise import posterior, true_class_probs
+from labelclean.promise import LOOKS
+from labelclean.readings import NO_LOOKS, AuditEvidence
 from labelclean.review import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
 from labelclean.tables import MANY_CLASSES, READINGS, TABLES, top_classes, vectors
 from labelclean.tally import Tally, mean_confidence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from labelclean.gram import Float32Array
     from labelclean.labels import BoolArray, FloatArray, GivenLabels, IntArray
     from labelclean.readings import Beliefs, Readings
-    from labelclean.scores import GainEstimate
     from labelclean.space import FeatureSpace
     from labelclean.trust import JudgedLabels
 
@@ -417,6 +418,7 @@ def refinement_record(
     tally: Tally,
     readings: Readings,
     names: Sequence[str],
+    earlier: AuditEvidence = NO_LOOKS,
 ) -> dict[str, Any]:
     """Return the refinement's numbers for the summary.
 
@@ -428,6 +430,7 @@ def refinement_record(
         tally: What was counted over all samples.
         readings: The readings behind it, and how far each is believed.
         names: The K class names.
+        earlier: Random looks at samples of earlier runs that the readings know.
 
     Returns:
         JSON values.
@@ -456,7 +459,7 @@ def refinement_record(
             "waits_for_eyes": int(tally.waiting),
             "by_class": by_class,
         },
-        "gain": gain_record(tally.gain(readings), tally.num_samples),
+        "gain": gain_record(tally, readings, earlier),
         "refinement": {
             "requested": requested,
             "method": method,
@@ -468,10 +471,27 @@ def refinement_record(
     }
 
 
-def gain_record(gain: GainEstimate, num_samples: int) -> dict[str, Any]:
-    """Return what taking over every predicted label without a look brings, in points of all samples, as JSON values."""
-    points = {name: round(100 * getattr(gain, name) / max(num_samples, 1), 2) for name in ("value", "low", "high")}
-    return {"points": points["value"], "low": points["low"], "high": points["high"], "is_safe": gain.is_safe}
+def gain_record(tally: Tally, readings: Readings, earlier: AuditEvidence = NO_LOOKS) -> dict[str, Any]:
+    """Return what taking over every predicted label without a look brings, in points of all samples.
+
+    Args:
+        tally: What was counted over all samples.
+        readings: The readings behind it, and how far each is believed.
+        earlier: Random looks at samples of earlier runs that the readings know.
+
+    Returns:
+        JSON values; `low_after` and `high_after` are the interval once `promise.LOOKS` more samples drawn at random have
+        borne out what is believed now. `num_looks` counts looks, an earlier one while it weighs at least half.
+    """
+    beliefs = readings.beliefs
+    sure = replace(readings, beliefs=replace(beliefs, num_samples=beliefs.num_samples + LOOKS))
+    now, later = tally.gain(readings), tally.gain(sure)
+    points = {"points": now.value, "low": now.low, "high": now.high, "low_after": later.low, "high_after": later.high}
+    return {name: round(100 * value / max(tally.num_samples, 1), 2) for name, value in points.items()} | {
+        "is_safe": now.is_safe,
+        "num_changed": now.num_changed,
+        "num_looks": round(beliefs.num_audited - earlier.weights.sum()) + int((earlier.weights >= 0.5).sum()),
+    }
 
 
 def beliefs_record(beliefs: Beliefs) -> dict[str, Any]:

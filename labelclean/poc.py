@@ -22,10 +22,13 @@ from labelclean.feature_store import FeatureStore
 from labelclean.gates import Verdict, judge_distribution, judge_moves, judge_teacher
 from labelclean.gram import hashed_parts
 from labelclean.labels import GivenLabels
-from labelclean.outputs import teacher_measurements
+from labelclean.outputs import gain_record, teacher_measurements
 from labelclean.power import choose_power, powered
+from labelclean.promise import LOOKS, WrongShare, looks_wanted, wrong_share
+from labelclean.readings import mixture
 from labelclean.report.texts import Texts
 from labelclean.review import estimate_queue
+from labelclean.scores import Audit
 from labelclean.space import build_feature_space
 from labelclean.steps import INTERNAL, dataset_name, extract, image_root, ingest, open_run, samples_of
 from labelclean.storage import atomic_path, labels_dataset, read_json, read_table, write_json, write_table
@@ -181,6 +184,8 @@ def _measured(
     return {
         "num_judged": len(labels),
         "method": refined.method,
+        "gain": _gain(refined, config, money["num_usable"]),
+        "wrong": asdict(_wrong(money)),
         "recommendation": {"advice": advice, "reasons": [asdict(reason) for reason in reasons]},
         "cost": money,
         "curve": [asdict(point) for point in curve],
@@ -215,6 +220,31 @@ def _classes(
     )
 
 
+def _gain(refined: Refinement, config: Config, num_usable: float) -> dict[str, Any]:
+    """What applying all predicted labels of the whole data set would bring: the trial's points, with the sampling's doubt."""
+    tally, readings = refined.tally, refined.trust.readings
+    gain, judged = gain_record(tally, readings), tally.num_samples
+    by_sample = mixture(readings.beliefs.soft, refined.judged.reading_gains)
+    left = max(1.0 - judged / num_usable, 0.0)
+    sampling = 1.96 * 100 * float(by_sample.std()) * float(np.sqrt(left / judged))
+    for low, high in (("low", "high"), ("low_after", "high_after")):
+        gain[low] = round(gain["points"] - float(np.hypot(gain["points"] - gain[low], sampling)), 2)
+        gain[high] = round(gain["points"] + float(np.hypot(gain[high] - gain["points"], sampling)), 2)
+    return gain | {
+        "num_changed": round(gain["num_changed"] * num_usable / judged),
+        "is_safe": gain["num_changed"] == 0 or gain["low"] > 0,
+        "num_wanted": min(looks_wanted(config.review.audit_samples), round(num_usable)),
+        "num_queued": min(config.review.audit_samples, round(num_usable)),
+    }
+
+
+def _wrong(money: Mapping[str, Any]) -> WrongShare:
+    """The share of wrong labels by the trial, and what random looks would tell of it."""
+    num_usable = money["num_usable"]
+    interval = (money["errors_low"] / num_usable, min(money["errors_high"] / num_usable, 1.0))
+    return wrong_share(money["error_share"], interval, Audit(), min(LOOKS, round(num_usable)))
+
+
 def _cost(
     material: Material,
     refined: Refinement,
@@ -242,7 +272,9 @@ def _cost(
         "images_per_s": 1.0 / cost.extract_s,
         "device": cost.device,
         "num_review": num_review,
+        "num_usable": usable,
         "num_suspects": len(rows) * up,
+        "num_changed": refined.tally.num_changed * up,
         "seconds_per_sample": seconds_per_sample,
         "review_h": num_review * seconds_per_sample / 3600,
         "errors": estimate.value * up,

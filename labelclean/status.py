@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,10 @@ import pyarrow.compute as pc
 
 from labelclean.decisions import Decision, is_audit_answer, standing_decisions
 from labelclean.labels import BoolArray, IntArray
+from labelclean.promise import LOOKS, Promise, WrongShare, in_points, promise_of, wrong_share
 from labelclean.review import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.runs import MANIFEST
+from labelclean.scores import Audit
 from labelclean.storage import read_json, read_table
 
 NEXT = 50
@@ -47,6 +50,9 @@ class ReviewStatus:
         num_waiting: Samples of the queue that nobody has settled.
         seconds_per_sample: How long one sample takes: measured where people's answers carry times, else as configured.
         is_pace_measured: Whether it was measured.
+        wrong: Share of wrong labels among all that were unsettled, by run and looks, and what 30 more random looks would
+            tell of it; None where the run is too old to say.
+        promise: What the run says of its predicted labels; None where it is too old to.
     """
 
     run_id: str
@@ -69,6 +75,8 @@ class ReviewStatus:
     num_waiting: int
     seconds_per_sample: float
     is_pace_measured: bool
+    wrong: WrongShare | None = None
+    promise: Promise | None = None
 
     def sentences(self) -> list[str]:
         """Return the status for people."""
@@ -93,6 +101,7 @@ class ReviewStatus:
                 "not flagged."
             )
         lines.append(f"ledger: {self.num_audit_answers:,} samples of this data set have an audit answer.")
+        lines += self._looks()
         if self.num_next:
             rate = self.next_wrong / self.num_next
             worth = (
@@ -113,8 +122,52 @@ class ReviewStatus:
             lines.append("next: the queue is done; run again, so that the next queue starts from these decisions.")
         return lines
 
+    def _looks(self) -> list[str]:
+        """What more random looks would bring, and whether changes wait for them."""
+        lines = []
+        if self.wrong is not None and self.wrong.num_more:
+            lines.append(f"looks: {looks_sentence(self.wrong, self.promise)}")
+        promise = self.promise
+        if promise is not None and promise.kind == "unseen":
+            looked = promise.num_looks + self.num_audited
+            if looked >= promise.num_wanted:
+                lines.append("changes: they wait for a run that knows these looks; run again.")
+            else:
+                lines.append(
+                    f"changes: they wait for {promise.num_wanted - looked:,} more random looks ({looked:,} of "
+                    f"{promise.num_wanted:,} are there); until then labels may get worse when they are applied."
+                )
+        return lines
+
     def _minutes(self, num: int) -> str:
         return f"{max(num * self.seconds_per_sample / 60, 1):,.0f} min"
+
+
+def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
+    """Return what more random looks would bring.
+
+    Args:
+        wrong: The share of wrong labels now and then.
+        promise: What applying brings now and then; None where that is not known.
+
+    Returns:
+        One sentence.
+    """
+    text = f"between {wrong.low:.1%} and {wrong.high:.1%} of what is unsettled is wrong; {wrong.num_more:,} more random looks would "
+    text += (
+        f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
+        if wrong.narrows
+        else "leave that as it is"
+    )
+    if promise is None or promise.kind == "nothing":
+        return f"{text}."
+    ends = (promise.low, promise.high, promise.low_after, promise.high_after)
+    low, high, low_after, high_after = (in_points(end, is_signed=True) for end in ends)
+    joint = ", and" if wrong.narrows else ", but narrow"
+    return (
+        f"{text}{joint} what applying brings from {low} to {high} points to about {low_after} to {high_after}, if they bear "
+        "out what the run believes."
+    )
 
 
 def measure_status(
@@ -142,7 +195,8 @@ def measure_status(
     is_known = np.array([answer is not None for answer in answers], dtype=bool)
     is_wrong = np.array([answer is True for answer in answers], dtype=bool)
     suspects = np.flatnonzero(is_known & ~is_blind)
-    promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool), _doubt(run_folder))
+    summary = _summary(run_folder)
+    promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool), _doubt(summary))
     drawn, num_unsettled = _drawn(queue, refined.num_rows)
     audited = drawn[is_known[drawn]]
     outside = audited[~_is_flagged(refined, queue.column("sample_id").take(pa.array(audited)))]
@@ -170,6 +224,8 @@ def measure_status(
         num_waiting=int((~is_known).sum()),
         seconds_per_sample=round(pace or seconds_per_sample, 1),
         is_pace_measured=pace is not None,
+        wrong=_wrong_share(summary, Audit(len(audited), int(is_wrong[audited].sum())), num_unsettled),
+        promise=promise_of(summary),
     )
 
 
@@ -213,11 +269,28 @@ def wilson_high(hits: int, trials: int) -> float:
     return min((middle + spread) / (1 + Z_90**2 / trials), 1.0)
 
 
-def _doubt(run_folder: Path) -> Doubt:
-    """What the run itself said of its scores as a whole; nothing if it is too old to."""
+def _summary(run_folder: Path) -> Mapping[str, Any]:
+    """What the run itself said; nothing if it is too old to."""
     path = run_folder / "summary.json"
-    record = (read_json(path).get("queue") or {}) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
+
+
+def _doubt(summary: Mapping[str, Any]) -> Doubt:
+    """What the run said of its scores as a whole; nothing if it is too old to."""
+    record = summary.get("queue") or {}
     return Doubt(**record["doubt"]) if "doubt" in record else CERTAIN
+
+
+def _wrong_share(summary: Mapping[str, Any], audit: Audit, num_unsettled: int) -> WrongShare | None:
+    """The share of wrong labels by what the run said, the looks it knew, and those since; None if it is too old to say."""
+    found, beliefs = summary.get("label_issues"), (summary.get("refinement") or {}).get("beliefs")
+    if not found or not beliefs:
+        return None
+    num_open = summary["num_samples"] - summary["num_rejects"] - (summary.get("reviewed") or {}).get("settled", 0)
+    expected, low, high = (min(found[name] / max(num_open, 1), 1.0) for name in ("expected", "low", "high"))
+    looked = Audit(beliefs["num_audited"] + audit.num_samples, beliefs["num_audited_wrong"] + audit.num_wrong)
+    num_more = min(LOOKS, max(num_unsettled - int(audit.num_samples), 0))
+    return wrong_share(expected, (low, high), looked, num_more)
 
 
 def _drawn(queue: pa.Table, num_samples: int) -> tuple[IntArray, int]:

@@ -30,6 +30,8 @@ REASONS = (
     "annotators_disagree",
     "outlier",
 )
+WAITS_FOR_EYES = "readings_differ"
+"""The reason of labels that are worth a look but that nobody should change without one."""
 READINGS = ("calm", "clouds", "alone", "as_given")
 MANY_CLASSES = 256
 TOP_CLASSES = 32
@@ -219,10 +221,16 @@ TABLES: dict[str, Table] = {
                     optional=True,
                 ),
                 *_top_pairs("soft_label"),
-                Column("predicted_label", "class", "Best class of soft_label."),
+                Column(
+                    "predicted_label",
+                    "class",
+                    "Best class of soft_label; where it is not given_label, we would change it.",
+                ),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column(
-                    "is_label_issue", "bool", "Worth a look: the score is low, and some reading names another class."
+                    "is_label_issue",
+                    "bool",
+                    "Worth a look: the score is low, and some reading names another class; we would not change all of them.",
                 ),
                 Column("duplicate_set", "int", "Near-duplicates share a number.", optional=True, nullable=True),
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
@@ -234,7 +242,12 @@ TABLES: dict[str, Table] = {
             ("sample_id", "reason"),
             (
                 _SAMPLE,
-                Column("reason", "string", "Why to look.", allowed=REASONS),
+                Column(
+                    "reason",
+                    "string",
+                    "Why to look; other_class: we would change it; readings_differ: it waits for eyes.",
+                    allowed=REASONS,
+                ),
                 Column("score", "share", "How urgent; high = look sooner."),
             ),
         ),
@@ -257,8 +270,12 @@ TABLES: dict[str, Table] = {
                 _SAMPLE,
                 _PATH,
                 _GIVEN,
-                Column("predicted_label", "class", "Suggested class."),
-                Column("runner_up_label", "class", "Second class."),
+                Column(
+                    "predicted_label",
+                    "class",
+                    "Suggested class; the given one where nothing is suggested, as where the readings differ.",
+                ),
+                Column("runner_up_label", "class", "Second class; where the readings differ, the other possibility."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
                 Column("reasons", "names", "Reasons of the flags."),
                 Column("queue_source", "string", "Why it is in the queue.", allowed=QUEUE_SOURCES),

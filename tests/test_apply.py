@@ -11,9 +11,9 @@ import pytest
 
 from labelclean.apply import apply_labels
 from labelclean.decisions import Decision
-from labelclean.errors import StorageError, TableError
+from labelclean.errors import GateError, StorageError, TableError
 from labelclean.storage import read_json, read_table, write_json
-from tests.exchange.conftest import NAMES, NOW, RUN_ID, make_run
+from tests.exchange.conftest import NAMES, NOW, RUN_ID, SAFE, make_run
 
 
 @pytest.fixture
@@ -84,6 +84,73 @@ def test_a_run_whose_config_has_keys_of_an_older_version_is_applied(run: Path, t
     manifest["config"]["review"] = {"audit_share": 0.05}
     write_json(run / "manifest.json", manifest)
     assert apply_labels(run, [], tmp_path / "v2.parquet").by_status == {"pending": 6}
+
+
+UNSAFE = SAFE | {"is_safe": False, "low": -2.0}
+DRAWN = {"inclusion_probability": 0.25}
+
+
+def promised(run: Path, queued: int = 2, **gain: Any) -> None:
+    """Let the run promise something else."""
+    queue = {"by_source": {"random_audit": queued}}
+    write_json(run / "summary.json", {"gain": UNSAFE | gain, "queue": queue})
+
+
+def test_labels_that_may_get_worse_are_not_written_before_people_have_looked(run: Path, tmp_path: Path) -> None:
+    promised(run)
+    with pytest.raises(GateError) as refusal:
+        apply_labels(run, [], tmp_path / "v2.parquet")
+    letter = str(refusal.value)
+    assert refusal.value.exit_code == 3
+    assert "once the run knows 2 samples that were drawn at random and looked at (review.audit_samples)" in letter
+    assert "it knows 0, and the share of right labels would change by -2.0 to +5.0 points: it may fall" in letter
+    assert "Its queue holds 2, of which people have looked at 0: export it, import the answers, run again" in letter
+    assert letter.endswith("give --unreviewed to write them all the same. Nothing was written.")
+    assert not [file for file in tmp_path.iterdir() if "v2" in file.name]
+
+
+def test_looks_that_came_after_the_run_ask_for_a_new_run(run: Path, tmp_path: Path) -> None:
+    promised(run, num_looks=1)
+    answers = [
+        decided(run, "s3", "confirmed", "<script>", **DRAWN),
+        decided(run, "s0", "confirmed", "ok"),  # chosen, not drawn
+        decided(run, "s5", "confirmed", "ok", run_id="earlier", **DRAWN),  # the run knew it
+    ]
+    with pytest.raises(GateError, match=r"looked at 1 of its queue since: run again and apply that run"):
+        apply_labels(run, answers, tmp_path / "v2.parquet")
+    with pytest.raises(GateError, match=r"Its queue holds 2, of which people have looked at 0"):
+        apply_labels(run, answers[1:], tmp_path / "v2.parquet")
+
+
+def test_a_run_without_an_audit_says_how_to_get_one(run: Path, tmp_path: Path) -> None:
+    promised(run, queued=0, num_wanted=30)
+    with pytest.raises(GateError, match=r"Its queue holds none: set review\.audit_samples to 30, run, have the queue"):
+        apply_labels(run, [], tmp_path / "v2.parquet")
+
+
+@pytest.mark.parametrize("summary", [{}, {"label_issues": {"num": 3}}, {"gain": None}])
+def test_a_run_of_an_older_version_is_not_applied_unreviewed(run: Path, tmp_path: Path, summary: Any) -> None:
+    write_json(run / "summary.json", summary)
+    with pytest.raises(GateError, match=r"made by an older labelclean.*Run again and apply that run, or give --unrev"):
+        apply_labels(run, [], tmp_path / "v2.parquet")
+    assert apply_labels(run, [], tmp_path / "v2.parquet", unreviewed=True).num_rows == 6
+
+
+@pytest.mark.parametrize(
+    "gain",
+    [{"is_safe": True, "low": 0.1}, {"num_looks": 2}, {"num_changed": 0, "is_safe": True}],
+    ids=["safe", "looked at", "nothing changed"],
+)
+def test_a_run_that_is_safe_or_knows_enough_looks_is_applied(run: Path, tmp_path: Path, gain: dict[str, Any]) -> None:
+    promised(run, **gain)
+    assert apply_labels(run, [], tmp_path / "v2.parquet").num_rows == 6
+
+
+def test_what_is_written_unreviewed_keeps_the_given_labels_too(run: Path, tmp_path: Path) -> None:
+    promised(run)
+    apply_labels(run, [], tmp_path / "v2.parquet", unreviewed=True)
+    before, after = (pq.read_table(path) for path in (tmp_path / "data" / "labels.parquet", tmp_path / "v2.parquet"))
+    assert after.select(before.column_names).equals(before)
 
 
 def test_an_existing_file_is_never_overwritten(run: Path, tmp_path: Path) -> None:

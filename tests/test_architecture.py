@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "drift",
         "flags",
         "review",
+        "promise",
         "decisions",
         "inputs",
         "facets",

@@ -149,13 +149,18 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert {name for name, share in soft.items() if share > 0} == {"ok", disputed["label"]}
 
     out = tmp_path / "labels_v2.parquet"
-    assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode == 0
+    apply = ["apply", str(folder), "--config", "config.yaml", "--out", str(out), *where]
+    told = call(*apply)  # 5 of the 20 were drawn at random: too few to rule out harm
+    assert told.returncode == 3
+    assert "--unreviewed" in told.stderr
+    assert not out.exists()
+    assert call(*apply, "--unreviewed").returncode == 0
     original = pq.read_table(ROOT / "sample_data" / "labels.parquet")
     assert pq.read_table(out).select(original.column_names).equals(original)
     written = {row["sample_id"]: row for row in pq.read_table(out).to_pylist()}[disputed["sample_id"]]
     assert (written["review_status"], written["verified_label"]) == ("disputed", None)
     assert dict(zip(summary["class_names"], written["verified_votes"], strict=True))["ok"] == 0.5
-    assert call("apply", str(folder), "--config", "config.yaml", "--out", str(out), *where).returncode != 0
+    assert call(*apply, "--unreviewed").returncode == 5
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from scipy.stats import beta
 
 from labelclean.decisions import Decision
 from labelclean.status import measure_status, wilson_high
@@ -151,6 +153,51 @@ def test_what_the_run_said_of_its_scores_as_a_whole_widens_the_promise(run: Path
     spread = 1.645 * (0.9 * 0.1 + 0.8 * 0.2 + 0.7 * 0.3 + 0.6 * 0.4) ** 0.5
     assert math.floor(3 - spread) == 1  # what chance alone would allow
     assert (status.low, status.high) == (math.floor(0.5 * 3 - spread), 4)
+
+
+UNSAFE = {
+    "points": 2.0, "low": -3.0, "high": 6.0, "low_after": 0.5, "high_after": 4.0,
+    "is_safe": False, "num_changed": 4, "num_looks": 0, "num_wanted": 2,
+}  # fmt: skip
+
+
+def told(run: Path, gain: dict[str, Any], *answers: Decision) -> dict[str, str]:
+    """The status by the first word of each line, of a run that expects 4 wrong labels of 20, 1 to 15 by its readings."""
+    beliefs = {"num_audited": 0.0, "num_audited_wrong": 0.0}
+    issues = {"num": 4, "expected": 4.0, "low": 1.0, "high": 15.0}
+    summary = {"num_samples": 22, "num_rejects": 2, "label_issues": issues, "refinement": {"beliefs": beliefs}}
+    write_json(run / "summary.json", summary | {"gain": gain})
+    return dict(line.split(": ", 1) for line in measure_status(run, answers).sentences())
+
+
+def test_what_more_random_looks_would_bring_is_said_with_numbers(run: Path) -> None:
+    high = beta(4.5, 16.5).ppf(0.975)  # 20 more looks, all there are, find 4 wrong
+    low = beta(4.5, 16.5).ppf(0.025)
+    assert told(run, UNSAFE)["looks"] == (
+        f"between 5.0% and 75.0% of what is unsettled is wrong; 20 more random looks would narrow that to about {low:.1%} to "
+        f"{high:.1%}, and what applying brings from -3.0 to +6.0 points to about +0.5 to +4.0, if they bear out what the run "
+        "believes."
+    )
+
+
+def test_looks_that_are_there_count_before_the_next_run(run: Path) -> None:
+    found = told(run, UNSAFE, decided("s4", "ng"))
+    assert found["looks"].startswith(
+        f"between {beta(1.5, 0.5).ppf(0.025):.1%} and 75.0% of what is unsettled is wrong; 19 more"
+    )
+
+
+def test_changes_wait_for_random_looks_where_they_may_do_harm(run: Path) -> None:
+    assert told(run, UNSAFE)["changes"].startswith("they wait for 2 more random looks (0 of 2 are there)")
+    assert told(run, UNSAFE | {"num_looks": 1}, decided("s4", "ng"))["changes"].endswith("these looks; run again.")
+    assert "changes" not in told(run, UNSAFE | {"num_looks": 2})
+    assert "changes" not in told(run, UNSAFE | {"is_safe": True, "low": 0.5})
+
+
+def test_a_run_that_would_change_nothing_speaks_of_the_share_alone(run: Path) -> None:
+    found = told(run, UNSAFE | {"num_changed": 0, "is_safe": True})
+    assert "points" not in found["looks"]
+    assert "changes" not in found
 
 
 def test_a_finished_queue_says_run_again(run: Path) -> None:

@@ -142,10 +142,10 @@ def _add_image(root: Element, task: Task, preview: Path) -> None:
     if task.suggestion is None:
         return
     tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
-    said = {
-        "lc_label": task.suggestion.predicted_label,
+    suggested = task.suggestion.predicted_label
+    said = ({"lc_label": suggested} if suggested else {}) | {
         "lc_label_score": str(task.suggestion.label_score),
-        "lc_reason": ", ".join(task.suggestion.reasons),
+        "lc_reason": task.suggestion.why,
     }
     for name, value in said.items():
         SubElement(tag, "attribute", name=name).text = value

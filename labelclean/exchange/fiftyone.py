@@ -38,8 +38,10 @@ def load(part, name):
             sample[field] = row[field]
         if "given_label" in row:
             sample["ground_truth"] = fo.Classification(label=row["given_label"])
-            sample["predictions"] = fo.Classification(label=row["predicted_label"], confidence=row["confidence"])
+            if row["predicted_label"] is not None:
+                sample["predictions"] = fo.Classification(label=row["predicted_label"], confidence=row["confidence"])
             sample["mistakenness"] = row["mistakenness"]
+            sample["lc_reason"] = row["lc_reason"]
         dataset.add_sample(sample)
     return dataset
 
@@ -128,6 +130,7 @@ def _row(queue: QueueToExport, task: Task) -> dict[str, Any]:
         "predicted_label": seen.predicted_label,
         "confidence": seen.probability,
         "mistakenness": round(1 - seen.label_score, 6),
+        "lc_reason": seen.why,
     }
 
 

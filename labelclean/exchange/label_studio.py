@@ -190,9 +190,11 @@ def _task(queue: QueueToExport, task: Task, image: str, version: str) -> dict[st
     data |= {
         "lc_given_label": suggestion.given_label,
         "lc_label_score": suggestion.label_score,
-        "lc_reason": ", ".join(suggestion.reasons),
+        "lc_reason": suggestion.why,
         "lc_neighbours": ", ".join(suggestion.neighbour_ids),
     }
+    if suggestion.predicted_label is None:
+        return {"data": data}
     result = {
         "id": f"{item.key[-20:]}-label",
         "from_name": "label",

@@ -62,7 +62,10 @@ const download = () => {
 };
 const actions = {
   confirm: () => (review.isBlind ? tell(t("no_given")) : pick(review.task.given)),
-  accept: () => (review.isBlind ? tell(t("no_given")) : pick(review.task.suggested)),
+  accept: () => {
+    if (review.isBlind) return tell(t("no_given"));
+    return waits(review.task) ? tell(t("no_suggestion")) : pick(review.task.suggested);
+  },
   unsure: () => (review.decide("unsure"), decided()),
   bad_image: () => (review.decide("bad_image"), decided()),
   not_class: () => enter("not_class"),

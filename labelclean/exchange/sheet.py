@@ -208,7 +208,7 @@ def _task_record(
     return record | {
         "name": task.image_path or task.item.sample_id,
         "given": seen.given_label,
-        "suggested": seen.predicted_label,
+        "suggested": seen.predicted_label,  # null: it waits for eyes
         "runner_up": seen.runner_up_label,
         "probability": seen.probability,
         "score": seen.label_score,

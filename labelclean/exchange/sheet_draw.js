@@ -64,6 +64,8 @@ const drawPicture = () => {
   $("name").textContent = review.isBlind ? "" : shown(task.name);
   $("name").title = $("name").textContent;
 };
+// nothing is suggested: the readings differ, and only eyes can tell
+const waits = (task) => task.suggested === null;
 const drawTold = () => {
   const { task } = review;
   const [told, evidence] = [$("told"), $("evidence")];
@@ -76,7 +78,9 @@ const drawTold = () => {
   const likely = (word, share) => node("small", {}, t(word, { p: percent(share) }));
   const facts = [
     fact("given", called(task.given), " ", likely("score", task.score)),
-    fact("suggested", called(task.suggested, { class: "suggested" }), " ", likely("probability", task.probability)),
+    waits(task)
+      ? fact("possible", called(task.runner_up, { class: "possible" }), " ", node("small", {}, t("waits")))
+      : fact("suggested", called(task.suggested, { class: "suggested" }), " ", likely("probability", task.probability)),
   ];
   const reasons = task.reasons.map((code) => node("li", {}, reason(code, task)));
   told.replaceChildren(node("dl", { class: "facts" }, ...facts));
@@ -112,8 +116,8 @@ const drawClasses = () => {
   for (const button of $("actions").children) {
     const action = button.dataset.do;
     const isModal = action === "finish" || action === "cancel";
-    const needsLabel = action === "confirm" || action === "accept";
-    button.hidden = mode ? !isModal || (action === "finish" && mode.kind !== "one_of") : isModal || (needsLabel && review.isBlind);
+    const lacksLabel = (action === "confirm" && review.isBlind) || (action === "accept" && (review.isBlind || waits(review.task)));
+    button.hidden = mode ? !isModal || (action === "finish" && mode.kind !== "one_of") : isModal || lacksLabel;
   }
   $("said").replaceChildren(node("span", { class: "soft" }, `${t("your")} `), called(words(said)));
   $("said").classList.toggle("open", !said);

@@ -32,7 +32,8 @@ const words = (said) => {
 };
 const reason = (code, task) => {
   const key = code === "other_class" && task.given === task.suggested ? "reasons.other_class_kept" : `reasons.${code}`;
-  return key in data.texts[lang] ? t(key, { given: shown(task.given), predicted: shown(task.suggested) }) : shown(code);
+  const [given, predicted, possible] = [task.given, task.suggested ?? task.given, task.runner_up].map(shown);
+  return key in data.texts[lang] ? t(key, { given, predicted, possible }) : shown(code);
 };
 let fading = 0;
 const tell = (text, ms = 2500) => {

@@ -139,11 +139,10 @@ def read_answers(path: Path, class_names: Sequence[str], annotator: str) -> list
 
 def _cells(dataset: str, task: Task) -> tuple[str, ...]:
     seen = task.suggestion
-    shown = (
-        (seen.given_label, seen.predicted_label, seen.runner_up_label, str(seen.label_score), ", ".join(seen.reasons))
-        if seen
-        else ("",) * 5
-    )
+    shown = ("",) * 5
+    if seen:
+        suggested = seen.predicted_label or ""
+        shown = (seen.given_label, suggested, seen.runner_up_label, str(seen.label_score), ", ".join(seen.reasons))
     item = task.item
     return (item.key, item.sample_id, dataset, str(task.rank), f"images/{item.key}.png", *shown, "", "", "", _END)
 

@@ -15,7 +15,7 @@ from labelclean.errors import StorageError
 from labelclean.exchange.manifest import ExportItem, task_key
 from labelclean.runs import MANIFEST, file_digest
 from labelclean.storage import read_json, read_table
-from labelclean.tables import class_names_of, matrix, probability_names
+from labelclean.tables import WAITS_FOR_EYES, class_names_of, matrix, probability_names
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,26 @@ class Suggestion:
 
     Attributes:
         given_label: The given label.
-        predicted_label: The suggested class.
-        runner_up_label: The second class.
-        probability: Probability of the suggested class, 0..1.
+        predicted_label: The suggested class; None where the readings differ, so that nothing is suggested.
+        runner_up_label: The second class; where nothing is suggested, the other class that it may be.
+        probability: Probability of the suggested class, 0..1; None where nothing is suggested.
         label_score: Probability that the given label is right, low = suspicious.
         reasons: Reasons of the flags.
         neighbour_ids: Nearest trusted samples.
     """
 
     given_label: str
-    predicted_label: str
+    predicted_label: str | None
     runner_up_label: str
-    probability: float
+    probability: float | None
     label_score: float
     reasons: tuple[str, ...]
     neighbour_ids: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """The reasons in one line; that the readings differ goes with the class that it may be instead."""
+        return ", ".join(f"{one} ({self.runner_up_label}?)" if one == WAITS_FOR_EYES else one for one in self.reasons)
 
 
 @dataclass(frozen=True)
@@ -116,11 +121,12 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
 
 
 def _suggestion(row: dict[str, Any], probability: float) -> Suggestion:
+    waits = WAITS_FOR_EYES in (row["reasons"] or ()) and row["predicted_label"] == row["given_label"]
     return Suggestion(
         given_label=row["given_label"],
-        predicted_label=row["predicted_label"],
+        predicted_label=None if waits else row["predicted_label"],
         runner_up_label=row["runner_up_label"],
-        probability=probability,
+        probability=None if waits else probability,
         label_score=round(float(row["label_score"]), 6),
         reasons=tuple(row["reasons"] or ()),
         neighbour_ids=tuple(row["neighbour_ids"] or ()),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labelclean.promise import promise_of
 from labelclean.report.gallery import audit_samples, suspects_of, twins_of
 from labelclean.report.page import (
     Agreement,
@@ -55,11 +56,15 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_samples=summary["num_samples"],
         num_rejects=summary["num_rejects"],
         num_issues=found["num"] if found else None,
+        num_changed=found.get("would_change") if found else None,
+        num_waiting=found.get("waits_for_eyes") if found else None,
+        promise=promise_of(summary),
         errors=Count(found["expected"], found["low"], found["high"]) if found else None,
         num_queue=0 if run.queue is None else run.queue.num_rows,
         queue_errors=_queue_errors(run),
         queue_minutes=(summary.get("queue") or {}).get("minutes"),
         num_settled=(summary.get("reviewed") or {}).get("settled", 0),
+        cause=refinement.get("cause"),
         gates=tuple(sorted(summary["gates"], key=lambda gate: ("refuse", "warn", "pass").index(gate["outcome"]))),
         requested=refinement.get("requested"),
         method=refinement.get("method"),
@@ -179,6 +184,7 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
         after = dict(zip(names, counts.tolist(), strict=True))
     found = run.summary.get("label_issues") or {}
     issues = {row["class_name"]: row["num"] for row in found.get("by_class", [])}
+    changed = {row["class_name"]: row.get("lost") for row in found.get("by_class", []) if "would_change" in found}
     rows = [
         ClassRow(
             row["class_name"],
@@ -186,6 +192,7 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
             row["share"],
             after.get(row["class_name"]),
             issues.get(row["class_name"]),
+            changed.get(row["class_name"]),
             row.get("reference_share"),
         )
         for row in run.distribution

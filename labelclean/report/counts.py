@@ -15,10 +15,10 @@ def score_counts(scores: FloatArray, is_issue: npt.NDArray[np.bool_]) -> IntArra
 
     Args:
         scores: Chance that the given label is right, shape (B,), in [0, 1].
-        is_issue: Whether it looks wrong, shape (B,).
+        is_issue: Whether it is worth a look, shape (B,).
 
     Returns:
-        Labels of each tenth, and those of them that look wrong, int64, shape (10, 2); 1.0 falls into the last.
+        Labels of each tenth, and those of them that are worth a look, int64, shape (10, 2); 1.0 falls into the last.
 
     Examples:
         >>> score_counts(np.array([0.0, 0.1, 1.0]), np.array([True, True, False]))[:, 0]

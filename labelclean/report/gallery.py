@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Neighbour, Page, Suspect, Twins, TwinSet
+from labelclean.tables import WAITS_FOR_EYES
 from labelclean.votes import index_in
 
 MAX_NEIGHBOURS = 4
@@ -36,7 +37,8 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
     given = index_in(queue.column("given_label"), names)
     predicted = index_in(queue.column("predicted_label"), names)
     is_audit = np.asarray(pc.equal(queue.column("queue_source"), AUDIT).to_numpy())
-    chosen = gallery_rows(given, predicted, is_audit, top)
+    is_waiting = np.array([WAITS_FOR_EYES in reasons for reasons in queue.column("reasons").to_pylist()], dtype=bool)
+    chosen = gallery_rows(given, predicted, is_audit, top, is_waiting)
     runner_up = index_in(queue.column("runner_up_label"), names)
     rows = queue.take(pa.array(chosen)).to_pylist()
     suspects = []
@@ -61,17 +63,24 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
     return tuple(suspects)
 
 
-def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.bool_], top: int) -> IntArray:
+def gallery_rows(
+    given: IntArray,
+    predicted: IntArray,
+    is_audit: npt.NDArray[np.bool_],
+    top: int,
+    is_waiting: npt.NDArray[np.bool_] | None = None,
+) -> IntArray:
     """Return which places of the queue the gallery shows.
 
-    The first places, but every frequent difference between given and suggested class keeps its
-    first example: a third of the places is reserved for that.
+    The first places, but every frequent difference between given and suggested class, and every class
+    with labels that wait for eyes, keeps its first example: a third of the places is reserved for that.
 
     Args:
         given: Given class of each place, shape (Q,).
         predicted: Suggested class, shape (Q,).
         is_audit: Places shown without a suggestion, shape (Q,).
         top: Most places.
+        is_waiting: Places that wait for eyes, shape (Q,); default: none.
 
     Returns:
         Rows of the queue, rising.
@@ -83,14 +92,15 @@ def gallery_rows(given: IntArray, predicted: IntArray, is_audit: npt.NDArray[np.
     rows = np.arange(len(given))
     if len(rows) <= top:
         return rows
-    moved = np.flatnonzero((given != predicted) & ~is_audit)
+    is_example = (given != predicted) if is_waiting is None else (given != predicted) | is_waiting
+    moved = np.flatnonzero(is_example & ~is_audit)
     codes = given[moved].astype(np.int64) * (int(max(given.max(), predicted.max())) + 1) + predicted[moved]
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     examples = moved[first[np.lexsort((first, -counts))]]
     kept = [int(row) for row in examples if row >= top][: top // 3]
-    is_example = np.isin(rows, examples)
+    has_example = np.isin(rows, examples)
     # examples that the first places hold anyway stay; the last others make room
-    droppable = rows[:top][~is_example[:top]][::-1][: len(kept)]
+    droppable = rows[:top][~has_example[:top]][::-1][: len(kept)]
     kept = kept[: len(droppable)]
     return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(kept, dtype=np.int64)]))
 

@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from labelclean.promise import Promise, in_points
 from labelclean.report import plots
 from labelclean.report.content import FEW_CLASSES
-from labelclean.report.page import LARGE_PX, SMALL_PX, Page
+from labelclean.report.page import LARGE_PX, SMALL_PX, Count, Page
 from labelclean.report.pictures import Picture, Pictures
 from labelclean.report.texts import Texts, amount, percent, shown, time_words
 
@@ -71,6 +72,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
             finding=lambda gate: finding_sentence(gate, texts),
             verdict=verdict_sentences(page, texts),
             safe=checks_sentence(page, texts),
+            promise=None if page.promise is None else promise_sentence(page.promise, texts),
         )
     )
 
@@ -125,20 +127,14 @@ def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
     if page.errors is None or page.num_issues is None:
         if page.num_samples and not usable:
             return texts("verdict.no_images", n=page.num_samples), texts("verdict.next_rejects")
+        if page.cause is not None:
+            return texts("verdict.nothing_tells"), texts(f"verdict.next_{page.cause}")
         return texts("verdict.refused"), texts("verdict.next_refused")
     if page.verdict == "too_many_rejects":
         share = percent(page.num_rejects / max(page.num_samples, 1))
         found = texts("verdict.too_many_rejects", n=page.num_rejects, samples=page.num_samples, share=share)
         return found, texts("verdict.next_rejects")
-    found = texts(
-        "verdict.found" if page.num_issues else "verdict.none_found",
-        n=page.num_issues,
-        usable=usable,
-        share=percent(page.num_issues / max(usable, 1)),
-        expected=amount(page.errors.expected),
-        low=amount(page.errors.low),
-        high=amount(page.errors.high),
-    )
+    found = _found(page, page.num_issues, page.errors, texts)
     if not page.num_queue or page.queue_errors is None:
         return found, texts("verdict.next_nothing")
     errors = page.queue_errors
@@ -148,6 +144,57 @@ def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
     return found, texts(
         "verdict.next_queue_timed", n=page.num_queue, time=time_words(page.queue_minutes / 60, texts), **interval
     )
+
+
+def _found(page: Page, num_issues: int, errors: Count, texts: Texts) -> str:
+    """How many labels are worth a look, how many of them we would change, and how many wait for eyes."""
+    usable = page.num_samples - page.num_rejects
+    numbers: dict[str, Any] = {
+        "n": num_issues,
+        "usable": usable,
+        "share": percent(num_issues / max(usable, 1)),
+        "expected": amount(errors.expected),
+        "low": amount(errors.low),
+        "high": amount(errors.high),
+    }
+    if not num_issues:
+        return texts("verdict.none_found", **numbers)
+    parts = [texts("verdict.changed", n=page.num_changed)] if page.num_changed else []
+    parts += [texts("verdict.waiting", n=page.num_waiting)] if page.num_waiting else []
+    if not parts:  # an older run
+        return texts("verdict.found_plain", **numbers)
+    return texts("verdict.found", parts=texts("page.comma").join(parts), **numbers)
+
+
+def promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) -> str:
+    """Return what applying predicted labels without a look brings, or what has to come before.
+
+    Args:
+        promise: What a run or a trial promises.
+        texts: The language.
+        is_trial: There is no queue yet.
+
+    Returns:
+        One sentence.
+    """
+    signed = {"points": promise.points, "low": promise.low, "high": promise.high}
+    numbers = {name: points(value, is_signed=promise.kind != "safe") for name, value in signed.items()}
+    if promise.kind != "unseen":
+        return texts(f"promise.{promise.kind}", looked=promise.num_looks, **numbers)
+    form = "unseen_undrawn" if not promise.num_queued else "unseen_trial" if is_trial else "unseen"
+    drawn = {"queued": promise.num_queued} if promise.num_queued else {}
+    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks}
+    return texts(f"promise.{form}", **looks, **drawn, **numbers)
+
+
+def points(value: float, *, is_signed: bool = True) -> str:
+    """Return points as the page writes them: with a true minus sign.
+
+    Examples:
+        >>> points(-5.43), points(9.5), points(9.5, is_signed=False)
+        ('−5.4', '+9.5', '9.5')
+    """
+    return in_points(value, is_signed=is_signed).replace("-", "−")
 
 
 def checks_sentence(page: Page, texts: Texts) -> str:
@@ -162,7 +209,7 @@ def checks_sentence(page: Page, texts: Texts) -> str:
     """
     if not page.gates:
         return ""
-    if page.method is None:
+    if page.method is None or page.errors is None:
         return texts("gates.not_cleaned")
     method = texts(f"methods.{page.method}")
     ruled_out = sorted({name for gate in page.gates for name in gate["forbids"]} - {"none"})
@@ -188,11 +235,15 @@ def gate_number(check: str, value: float | None) -> str:
     Examples:
         >>> gate_number("top2_agreement", 0.756), gate_number("imbalance", 20.81), gate_number("imbalance", None)
         ('76%', '20.8', '–')
+        >>> gate_number("teacher_skill", -6e-8), gate_number("teacher_skill", 2e-5)
+        ('<0', '<0.001')
     """
     if value is None:
         return "–"
     if check in _SHARES:
         return percent(value) if value else "0%"
+    if 0 < abs(value) < 0.0005:
+        return "<0" if value < 0 else "<0.001"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 

@@ -14,7 +14,7 @@
   if (!form) return;
   const cards = [...document.querySelectorAll("li.card")];
   const status = form.querySelector("output");
-  const keys = ["given", "predicted", "source"];
+  const keys = ["given", "predicted", "mark", "source"];
   const apply = (num = 0) => {
     let shown = 0;
     for (const card of cards) {
@@ -35,6 +35,7 @@
     link.addEventListener("click", () => {
       form.elements.given.value = link.dataset.given;
       form.elements.predicted.value = link.dataset.predicted;
+      form.elements.mark.value = "";
       form.elements.source.value = "";
       apply(Number(link.dataset.num));
       document.getElementById("suspects").focus({ preventScroll: true });

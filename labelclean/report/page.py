@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from labelclean.facets import Facet
+from labelclean.promise import Promise
+from labelclean.tables import WAITS_FOR_EYES
 
 IntArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.floating]
@@ -44,7 +46,7 @@ class Judged:
 
     Attributes:
         pairs: Labels by given and predicted class, as rows (given, predicted, labels), both classes rising, shape (P, 3).
-        scores: Labels by tenth of their score, and those of them that look wrong, shape (10, 2).
+        scores: Labels by tenth of their score, and those of them that are worth a look, shape (10, 2).
         said: By tenth of the probability of the teacher's best class: labels, sum of that probability, and labels of
             that class, shape (10, 3); None where it is not known.
         twins: Samples flagged `conflict_group`.
@@ -90,14 +92,25 @@ class Count:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class now and after cleaning; `after` and `issues` are None where nothing was judged."""
+    """One class now and after cleaning; `after`, `issues` and `changed` are None where nothing was judged.
+
+    Attributes:
+        issues: Labels worth a look.
+        changed: Of these, the ones that we would change; the others wait for eyes.
+    """
 
     name: str
     now: int
     share: float
     after: int | None
     issues: int | None
+    changed: int | None
     reference_share: float | None
+
+    @property
+    def waiting(self) -> int | None:
+        """Labels worth a look that wait for eyes."""
+        return None if self.issues is None or self.changed is None else max(self.issues - self.changed, 0)
 
 
 @dataclass(frozen=True)
@@ -142,10 +155,19 @@ class Suspect:
     source: str
     neighbours: tuple[Neighbour, ...]
 
+    @property
+    def mark(self) -> str:
+        """What we make of it: `change`, `waits` for eyes, `keep`, or `blind`."""
+        if self.predicted is None:
+            return "blind"
+        if self.predicted != self.given:
+            return "change"
+        return "waits" if WAITS_FOR_EYES in self.reasons else "keep"
+
 
 @dataclass(frozen=True)
 class Bin:
-    """Labels whose score lies in one tenth; `issues` of them look wrong."""
+    """Labels whose score lies in one tenth; `issues` of them are worth a look."""
 
     low: float
     high: float
@@ -182,12 +204,16 @@ class Page:
         sentence: The run's own verdict sentence, English.
         num_samples: Samples that came in.
         num_rejects: Those whose image could not be used.
-        num_issues: Labels that look wrong, None where nothing was judged.
+        num_issues: Labels worth a look, None where nothing was judged.
+        num_changed: Of these, the ones that we would change; None where nothing was judged or the run is older.
+        num_waiting: Of these, the ones that wait for eyes; None likewise.
+        promise: What applying the predicted labels brings, None likewise.
         errors: Expected wrong labels (95 %), None where nothing was judged.
         num_queue: Places in the review queue.
         queue_errors: Expected wrong labels in it (90 %).
         queue_minutes: Time to look at it, None where the run did not say.
         num_settled: Samples that people have decided before the run.
+        cause: Why nothing tells which labels are wrong, None where something does.
         gates: Findings, worst first.
         requested: Refinement asked for.
         method: Refinement used.
@@ -217,11 +243,15 @@ class Page:
     num_samples: int
     num_rejects: int
     num_issues: int | None
+    num_changed: int | None
+    num_waiting: int | None
+    promise: Promise | None
     errors: Count | None
     num_queue: int
     queue_errors: Count | None
     queue_minutes: float | None
     num_settled: int
+    cause: str | None
     gates: tuple[Mapping[str, Any], ...]
     requested: str | None
     method: str | None

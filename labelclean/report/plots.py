@@ -73,7 +73,7 @@ def top_share(facet: Facet) -> float:
 
 
 def score_plot(bins: Sequence[Bin], texts: Texts) -> Markup:
-    """Return the histogram of scores, the part that looks wrong set apart, every bar with its count."""
+    """Return the histogram of scores, the part that is worth a look set apart, every bar with its count."""
     largest = max((b.num for b in bins), default=0) or 1
     wide, high = _W - _LEFT - _RIGHT, _H - _TOP - _BOTTOM
     parts = []

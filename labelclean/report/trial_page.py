@@ -7,12 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from labelclean.promise import WrongShare, promise_of
 from labelclean.report import html, plots
 from labelclean.report.texts import Texts, amount, percent, time_words
 
 
 def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
-    """Return the recommendation, what it would cost and bring, and the reasons.
+    """Return the recommendation, what it would cost and bring, what applying would bring, and the reasons.
 
     Args:
         record: `poc.json`.
@@ -25,6 +26,7 @@ def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
     return [
         advice_sentence(record, texts),
         brings(record, texts),
+        *promises(record, texts),
         *(reason_sentence(reason, texts) for reason in advice["reasons"]),
     ]
 
@@ -48,6 +50,39 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
         hours=time_words(cost["review_h"], texts),
         found=amount(cost["found"]),
     )
+
+
+def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
+    """Return what is worth a look, what applying predicted labels brings, and what random looks would tell.
+
+    Args:
+        record: `poc.json`.
+        texts: The language.
+
+    Returns:
+        Three sentences; none for a trial of an older labelclean.
+    """
+    promise, cost = promise_of(record), record["cost"]
+    if promise is None:
+        return []
+    num, changed = round(cost["num_suspects"]), round(cost["num_changed"])
+    wrong = WrongShare(**record["wrong"])
+    after = {"low_after": percent(wrong.low_after), "high_after": percent(wrong.high_after)} if wrong.narrows else {}
+    looks = texts(
+        "poc.looks" if wrong.narrows else "poc.looks_same",
+        low=percent(wrong.low),
+        high=percent(wrong.high),
+        more=wrong.num_more,
+        **after,
+    )
+    if promise.kind != "nothing":
+        low, high = html.points(promise.low_after), html.points(promise.high_after)
+        looks += texts("page.join") + texts("poc.looks_gain", low=low, high=high)
+    return [
+        texts("poc.look", num=num, changed=changed, waiting=num - changed),
+        html.promise_sentence(promise, texts, is_trial=True),
+        looks,
+    ]
 
 
 def reason_sentence(reason: Mapping[str, Any], texts: Texts) -> str:
@@ -102,6 +137,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
             policy=html.policy(style, ""),
             advice=advice_sentence(record, texts),
             brings=brings(record, texts),
+            promises=promises(record, texts),
             said=lambda reason: reason_sentence(reason, texts),
             hours=lambda value: time_words(value, texts),
             finding=lambda gate: html.finding_sentence(gate, texts),

@@ -99,13 +99,14 @@ def refine(work: Path) -> bool:
         if not goes_on(verdict, config, record):
             return False
         draws = earlier_draws(config, names, ids)
+        looks = evidence_of(draws, decisions, names)
         refinement = refine_labels(
             space,
             labels,
             teacher,
             _permitted(config, verdict),
             allowed=verdict.allowed,
-            earlier=evidence_of(draws, decisions, names),
+            earlier=looks,
         )
         evidence = flag_evidence(labels, teacher, refinement, space)
         flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
@@ -133,6 +134,7 @@ def refine(work: Path) -> bool:
             tally,
             readings,
             names,
+            looks,
         )
         single = work / INTERNAL / OPINIONS
         labelled = label_opinions(read_table(single, "labels"), ids, names) if single.is_file() else None
@@ -172,35 +174,40 @@ def refused_by_chance(
         names: The K class names.
 
     Returns:
-        JSON values: the sentence, with the cause where it shows.
+        JSON values: the sentence, and the cause where it shows (`alike`, `one_group`, `class_groups`, else `chance`).
     """
     from labelclean.cleaning import nothing_tells
 
     num_samples = len(space)
     copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
+    cause = "chance"
     if copies > num_samples / 2:
-        sentence = (
+        cause, sentence = (
+            "alike",
             f"these images are all alike to the backbone ({copies:,} of {num_samples:,} are near-duplicates of one "
             "another), so they say nothing of their labels; nothing is flagged. Open some of them: are they the right "
-            "files, decoded as they should be (decode.*)?"
+            "files, decoded as they should be (decode.*)?",
         )
     elif unvouched.has_one_group:
-        sentence = (
+        cause, sentence = (
+            "one_group",
             f"one group_id holds all {num_samples:,} samples, so nothing outside it can vouch for a label; nothing is "
-            "flagged. Give each part its own group_id, or leave the column out."
+            "flagged. Give each part its own group_id, or leave the column out.",
         )
     elif len(unvouched.classes):
-        sentence = (
+        cause, sentence = (
+            "class_groups",
             f"every sample of {listed([names[k] for k in unvouched.classes.tolist()])} lies in one group_id, so nothing "
             "outside it can vouch for these labels, and the other images say no more of theirs than chance would; nothing "
-            "is flagged. Give each part its own group_id, or leave the column out."
+            "is flagged. Give each part its own group_id, or leave the column out.",
         )
     else:
         sentence = nothing_tells(teacher).replace(").", ");") + (
             " nothing is flagged. Look at some images, try another backbone, or bring a model's predictions "
             "(teacher.pred_probs)."
         )
-    return stopped(sentence) | {"refinement": {"requested": config.refine.method, "method": "none", "why": sentence}}
+    refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": cause}
+    return stopped(sentence) | {"refinement": refinement}
 
 
 def _permitted(config: Config, verdict: Verdict) -> Config:

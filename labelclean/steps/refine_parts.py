@@ -151,7 +151,7 @@ def _refined(
     }
     if not teacher.exceeds_chance:
         sentence = nothing_tells(teacher)
-        refinement = {"requested": config.refine.method, "method": "none", "why": sentence}
+        refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": "chance"}
         record |= stopped(sentence) | {"refinement": refinement}
         return False
     if not goes_on(verdict, config, record):
@@ -169,7 +169,7 @@ def _refined(
     drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
     record["findings"].append(finding_record(drained))
     record |= refinement_record(
-        config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names
+        config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names, looks
     )
     queue = _write_queue(work, names, config, record)
     _write_draws(work, parts, learned, queue, draws, names)

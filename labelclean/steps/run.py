@@ -160,7 +160,9 @@ def publish(run: Run) -> Path:
     config, arrivals = parts.pop("config"), arrivals_from(parts.pop("arrivals"))
     plan = plan_from(parts.pop("plan"))
     timings = {name: part.pop("seconds") for name, part in parts.items()}
-    summary = build_summary(parts, rejects_limit=run.config.rejects.max_share)
+    summary = build_summary(
+        parts, rejects_limit=run.config.rejects.max_share, audit_samples=run.config.review.audit_samples
+    )
     write_json(run.work / "summary.json", summary)
     shutil.rmtree(run.work / INTERNAL)
     facts = {

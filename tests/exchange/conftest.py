@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from labelclean.config import Config, config_record
 from labelclean.exchange import Tool, export_run
 from labelclean.image_files import content_hash
 from labelclean.runs import publish_run
-from labelclean.storage import write_table
+from labelclean.storage import write_json, write_table
 from labelclean.tables import vectors
 
 NAMES = ("ok", "傷", "dent & crack", "<script>", "=cmd()")
@@ -27,6 +27,11 @@ NOW = datetime(2026, 1, 15, 8, 0, tzinfo=UTC)
 RUN_ID = "2026-01-14T020000.000Z"
 DRAWN = 0.25
 """With which probability the audit's samples were drawn."""
+SAFE = {
+    "points": 4.0, "low": 1.5, "high": 5.0, "low_after": 2.0, "high_after": 5.0,
+    "is_safe": True, "num_changed": 9, "num_looks": 0, "num_wanted": 2,
+}  # fmt: skip
+"""What applying the run's labels brings."""
 Answers = dict[str, tuple[str, tuple[str, ...]]]
 """sample_id -> (decision word, labels)."""
 
@@ -39,8 +44,19 @@ def picture(seed: int, *, deep: bool = False) -> bytes:
     return file.getvalue()
 
 
-def make_run(folder: Path, num: int = 12, *, run_id: str = RUN_ID, dataset: str = "line 3 (北)") -> Path:
-    """A run whose samples s0.. have given label k % 5 and suggestion (k + 1) % 5; every fourth place is audit."""
+def make_run(
+    folder: Path,
+    num: int = 12,
+    *,
+    run_id: str = RUN_ID,
+    dataset: str = "line 3 (北)",
+    waiting: Collection[int] = (),
+    gain: dict[str, Any] | None = None,
+) -> Path:
+    """A run whose samples s0.. have given label k % 5 and suggestion (k + 1) % 5; every fourth place is audit.
+
+    Of those that wait for eyes, the suggestion is the given label, and (k + 1) % 5 is the other possibility.
+    """
     root = folder / "data"
     (root / "images").mkdir(parents=True)
     ids, paths, hashes = [f"s{k}" for k in range(num)], [], []
@@ -50,7 +66,8 @@ def make_run(folder: Path, num: int = 12, *, run_id: str = RUN_ID, dataset: str 
         (root / paths[k]).write_bytes(data)
         hashes.append(content_hash(data))
     given = [NAMES[k % len(NAMES)] for k in range(num)]
-    predicted = [NAMES[(k + 1) % len(NAMES)] for k in range(num)]
+    other = [NAMES[(k + 1) % len(NAMES)] for k in range(num)]
+    predicted = [given[k] if k in waiting else other[k] for k in range(num)]
     pq.write_table(pa.table({"sample_id": ids, "image_path": paths, "given_label": given}), root / "labels.parquet")
     config = Config.model_validate(
         {
@@ -75,8 +92,8 @@ def make_run(folder: Path, num: int = 12, *, run_id: str = RUN_ID, dataset: str 
         | said
         | {
             "rank": list(range(1, num + 1)),
-            "runner_up_label": given,
-            "reasons": [["other_class", "narrow_margin"]] * num,
+            "runner_up_label": [other[k] if k in waiting else given[k] for k in range(num)],
+            "reasons": [["readings_differ" if k in waiting else "other_class", "narrow_margin"] for k in range(num)],
             "queue_source": ["random_audit" if k % 4 == 3 else "ranked" for k in range(num)],
             "inclusion_probability": [DRAWN if k % 4 == 3 else None for k in range(num)],
             "neighbour_ids": [[ids[0]]] * num,
@@ -85,6 +102,7 @@ def make_run(folder: Path, num: int = 12, *, run_id: str = RUN_ID, dataset: str 
     write_table(work / "review_queue.parquet", pa.table(queue), "review_queue", NAMES)
     nothing = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "reason_code", "message")])
     write_table(work / "rejects.parquet", nothing.empty_table(), "rejects")
+    write_json(work / "summary.json", {"gain": SAFE if gain is None else gain})
     return publish_run(work, run_id, {"run_id": run_id, "dataset": dataset, "config": config_record(config)})
 
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from labelclean.errors import ExchangeError
-from labelclean.exchange import TOOLS, Tool, import_decisions
+from labelclean.exchange import TOOLS, Tool, export_run, import_decisions
 from labelclean.exchange.manifest import read_manifest, write_manifest
 from tests.exchange.conftest import DRAWN, NOW, Answers, label_studio_file, make_run, rows_of
 from tests.exchange.conftest import NAMES as N
@@ -121,6 +121,19 @@ def answered(exported: Callable[[Tool], Path], tmp_path: Path) -> Callable[..., 
         return writer(exported(tool), chosen, tmp_path / name), exported(tool)
 
     return write
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_waited_for_eyes_comes_back_as_it_was_answered(tool: Tool, tmp_path: Path) -> None:
+    export = export_run(make_run(tmp_path, 3, waiting=[0, 1]), tool, tmp_path / "out").folder
+    writer, name = WRITERS[tool]
+    answers: Answers = {"s0": ("confirmed", ("ok",)), "s1": ("corrected", ("dent & crack",))}
+    report, decisions = import_decisions(writer(export, answers, tmp_path / name), tool, export, now=NOW)
+    assert [(one.sample_id, one.decision, one.verified_label) for one in decisions] == [
+        ("s0", "confirmed", "ok"),
+        ("s1", "corrected", "dent & crack"),
+    ]
+    assert report.is_clean
 
 
 @pytest.mark.parametrize("tool", TOOLS)

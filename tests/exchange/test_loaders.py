@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from labelclean.exchange import Tool, import_decisions
+from labelclean.exchange import Tool, export_run, import_decisions
 from labelclean.exchange.manifest import read_manifest
-from tests.exchange.conftest import NAMES, NOW
+from tests.exchange.conftest import NAMES, NOW, make_run
 
 
 @pytest.mark.slow
@@ -109,6 +109,19 @@ class FakeDataset(list[FakeSample]):
         super().__init__()
 
     add_sample = list.append
+
+
+def test_the_fiftyone_loader_predicts_nothing_where_the_readings_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = export_run(make_run(tmp_path, 3, waiting=[1]), "fiftyone", tmp_path / "out").folder
+    fake = SimpleNamespace(Sample=FakeSample, Dataset=FakeDataset, Classification=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "fiftyone", fake)
+    loader = runpy.run_path(str(export / "labelclean_fiftyone.py"))
+    samples = {sample["lc_sample_id"]: sample for sample in loader["load"](export / "part_001", "review")}
+    assert samples["s0"]["predictions"].label == "傷"
+    assert "predictions" not in samples["s1"]
+    assert samples["s1"]["lc_reason"] == "readings_differ (dent & crack?), narrow_margin"
 
 
 def test_the_fiftyone_loader_gives_the_answers_back(

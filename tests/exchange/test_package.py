@@ -57,6 +57,27 @@ def test_the_audit_slice_carries_no_suggestion_score_or_label_anywhere(
     assert "傷" in shown or tool == "fiftyone"
 
 
+@pytest.mark.parametrize(
+    ("tool", "suggested", "waiting"),
+    [
+        ("label-studio", '"predictions"', '"lc_reason": "readings_differ (dent & crack?), narrow_margin"'),
+        ("cvat", 'name="lc_label">傷<', 'name="lc_reason">readings_differ (dent &amp; crack?), narrow_margin<'),
+        ("csv", ",ok,傷,ok,0.01,", ',傷,,dent & crack,0.205,"readings_differ, narrow_margin"'),
+        ("huggingface", '"predicted_label": "傷"', '"predicted_label": "", "runner_up_label": "dent & crack"'),
+        ("fiftyone", '"predicted_label": "傷"', '"predicted_label": null'),
+    ],
+)
+def test_a_suspect_that_waits_for_eyes_shows_the_other_possibility_and_no_suggestion(
+    tmp_path: Path, tool: Tool, suggested: str, waiting: str
+) -> None:
+    export = export_run(make_run(tmp_path, 3, waiting=[1]), tool, tmp_path / "out").folder  # s1: 傷 or dent & crack
+    changed, waits = (text_of_task(export, tool, sample) for sample in ("s0", "s1"))
+    assert suggested in changed
+    assert waiting in waits
+    assert suggested not in waits
+    assert "readings_differ" in waits
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 def test_previews_are_8_bit_pictures_of_the_decode_policy_with_plain_names(
     exported: Callable[[Tool], Path], run_folder: Path, tool: Tool

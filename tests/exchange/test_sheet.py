@@ -113,6 +113,14 @@ def test_the_page_says_of_a_seen_sample_what_the_run_thinks(export: Path) -> Non
     assert (task["name"], task["reasons"]) == ("images/1 北.png", ["other_class", "narrow_margin"])
 
 
+def test_the_page_suggests_nothing_for_a_sample_that_waits_for_eyes(tmp_path: Path) -> None:
+    export_run(make_run(tmp_path, 3, waiting=[1]), "sheet", tmp_path / "out")
+    changed, waits, _ = data_of(tmp_path / "out")["tasks"]
+    assert (changed["suggested"], changed["probability"]) == ("傷", 0.8)
+    assert (waits["suggested"], waits["probability"], waits["runner_up"]) == (None, None, "dent & crack")
+    assert waits["reasons"] == ["readings_differ", "narrow_margin"]
+
+
 def test_the_page_knows_of_a_blind_sample_its_key_and_its_picture_only(export: Path) -> None:
     tasks = dict(zip((item.sample_id for item in read_manifest(export).items), data_of(export)["tasks"], strict=True))
     for sample in AUDIT:

@@ -12,6 +12,7 @@ import pytest
 
 from labelclean.errors import ExchangeError
 from labelclean.exchange import export_run, import_decisions
+from labelclean.exchange.sheet import texts
 from labelclean.ledger import append_decisions, decisions_of, open_ledger
 from tests.exchange import conftest
 from tests.exchange.conftest import NAMES, make_run, rows_of
@@ -128,6 +129,26 @@ def test_fifty_decisions_by_keyboard_only_come_back_as_they_were_made(
     assert visit.messages == []
     assert [url for url in visit.requests if not url.startswith(("file://", "data:", "blob:"))] == []
     assert len({url for url in visit.requests if url.startswith("file://")}) == 1
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ja-JP"])
+def test_a_suspect_that_waits_for_eyes_has_no_suggestion_to_take(browser: Browser, tmp_path: Path, locale: str) -> None:
+    words = texts(locale[:2])
+    export = export_run(make_run(tmp_path, 3, waiting=[1]), "sheet", tmp_path / "out").folder
+    visit = Visit(browser, export, locale=locale)
+    take = visit.page.locator("[data-do=accept]")
+    assert take.is_visible()
+    visit.press("ArrowRight")
+    assert not take.is_visible()
+    facts = visit.page.locator(".facts div").all_inner_texts()
+    assert facts[1].split() == [*words["possible"].split(), "dent", "&", "crack", *words["waits"].split()]
+    assert words["reasons.readings_differ"].format(given="傷", possible="dent & crack") in visit.text("#evidence")
+    visit.press("s")
+    assert visit.text("#status") == words["no_suggestion"]
+    assert visit.text("#place").startswith("2 ")
+    visit.press("3")
+    assert visit.text("#count") == words["progress"].format(done=1, total=3)
+    assert visit.messages == []
 
 
 def test_a_page_that_is_changed_later_gives_a_file_that_still_fits(

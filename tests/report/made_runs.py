@@ -33,6 +33,12 @@ QUEUE_TYPES = pa.schema(
 )
 
 
+SAFE = {
+    "points": 4.0, "low": 1.5, "high": 5.0, "low_after": 2.0, "high_after": 5.0,
+    "is_safe": True, "num_changed": 9, "num_looks": 0, "num_wanted": 30,
+}  # fmt: skip
+
+
 @dataclass
 class Made:
     """A run to be written: given and predicted class and score of every sample."""
@@ -48,6 +54,9 @@ class Made:
     rejects: Sequence[tuple[str, str]] = ()
     gates: Sequence[dict[str, Any]] = ()
     ids: Sequence[str] = ()
+    gain: dict[str, Any] | None = None
+    is_old: bool = False
+    """Written by a labelclean that did not keep apart what it would change and what waits for eyes."""
 
     def sample_ids(self) -> list[str]:
         return list(self.ids) or [f"part_{row:05}" for row in range(len(self.given))]
@@ -142,7 +151,7 @@ def _write_queue(folder: Path, made: Made, ids: list[str], paths: list[str], lab
                 "predicted_label": label[made.predicted[row]],
                 "runner_up_label": label[made.given[row] if moved else (made.given[row] + 1) % len(label)],
                 "label_score": made.scores[row],
-                "reasons": ["other_class", "neighbours_disagree"] if moved else ["narrow_margin"],
+                "reasons": _reasons(made, row),
                 "queue_source": "random_audit" if row in made.audited else "ranked",
                 "neighbour_ids": trusted,
             }
@@ -151,12 +160,20 @@ def _write_queue(folder: Path, made: Made, ids: list[str], paths: list[str], lab
     write_table(folder / "review_queue.parquet", table, "review_queue", list(made.names))
 
 
+def _reasons(made: Made, row: int) -> list[str]:
+    if made.given[row] != made.predicted[row]:
+        return ["other_class", "neighbours_disagree"]
+    return ["readings_differ"] if made.scores[row] < 0.5 and not made.is_old else ["narrow_margin"]
+
+
 def _summary(made: Made, given: Any, predicted: Any, scores: Any) -> dict[str, Any]:
     num, wrong = int((scores < 0.5).sum()), float((1 - scores).sum())
     issues = np.bincount(given[scores < 0.5], minlength=len(made.names))
+    lost = np.bincount(given[given != predicted], minlength=len(made.names))
+    words = {"would_change": int(lost.sum()), "waits_for_eyes": max(num - int(lost.sum()), 0)}
     return {
         "verdict": "done",
-        "verdict_sentence": f"{num} labels look wrong.",
+        "verdict_sentence": f"{num} labels are worth a look.",
         "num_samples": len(given) + len(made.rejects),
         "num_rejects": len(made.rejects),
         "num_label_issues": num,
@@ -167,8 +184,12 @@ def _summary(made: Made, given: Any, predicted: Any, scores: Any) -> dict[str, A
             "expected": round(wrong, 2),
             "low": round(wrong * 0.8, 2),
             "high": round(wrong * 1.2, 2),
-            "by_class": [{"class_name": name, "num": int(issues[k])} for k, name in enumerate(made.names)],
-        },
+            "by_class": [
+                {"class_name": name, "num": int(issues[k]), "lost": int(lost[k])} for k, name in enumerate(made.names)
+            ],
+        }
+        | ({} if made.is_old else words),
+        "gain": None if made.is_old else made.gain or SAFE | {"num_changed": int(lost.sum())},
         "refinement": {"requested": "auto", "method": "posterior"},
         "teacher": {"calibration_error": 0.031},
         "gates": list(made.gates),
@@ -221,7 +242,8 @@ def factory(num_classes: int = 6, num: int = 600, seed: int = 0) -> Made:
     )
     line = rng.choice(["A", "B", "C"], num, p=[0.4, 0.4, 0.2])
     is_wrong = rng.random(num) < np.where(line == "C", 0.22, 0.06)
-    predicted = np.where(is_wrong, (given + rng.integers(1, min(num_classes, 4), num)) % num_classes, given)
+    other = (given + rng.integers(1, min(num_classes, 4), num)) % num_classes
+    predicted = np.where(is_wrong & (np.arange(num) % 5 > 0), other, given)  # the others wait for eyes
     scores = np.where(is_wrong, rng.beta(1, 12, num), rng.beta(25, 1, num))
     start = datetime(2026, 2, 2, 6, tzinfo=UTC)
     times = [start + timedelta(hours=float(hour)) for hour in np.sort(rng.uniform(0, 24 * 25, num))]

@@ -111,6 +111,19 @@ def test_a_number_of_the_confusion_shows_its_examples(browser: Browser, reports:
     page.wait_for_function(f"document.querySelectorAll('li.card:not([hidden])').length === {total}")
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_what_waits_for_eyes_can_be_shown_alone(browser: Browser, reports: dict[str, Path], lang: str) -> None:
+    page, words = Visit(browser, reports[f"factory-{lang}"]).page, Texts(lang)
+    total = page.locator("li.card:visible").count()
+    page.locator("select[name=mark]").select_option("waits")
+    shown = page.locator("li.card:visible")
+    assert 0 < shown.count() < total
+    assert set(shown.locator(".mark").all_inner_texts()) == {words("marks.waits")}
+    assert shown.locator(".suggested").count() == 0
+    page.locator("a.pick").first.click()  # a number of the confusion lifts that choice
+    assert set(page.locator("li.card:visible .mark").all_inner_texts()) == {words("marks.change")}
+
+
 def test_the_confusion_and_the_filter_work_by_keyboard(browser: Browser, reports: dict[str, Path]) -> None:
     page = Visit(browser, reports["many-en"]).page
     total = page.locator("li.card:visible").count()

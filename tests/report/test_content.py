@@ -42,6 +42,19 @@ def test_the_classes_are_counted_now_and_after_cleaning(tmp_path: Path) -> None:
     assert rows == [("ok", 3, 4, 0), ("dent", 2, 1, 1)]
 
 
+def test_a_class_says_what_we_would_change_and_what_waits_for_eyes(tmp_path: Path) -> None:
+    made = Made(["dent", "ok"], given=[0, 0, 0, 1], predicted=[0, 1, 0, 1], scores=[0.3, 0.1, 0.2, 0.4])
+    rows = {row.name: (row.issues, row.changed, row.waiting) for row in page_of(tmp_path, made).classes}
+    assert rows == {"dent": (3, 1, 2), "ok": (1, 0, 1)}
+    old = page_of(tmp_path / "old", replace(made, is_old=True)).classes
+    assert {(row.changed, row.waiting) for row in old} == {(None, None)}
+
+
+def test_a_card_says_whether_we_would_change_the_label_or_wait_for_eyes(tmp_path: Path) -> None:
+    made = Made(["dent", "ok"], [0, 0, 0, 1], [1, 0, 0, 1], [0.1, 0.2, 0.6, 0.9], queued=[0, 1, 2], audited=[3])
+    assert [suspect.mark for suspect in page_of(tmp_path, made).suspects] == ["change", "waits", "keep", "blind"]
+
+
 def test_the_confusion_counts_given_against_predicted(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert page.matrix is not None
@@ -84,6 +97,14 @@ def test_the_gallery_keeps_an_example_of_every_frequent_difference() -> None:
     assert rows.tolist() == [0, 1, 2, 3, 9, 10]
     assert gallery_rows(given, predicted, np.zeros(11, dtype=bool), 1).tolist() == [0]
     assert gallery_rows(given, predicted, np.zeros(11, dtype=bool), 0).tolist() == []
+
+
+def test_the_gallery_keeps_an_example_of_every_class_that_waits_for_eyes() -> None:
+    given, is_waiting = np.array([0] * 9 + [1, 2]), np.arange(11) == 10
+    predicted = np.array([1] * 9 + [0, 2])
+    blind = np.zeros(11, dtype=bool)
+    assert gallery_rows(given, predicted, blind, 6, is_waiting).tolist() == [0, 1, 2, 3, 9, 10]
+    assert gallery_rows(given, predicted, blind, 6).tolist() == [0, 1, 2, 3, 4, 9]
 
 
 def test_twins_come_set_by_set_with_every_label_first() -> None:

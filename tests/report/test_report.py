@@ -10,9 +10,9 @@ import pytest
 
 from labelclean.errors import ConfigError
 from labelclean.report import write_report
-from labelclean.report.texts import LANGUAGES
+from labelclean.report.texts import LANGUAGES, Texts
 from labelclean.storage import read_json, write_json, write_table
-from tests.report.made_runs import Made, factory, facts, hostile, picture, write_refused_run, write_run
+from tests.report.made_runs import SAFE, Made, factory, facts, hostile, picture, write_refused_run, write_run
 
 TWO = Made(["dent", "ok"], [0, 0, 1], [0, 1, 1], [0.99, 0.1, 0.98], queued=[1])
 
@@ -28,20 +28,85 @@ def test_the_report_lies_in_the_run_folder_or_where_it_is_told(tmp_path: Path) -
     assert write_report(folder, out=tmp_path / "other.html") == tmp_path / "other.html"
 
 
+def first_screen(html: str) -> list[str]:
+    """Heading and sentences above the figures."""
+    return re.findall(r"<(?:h1|p class=\"next[^>]*)>(.*?)</", html)
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_the_verdict_stands_on_top_in_two_sentences(tmp_path: Path, lang: str) -> None:
-    html = report(tmp_path, lang=lang)
-    heading = re.search(r"<h1>(.*?)</h1>\s*<p class=\"next\">(.*?)</p>", html)
-    assert heading is not None
+def test_verdict_promise_and_next_step_stand_on_top(tmp_path: Path, lang: str) -> None:
     expected = {
         "en": (
-            "1 of 3 labels looks wrong (33%); about 0.9 are expected to be wrong (0.7 to 1.1).",
+            "1 of 3 labels is worth a look (33%): 1 we would change; about 0.9 are expected to be wrong (0.7 to 1.1).",
+            "Applied without a look, labels get better by about 4.0 points (1.5 to 5.0)",
             "Next: look at the 1 sample",
         ),
-        "ja": ("3 件中 1 件のラベルに誤りの疑いがあり（33%）", "次の作業：確認リストの 1 件"),
+        "ja": (
+            "3 件中 1 件のラベルが要確認です（33%。内訳：変更を提案 1\xa0件）。",
+            "提案を確認せずに適用した場合でも、正しいラベルの割合は約 4.0 ポイント（1.5～5.0）上がる",
+            "次の作業：確認リストの 1 件",
+        ),
     }[lang]
-    assert heading[1].startswith(expected[0])
-    assert heading[2].startswith(expected[1])
+    found = first_screen(report(tmp_path, lang=lang))
+    assert [text.startswith(begin) for text, begin in zip(found, expected, strict=True)] == [True] * 3
+
+
+WAITING = Made(["dent", "ok"], [0, 0, 1, 1], [0, 1, 1, 1], [0.3, 0.1, 0.98, 0.2], queued=[1, 3, 0])
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [("en", "1 we would change, 2 wait for eyes;"), ("ja", "変更を提案 1\xa0件、目視確認待ち 2\xa0件")],
+)
+def test_what_we_would_change_is_kept_apart_from_what_waits_for_eyes(tmp_path: Path, lang: str, words: str) -> None:
+    html = report(tmp_path, WAITING, lang=lang)
+    assert words in first_screen(html)[0]
+    t = Texts(lang)
+    figures = re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", html)
+    assert {(t("figure.issues"), "3"), (t("figure.changed"), "1"), (t("figure.waiting"), "2")} <= set(figures)
+    cards = html.split('<li class="card"')[1:]
+    assert [re.findall(r'data-mark="(\w+)"', card) for card in cards] == [["change"], ["waits"], ["waits"]]
+    suggested = f'<span class="hidden">{t("gallery.suggested")}: </span>'
+    assert [suggested in card for card in cards] == [True, False, False]
+    assert t("gallery.possible", name="dent") in cards[1]
+    assert t("reasons.readings_differ", given="ok", possible="dent") in cards[1].replace("&#34;", '"')
+
+
+UNSAFE = SAFE | {"is_safe": False, "points": 1.0, "low": -2.5, "num_looks": 7, "num_changed": 1}
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", "Do not apply the predicted labels before you have looked at 30 random samples (7 so far; "
+               "review.audit_samples draws them). Applied without a look, the share of right labels changes by about +1.0 "
+               "points (−2.5 to +5.0), so it may fall."),
+        ("ja", "無作為に抽出した 30 件を確認するまで、提案を適用しないでください（確認済み 7 件。"),
+    ],
+)  # fmt: skip
+def test_a_run_whose_gain_may_be_harm_says_so_on_top(tmp_path: Path, lang: str, words: str) -> None:
+    html = report(tmp_path, Made(**(vars(TWO) | {"gain": UNSAFE})), lang=lang)
+    assert first_screen(html)[1].startswith(words)
+    assert 'class="next held"' in html
+
+
+def test_an_older_run_is_shown_without_what_it_does_not_know(tmp_path: Path) -> None:
+    html = report(tmp_path, Made(**(vars(WAITING) | {"is_old": True})))
+    assert first_screen(html)[0].startswith("3 of 4 labels are worth a look (75%); about")
+    assert len(first_screen(html)) == 2
+    assert "Wait for eyes" not in html.split('id="suspects"')[0]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("cause", ["alike", "one_group", "class_groups", "chance"])
+def test_a_run_where_nothing_tells_says_why_and_what_to_do(tmp_path: Path, lang: str, cause: str) -> None:
+    folder = write_refused_run(tmp_path, names=["dent", "ok"], num=3)
+    changes = {"num_rejects": 0, "rejects": {}, "refinement": {"requested": "auto", "method": "none", "cause": cause}}
+    write_json(folder / "summary.json", read_json(folder / "summary.json") | changes)
+    html = write_report(folder, lang=lang).read_text(encoding="utf-8")
+    t = Texts(lang)
+    assert first_screen(html) == [t("verdict.nothing_tells"), t(f"verdict.next_{cause}").replace("'", "&#39;")]
+    assert t("gates.cleaned", method="") not in html
 
 
 def test_nothing_is_asked_of_a_network(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -15,7 +15,14 @@ import labelclean
 from labelclean.config import GatesConfig
 from labelclean.distribution import ClassMoves, measure_distribution
 from labelclean.errors import ConfigError
-from labelclean.gates import METHODS, TeacherMeasurements, judge_distribution, judge_moves, judge_teacher
+from labelclean.gates import (
+    METHODS,
+    TeacherMeasurements,
+    judge_distribution,
+    judge_groups,
+    judge_moves,
+    judge_teacher,
+)
 from labelclean.image_files import ReasonCode
 from labelclean.labels import given_labels
 from labelclean.report.html import finding_sentence
@@ -51,6 +58,8 @@ def test_every_reason_source_method_reject_and_check_has_words(lang: str) -> Non
     keys = [f"reasons.{reason}" for reason in REASONS] + [f"sources.{source}" for source in QUEUE_SOURCES]
     keys += [f"methods.{method}" for method in ("auto", *METHODS)] + [f"reject_codes.{code}" for code in ReasonCode]
     keys += [f"reject_actions.{code}" for code in ReasonCode]
+    keys += [f"marks.{mark}" for mark in ("change", "waits", "keep")]
+    keys += [f"promise.{kind}" for kind in ("nothing", "safe", "seen", "unseen", "unseen_undrawn", "unseen_trial")]
     keys += [f"checks.{check}.{part}" for check in checks for part in ("title", "meaning")]
     assert [key for key in keys if not Texts(lang).has(key)] == []
 
@@ -87,6 +96,9 @@ def every_finding() -> list[dict[str, Any]]:
     findings = list(judge_distribution(hard, names, limits.class_distribution).findings)
     for measured in (poor, clean, spread):
         findings += judge_teacher(measured, names, limits.top2).findings
+    chance = replace(clean, likelihood_gain=0.01, exceeds_chance=False)
+    findings += [one for one in judge_teacher(chance, names, limits.top2).findings if one.outcome == "refuse"]
+    findings += judge_groups(np.array([1, 2]), np.array([True, True, False]), names)
     moves = ClassMoves(np.array([0, 3, 0, 0]), np.array([3, 0, 0, 0]))
     findings.append(judge_moves(moves, np.array([900.0, 3, 20, 0]), names, 0.5))
     return [asdict(finding) for finding in findings]
@@ -95,7 +107,7 @@ def every_finding() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_finding_is_said_in_the_language_of_the_page(lang: str) -> None:
     findings = every_finding()
-    assert len({finding["check"] for finding in findings}) == 14
+    assert len({finding["check"] for finding in findings}) == 16
     for finding in findings:
         said = finding_sentence(finding, Texts(lang))
         assert said is not None, finding["check"]
@@ -106,11 +118,13 @@ def test_every_finding_is_said_in_the_language_of_the_page(lang: str) -> None:
 
 
 def test_a_finding_names_its_numbers_and_classes() -> None:
-    said = {finding["check"]: finding_sentence(finding, Texts("en")) for finding in reversed(every_finding())}
+    said = {finding["check"]: str(finding_sentence(finding, Texts("en"))) for finding in reversed(every_finding())}
     assert said["tiny_classes"] == '"dent" (3): averaging would pull them into larger classes.'
     assert said["confusion"] == '100% of the errors of "ok" go to "dent"; two-hot labels could not tell the two apart.'
     assert (
         said["drained_classes"]
         == '"dent" would lose 3 and gain 0 of its 3 samples, the largest net loss of all classes.'
     )
+    assert said["one_group"] == 'All samples of "dent", "crack" lie in one group; their labels stand as given.'
+    assert said["copies"].startswith("2 samples are copies of one image")
     assert finding_sentence({"check": "imbalance", "value": 2.0}, Texts("en")) is None  # from an older run

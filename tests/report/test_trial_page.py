@@ -10,9 +10,15 @@ import pytest
 
 from labelclean import advice
 from labelclean.report.texts import LANGUAGES, Texts
-from labelclean.report.trial_page import reason_sentence, render_trial, trial_sentences
+from labelclean.report.trial_page import promises, reason_sentence, render_trial, trial_sentences
 
 EVIL = '<script>alert("x")</script>'
+
+
+GAIN = {
+    "points": 2.6, "low": -6.5, "high": 9.4, "low_after": -1.9, "high_after": 6.6,
+    "is_safe": False, "num_changed": 700, "num_looks": 0, "num_wanted": 30, "num_queued": 30,
+}  # fmt: skip
 
 
 def record(advice: str = "limits") -> dict[str, Any]:
@@ -24,7 +30,9 @@ def record(advice: str = "limits") -> dict[str, Any]:
         "recommendation": {"advice": advice, "reasons": [drained]},
         "cost": {"compute_h": 2.0, "images_per_s": 50.0, "device": "cpu", "num_review": 1000.4, "seconds_per_sample": 10.0,
                  "review_h": 2.78, "errors": 900.0, "errors_low": 800.0, "errors_high": 1000.0, "error_share": 0.1,
-                 "found": 850.0},
+                 "found": 850.0, "num_suspects": 950.2, "num_changed": 700.4},
+        "gain": GAIN,
+        "wrong": {"low": 0.03, "high": 0.5, "num_more": 30, "low_after": 0.04, "high_after": 0.2},
         "curve": [{"num_samples": n, "num_subsets": 1, "gain": g, "spread": None, "agreement": 0.9, "error_share": 0.1}
                   for n, g in ((500, 0.5), (1000, 0.6))],
         "compared": [{"method": m, "gain": g, "error": 0.01, "is_allowed": True}
@@ -49,11 +57,36 @@ def test_the_page_needs_nothing_else_and_shows_names_as_text(lang: str, verdict:
 
 
 def test_the_first_two_sentences_are_the_recommendation_and_its_figures() -> None:
-    first, second, *reasons = trial_sentences(record(), Texts("en"))
+    first, second, _, _, _, *reasons = trial_sentences(record(), Texts("en"))
     assert first.startswith("Go, with limits")
     assert "About 900 of 9,000 labels" in second
     assert "takes 2.8 h and should find about 850" in second
     assert len(reasons) == 1
+
+
+def test_what_applying_brings_and_what_more_looks_would_tell_follow() -> None:
+    _, _, look, promise, looks, *_ = trial_sentences(record(), Texts("en"))
+    assert look == "Of 950 labels worth a look, we would change about 700; about 250 wait for eyes."
+    assert promise.startswith("Do not apply predicted labels before you have looked at 30 random samples (0 so far;")
+    assert "about +2.6 points (−6.5 to +9.4), so it may fall" in promise
+    assert looks == (
+        "Between 3.0% and 50% of the labels are wrong; 30 random looks would narrow that to about 4.0% to 20%. "
+        "If these looks bear out what the trial believes, what applying brings narrows to about −1.9 to +6.6 points."
+    )
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_looks_that_would_not_narrow_the_share_are_not_said_to(lang: str) -> None:
+    texts, same = Texts(lang), {"low": 0.08, "high": 0.12, "num_more": 30, "low_after": 0.08, "high_after": 0.12}
+    nothing = GAIN | {"num_changed": 0, "is_safe": True}
+    *_, looks = promises(record() | {"wrong": same, "gain": nothing}, texts)
+    assert looks == texts("poc.looks_same", low="8.0%", high="12%", more=30)
+
+
+def test_a_trial_of_an_older_version_is_shown_without() -> None:
+    old = {key: value for key, value in record().items() if key not in ("gain", "wrong")}
+    assert promises(old, Texts("en")) == []
+    assert "held" not in render_trial(old, Texts("en")).split("</style>")[1]
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
