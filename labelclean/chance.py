@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from labelclean.gram import Float32Array
 from labelclean.labels import BoolArray, GivenLabels, IntArray, one_hot
 
-PERMUTATIONS = 19  # the largest of 20 gains is the given labels' by chance one time in 20
+# two tests, each wrong one time in 40: the largest of 40 gains, and one of the 5 largest of 200 similarities
+REFITS = 39
+SHUFFLES, MOST_ABOVE = 199, 4
+SHUFFLES_AT_ONCE = 20
 CLEAR_GAIN = 30.0
 MOST_COPIES = 20
 
@@ -66,15 +70,14 @@ def find_unvouched(labels: GivenLabels, groups: IntArray, duplicate_sets: IntArr
 
 
 def exceeds_chance(gain: float, random_gains: Iterable[float], num_classes: int) -> bool:
-    """Return whether labels gain more over the class shares than random labels do.
+    """Return whether labels gain more over the class shares than shuffled labels do.
 
-    A permutation test at one in twenty: the gain must be above that of each of 19 shufflings of the labels. They are
-    asked for one by one, and only where the gain is not clear by itself: odds of e^30, with a nat for every class
-    share that was fitted.
+    The gain must be above that of each of 39 shufflings of the labels. They are asked for one by one, and only where the
+    gain is not clear by itself: odds of e^30, with a nat for every class share that was fitted.
 
     Args:
         gain: Log-likelihood of all given labels over that of the class shares, nats.
-        random_gains: The same of shuffled labels, 19 of them.
+        random_gains: The same of shuffled labels.
         num_classes: K.
 
     Returns:
@@ -84,16 +87,52 @@ def exceeds_chance(gain: float, random_gains: Iterable[float], num_classes: int)
         >>> exceeds_chance(2.0, [0.5, 1.9], 2), exceeds_chance(2.0, [0.5, 2.1], 2), exceeds_chance(40.0, [], 2)
         (True, False, True)
     """
-    if gain > CLEAR_GAIN + num_classes:
-        return True
-    return gain > 0 and all(gain > other for other in random_gains)
+    return is_clear(gain, num_classes) or (gain > 0 and all(gain > other for other in random_gains))
+
+
+def is_clear(gain: float, num_classes: int) -> bool:
+    """Return whether a gain needs no test."""
+    return gain > CLEAR_GAIN + num_classes
+
+
+def likes_have_like_labels(unit_rows: Float32Array, labels: GivenLabels, *, seed: int) -> bool:
+    """Return whether similar samples have similar labels more often than shuffled labels would.
+
+    A permutation test of dependence (Gretton et al. 2005) with the cosine: the sum over pairs of x_i'x_j y_i'y_j, y the
+    votes less their mean, against 199 shufflings. It needs no probe, only X'Y.
+
+    Args:
+        unit_rows: Centred unit features, float32, shape (N, D).
+        labels: Given labels of the N samples.
+        seed: Draws the shufflings.
+
+    Returns:
+        The verdict.
+    """
+    votes = labels.votes - labels.votes.mean(axis=0)
+    own = (unit_rows**2).sum(axis=1)
+    random, above, left = np.random.default_rng(seed), 0, SHUFFLES
+    wanted = _pairs(unit_rows, own, votes[None])[0]
+    while left and above <= MOST_ABOVE:
+        size = min(left, SHUFFLES_AT_ONCE)
+        shuffled = np.stack([votes[random.permutation(len(votes))] for _ in range(size)])
+        above, left = above + int((_pairs(unit_rows, own, shuffled) >= wanted).sum()), left - size
+    return wanted > 0 and above <= MOST_ABOVE
 
 
 def shuffles(labels: GivenLabels, *, seed: int) -> Iterable[GivenLabels]:
-    """Yield the labels handed to other samples at random, 19 times; nothing else of them changes."""
+    """Yield the labels handed to other samples at random, 39 times; nothing else of them changes."""
     random = np.random.default_rng(seed)
-    for _ in range(PERMUTATIONS):
+    for _ in range(REFITS):
         yield GivenLabels(labels.votes[random.permutation(len(labels))], np.ones_like(labels.candidates))
+
+
+def _pairs(unit_rows: Float32Array, own: Float32Array, votes: Float32Array) -> Float32Array:
+    """Sum over pairs of different samples of x_i'x_j y_i'y_j, for R labelings, float32, shape (R,)."""
+    num, size, num_classes = votes.shape
+    cross = unit_rows.T @ votes.transpose(1, 0, 2).reshape(size, num * num_classes)
+    squares = (cross**2).sum(axis=0).reshape(num, num_classes).sum(axis=1)
+    return np.asarray(squares - (votes**2).sum(axis=2) @ own, dtype=np.float32)
 
 
 def _copies(given: IntArray, duplicate_sets: IntArray) -> BoolArray:

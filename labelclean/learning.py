@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.chance import exceeds_chance, shuffles
+from labelclean.chance import is_clear, likes_have_like_labels
 from labelclean.cleaning import Teacher, total_gain
 from labelclean.config import CleaningConfig
 from labelclean.evidence import pattern_view
@@ -205,18 +205,18 @@ def learn_student(
 
 
 def tells_more_than_chance(taught: Taught, *, seed: int) -> bool:
-    """Return whether the sample's labels gain more from the teacher's views than shuffled labels do.
+    """Return whether the sample's labels hang together with its images by more than chance.
 
     Args:
-        taught: The teacher; its views of a fold were taught by the other folds.
+        taught: The teacher and its sample.
         seed: Draws the shufflings.
 
     Returns:
         The verdict.
     """
     labels, values = taught.chosen.labels, sample_values(taught)[: len(taught.teacher.names)]
-    gains = (total_gain(values, shuffled) for shuffled in shuffles(labels, seed=seed))
-    return exceeds_chance(total_gain(values, labels), gains, labels.num_classes)
+    is_sure = is_clear(total_gain(values, labels), labels.num_classes)
+    return is_sure or likes_have_like_labels(taught.space.design.unit_rows, labels, seed=seed)
 
 
 def teacher_faults(config: CleaningConfig) -> list[str]:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from labelclean.chance import exceeds_chance, find_unvouched, shuffles
+from labelclean import chance
+from labelclean.chance import exceeds_chance, find_unvouched, likes_have_like_labels, shuffles
 from labelclean.cleaning import clean_labels
+from labelclean.gram import centred_unit_rows
 from labelclean.labels import given_labels
 from labelclean.streaming import clean_shards
 
@@ -30,13 +33,32 @@ def test_a_clear_gain_asks_for_no_shuffling() -> None:
 def test_shuffles_keep_the_class_shares_and_repeat() -> None:
     labels = given_labels(np.array([0, 0, 0, 1, 2]), 3)
     first, again = (np.array([some.given for some in shuffles(labels, seed=4)]) for _ in range(2))
-    assert first.shape == (19, 5)
+    assert first.shape == (39, 5)
     assert (np.sort(first) == [0, 0, 0, 1, 2]).all()
     assert np.array_equal(first, again)
 
 
+def test_the_similarity_of_pairs_is_that_of_a_slow_loop() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((12, 4)).astype(np.float32)
+    votes = random.standard_normal((2, 12, 3)).astype(np.float32)
+    slow = [sum(rows[i] @ rows[j] * (y[i] @ y[j]) for i in range(12) for j in range(12) if i != j) for y in votes]
+    assert chance._pairs(rows, (rows**2).sum(axis=1), votes) == pytest.approx(slow, rel=1e-4)
+
+
+def test_similar_samples_with_similar_labels_are_no_chance() -> None:
+    random = np.random.default_rng(1)
+    true = random.integers(0, 2, 200)
+    features = (random.standard_normal((200, 30)) + 3 * np.eye(2, 30)[true]).astype(np.float32)
+    rows = centred_unit_rows(features, features.mean(axis=0).astype(np.float64))
+    mixed = np.where(random.random(200) < 0.3, 1 - true, true)
+    assert likes_have_like_labels(rows, given_labels(mixed, 2), seed=0)
+    verdicts = [likes_have_like_labels(rows, given_labels(random.permutation(mixed), 2), seed=s) for s in range(100)]
+    assert np.mean(verdicts) < 0.08
+
+
 def test_features_that_say_nothing_flag_nothing() -> None:
-    """Twenty data sets of noise: a permutation test at one in twenty may let one through, hardly three."""
+    """Twenty data sets of noise: two tests that err one time in forty may let one through, hardly three."""
     flagged = 0
     for seed in range(20):
         random = np.random.default_rng(seed)
