@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from labelclean.decisions import Decision, is_audit_answer, standing_decisions
 from labelclean.labels import BoolArray, IntArray
-from labelclean.promise import LOOKS, Promise, WrongShare, in_points, promise_of, wrong_share
+from labelclean.promise import LOOKS, Promise, WrongShare, promise_of, wrong_share
 from labelclean.review import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.runs import MANIFEST
 from labelclean.scores import Audit
 from labelclean.storage import read_json, read_table
+from labelclean.summary import looks_sentence
 
 NEXT = 50
 LEAST_GAPS = 10
@@ -141,33 +142,6 @@ class ReviewStatus:
 
     def _minutes(self, num: int) -> str:
         return f"{max(num * self.seconds_per_sample / 60, 1):,.0f} min"
-
-
-def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
-    """Return what more random looks would bring.
-
-    Args:
-        wrong: The share of wrong labels now and then.
-        promise: What applying brings now and then; None where that is not known.
-
-    Returns:
-        One sentence.
-    """
-    text = f"between {wrong.low:.1%} and {wrong.high:.1%} of what is unsettled is wrong; {wrong.num_more:,} more random looks would "
-    text += (
-        f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
-        if wrong.narrows
-        else "leave that as it is"
-    )
-    if promise is None or promise.kind == "nothing":
-        return f"{text}."
-    ends = (promise.low, promise.high, promise.low_after, promise.high_after)
-    low, high, low_after, high_after = (in_points(end, is_signed=True) for end in ends)
-    joint = ", and" if wrong.narrows else ", but narrow"
-    return (
-        f"{text}{joint} what applying brings from {low} to {high} points to about {low_after} to {high_after}, if they bear "
-        "out what the run believes."
-    )
 
 
 def measure_status(

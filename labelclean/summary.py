@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labelclean.arrivals import arrival_sentences
 from labelclean.drift_report import drift_sentences
 from labelclean.opinions import inspector_sentences
-from labelclean.promise import Promise, in_points, looks_wanted, promise_of
+from labelclean.promise import Promise, WrongShare, in_points, looks_wanted, promise_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,6 +127,33 @@ def promise_sentence(promise: Promise) -> str:
     return (
         f"do not apply before you have looked at {promise.num_wanted:,} random samples ({promise.num_looks:,} so far; "
         f"{there}): applied without a look, {change}, so it may fall."
+    )
+
+
+def looks_sentence(wrong: WrongShare, promise: Promise | None) -> str:
+    """Return what more random looks would bring.
+
+    Args:
+        wrong: The share of wrong labels now and then.
+        promise: What applying brings now and then; None where that is not known.
+
+    Returns:
+        One sentence.
+    """
+    text = f"between {wrong.low:.1%} and {wrong.high:.1%} of what is unsettled is wrong; {wrong.num_more:,} more random looks would "
+    text += (
+        f"narrow that to about {wrong.low_after:.1%} to {wrong.high_after:.1%}"
+        if wrong.narrows
+        else "leave that as it is"
+    )
+    if promise is None or promise.kind == "nothing":
+        return f"{text}."
+    ends = (promise.low, promise.high, promise.low_after, promise.high_after)
+    low, high, low_after, high_after = (in_points(end, is_signed=True) for end in ends)
+    joint = ", and" if wrong.narrows else ", but narrow"
+    return (
+        f"{text}{joint} what applying brings from {low} to {high} points to about {low_after} to {high_after}, if they bear "
+        "out what the run believes."
     )
 
 
