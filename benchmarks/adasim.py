@@ -34,15 +34,15 @@ from labelclean.adapt.neighbours import new_history
 from labelclean.adapt.state import Task
 from labelclean.adapt.train import follow, learn, train
 from labelclean.adapt.world import World
-from labelclean.backbone import choose_device, choose_precision
-from labelclean.cleaning import clean_labels
+from labelclean.cleaning.clean import clean_labels
 from labelclean.config import CleaningConfig, Config
-from labelclean.extraction import hash_images
+from labelclean.features.backbone import choose_device, choose_precision
+from labelclean.features.extraction import hash_images
 from labelclean.labels import one_hot
-from labelclean.probe import Design, fit_cross_entropy, out_of_fold_logits, softmax
-from labelclean.space import build_feature_space
-from labelclean.steps import image_root, samples_of
-from labelclean.storage import write_json
+from labelclean.probes.feature_space import build_feature_space
+from labelclean.probes.ridge import Design, fit_cross_entropy, out_of_fold_logits, softmax
+from labelclean.runs.ingest import image_root, samples_of
+from labelclean.storage.parquet import write_json
 
 METHODS = ("base", "plain", "naive", "adaptive")
 MEASURES = {"knn": "k-NN accuracy", "probe": "linear probe accuracy", "ap": "AP of wrong labels"}
@@ -190,7 +190,7 @@ def run_cell(name: str, start: str, method: str, seed: int, work: Path, temperat
     began, last = time.monotonic(), {}
     weights = None
     if method != "base":
-        from labelclean.runs import run_folders
+        from labelclean.storage.run_folders import run_folders
 
         done = run_folders(config.adapt.out)
         unfinished = any((one / "checkpoint.pt").is_file() for one in config.adapt.out.glob(".work-*"))

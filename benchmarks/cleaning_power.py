@@ -32,11 +32,11 @@ from benchmarks.noise_kinds import KINDS
 from benchmarks.peers import AUDIT_SIZE, AUDITED, FROM_PROBS, METHODS, OURS, PROBES, SHARED
 from benchmarks.problem import Audit, IntArray, Output, Problem
 from labelclean.config import CleaningConfig
-from labelclean.gram import centred_unit_rows
 from labelclean.labels import one_hot
-from labelclean.probe import fit_cross_entropy
-from labelclean.space import build_feature_space
-from labelclean.top2 import two_hot
+from labelclean.noise.top2 import two_hot
+from labelclean.probes.feature_space import build_feature_space
+from labelclean.probes.ridge import fit_cross_entropy
+from labelclean.probes.sums import centred_unit_rows
 
 HERE = Path(__file__).resolve().parent
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from benchmarks.noise_kinds import KINDS
 from labelclean.config import CleaningConfig, Config
 from labelclean.labels import one_hot
-from labelclean.probe import fit_cross_entropy, out_of_fold_logits, softmax
-from labelclean.space import build_feature_space
+from labelclean.probes.feature_space import build_feature_space
+from labelclean.probes.ridge import fit_cross_entropy, out_of_fold_logits, softmax
 
 IntArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
@@ -334,11 +334,11 @@ def real_features(name: str, cache: Path) -> tuple[Float32Array, IntArray]:
 
 def _extracted(images: list[tuple[str, str]], config: Config, folder: Path) -> Float32Array:
     """Features of images, from the store or the backbone."""
-    from labelclean.backbone import choose_device, choose_precision
-    from labelclean.extraction import backbone_facts, extract_missing, hash_images
-    from labelclean.feature_store import feature_store
-    from labelclean.image_pool import ImageSource
-    from labelclean.images import decode_digest
+    from labelclean.features.backbone import choose_device, choose_precision
+    from labelclean.features.decode import decode_digest
+    from labelclean.features.decoder_pool import ImageSource
+    from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+    from labelclean.features.store import feature_store
 
     sources = [ImageSource(*image) for image in images]
     hashes = hash_images(sources, config, folder, lambda _: None).content_hashes

@@ -22,12 +22,12 @@ import psutil
 import torch
 from PIL import Image
 
-from labelclean.backbone import Backbone, build_backbone, choose_device, choose_precision
 from labelclean.config import Config, parse_config
-from labelclean.extraction import BackboneFacts, extract_missing
-from labelclean.feature_store import FeatureStore
-from labelclean.features import extract_features
-from labelclean.image_pool import ImageSource
+from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
+from labelclean.features.decoder_pool import ImageSource
+from labelclean.features.extraction import BackboneFacts, extract_missing
+from labelclean.features.forward import extract_features
+from labelclean.features.store import FeatureStore
 
 WEIGHTS = "weights/mobilenetv2_100_imagenet1k.safetensors"
 MADE = (640, 480)
@@ -74,7 +74,7 @@ def ours(
     sources: list[ImageSource], root: Path, facts: BackboneFacts, config: Config, scratch: Path
 ) -> Callable[[], int]:
     """Return the extraction of `labelclean run`, into a new store, the building of the backbone left out."""
-    from labelclean.extraction import Extractor
+    from labelclean.features.extraction import Extractor
 
     kept: list[Extractor] = []
 

@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.block_model import block_gram, exact_labels, rounds_bound, shrinkage, superclass_noise, two_hot_margin
 from benchmarks.panels import Panel, draw, markdown, numbers
 from benchmarks.problem import Float32Array, FloatArray, IntArray
-from labelclean.gram import build_feature_sums, build_target_sums, ridge_rounds, spectrum
 from labelclean.labels import one_hot
-from labelclean.probe import (
+from labelclean.noise.top2 import top2_candidates, two_hot
+from labelclean.probes.ridge import (
     Design,
     LinearProbe,
     build_design,
@@ -31,7 +31,7 @@ from labelclean.probe import (
     predict_logits,
     softmax,
 )
-from labelclean.top2 import top2_candidates, two_hot
+from labelclean.probes.sums import build_feature_sums, build_target_sums, ridge_rounds, spectrum
 
 GROUP, SUPERCLASSES = 5, 20
 K = GROUP * SUPERCLASSES

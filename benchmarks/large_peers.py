@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from labelclean.labels import IntArray
+from labelclean.arrays import IntArray
 
 NUM_SAMPLES, NUM_DIMS, NUM_CLASSES, LATENT, NOISE = 50_000, 1280, 20, 64, 0.1
 NUM_FOLDS = 5
@@ -108,7 +108,7 @@ ROUTES: dict[str, Callable[[np.ndarray, IntArray], tuple[np.ndarray, dict[str, A
 
 
 IMPORTS = {
-    "labelclean": ("torch", "pandas", "labelclean.cleaning"),
+    "labelclean": ("torch", "pandas", "labelclean.cleaning.clean"),
     "cleanlab": ("sklearn.linear_model", "pandas", "cleanlab"),
     "selfclean": ("selfclean.cleaner.selfclean_cleaner",),
 }

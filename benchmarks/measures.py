@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.problem import BoolArray, Estimate, FloatArray, IntArray, Output, Space, build_space
-from labelclean.gram import spectrum
 from labelclean.labels import one_hot
-from labelclean.probe import Design, fit_cross_entropy, predict_logits
+from labelclean.probes.ridge import Design, fit_cross_entropy, predict_logits
+from labelclean.probes.sums import spectrum
 
 RARE = 60
 QUEUE_SHARE = 0.05

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.data import DataSet, noisy_labels, real_features
-from labelclean.cleaning import Refinement, fit_teacher, refine_labels
+from labelclean.cleaning.clean import Refinement, fit_teacher, refine_labels
 from labelclean.config import Config
-from labelclean.decisions import Decision, measure_standing, reviewed_labels, standing_decisions
 from labelclean.labels import GivenLabels, given_labels
-from labelclean.outputs import flag_evidence, review_queue
-from labelclean.review import Queue, QueueEstimate
-from labelclean.space import FeatureSpace, build_feature_space
+from labelclean.probes.feature_space import FeatureSpace, build_feature_space
+from labelclean.review.decisions import Decision, measure_standing, reviewed_labels, standing_decisions
+from labelclean.review.queue import Queue, QueueEstimate
+from labelclean.runs.outputs import flag_evidence, review_queue
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]

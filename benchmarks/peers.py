@@ -20,9 +20,11 @@ from benchmarks.problem import (
     log_likelihood,
 )
 from benchmarks.simifeat import simifeat_rank, simifeat_vote
-from labelclean.cleaning import clean_labels
-from labelclean.labels import IntArray, one_hot
-from labelclean.probe import (
+from labelclean.arrays import IntArray
+from labelclean.cleaning.clean import clean_labels
+from labelclean.labels import one_hot
+from labelclean.noise.top2 import top2_candidates, two_hot
+from labelclean.probes.ridge import (
     LinearProbe,
     fit_cross_entropy,
     fit_gce,
@@ -31,7 +33,6 @@ from labelclean.probe import (
     out_of_fold_logits,
     softmax,
 )
-from labelclean.top2 import top2_candidates, two_hot
 
 AUM_EPOCHS = 40
 AUM_BATCH = 64

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.gram import centred_unit_rows, feature_mean
 from labelclean.labels import one_hot
-from labelclean.probe import (
+from labelclean.probes.ridge import (
     Design,
     LinearProbe,
     build_design,
@@ -21,6 +20,7 @@ from labelclean.probe import (
     predict_logits,
     softmax,
 )
+from labelclean.probes.sums import centred_unit_rows, feature_mean
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]

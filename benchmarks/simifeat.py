@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.problem import Float32Array, FloatArray, IntArray, Output, Problem
 from labelclean.labels import one_hot
-from labelclean.probe import softmax
+from labelclean.probes.ridge import softmax
 
 NEIGHBOURS = 10
 HOC_STEPS = 100

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.readings import Ambiguity, AuditEvidence, beliefs_of_audit, beliefs_without_eyes
+from labelclean.noise.readings import Ambiguity, AuditEvidence, beliefs_of_audit, beliefs_without_eyes
 
 OUT = Path(__file__).parent / "images"
 BLUE, ORANGE, GREY, INK = np.array([0, 114, 178]), np.array([213, 94, 0]), "#98a2ad", "#1b222b"

@@ -20,10 +20,10 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from labelclean.exchange import export_run  # noqa: E402
-from labelclean.report import write_report  # noqa: E402
-from labelclean.report.texts import Texts  # noqa: E402
+from labelclean.report.file import write_report  # noqa: E402
 from labelclean.report.trial_page import render_trial  # noqa: E402
+from labelclean.review.exchange.tools import export_run  # noqa: E402
+from labelclean.texts import Texts  # noqa: E402
 from tests.report import made_runs  # noqa: E402
 
 WIDTH, HEIGHT = 1200, 1500

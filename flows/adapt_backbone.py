@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from labelclean.storage import read_config
+from labelclean.storage.parquet import read_config
 
 
 @flow(name="adapt-backbone", persist_result=False, result_serializer="json")

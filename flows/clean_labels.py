@@ -1,4 +1,4 @@
-"""The nightly flow: the steps of `labelclean.steps` as Prefect tasks.
+"""The nightly flow: the steps of `labelclean.runs.steps` as Prefect tasks.
 
 Paths travel between tasks, not data; only the steps that touch the world are
 tried again.
@@ -17,11 +17,11 @@ from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from labelclean import steps
 from labelclean.config import Config
 from labelclean.errors import StorageError
-from labelclean.nightly import run_night
-from labelclean.summary import markdown_summary
+from labelclean.nights.night import run_night
+from labelclean.runs import steps
+from labelclean.runs.summary import markdown_summary
 
 
 def _touched_the_world(_task: Any, _run: Any, state: Any) -> bool:

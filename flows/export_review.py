@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow, task
 
-from labelclean.exchange import Tool, export_run
+from labelclean.review.exchange.tools import Tool, export_run
 
 
 @task(

@@ -10,9 +10,9 @@ from typing import Any
 
 from prefect import flow, task
 
-from labelclean.exchange import Tool, import_decisions
-from labelclean.ledger import append_decisions, ledger_url, open_ledger
-from labelclean.storage import read_config
+from labelclean.review.exchange.tools import Tool, import_decisions
+from labelclean.review.ledger import append_decisions, ledger_url, open_ledger
+from labelclean.storage.parquet import read_config
 
 
 @task(persist_result=False, result_serializer="json", cache_result_in_memory=False)

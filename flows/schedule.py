@@ -17,8 +17,8 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from labelclean.errors import ConfigError, StorageError
-from labelclean.steps import dataset_name
-from labelclean.storage import read_config
+from labelclean.runs.run import dataset_name
+from labelclean.storage.parquet import read_config
 
 # one night at a time: a night that comes due while another runs is cancelled, its files wait for the next
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)

@@ -21,8 +21,8 @@ from labelclean.errors import (
 )
 
 if TYPE_CHECKING:
-    from labelclean.cleaning import clean_labels
-    from labelclean.streaming import clean_shards
+    from labelclean.cleaning.clean import clean_labels
+    from labelclean.cleaning.streaming import clean_shards
 
 __all__ = [
     "ConfigError",
@@ -41,7 +41,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the two functions when they are asked for, so that `import labelclean` costs nothing."""
     if name == "clean_labels":
-        return import_module("labelclean.cleaning").clean_labels
+        return import_module("labelclean.cleaning.clean").clean_labels
     if name == "clean_shards":
-        return import_module("labelclean.streaming").clean_shards
+        return import_module("labelclean.cleaning.streaming").clean_shards
     raise AttributeError(f"module 'labelclean' has no attribute {name!r}")

@@ -44,9 +44,9 @@ def sample_cache(shared_folder: Path, sample_run: Path) -> Path:
 @pytest.fixture(scope="session")
 def sample_run(shared_folder: Path) -> Path:
     """A published plain run on the sample data, made once for all workers."""
-    from labelclean import steps
-    from labelclean.runs import run_folders
-    from labelclean.storage import read_config
+    from labelclean.runs import steps
+    from labelclean.storage.parquet import read_config
+    from labelclean.storage.run_folders import run_folders
 
     folder = shared_folder / "sample"
     folder.mkdir(exist_ok=True)

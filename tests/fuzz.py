@@ -17,18 +17,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean import steps
 from labelclean.config import Config, DecodeConfig, config_record, parse_config
 from labelclean.errors import LabelcleanError
-from labelclean.exchange import Tool, export_run, import_decisions
-from labelclean.image_files import ImageReject
-from labelclean.images import decode_image
-from labelclean.steps.record import part_of
-from labelclean.storage import image_rows
-from tests.exchange.conftest import NAMES, make_run
-from tests.exchange.test_answers import ANSWERS, WRITERS
-from tests.exchange.test_sheet import decisions_file
+from labelclean.features.decode import decode_image
+from labelclean.features.image_files import ImageReject
+from labelclean.review.exchange.tools import Tool, export_run, import_decisions
+from labelclean.runs import steps
+from labelclean.runs.record import part_of
+from labelclean.storage.parquet import image_rows
 from tests.hostile import TEXTS, WHOLE, bomb, pages
+from tests.review.exchange.conftest import NAMES, make_run
+from tests.review.exchange.test_answers import ANSWERS, WRITERS
+from tests.review.exchange.test_sheet import decisions_file
 
 ROOT = Path(__file__).parent.parent
 HANG_S = 30

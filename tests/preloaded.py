@@ -67,16 +67,16 @@ class Preloaded:
 
 def main() -> None:
     """Serve starts and waits until the pipe is closed."""
-    import labelclean.backbone
-    import labelclean.cleaning
+    import labelclean.cleaning.clean
     import labelclean.cli
-    import labelclean.extraction
+    import labelclean.features.backbone
+    import labelclean.features.extraction
+    import labelclean.probes.feature_space
     import labelclean.report.content
     import labelclean.report.gallery
     import labelclean.report.html
-    import labelclean.space
-    import labelclean.steps
-    import labelclean.summary  # noqa: F401
+    import labelclean.runs.steps
+    import labelclean.runs.summary  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps("ready"), file=answers, flush=True)

@@ -1,231 +1,200 @@
-"""Imports point down: the layers of the house, read from the source."""
+"""The rooms of the house and what each may import, read from the source.
+
+A room may import the words, its own files and the rooms on the floors below; never a room beside or above it.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import labelclean
-
-PACKAGE = Path(labelclean.__file__).parent
-FLOWS = Path(__file__).parent.parent / "flows"
-
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("sections", "config_adapt", "config", "labels", "tables", "votes"),
-    # layer 2: each may import those to its left
-    (
-        "distribution",
-        "features",
-        "threads",
-        "gram",
-        "neighbour_index",
-        "neighbours",
-        "probe",
-        "top2",
-        "noise",
-        "clouds",
-        "readings",
-        "refine",
-        "kernel",
-        "held_out",
-        "space",
-        "evidence",
-        "views",
-        "power",
-        "scores",
-        "trust",
-        "tally",
-        "chance",
-        "drift",
-        "flags",
-        "review",
-        "promise",
-        "decisions",
-        "inputs",
-        "facets",
-        "inspectors",
-    ),
-    ("gates", "stages", "cleaning", "trial", "advice"),
-    (
-        "pixels",
-        "image_files",
-        "images",
-        "image_pool",
-        "storage",
-        "feature_store",
-        "runs",
-        "arrivals",
-        "notify",
-        "backbone",
-        "lock",
-        "ledger",
-        "expectations",
-        "progress",
-        "cluster",
-        "extraction",
-        "memory",
-        "queries",
-        "shards",
-    ),
-    (
-        "part_labels",
-        "neighbour_lists",
-        "vote_targets",
-        "shard_samples",
-        "passes",
-        "part_neighbours",
-        "part_votes",
-        "learning",
-        "run_sums",
-        "drift_report",
-        "opinions",
-        "summary",
-        "outputs",
-        "part_queue",
-        "part_outputs",
-        "streaming",
-        "report",
-        "apply",
-        "steps",
-        "nightly",
-        "adapt",
-    ),
-    ("exchange", "first_labels", "setup", "dry_run", "poc", "status", "doctor", "cli"),
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "labelclean"
+WORDS = {"errors", "arrays", "labels", "sections", "progress", "texts", "cluster"}  # they import nothing above
+FLOORS = (
+    {"config"},
+    {"storage", "probes"},
+    {"noise", "features"},
+    {"cleaning", "review"},
+    {"report"},
+    {"runs"},
+    {"nights", "trial", "adapt"},
+    {"flows"},  # a door that the command line opens by name
+    {"cli"},
 )
-RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
-HOMES = {
+UPWARD = {("nights.doctor", "flows.schedule")}  # only flows know Prefect: doctor asks there whether a server answers
+FRONT_DOOR = ""  # labelclean/__init__.py, whose two functions are imported when they are asked for
+
+HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "prefect": {"flows"},
-    "great_expectations": {"expectations"},
-    "timm": {"backbone"},
-    "PIL": {"images", "pixels"},
-    "sqlalchemy": {"ledger"},
+    "great_expectations": {"storage.expectations"},
+    "timm": {"features.backbone"},
+    "kornia": {"adapt.views"},
+    "PIL": {"features.decode", "features.pixels"},
+    "sqlalchemy": {"review.ledger"},
     "ray": {"cluster"},
-    "faiss": {"neighbour_index"},
-    "threadpoolctl": {"threads"},
-    "duckdb": {"queries"},
+    "faiss": {"probes.index"},
+    "threadpoolctl": {"probes.threads"},
+    "duckdb": {"storage.queries"},
+    "typer": {"cli"},
+    "matplotlib": {"adapt.curves"},
+    "defusedxml": {"review.exchange.foreign_file"},
+    "pydantic": {"sections", "config", "cleaning.inputs", "trial.first_config", "flows.schedule"},
 }
-PURE = LAYERS[2] + LAYERS[3]
-STEPS = (
-    "record",
-    "plan",
-    "expectations",
-    "expectations_process",
-    "ingest_parts",
-    "ingest",
-    "extract_parts",
-    "extract",
-    "judge",
-    "run",
-    "audit",
-    "refine_parts",
-    "refine",
-)
-ADAPT = PACKAGE / "adapt"
-ADAPT_PURE = ("schedule", "views", "neighbours", "loss", "measures", "world", "state", "train")
-NOT_PURE = {"time", "datetime", "os", "pathlib", "socket", "random", "logging", "subprocess", "requests", "urllib"}
+HEAVY = {*HOMES, "torch", "pandas", "pyarrow", "scipy"} - {"typer"}
+NOT_PURE = {"time", "datetime", "socket", "random", "logging", "subprocess", "requests", "urllib", "http"}
+FILES = {"os", "pathlib", "shutil", "tempfile"}
+COMPUTING: dict[str, set[str]] = {  # and what it may not import
+    "probes": NOT_PURE | FILES,
+    "noise": NOT_PURE | FILES,
+    "cleaning": NOT_PURE,  # passes read and leave files
+} | {
+    f"adapt.{name}": NOT_PURE | FILES
+    for name in ("schedule", "views", "neighbours", "loss", "measures", "world", "state", "train")
+}
+DRAWERS = {
+    "util", "utils", "helper", "helpers", "common", "misc", "base", "core", "manager", "handler", "factory", "registry",
+}  # fmt: skip
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.glob("*.py"))
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, without `labelclean`."""
+    files = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
+    files |= {Path("flows", path.name): path for path in (ROOT / "flows").glob("*.py")}
+    names = {".".join(name.with_suffix("").parts): path for name, path in files.items()}
+    return {re.sub(r"(^|\.)__init__$", "", name): path for name, path in sorted(names.items())}
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports at run time, `if TYPE_CHECKING` left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imported(name: str) -> frozenset[str]:
+    """Everything that a module imports when it runs, at its top or later; `if TYPE_CHECKING` left out."""
     typing_only = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(name)):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            if node.module == "labelclean":
-                found |= {f"labelclean.{alias.name}" for alias in node.names}
-    return found
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            found |= {str(part.value) for part in node.args[:1] if isinstance(part, ast.Constant)}
+    return frozenset(found)
 
 
-def own(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("labelclean.")}
+@cache
+def own(name: str) -> frozenset[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for whole in imported(name):
+        first, _, inner = whole.partition(".")
+        if first == "labelclean":
+            found.add(inner if inner in modules() else inner.rpartition(".")[0])
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
-def test_a_module_imports_only_from_lower_layers_or_to_its_left(path: Path) -> None:
-    if path.stem.startswith("__"):
-        return
-    assert path.stem in RANK, f"{path.name} has no layer yet; give it one"
-    layer, place = RANK[path.stem]
-    for name in own(path):
-        other_layer, other_place = RANK[name]
-        below = other_layer < layer or (other_layer == layer and other_place < place)
-        assert below, f"{path.stem} (layer {layer}) imports {name} (layer {other_layer})"
+def room(name: str) -> str:
+    return name.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", [*modules(), *sorted(FLOWS.glob("*.py"))], ids=lambda path: path.stem)
-def test_each_framework_has_one_home(path: Path) -> None:
-    home = "flows" if path.parent == FLOWS else path.stem
-    for framework, homes in HOMES.items():
-        if any(name.split(".")[0] == framework for name in imports(path)):
-            assert home in homes, f"{path.name} imports {framework}, whose home is {homes}"
+def floor(name: str) -> int:
+    """0 for words; from 1 on the rooms, from the ground up."""
+    if name in WORDS:
+        return 0
+    return next(number for number, rooms in enumerate(FLOORS, 1) if room(name) in rooms)
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_the_pure_layers_touch_no_path_clock_network_or_global_randomness(name: str) -> None:
-    path = PACKAGE / f"{name}.py"
-    if path.exists():
-        assert not {found.split(".")[0] for found in imports(path)} & NOT_PURE
-        assert "np.random.seed" not in path.read_text(encoding="utf-8")
-        assert "manual_seed" not in path.read_text(encoding="utf-8")
+def imports_upward(name: str) -> set[str]:
+    if name == FRONT_DOOR:
+        return set()
+    return {
+        other
+        for other in own(name)
+        if (other == FRONT_DOOR or floor(other) >= max(floor(name), 1)) and room(other) != room(name)
+    }
 
 
-@pytest.mark.parametrize("name", ADAPT_PURE)
-def test_adaptation_computes_without_path_or_clock_and_imports_from_below_or_its_left(name: str) -> None:
-    found = imports(ADAPT / f"{name}.py")
-    assert not {one.split(".")[0] for one in found} & NOT_PURE
-    lower = {module for layer in LAYERS[:4] for module in layer}
-    for one in found:
-        if one.startswith("labelclean.adapt."):
-            assert one.split(".")[2] in ADAPT_PURE[: ADAPT_PURE.index(name)], f"{name} imports {one}"
-        elif one.startswith("labelclean."):
-            assert one.split(".")[1] in lower, f"{name} imports {one}"
+def test_every_file_is_a_word_or_stands_in_a_room() -> None:
+    rooms = set().union(*FLOORS)
+    assert {room(name) for name in modules()} == WORDS | rooms | {FRONT_DOOR}
+    assert all(f"{name}.__init__" in modules() or name in modules() for name in rooms)
 
 
-def test_adaptation_leaves_timm_and_kornia_to_their_homes() -> None:
-    for path in ADAPT.glob("*.py"):
-        frameworks = {one.split(".")[0] for one in imports(path)}
-        assert not frameworks & set(HOMES)
-        assert "kornia" not in frameworks or path.stem == "views"
+@pytest.mark.parametrize("name", modules())
+def test_a_module_imports_from_below_or_its_own_room(name: str) -> None:
+    assert {(name, other) for other in imports_upward(name)} <= UPWARD
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_steps_import_from_below_or_their_left(name: str) -> None:
-    found = imports(PACKAGE / "steps" / f"{name}.py")
-    for one in found:
-        if one.startswith("labelclean.steps."):
-            assert one.split(".")[2] in STEPS[: STEPS.index(name)], f"{name} imports {one}"
-        elif one.startswith("labelclean.") and one != "labelclean.steps":
-            assert RANK[one.split(".")[1]] < RANK["steps"], f"{name} imports {one}"
+def test_each_exception_is_still_one() -> None:
+    assert {(name, other) for name in modules() for other in imports_upward(name)} >= UPWARD
 
 
-def test_every_step_file_has_its_place() -> None:
-    assert {path.stem for path in (PACKAGE / "steps").glob("*.py")} == {*STEPS, "__init__"}
+def test_no_circle() -> None:
+    graphlib.TopologicalSorter({name: own(name) for name in modules() if name != FRONT_DOOR}).prepare()
+
+
+@pytest.mark.parametrize("framework", HOMES)
+def test_each_framework_has_one_home(framework: str) -> None:
+    users = {name for name in modules() if any(whole.split(".")[0] == framework for whole in imported(name))}
+    assert {name for name in users if name not in HOMES[framework] and room(name) not in HOMES[framework]} == set()
+    assert users, f"{framework} is not used: it needs no home"
+
+
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    doors = sorted(set().union(*FLOORS) - {"config", "flows"})
+    names = ["labelclean", *(f"labelclean.{name}" for name in doors)]
+    program = f"import sys, {', '.join(names)}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout.split() == []
+
+
+@pytest.mark.parametrize("place", COMPUTING)
+def test_what_computes_touches_no_clock_network_or_global_randomness(place: str) -> None:
+    inside = [name for name in modules() if name == place or name.startswith(f"{place}.")]
+    for name in inside:
+        assert not {whole.split(".")[0] for whole in imported(name)} & COMPUTING[place], name
+        text = modules()[name].read_text(encoding="utf-8")
+        assert not re.search(r"np\.random\.seed|(?<!Generator\(\)\.)manual_seed", text) or "fork_rng" in text, name
+    assert inside
+
+
+@pytest.mark.parametrize("name", sorted(set().union(*FLOORS) - {"flows"}))
+def test_a_room_names_what_others_use_and_has_its_page(name: str) -> None:
+    used = {other for user in modules() for other in own(user) if room(user) != name and room(other) == name}
+    doc = ast.get_docstring(tree(name)) or ""
+    assert {other for other in used if other != name and f"`{other.removeprefix(name + '.')}`" not in doc} == set()
+    assert f"::: labelclean.{name}\n" in (ROOT / "docs" / "rooms" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"rooms/{name}.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders - {"benchmarks"} <= set().union(*FLOORS)
 
 
 def test_no_file_is_a_drawer() -> None:
-    drawers = {"util", "utils", "helper", "helpers", "common", "misc", "base", "core", "manager", "handler", "factory"}
-    assert not {path.stem for path in modules()} & (drawers | {"registry"})
+    assert not {name.rpartition(".")[2] for name in modules()} & DRAWERS
 
 
-def test_the_package_has_no_assert_and_no_print() -> None:
-    for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            assert not isinstance(node, ast.Assert), f"{path.name}:{node.lineno} asserts"
+def test_the_package_has_no_assert() -> None:
+    for name in modules():
+        for node in ast.walk(tree(name)):
+            assert not isinstance(node, ast.Assert), f"{name}:{getattr(node, 'lineno', 0)} asserts"

@@ -25,16 +25,16 @@ import pyarrow.parquet as pq
 import pytest
 from threadpoolctl import threadpool_limits
 
-from labelclean import extraction
-from labelclean.backbone import choose_device, choose_precision
+from labelclean.cleaning.streaming import clean_shards
 from labelclean.cluster import Cluster, open_cluster
 from labelclean.config import Config
 from labelclean.errors import ConfigError, DeviceError
-from labelclean.extraction import backbone_facts, extract_missing, hash_images
-from labelclean.feature_store import FeatureStore
-from labelclean.image_pool import ImageSource
-from labelclean.storage import read_config
-from labelclean.streaming import clean_shards
+from labelclean.features import extraction
+from labelclean.features.backbone import choose_device, choose_precision
+from labelclean.features.decoder_pool import ImageSource
+from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+from labelclean.features.store import FeatureStore
+from labelclean.storage.parquet import read_config
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {"teacher": {"landmarks": 50, "lambdas": [0.1, 1.0]}}

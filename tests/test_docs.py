@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.exchange.manifest import read_manifest
-from tests.exchange.test_sheet import data_of
+from labelclean.review.exchange.manifest import read_manifest
+from tests.review.exchange.test_sheet import data_of
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]
 ROOT = Path(__file__).parent.parent

@@ -17,10 +17,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean import steps, storage
 from labelclean.errors import StorageError, TableError
-from labelclean.runs import run_folders
-from labelclean.storage import image_rows, read_config, read_json, read_labels
+from labelclean.runs import steps
+from labelclean.storage import parquet as storage
+from labelclean.storage.parquet import image_rows, read_config, read_json, read_labels
+from labelclean.storage.run_folders import run_folders
 from tests.preloaded import Preloaded
 
 ROOT = Path(__file__).parent.parent

@@ -55,9 +55,9 @@ def test_the_japanese_readme_has_the_same_commands_and_no_number_of_its_own() ->
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("name", "least"), [("magnetic_tile", 0.90), ("neu_surface", 0.99)])
 def test_the_worked_example_finds_the_wrong_labels(real_data: Path, tmp_path: Path, name: str, least: float) -> None:
-    from labelclean import steps
-    from labelclean.setup import write_first_config
-    from labelclean.storage import read_config
+    from labelclean.runs import steps
+    from labelclean.storage.parquet import read_config
+    from labelclean.trial.first_config import write_first_config
 
     weights = real_data / "weights" / "mobilenetv2_100_imagenet1k.safetensors"
     out = tmp_path / "config.yaml"

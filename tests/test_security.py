@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.config import DecodeConfig
-from labelclean.exchange import export_run
-from labelclean.image_files import ImageReject, ReasonCode
-from labelclean.images import decode_image
-from labelclean.runs import run_folders
-from labelclean.storage import read_table
+from labelclean.features.decode import decode_image
+from labelclean.features.image_files import ImageReject, ReasonCode
+from labelclean.review.exchange.tools import export_run
+from labelclean.storage.parquet import read_table
+from labelclean.storage.run_folders import run_folders
 from tests.hostile import NO_IMAGES, TEXTS, WHOLE, bomb, pages, photo, png, saved, tiff
 from tests.preloaded import Preloaded
 from tests.test_faults import plain_run

@@ -11,7 +11,7 @@ import torch
 from labelclean.adapt.neighbours import History, new_history
 from labelclean.adapt.state import State
 from labelclean.errors import StorageError
-from labelclean.storage import atomic_path
+from labelclean.storage.parquet import atomic_path
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "backbone.safetensors"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labelclean.config import Config
-from labelclean.storage import read_json
+from labelclean.storage.parquet import read_json
 
 
 def run_adaptation(config: Config, *, resume: bool, tell: Callable[[str], None], as_json: bool) -> None:

@@ -11,22 +11,23 @@ import numpy.typing as npt
 
 from labelclean.adapt.checkpoint import WEIGHTS
 from labelclean.adapt.image_set import Sources, labelled_sources
-from labelclean.backbone import build_trainable, choose_device, choose_precision
+from labelclean.arrays import IntArray
+from labelclean.cleaning.views import ridge_view, vote_view
 from labelclean.config import BackboneConfig, Config
 from labelclean.errors import ConfigError, TableError
-from labelclean.extraction import backbone_facts, extract_missing, hash_images
-from labelclean.feature_store import feature_store
-from labelclean.images import decode_digest
-from labelclean.labels import GivenLabels, IntArray
-from labelclean.noise import fit_plain_model, true_class_probs
+from labelclean.features.backbone import build_trainable, choose_device, choose_precision
+from labelclean.features.decode import decode_digest
+from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+from labelclean.features.store import feature_store
+from labelclean.labels import GivenLabels
+from labelclean.noise.model import fit_plain_model, true_class_probs
+from labelclean.noise.targets import given_targets
+from labelclean.probes.feature_space import build_feature_space
 from labelclean.progress import progress
-from labelclean.refine import given_targets
-from labelclean.runs import run_folders
-from labelclean.space import build_feature_space
-from labelclean.steps import image_root, samples_of
-from labelclean.storage import atomic_path
-from labelclean.views import ridge_view, vote_view
-from labelclean.votes import given_labels_of
+from labelclean.runs.ingest import image_root, samples_of
+from labelclean.storage.parquet import atomic_path
+from labelclean.storage.run_folders import run_folders
+from labelclean.storage.samples import given_labels_of
 
 SURE = 2.0
 FEWEST = 20

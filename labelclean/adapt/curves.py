@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.adapt.state import EpochRecord
-from labelclean.storage import atomic_path
+from labelclean.storage.parquet import atomic_path
 
 EPOCHS = "epochs.jsonl"
 CURVES = "curves.svg"

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from labelclean.arrays import IntArray
 from labelclean.config import Config
 from labelclean.errors import StorageError
-from labelclean.image_pool import DecodeSettings, ImageSource, Reject, decoded_images
-from labelclean.images import decode_digest
-from labelclean.labels import IntArray
-from labelclean.storage import read_json, sync, write_json
+from labelclean.features.decode import decode_digest
+from labelclean.features.decoder_pool import DecodeSettings, ImageSource, Reject, decoded_images
+from labelclean.storage.parquet import read_json, sync, write_json
 
 FLUSH_S = 60.0
 THUMBNAIL_PX = 16

@@ -18,17 +18,17 @@ from labelclean.adapt.image_cache import (
     open_cache,
     thumbnails,
 )
+from labelclean.arrays import BoolArray, IntArray
 from labelclean.config import Config
 from labelclean.errors import ConfigError, StorageError, listed
-from labelclean.extraction import hash_images
-from labelclean.gram import centred_unit_rows, feature_mean, hashed_parts
-from labelclean.image_pool import ImageSource, Reject
-from labelclean.labels import BoolArray, IntArray
-from labelclean.neighbours import duplicate_threshold, joined_groups, near_duplicate_sets, nearest_neighbours
+from labelclean.features.decoder_pool import ImageSource, Reject
+from labelclean.features.extraction import hash_images
+from labelclean.probes.neighbours import duplicate_threshold, joined_groups, near_duplicate_sets, nearest_neighbours
+from labelclean.probes.sums import centred_unit_rows, feature_mean, hashed_parts
 from labelclean.progress import progress
-from labelclean.steps import image_root, samples_of
-from labelclean.storage import atomic_path, image_rows
-from labelclean.votes import given_labels_of
+from labelclean.runs.ingest import image_root, samples_of
+from labelclean.storage.parquet import atomic_path, image_rows
+from labelclean.storage.samples import given_labels_of
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NEAREST = 26

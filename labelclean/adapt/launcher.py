@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from labelclean.adapt.world import World
-from labelclean.backbone import choose_device
+from labelclean.features.backbone import choose_device
 
 PATIENCE = timedelta(days=7)
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelclean.config_adapt import AdaptConfig
+from labelclean.arrays import BoolArray, IntArray
+from labelclean.config.adapt import AdaptConfig
 from labelclean.errors import GateError
-from labelclean.labels import BoolArray, IntArray
 
 MOST_ROWS = 4096
 VOTERS = 20

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelclean.config_adapt import Mode
-from labelclean.labels import BoolArray, IntArray
+from labelclean.arrays import BoolArray, IntArray
+from labelclean.config.adapt import Mode
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.adapt.curves import CURVES, Row
-from labelclean.config_adapt import AdaptConfig
-from labelclean.storage import atomic_path
+from labelclean.config.adapt import AdaptConfig
+from labelclean.storage.parquet import atomic_path
 
 PAGE = "report.html"
 FEW, MANY = 0.05, 0.5

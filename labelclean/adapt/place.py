@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from labelclean.adapt.checkpoint import CHECKPOINT, WEIGHTS
 from labelclean.config import Config
 from labelclean.errors import ConfigError, listed
-from labelclean.runs import WORK_PREFIX, new_work_folder
-from labelclean.storage import read_json
+from labelclean.storage.parquet import read_json
+from labelclean.storage.run_folders import WORK_PREFIX, new_work_folder
 
 IMAGES, TASK = "images.npz", "task.json"
 FREE_KEYS = {"adapt.out", "adapt.checkpoint_minutes", "adapt.min_effective_rank", "adapt.min_feature_spread"}

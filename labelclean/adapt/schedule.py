@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labelclean.config_adapt import AdaptConfig
+from labelclean.arrays import IntArray
+from labelclean.config.adapt import AdaptConfig
 from labelclean.errors import ConfigError
-from labelclean.labels import IntArray
 
 REFERENCE_BATCH = 256
 LARGEST_WINDOW = 50

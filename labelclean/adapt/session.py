@@ -31,14 +31,14 @@ from labelclean.adapt.schedule import settled
 from labelclean.adapt.state import EpochRecord, State, Task, build_state
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
-from labelclean.backbone import Backbone, build_trainable, choose_precision
 from labelclean.config import Config
 from labelclean.errors import ConfigError, listed
-from labelclean.image_pool import Reject
-from labelclean.lock import run_lock
+from labelclean.features.backbone import Backbone, build_trainable, choose_precision
+from labelclean.features.decoder_pool import Reject
 from labelclean.progress import progress
-from labelclean.runs import publish_run
-from labelclean.storage import write_json
+from labelclean.storage.lock import run_lock
+from labelclean.storage.parquet import write_json
+from labelclean.storage.run_folders import publish_run
 
 LOG = logging.getLogger("labelclean")
 CURVES_EVERY_S = 30.0

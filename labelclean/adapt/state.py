@@ -11,8 +11,8 @@ from torch import nn
 from labelclean.adapt.loss import Network, ProjectionHead
 from labelclean.adapt.schedule import num_steps
 from labelclean.adapt.world import World
-from labelclean.config_adapt import AdaptConfig
-from labelclean.labels import BoolArray, IntArray
+from labelclean.arrays import BoolArray, IntArray
+from labelclean.config.adapt import AdaptConfig
 
 
 @dataclass(frozen=True)

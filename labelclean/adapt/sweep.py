@@ -14,10 +14,11 @@ from labelclean.adapt.session import build_task, cache_size, fresh_state, start_
 from labelclean.adapt.state import EpochRecord
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
+from labelclean.arrays import IntArray
 from labelclean.config import Config
 from labelclean.errors import GateError
-from labelclean.labels import IntArray, one_hot
-from labelclean.neighbours import label_votes, nearest_neighbours, outside_group
+from labelclean.labels import one_hot
+from labelclean.probes.neighbours import label_votes, nearest_neighbours, outside_group
 
 TEMPERATURES = (0.0, 0.001, 0.01, 0.1)
 VOTERS = 20

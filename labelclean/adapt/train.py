@@ -35,8 +35,8 @@ from labelclean.adapt.schedule import (
 from labelclean.adapt.state import EpochRecord, Interval, State, Task
 from labelclean.adapt.views import ViewDraws, draw_views, views
 from labelclean.adapt.world import averaged, from_first, gathered
-from labelclean.config_adapt import AdaptConfig
-from labelclean.labels import IntArray
+from labelclean.arrays import IntArray
+from labelclean.config.adapt import AdaptConfig
 
 _Item = TypeVar("_Item")
 _Read = TypeVar("_Read")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelclean.config_adapt import ViewsConfig
+from labelclean.config.adapt import ViewsConfig
 from labelclean.errors import ConfigError
 
 Float32Array = npt.NDArray[np.float32]

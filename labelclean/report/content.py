@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelclean.promise import promise_of
+from labelclean.noise.promise import promise_of
 from labelclean.report.gallery import audit_samples, suspects_of, twins_of
 from labelclean.report.page import (
     Agreement,
@@ -25,7 +25,7 @@ from labelclean.report.page import (
     RunData,
     Suspect,
 )
-from labelclean.review import estimate_queue
+from labelclean.review.queue import estimate_queue
 
 MAX_MATRIX = 15
 FEW_CLASSES = 15

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Neighbour, Page, Suspect, Twins, TwinSet
-from labelclean.tables import WAITS_FOR_EYES
-from labelclean.votes import index_in
+from labelclean.storage.samples import index_in
+from labelclean.storage.tables import WAITS_FOR_EYES
 
 MAX_NEIGHBOURS = 4
 MAX_TWINS = 6

@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from labelclean.promise import Promise, in_points
+from labelclean.noise.promise import Promise, in_points
 from labelclean.report import plots
 from labelclean.report.content import FEW_CLASSES
 from labelclean.report.page import LARGE_PX, SMALL_PX, Count, Page
-from labelclean.report.pictures import Picture, Pictures
-from labelclean.report.texts import Texts, amount, percent, shown, time_words
+from labelclean.review.pictures import Picture, Pictures
+from labelclean.texts import Texts, amount, percent, shown, time_words
 
 MAX_CLASS_ROWS = 400
 _AT_LEAST = {

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.errors import TableError
-from labelclean.facets import MAX_GROUPS, Facet, summed_group_facet, summed_time_facet
-from labelclean.queries import inspector_sums
 from labelclean.report.page import IntArray
-from labelclean.storage import labels_dataset, read_batches, table_schema
-from labelclean.tables import TABLES
+from labelclean.review.facets import MAX_GROUPS, Facet, summed_group_facet, summed_time_facet
+from labelclean.storage.parquet import labels_dataset, read_batches, table_schema
+from labelclean.storage.queries import inspector_sums
+from labelclean.storage.tables import REFINED, TABLES
 
-REFINED = "refined_labels"
 DUPLICATE_SET = "duplicate_set"
 SCORE = "label_score"
 _HOUSE_COLUMNS = {column.name for name in ("labels", REFINED) for column in TABLES[name].columns} | {DUPLICATE_SET}

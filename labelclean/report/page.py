@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from labelclean.facets import Facet
-from labelclean.promise import Promise
-from labelclean.tables import WAITS_FOR_EYES
+from labelclean.noise.promise import Promise
+from labelclean.review.facets import Facet
+from labelclean.storage.tables import WAITS_FOR_EYES
 
 IntArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.floating]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from labelclean.facets import Facet, Group
 from labelclean.report.page import Bin, ReliabilityBin
-from labelclean.report.texts import Texts, percent
+from labelclean.review.facets import Facet, Group
+from labelclean.texts import Texts, percent
 
 _W, _H = 520, 250
 FEW = 10

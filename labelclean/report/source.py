@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,13 @@ import pyarrow.compute as pc
 
 from labelclean.errors import StorageError
 from labelclean.report.counts import pair_counts, said_sums, score_counts
-from labelclean.report.origin import DUPLICATE_SET, REFINED, SCORE, facets_of
+from labelclean.report.origin import DUPLICATE_SET, SCORE, facets_of
 from labelclean.report.page import Judged, RunData, Twins
-from labelclean.storage import read_batches, read_json, read_table, table_schema
-from labelclean.tables import matrix, probability_names
-from labelclean.votes import index_in
+from labelclean.storage.parquet import read_batches, read_json, read_table, table_schema
+from labelclean.storage.samples import index_in
+from labelclean.storage.tables import REFINED, matrix, probability_names
 
 MAX_REJECTS = 50
-
-
-@dataclass(frozen=True)
-class ImagePlace:
-    """Where a sample's image lies and what it was when it was judged."""
-
-    image_path: str | None
-    content_hash: str | None
-    given_label: str
 
 
 def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
@@ -61,32 +51,6 @@ def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
         queue=_table(folder, "review_queue") if judged is not None else None,
         rejects=_first_rejects(folder / "rejects.parquet"),
     )
-
-
-def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlace]:
-    """Return where the images of some samples lie.
-
-    Args:
-        folder: The run folder.
-        sample_ids: The samples.
-
-    Returns:
-        The place by sample id, for those that the run judged.
-    """
-    path = folder / f"{REFINED}.parquet"
-    if not sample_ids or not path.is_file():
-        return {}
-    held = table_schema(path, REFINED).names
-    columns = [name for name in ("sample_id", "image_path", "content_hash", "given_label") if name in held]
-    wanted = pa.array(sample_ids, pa.string())
-    rows = [
-        row
-        for table in read_batches(path, REFINED, columns)
-        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
-    ]
-    return {
-        row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
-    }
 
 
 def _table(folder: Path, name: str) -> pa.Table | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from labelclean.promise import WrongShare, promise_of
+from labelclean.noise.promise import WrongShare, promise_of
 from labelclean.report import html, plots
-from labelclean.report.texts import Texts, amount, percent, time_words
+from labelclean.texts import Texts, amount, percent, time_words
 
 
 def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:

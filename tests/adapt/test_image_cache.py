@@ -11,7 +11,7 @@ from labelclean.adapt.image_cache import ImageCache, Part, cache_folder, fill_ca
 from labelclean.adapt.image_set import gather_images
 from labelclean.adapt.session import cache_size
 from labelclean.errors import StorageError
-from labelclean.image_pool import ImageSource
+from labelclean.features.decoder_pool import ImageSource
 from tests.adapt.test_session import config, factory
 
 __all__ = ["factory"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labelclean.adapt.measures import check_alive, effective_rank, feature_spread, neighbour_accuracy
-from labelclean.config_adapt import AdaptConfig
+from labelclean.config.adapt import AdaptConfig
 from labelclean.errors import GateError
 
 

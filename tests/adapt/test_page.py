@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labelclean.adapt.curves import row_of, write_curves
 from labelclean.adapt.page import readings, write_page
-from labelclean.config_adapt import AdaptConfig
+from labelclean.config.adapt import AdaptConfig
 from tests.adapt.test_curves import RECORD
 
 CONFIG = AdaptConfig(window=2, epochs=5)

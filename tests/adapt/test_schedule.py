@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from labelclean.adapt.schedule import epoch_order, rates, settled
-from labelclean.config_adapt import AdaptConfig
+from labelclean.config.adapt import AdaptConfig
 from labelclean.errors import ConfigError
 
 

@@ -20,9 +20,9 @@ from labelclean.adapt.image_cache import open_cache
 from labelclean.adapt.image_set import gather_images
 from labelclean.adapt.plan import check_fits, measure_needs
 from labelclean.adapt.session import adapt, cache_size, start_backbone
-from labelclean.backbone import build_backbone
 from labelclean.config import Config
 from labelclean.errors import ConfigError, DeviceError, GateError, StorageError
+from labelclean.features.backbone import build_backbone
 from tests.adapt import toy
 
 NUM_LABELLED, NUM_MORE = 24, 6

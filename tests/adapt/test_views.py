@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from labelclean.adapt.views import ViewDraws, draw_views, views
-from labelclean.config_adapt import ViewsConfig
+from labelclean.config.adapt import ViewsConfig
 from labelclean.errors import ConfigError
 
 

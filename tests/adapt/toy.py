@@ -15,7 +15,7 @@ from labelclean.adapt.schedule import settled
 from labelclean.adapt.state import EpochRecord, Interval, State, Task, build_state
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
-from labelclean.config_adapt import AdaptConfig
+from labelclean.config.adapt import AdaptConfig
 
 NUM_IMAGES, SIDE = 24, 20
 SMALL: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labelclean.errors import GateError
-from labelclean.storage import read_json
+from labelclean.storage.parquet import read_json
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exchange.conftest import make_run
+from tests.review.exchange.conftest import make_run
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from labelclean.image_files import content_hash
-from labelclean.storage import write_json, write_table
-from labelclean.tables import vectors
+from labelclean.features.image_files import content_hash
+from labelclean.storage.parquet import write_json, write_table
+from labelclean.storage.tables import vectors
 
 QUEUE_TYPES = pa.schema(
     [

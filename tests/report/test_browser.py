@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from labelclean.report import write_report
-from labelclean.report.texts import LANGUAGES, Texts
+from labelclean.report.file import write_report
 from labelclean.report.trial_page import render_trial
+from labelclean.texts import LANGUAGES, Texts
 from tests.report.made_runs import factory, hostile, write_refused_run, write_run
 from tests.report.test_trial_page import record
 

@@ -17,7 +17,7 @@ from labelclean.report.gallery import gallery_rows, twins_of
 from labelclean.report.html import fewer
 from labelclean.report.page import Page, Twins
 from labelclean.report.source import read_run
-from labelclean.storage import write_table
+from labelclean.storage.parquet import write_table
 from tests.report.made_runs import Made, factory, facts, write_refused_run, write_run
 
 FOUR = Made(

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from labelclean.errors import ConfigError
-from labelclean.report import write_report
-from labelclean.report.texts import LANGUAGES, Texts
-from labelclean.storage import read_json, write_json, write_table
+from labelclean.report.file import write_report
+from labelclean.storage.parquet import read_json, write_json, write_table
+from labelclean.texts import LANGUAGES, Texts
 from tests.report.made_runs import SAFE, Made, factory, facts, hostile, picture, write_refused_run, write_run
 
 TWO = Made(["dent", "ok"], [0, 0, 1], [0, 1, 1], [0.99, 0.1, 0.98], queued=[1])

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.report import origin, source, write_report
+from labelclean.report import origin, source
 from labelclean.report.content import page_content
+from labelclean.report.file import write_report
 from labelclean.report.page import Page
 from labelclean.report.source import read_run
-from labelclean.storage import read_batches, read_json, write_table
-from labelclean.tables import class_names_of
+from labelclean.storage.parquet import read_batches, read_json, write_table
+from labelclean.storage.tables import class_names_of
 from tests.report.made_runs import factory, facts, write_run
 
 
@@ -137,7 +138,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import pyarrow
-from labelclean.report.source import image_places, read_run
+from labelclean.review.pictures import image_places; from labelclean.report.source import read_run
 folder = Path(sys.argv[1])
 read_run(folder, {}, folder / "spill")
 image_places(folder, ["part_00001-0001"])

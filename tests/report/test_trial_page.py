@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from labelclean import advice
-from labelclean.report.texts import LANGUAGES, Texts
 from labelclean.report.trial_page import promises, reason_sentence, render_trial, trial_sentences
+from labelclean.texts import LANGUAGES, Texts
+from labelclean.trial import advice
 
 EVIL = '<script>alert("x")</script>'
 

@@ -1,0 +1,145 @@
+"""Where evidence ends: gains that random labels reach too, and samples for which nothing outside their group can vouch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.labels import GivenLabels, one_hot
+
+# two tests, each wrong one time in 40: the largest of 40 gains, and one of the 5 largest of 200 similarities
+REFITS = 39
+SHUFFLES, MOST_ABOVE = 199, 4
+SHUFFLES_AT_ONCE = 20
+CLEAR_GAIN = 30.0
+MOST_COPIES = 20
+
+
+@dataclass(frozen=True)
+class Unvouched:
+    """Samples that nothing outside their own group can speak for or against.
+
+    Attributes:
+        classes: Classes of which every sample lies in one group, int64, ascending.
+        is_alone: Their samples, bool, shape (N,).
+        is_copy: Samples with more than 20 near-duplicates that were labelled differently, bool, shape (N,): one image,
+            to be decided once.
+        has_one_group: All samples lie in one group.
+    """
+
+    classes: IntArray
+    is_alone: BoolArray
+    is_copy: BoolArray
+    has_one_group: bool
+
+    def standing(self, labels: GivenLabels) -> GivenLabels:
+        """Return labels in which these samples stand as given: they are not judged."""
+        rows = (self.is_alone | self.is_copy) & ~labels.is_verified
+        if not rows.any():
+            return labels
+        fixed = one_hot(labels.given, labels.num_classes).astype(bool)
+        return replace(labels, candidates=np.where(rows[:, None], fixed, labels.candidates))
+
+
+def find_unvouched(labels: GivenLabels, groups: IntArray, duplicate_sets: IntArray) -> Unvouched:
+    """Return the samples that nothing outside their own group can speak for or against.
+
+    Args:
+        labels: Given labels of N samples.
+        groups: Group of each sample (near-duplicates joined with the factory's groups), int64, shape (N,).
+        duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
+
+    Returns:
+        The samples. A class of one sample is judged as ever: it may be a slip of the pen.
+
+    Examples:
+        >>> from labelclean.labels import given_labels
+        >>> labels = given_labels(np.array([0, 0, 1, 1, 1]), 2)
+        >>> find_unvouched(labels, np.array([7, 7, 1, 2, 7]), np.full(5, -1)).classes
+        array([0])
+    """
+    given, size = labels.given, labels.num_classes
+    first, last = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+    np.minimum.at(first, given, groups)
+    np.maximum.at(last, given, groups)
+    classes = np.flatnonzero((first == last) & (np.bincount(given, minlength=size) > 1))
+    return Unvouched(classes, np.isin(given, classes), _copies(given, duplicate_sets), bool(np.ptp(groups) == 0))
+
+
+def exceeds_chance(gain: float, random_gains: Iterable[float], num_classes: int) -> bool:
+    """Return whether labels gain more over the class shares than shuffled labels do.
+
+    The gain must be above that of each of 39 shufflings of the labels. They are asked for one by one, and only where the
+    gain is not clear by itself: odds of e^30, with a nat for every class share that was fitted.
+
+    Args:
+        gain: Log-likelihood of all given labels over that of the class shares, nats.
+        random_gains: The same of shuffled labels.
+        num_classes: K.
+
+    Returns:
+        The verdict.
+
+    Examples:
+        >>> exceeds_chance(2.0, [0.5, 1.9], 2), exceeds_chance(2.0, [0.5, 2.1], 2), exceeds_chance(40.0, [], 2)
+        (True, False, True)
+    """
+    return is_clear(gain, num_classes) or (gain > 0 and all(gain > other for other in random_gains))
+
+
+def is_clear(gain: float, num_classes: int) -> bool:
+    """Return whether a gain needs no test."""
+    return gain > CLEAR_GAIN + num_classes
+
+
+def likes_have_like_labels(unit_rows: Float32Array, labels: GivenLabels, *, seed: int) -> bool:
+    """Return whether similar samples have similar labels more often than shuffled labels would.
+
+    A permutation test of dependence (Gretton et al. 2005) with the cosine: the sum over pairs of x_i'x_j y_i'y_j, y the
+    votes less their mean, against 199 shufflings. It needs no probe, only X'Y.
+
+    Args:
+        unit_rows: Centred unit features, float32, shape (N, D).
+        labels: Given labels of the N samples.
+        seed: Draws the shufflings.
+
+    Returns:
+        The verdict.
+    """
+    votes = labels.votes - labels.votes.mean(axis=0)
+    own = (unit_rows**2).sum(axis=1)
+    random, above, left = np.random.default_rng(seed), 0, SHUFFLES
+    wanted = _pairs(unit_rows, own, votes[None])[0]
+    while left and above <= MOST_ABOVE:
+        size = min(left, SHUFFLES_AT_ONCE)
+        shuffled = np.stack([votes[random.permutation(len(votes))] for _ in range(size)])
+        above, left = above + int((_pairs(unit_rows, own, shuffled) >= wanted).sum()), left - size
+    return wanted > 0 and above <= MOST_ABOVE
+
+
+def shuffles(labels: GivenLabels, *, seed: int) -> Iterable[GivenLabels]:
+    """Yield the labels handed to other samples at random, 39 times; nothing else of them changes."""
+    random = np.random.default_rng(seed)
+    for _ in range(REFITS):
+        yield GivenLabels(labels.votes[random.permutation(len(labels))], np.ones_like(labels.candidates))
+
+
+def _pairs(unit_rows: Float32Array, own: Float32Array, votes: Float32Array) -> Float32Array:
+    """Sum over pairs of different samples of x_i'x_j y_i'y_j, for R labelings, float32, shape (R,)."""
+    num, size, num_classes = votes.shape
+    cross = unit_rows.T @ votes.transpose(1, 0, 2).reshape(size, num * num_classes)
+    squares = (cross**2).sum(axis=0).reshape(num, num_classes).sum(axis=1)
+    return np.asarray(squares - (votes**2).sum(axis=2) @ own, dtype=np.float32)
+
+
+def _copies(given: IntArray, duplicate_sets: IntArray) -> BoolArray:
+    """Members of sets of more than 20 near-duplicates whose labels differ."""
+    is_copy = np.zeros(len(given), dtype=bool)
+    numbers, counts = np.unique(duplicate_sets[duplicate_sets >= 0], return_counts=True)
+    for number in numbers[counts > MOST_COPIES].tolist():
+        members = duplicate_sets == number
+        is_copy |= members & (np.ptp(given[members]) > 0)
+    return is_copy

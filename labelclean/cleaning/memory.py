@@ -1,0 +1,220 @@
+"""How many bytes a run needs, and whether they are there: asked before anything starts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from labelclean.config import CleaningConfig
+from labelclean.errors import ConfigError
+from labelclean.probes.index import WIDTHS, code_bytes
+from labelclean.storage.tables import MANY_CLASSES, TOP_CLASSES
+
+LEAST_SAMPLE_ROWS = 5_000
+MOST_BLOCK_ROWS = 16_384
+LEAST_BLOCK_ROWS = 512
+BLOCK_CELLS = 8_000_000
+PROGRAM_BYTES = (
+    880 * 2**20
+)  # libraries 410; the rest is what their allocators and threads keep, as measured from 10^4 to 10^7
+SAMPLE_BYTES = 16  # labels, folds and hashes while they are handed over
+LIST_BYTES = 6 * 26
+EXTRACTION_BYTES = 1400 * 2**20  # program, backbone, one batch, decoding processes, Great Expectations
+UNITS = {
+    "": 1,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a data set is.
+
+    Attributes:
+        num_samples: N.
+        num_dims: D.
+        num_classes: K.
+    """
+
+    num_samples: int
+    num_dims: int
+    num_classes: int
+
+    def __str__(self) -> str:
+        """The three for people."""
+        return f"{self.num_samples:,} samples with {self.num_dims:,} features and {self.num_classes:,} classes"
+
+
+def memory_limit(text: int | str) -> int:
+    """Return a number of bytes.
+
+    Args:
+        text: Bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ConfigError: If it is none of these.
+
+    Examples:
+        >>> memory_limit("1.5KiB")
+        1536
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|)\s*", str(text))
+    if found is None:
+        raise ConfigError(f"max_memory must be bytes or a size such as '2GiB' or '500MB', but is {text!r}.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may still take: the machine's, or its control group's where that is less."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)
+
+
+def block_rows(num_classes: int) -> int:
+    """Return the rows of one block: few enough that its (B, K) arrays stay small with thousands of classes.
+
+    Args:
+        num_classes: K.
+
+    Returns:
+        B.
+
+    Examples:
+        >>> block_rows(20), block_rows(5000)
+        (16384, 1600)
+    """
+    return max(LEAST_BLOCK_ROWS, min(MOST_BLOCK_ROWS, BLOCK_CELLS // num_classes))
+
+
+def neighbours_need(size: Size, directions: int) -> int:
+    """Return the bytes that neighbours by index need out of core: first the index and all groups, later what votes.
+
+    Args:
+        size: N, D and K.
+        directions: R of the index, at most.
+
+    Returns:
+        The larger of the two: codes that grow by doubling, with a group per sample; or given labels and posteriors, which
+        lie in files whose pages count as memory while they are looked at, by three threads at a time. And one block.
+    """
+    kept = 2 * size.num_classes if size.num_classes <= MANY_CLASSES else 4 * TOP_CLASSES
+    filling = 2 * code_bytes(size.num_samples, directions) + 8
+    block = MOST_BLOCK_ROWS * (8 * size.num_dims + 4 * directions + 16 * LIST_BYTES)
+    return size.num_samples * max(filling, 3 * kept) + block
+
+
+def streamed_need(size: Size, config: CleaningConfig, sample_rows: int, directions: int = 0) -> int:
+    """Return the bytes that cleaning out of core needs in all.
+
+    Args:
+        size: N, D and K.
+        config: Section `teacher` is read.
+        sample_rows: n, samples on which choices are made.
+        directions: R of the neighbour index, at most; 0: no neighbours are looked for.
+
+    Returns:
+        Program, sums with their decompositions, matrices over classes, the sample and the blocks; some bytes per
+        sample only for the labels that are handed over, and for neighbours.
+    """
+    landmarks, folds = config.teacher.landmarks, config.teacher.folds
+    dims, classes = size.num_dims, size.num_classes
+    sums = 8 * folds * (3 * (dims**2 + landmarks**2) + 4 * classes * (dims + landmarks))
+    matrices = 8 * 12 * classes**2
+    sample = sample_rows * (6 * dims + 6 * landmarks + 4 * 16 * classes)
+    block = block_rows(classes) * (12 * dims + 16 * landmarks + 4 * 24 * classes)
+    near = 0
+    if directions:
+        near = neighbours_need(size, directions) + sample_rows * (4 * directions + LIST_BYTES)
+    return PROGRAM_BYTES + sums + matrices + sample + block + near + SAMPLE_BYTES * size.num_samples
+
+
+def in_memory_need(size: Size, config: CleaningConfig) -> int:
+    """Return the bytes that cleaning in memory needs in all.
+
+    Args:
+        size: N, D and K.
+        config: Sections `neighbours` and `teacher` are read.
+
+    Returns:
+        Program, tables, features (raw, unit length, one copy), kernel rows, views and neighbours.
+    """
+    landmarks, folds = min(config.teacher.landmarks, size.num_samples), config.teacher.folds
+    dims, classes = size.num_dims, size.num_classes
+    sums = 8 * folds * 3 * (dims**2 + landmarks**2) + 4 * 32 * dims**2
+    near = 0 if config.neighbours.method == "none" else 40 * 12 + 4 * dims
+    each = 1_500 + 4 * (3 * dims + 2 * landmarks + 24 * classes) + near
+    return PROGRAM_BYTES + sums + 8 * 12 * classes**2 + each * size.num_samples
+
+
+def fitting_directions(size: Size, config: CleaningConfig, limit: int | None) -> int:
+    """Return how many directions an index may have, so that it leaves half of the spare memory to the sample.
+
+    Args:
+        size: N, D and K.
+        config: Sections `neighbours` and `teacher` are read.
+        limit: Bytes; None: no limit.
+
+    Returns:
+        R, at most D; 0 where no neighbours are looked for. The fewest where even they do not fit.
+
+    Examples:
+        >>> config = CleaningConfig.model_validate({"neighbours": {"method": "index"}})
+        >>> fitting_directions(Size(10**7, 768, 20), config, 4 * 2**30)
+        64
+    """
+    if config.neighbours.method != "index":
+        return 0
+    widths = [*(width for width in WIDTHS if width < size.num_dims), size.num_dims]
+    if limit is None:
+        return widths[-1]
+    spare = (limit - streamed_need(size, config, LEAST_SAMPLE_ROWS)) / 2
+    return max((width for width in widths if neighbours_need(size, width) <= spare), default=widths[0])
+
+
+def fitting_sample(size: Size, config: CleaningConfig, sample_rows: int, limit: int | None, directions: int = 0) -> int:
+    """Return the largest sample that keeps cleaning out of core within its memory.
+
+    Args:
+        size: N, D and K.
+        config: Section `teacher` is read.
+        sample_rows: n, at most.
+        limit: Bytes; None: no limit.
+        directions: As in `streamed_need`.
+
+    Returns:
+        n.
+
+    Raises:
+        ConfigError: If even the least sample does not fit.
+    """
+    least = min(LEAST_SAMPLE_ROWS, sample_rows)
+    need = streamed_need(size, config, least, directions)
+    if limit is None:
+        return sample_rows
+    if need > limit:
+        raise ConfigError(
+            f"max_memory must be at least {need / 2**20:,.0f} MiB for {size}, but is {limit / 2**20:,.0f} MiB. Allow more, "
+            f"or lower teacher.landmarks ({config.teacher.landmarks}) or teacher.folds ({config.teacher.folds})"
+            f"{', or leave neighbours out (neighbours.method: none)' if directions else ''}. Nothing was started."
+        )
+    each = streamed_need(size, config, least + 1, directions) - need
+    return min(sample_rows, least + (limit - need) // each)

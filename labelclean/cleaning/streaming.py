@@ -1,0 +1,320 @@
+"""Cleaning out of core: four passes over feature shards (two more with neighbours), a block at a time; a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from labelclean.arrays import Float64Array, IntArray
+from labelclean.cleaning.inputs import class_names_of, cleaning_settings
+from labelclean.cleaning.learning import Learned, learn_student, learn_teacher, num_rounds, teacher_faults
+from labelclean.cleaning.memory import LEAST_SAMPLE_ROWS, Size, fitting_directions, fitting_sample, memory_limit
+from labelclean.cleaning.passes import each_shard
+from labelclean.cleaning.sample import choose_sample
+from labelclean.cleaning.shard_labels import PartLabels, part_labels
+from labelclean.cleaning.shards import Shard, find_shards
+from labelclean.cleaning.verdicts import Found, write_parts
+from labelclean.config import CleaningConfig
+from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.labels import class_indices
+from labelclean.noise.tally import Tally
+from labelclean.probes.index import has_faiss
+from labelclean.probes.neighbours import neighbours_record
+from labelclean.probes.sums import numbered_parts
+from labelclean.storage.parquet import make_folder, read_json, write_json
+from labelclean.storage.queries import check_distinct_ids
+from labelclean.storage.tables import probability_columns
+
+SAMPLE_ROWS = 50_000
+MOST_SAMPLE_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class CleanedShards:
+    """What `clean_shards` returns; the labels themselves are in files.
+
+    Attributes:
+        folder: Holds `refined_labels/`, one Parquet file per shard, and `summary.json`.
+        class_names: The K class names, sorted.
+        num_samples: N.
+        num_issues: Labels called wrong.
+        estimated_errors: Expected number of wrong labels: value, low, high.
+        noise_matrix: C of the student, float64, shape (K, K).
+    """
+
+    folder: Path
+    class_names: list[Any]
+    num_samples: int
+    num_issues: int
+    estimated_errors: tuple[float, float, float]
+    noise_matrix: Float64Array
+
+
+def clean_shards(
+    *,
+    features: str | Path | Sequence[str | Path],
+    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+    groups: Sequence[Hashable] | None = None,
+    out: str | Path,
+    seed: int,
+    config: CleaningConfig | Mapping[str, Any] | None = None,
+    max_memory: int | str | None = None,
+    sample_rows: int = SAMPLE_ROWS,
+    device: str = "cpu",
+    cluster: str | None = None,
+) -> CleanedShards:
+    """Find and correct wrong labels of features that lie in shards on disk, in memory that does not grow with them.
+
+    Neighbours are left out unless `neighbours.method` is `index`: then two more passes find them, and they vote as in
+    memory. Only groups keep neighbours apart; near-duplicates are not looked for. Where the sample holds all samples,
+    scores equal those of `clean_labels` with `teacher.left_out=fold`, `teacher.power=1` and `neighbours.method=none` up
+    to rounding, or with `index` up to the precision of its codes.
+
+    Args:
+        features: Folder or list of shards: Parquet with a column `feature` (fixed-size list of float16 or float32) and, if
+            wanted, `sample_id`, `given_label`, `group_id`; or .npy arrays of shape (rows, D).
+        labels: Given label of each row, in the order of the shards; default: column `given_label`.
+        groups: Group of each row; default: column `group_id`, if it is there.
+        out: Folder for the results; that of a killed run goes on where it stopped.
+        seed: Feeds the hashes of folds and sample.
+        config: Sections `neighbours`, `teacher` and `refine`; default: the defaults. `neighbours.method` must not be
+            `exact`; `auto` leaves neighbours out here.
+        max_memory: Bytes, or a text such as `2GiB`, that the run may need in all; the sample shrinks to fit.
+        sample_rows: Samples on which choices are made, from 5,000 to 200,000.
+        device: Torch device for the sums, such as `cuda`.
+        cluster: Ray cluster that works on the shards: `auto` or an address; default: this process. Results are the
+            same. All its machines must see the shards and ``out`` under the same paths.
+
+    Returns:
+        Where the results are, and their figures.
+
+    Raises:
+        TableError: If shards and labels do not fit together.
+        ConfigError: If the settings ask for what is not done out of core, or ``max_memory`` cannot be kept.
+        StorageError: If ``out`` holds the results of other data or settings, or the disk refuses.
+        DeviceError: If the cluster cannot be reached, or its machines die on one shard again and again.
+    """
+    settings = cleaning_settings(config)
+    _check_settings(settings, sample_rows)
+    shards = tuple(replace(shard, path=shard.path.absolute()) for shard in find_shards(features))
+    total = sum(shard.num_rows for shard in shards)
+    _check_lengths(labels, groups, total)
+    names = _class_names(shards, labels)
+    limit = None if max_memory is None else memory_limit(max_memory)
+    size = Size(total, shards[0].num_features, len(names))
+    directions = fitting_directions(size, settings, limit)
+    rows = fitting_sample(size, settings, min(sample_rows, total), limit, directions)
+    folder = Path(out).absolute()
+    work = folder / "work"
+    digest = _digest(shards, labels, groups, settings, (seed, rows, names), directions)
+    _claim(folder, digest)
+    with_ids = [shard.path for shard in shards if "sample_id" in shard.columns]
+    if with_ids:
+        check_distinct_ids(with_ids, work / "spill")
+    paths = _write_labels(shards, labels, groups, names, work, settings, seed)
+    chosen = choose_sample(paths, len(names), rows)
+    starts = np.cumsum([0, *(shard.num_rows for shard in shards)]).tolist()
+    outputs, method = _RefinedLabels(tuple(shards), tuple(starts), names), settings.refine.method
+    known: dict[str, Any] = {"folder": work, "digest": digest, "device": device, "most_directions": directions}
+    with each_shard(cluster) as each:
+        taught = learn_teacher(shards, paths, chosen, settings, **known, each=each)
+        learned = learn_student(taught, settings, num_rounds(settings, method), each=each)
+        tally = write_parts(learned, outputs, folder, each=each)
+    for checkpoint in [*work.glob("*.npz"), *(work / "neighbours").rglob("*.*")]:
+        checkpoint.unlink()
+    return _summary(folder, names, tally, learned)
+
+
+@dataclass(frozen=True)
+class _RefinedLabels:
+    """Makes the table of some samples of a shard."""
+
+    shards: tuple[Shard, ...]
+    starts: tuple[int, ...]
+    names: list[Any]
+
+    def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
+        ids = self._ids(number).take(pa.array(found.rows))
+        named = pa.array(self.names)
+        columns: dict[str, Any] = {"sample_id": ids, "given_label": named.take(pa.array(found.labels.given))}
+        columns |= probability_columns("soft_label", found.judged.soft_labels)
+        columns["predicted_label"] = named.take(pa.array(found.judged.predicted))
+        columns["label_score"] = found.judged.label_scores
+        columns["is_label_issue"] = found.judged.is_label_issue
+        return {"refined_labels": pa.table(columns)}
+
+    def _ids(self, number: int) -> pa.Array:
+        return sample_ids(self.shards[number], self.starts[number])
+
+
+@lru_cache(maxsize=1)
+def sample_ids(shard: Shard, start: int) -> pa.Array:
+    """Return the ids of a shard's rows: its column `sample_id`, or their numbers over all shards."""
+    found = shard.column("sample_id")
+    ids = pa.array(np.arange(start, start + shard.num_rows)) if found is None else found.combine_chunks()
+    return ids.cast(pa.string())
+
+
+def _write_labels(
+    shards: Sequence[Shard],
+    labels: Sequence[Any] | npt.NDArray[Any] | None,
+    groups: Sequence[Hashable] | None,
+    names: list[Any],
+    work: Path,
+    config: CleaningConfig,
+    seed: int,
+) -> list[Path]:
+    """The labels of each shard in a file of their own; those that are there stay."""
+    make_folder(work / "labels")
+    paths, start = [], 0
+    for number, shard in enumerate(shards):
+        rows, path = slice(start, start + shard.num_rows), work / "labels" / f"part-{number:05d}.npz"
+        paths.append(path)
+        if not path.exists():
+            values = _values(shard, "given_label") if labels is None else np.asarray(labels[rows]).tolist()
+            given = class_indices(values or [], names)
+            ids = _values(shard, "sample_id")
+            lots = _values(shard, "group_id") if groups is None else list(groups[rows])
+            if ids is None and lots is None:
+                _numbered_labels(given, start, config.teacher.folds, seed).write(path)
+            else:
+                ids = [str(row) for row in range(rows.start, rows.stop)] if ids is None else ids
+                keys = None if lots is None else _keys(lots, ids)
+                folds, is_near = config.teacher.folds, config.neighbours.method == "index"
+                known = part_labels(given, keys, ids, num_folds=folds, num_buckets=1, seed=seed, with_groups=is_near)
+                known.write(path)
+        start += shard.num_rows
+    return paths
+
+
+def _numbered_labels(given: IntArray, start: int, num_folds: int, seed: int) -> PartLabels:
+    """Labels of samples without ids or groups: their numbers are hashed in one go."""
+    size = len(given)
+    folds = numbered_parts(start, size, num_folds, seed=seed, purpose="fold").astype(np.uint8)
+    lots = numbered_parts(start, size, 2**62, seed=seed, purpose="selection")
+    return PartLabels(given.astype(np.int32), folds, lots, np.zeros(size, dtype=np.uint8))
+
+
+def _keys(lots: Sequence[Any], ids: Sequence[str]) -> list[str]:
+    """What folds are made of: the group, or the sample itself where it has none."""
+    return [f"sample {sample}" if lot is None else str(lot) for lot, sample in zip(lots, ids, strict=True)]
+
+
+def _class_names(shards: Sequence[Shard], labels: Sequence[Any] | npt.NDArray[Any] | None) -> list[Any]:
+    """The distinct labels, sorted; refuses labels that are missing."""
+    found: set[Any] = set()
+    if labels is not None:
+        found = set(np.unique(labels).tolist()) if isinstance(labels, np.ndarray) else set(labels)
+        if None in found:
+            raise TableError("labels: every row needs a label, but some are None. Leave those rows out.")
+    for shard in shards if labels is None else ():
+        column = shard.column("given_label")
+        if column is None:
+            raise TableError(
+                f"{shard.path}: labels are needed, but none were handed over and the shard has no column 'given_label'."
+            )
+        if column.null_count:
+            raise TableError(f"{shard.path}: every row needs a label, but {column.null_count:,} have none.")
+        found |= set(column.unique().to_pylist())
+    names = class_names_of(np.array(list(found), dtype=object)) if found else []
+    if len(names) < 2:
+        raise TableError(f"given labels must hold at least 2 classes, but hold {listed([str(n) for n in names])}.")
+    return names
+
+
+def _summary(folder: Path, names: list[Any], tally: Tally, learned: Learned) -> CleanedShards:
+    """The figures of all shards, also as `summary.json`."""
+    estimate = tally.errors(learned.trust.readings)
+    record = {
+        "num_samples": tally.num_samples,
+        "num_shards": len(learned.task.shards),
+        "class_names": names,
+        "samples_for_choices": len(learned.chosen.rows),
+        "neighbours": neighbours_record(learned.space.neighbours),
+        "num_issues": tally.num_issues,
+        "estimated_errors": {"value": estimate.value, "low": estimate.low, "high": estimate.high},
+        "noise_matrix": learned.student.matrix.round(6).tolist(),
+    }
+    write_json(folder / "summary.json", record)
+    errors = (estimate.value, estimate.low, estimate.high)
+    return CleanedShards(folder, names, tally.num_samples, tally.num_issues, errors, learned.student.matrix)
+
+
+def _values(shard: Shard, name: str) -> list[Any] | None:
+    found = shard.column(name)
+    return None if found is None else found.to_pylist()
+
+
+def _check_settings(config: CleaningConfig, sample_rows: int) -> None:
+    faults = teacher_faults(config)
+    if config.refine.method not in ("auto", "posterior", "none"):
+        faults.append(f"refine.method must be 'auto', 'none' or 'posterior', but is {config.refine.method!r}")
+    if config.neighbours.method == "exact":
+        faults.append("neighbours.method must be 'auto', 'index' or 'none', but is 'exact', which compares all pairs")
+    if config.neighbours.method == "index" and not has_faiss():
+        faults.append("neighbours.method 'index' needs the package faiss (labelclean[index]), which is not installed")
+    if not LEAST_SAMPLE_ROWS <= sample_rows <= MOST_SAMPLE_ROWS:
+        faults.append(f"sample_rows must lie within 5,000 and 200,000, but is {sample_rows:,}")
+    if faults:
+        raise ConfigError(f"clean_shards: {'; '.join(faults)}. Use clean_labels for data that fits into memory.")
+
+
+def _check_lengths(
+    labels: Sequence[Any] | npt.NDArray[Any] | None, groups: Sequence[Hashable] | None, total: int
+) -> None:
+    for what, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != total:
+            raise TableError(
+                f"{what} must have one entry per row of the shards, {total:,}, but have {len(values):,}. "
+                "Hand them over in the order of the shards."
+            )
+
+
+def _digest(
+    shards: Sequence[Shard],
+    labels: Sequence[Any] | npt.NDArray[Any] | None,
+    groups: Sequence[Hashable] | None,
+    config: CleaningConfig,
+    said: tuple[Any, ...],
+    directions: int,
+) -> str:
+    """Digest of everything that a result hangs on."""
+    digest = hashlib.sha256(json.dumps(said).encode())
+    digest.update(config.model_dump_json(include={"teacher", "refine"}).encode())
+    if directions:
+        digest.update(f"{config.neighbours.model_dump_json()}/{directions}".encode())
+    for shard in shards:
+        digest.update(shard.digest.encode())
+    for values in (labels, groups):
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            digest.update(np.ascontiguousarray(values).tobytes())
+        elif values is not None:
+            digest.update("\n".join(map(str, values)).encode())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, digest: str) -> None:
+    """Take a new or own folder; refuse that of other data."""
+    mark = folder / "work" / "digest.json"
+    if mark.exists():
+        if read_json(mark) != {"digest": digest}:
+            raise StorageError(
+                f"{folder}: the folder must be new or hold the same run, but holds results of other shards, labels, "
+                "settings or another seed. Choose another folder for out, or remove this one."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise StorageError(
+            f"{folder}: the folder must be empty or hold the same run, but holds other files. Choose another."
+        )
+    make_folder(mark.parent)
+    write_json(mark, {"digest": digest})

@@ -1,0 +1,102 @@
+"""The commands before the first run: `init`, `poc`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelclean.cli.arguments import ConfigArgument, JsonOption, QuietOption, SetOption
+from labelclean.cli.process import fail, log_to_stderr
+
+
+def init(
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            help="A folder with one folder of images per class, a CSV file, or Parquet (file or folder).",
+        ),
+    ],
+    image_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--image-root", metavar="DIR", help="Folder that image_path is relative to; default: beside LABELS."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="CONFIG", help="The config file to write.")] = Path(
+        "config.yaml"
+    ),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights of the backbone (safetensors or state dict); default: timm fetches its own at the first run.",
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="OURS=THEIRS",
+            help="A CSV file's own column name, such as given_label=defect. Repeatable.",
+        ),
+    ] = None,
+    class_folder: Annotated[
+        int, typer.Option("--class-folder", help="Which folder of a tree names the class; -1: the one of the image.")
+    ] = 1,
+    overrides: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Look at the labels and write a config with every key explained."""
+    from labelclean.trial.first_config import write_first_config
+
+    pairs = {ours: theirs for ours, _, theirs in (item.partition("=") for item in columns or [])}
+    try:
+        seen = write_first_config(
+            labels,
+            image_root,
+            out,
+            overrides or [],
+            weights=weights,
+            columns=pairs,
+            class_folder=class_folder,
+            force=force,
+        )
+    except FileExistsError as fault:
+        fail(str(fault), 2)
+    for sentence in seen:
+        typer.echo(sentence)
+    typer.echo(f"wrote {out}\nnext: labelclean run {out}   (labelclean run {out} --dry-run tells time and disk first)")
+
+
+def poc(
+    config: ConfigArgument,
+    samples: Annotated[int, typer.Option("--samples", min=60, help="Size of the random sample.")] = 1000,
+    seconds: Annotated[
+        float, typer.Option("--seconds-per-sample", min=0.1, help="What a person needs to review one sample.")
+    ] = 10.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where poc.html and poc.json go.")] = Path("poc"),
+    lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try a random sample: learning curve, risks, what the whole data set would cost and bring, one recommendation."""
+    from labelclean.report.trial_page import trial_sentences
+    from labelclean.storage.parquet import read_config
+    from labelclean.texts import Texts
+    from labelclean.trial.poc import run_trial, write_trial
+
+    texts = Texts(lang)
+    log_to_stderr(logging.WARNING if quiet or as_json else logging.INFO)
+    record = run_trial(read_config(config, overrides or []), num_samples=samples, seconds_per_sample=seconds)
+    page = write_trial(record, out, texts)
+    if as_json:
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        typer.echo("\n".join([*trial_sentences(record, texts), f"wrote {page} and {page.with_suffix('.json')}"]))

@@ -1,0 +1,70 @@
+"""The sections about what goes in: `data`, `ingest`, `rejects` and `expectations`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from labelclean.sections import ConfigPath, Section, Share
+
+
+class DataConfig(Section):
+    """What goes in.
+
+    Attributes:
+        labels: Parquet file, folder or hive-partitioned folder.
+        image_root: Folder that `image_path` is relative to; default: the folder of the labels.
+        class_names: The classes in order; default: the names found, sorted.
+    """
+
+    labels: ConfigPath
+    image_root: ConfigPath | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @field_validator("class_names")
+    @classmethod
+    def _at_least_two_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and (len(names) < 2 or len(set(names)) != len(names)):
+            raise ValueError("must be at least 2 names, none twice")
+        return names
+
+
+class RejectsConfig(Section):
+    """Images that cannot be used.
+
+    Attributes:
+        max_share: Above it the run keeps everything but ends with exit code 3.
+    """
+
+    max_share: Share = 0.05
+
+
+class ExpectationsConfig(Section):
+    """The Great Expectations report on the labels table.
+
+    Attributes:
+        enabled: Run the suite beside labelclean's own check (adds its import time).
+        data_docs: Write its HTML pages into the run folder.
+        min_rows: Least rows of the labels table.
+        max_class_share: Largest share that one class may have.
+    """
+
+    enabled: bool = True
+    data_docs: bool = False
+    min_rows: int = Field(default=20, ge=1)
+    max_class_share: Share = 0.999
+
+
+class IngestConfig(Section):
+    """Which label files a run reads.
+
+    Attributes:
+        since: `last_success` reads only files that are new or changed since the last good run,
+            leaves those that still grow for the next run, and lets a later file win where two hold
+            the same row; default: all files.
+        settle_s: Seconds in which the size and time of a new file must not move.
+    """
+
+    since: Literal["last_success"] | None = None
+    settle_s: float = Field(default=2.0, ge=0, le=3600)

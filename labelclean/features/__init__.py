@@ -1,0 +1,13 @@
+"""What does an image look like as a row of numbers? From files of any kind to features in the store, each content once.
+
+For others:
+
+- `decode`: the one policy from any file's pixels to numbers in 0..1; `preview_image` (Pillow's home, with `pixels`)
+- `image_files`: reads images inside the image root and refuses every other path; `ImageReject`, `content_hash`
+- `decoder_pool`: many images at once, each decoder in a process that may die without harm
+- `backbone`: the frozen network from its configuration (timm's one home)
+- `extraction`: from the samples' images to features in the store
+- `store`: features on disk by image content
+
+`pixels` turns pixel values into 0..1, `forward` runs batches through the network.
+"""

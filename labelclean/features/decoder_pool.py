@@ -1,0 +1,471 @@
+"""Hashes and decodes many images, each decoder in a process that may die without harm.
+
+A decoder that crashes, hangs or is killed for its memory costs one image. The
+processes are plain Python children that import numpy and Pillow only, talk over
+pipes in a format that cannot carry code, and end with their parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from labelclean.errors import StorageError
+from labelclean.features.decode import decoded_pixels
+from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, hash_image_file, read_image_bytes
+from labelclean.features.pixels import ResizeMode, Uint16Array, quantised, resized_pixels
+
+if TYPE_CHECKING:
+    from labelclean.config import DecodeConfig
+
+_Done = TypeVar("_Done")
+_FRAME = struct.Struct(">QQ")
+_START_S = 120.0
+_DECODER = "from labelclean.features.decoder_pool import _serve; _serve()"
+
+
+class ImageSource(NamedTuple):
+    """Where one sample's image is: a path below the image root, or the file's bytes."""
+
+    sample_id: str
+    image_path: str | None = None
+    image: bytes | None = None
+
+
+class Reject(NamedTuple):
+    """One refused image: a row of the table `rejects`."""
+
+    sample_id: str
+    image_path: str | None
+    reason_code: str
+    message: str
+
+
+class HashedImage(NamedTuple):
+    """An image's identity: `row` counts the sources from 0, `content_hash` is SHA-256 or a refusal."""
+
+    row: int
+    content_hash: str | Reject
+
+
+class DecodedImage(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        row: Counts the sources from 0.
+        content_hash: SHA-256 of the bytes decoded; None where they could not be read.
+        image: uint16, 0..65535 for 0..1, shape (C, H, W) at the input size, C in {1, 3}; or
+            the refusal.
+    """
+
+    row: int
+    content_hash: str | None
+    image: Uint16Array | Reject
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What all images of a pass have in common.
+
+    Attributes:
+        image_root: Folder that `image_path` is relative to.
+        policy: The decode policy.
+        input_size: Height and width of the network's input.
+        resize: How another shape is met.
+    """
+
+    image_root: Path
+    policy: DecodeConfig
+    input_size: tuple[int, int]
+    resize: ResizeMode = "squash"
+
+
+def hashed_images(
+    sources: Iterable[ImageSource], image_root: Path, policy: DecodeConfig, threads: int = 4
+) -> Iterator[HashedImage]:
+    """Yield the content hash of each image in order, without decoding it or keeping its bytes.
+
+    Args:
+        sources: The samples' images.
+        image_root: Folder that `image_path` is relative to.
+        policy: Gives the size limit.
+        threads: Files read at the same time.
+
+    Yields:
+        One per source, in order.
+
+    Raises:
+        StorageError: If the image root is no folder.
+    """
+    _check_root(image_root)
+
+    def hashed(row: int, source: ImageSource) -> HashedImage:
+        try:
+            if source.image_path is not None and source.image is None:
+                return HashedImage(row, hash_image_file(image_root, source.image_path, policy))
+            return HashedImage(row, content_hash(_image_bytes(source, image_root, policy)))
+        except ImageReject as refusal:
+            return HashedImage(row, _reject(source, refusal))
+
+    with ThreadPoolExecutor(max(1, threads), "hash") as executor:
+        yield from _in_order(executor, hashed, sources, in_flight=16 * max(1, threads))
+
+
+def decoded_images(
+    sources: Iterable[ImageSource], settings: DecodeSettings, workers: int, in_flight: int = 128
+) -> Iterator[DecodedImage]:
+    """Yield each image decoded and resized, in order, whatever happens to its decoder.
+
+    Args:
+        sources: The samples' images; read as far ahead as ``in_flight`` says.
+        settings: What they have in common.
+        workers: Decoding processes. 0 decodes in this process: all limits hold but the one of
+            time, and a decoder's crash is this process's; for a handful of images.
+        in_flight: Most images held decoded or being decoded at a time; take two batches or more.
+
+    Yields:
+        One per source, in order.
+
+    Raises:
+        StorageError: If the image root is no folder or a decoding process cannot start.
+    """
+    _check_root(settings.image_root)
+    if workers == 0:
+        for row, source in enumerate(sources):
+            yield _decoded(row, source, settings)
+        return
+    pool = _Pool(settings)
+    executor = ThreadPoolExecutor(workers, "decode")
+    watchdog = threading.Thread(target=pool.kill_overdue, name="decode-watchdog", daemon=True)
+    watchdog.start()
+    try:
+        yield from _in_order(executor, pool.decoded, sources, in_flight)
+    finally:
+        pool.kill()
+        executor.shutdown(cancel_futures=True)
+        watchdog.join()
+        pool.release()
+
+
+def _check_root(image_root: Path) -> None:
+    if not image_root.is_dir():
+        raise StorageError(
+            f"data.image_root must be a folder that can be opened, but {str(image_root)!r} is not; "
+            "mount it or correct the path."
+        )
+
+
+def _in_order(
+    executor: ThreadPoolExecutor,
+    call: Callable[[int, ImageSource], _Done],
+    sources: Iterable[ImageSource],
+    in_flight: int,
+) -> Iterator[_Done]:
+    """Results in the order of the sources, with a bounded number begun ahead."""
+    pending: deque[Future[_Done]] = deque()
+    try:
+        for row, source in enumerate(sources):
+            pending.append(executor.submit(call, row, source))
+            if len(pending) >= max(1, in_flight):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _image_bytes(source: ImageSource, image_root: Path, policy: DecodeConfig) -> bytes:
+    """The file's bytes, from the row itself or from disk."""
+    if source.image is None and source.image_path is None:
+        raise ImageReject(
+            ReasonCode.NO_IMAGE,
+            "the row must hold image_path or image, but holds neither; add one in the labels table.",
+        )
+    if source.image is None:
+        return read_image_bytes(image_root, cast(str, source.image_path), policy)
+    if not source.image:
+        raise ImageReject(ReasonCode.EMPTY, "the image must hold data, but has 0 bytes; write it again.")
+    if len(source.image) > policy.max_bytes:
+        raise ImageReject(
+            ReasonCode.TOO_MANY_BYTES,
+            f"the image may have {policy.max_bytes:,} bytes (decode.max_bytes), but has {len(source.image):,}; "
+            "raise the limit if such images are meant.",
+        )
+    return source.image
+
+
+def _decoded(row: int, source: ImageSource, settings: DecodeSettings) -> DecodedImage:
+    """Read, hash, decode and resize one image, in whatever process this runs."""
+    digest = None
+    try:
+        data = _image_bytes(source, settings.image_root, settings.policy)
+        digest = content_hash(data)
+        values, limits = decoded_pixels(data, settings.policy, settings.input_size)
+        return DecodedImage(
+            row, digest, quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
+        )
+    except ImageReject as refusal:
+        return DecodedImage(row, digest, _reject(source, refusal))
+
+
+def _reject(source: ImageSource, refusal: ImageReject) -> Reject:
+    name = f"image {source.image_path!r}" if source.image_path is not None else f"image of sample {source.sample_id!r}"
+    return Reject(source.sample_id, source.image_path, str(refusal.reason_code), f"{name}: {refusal.message}")
+
+
+# ---- the parent's side ---------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Decoder:
+    """One decoding process; `deadline` is when its present image is overdue."""
+
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    deadline: float = float("inf")
+    is_overdue: bool = False
+
+
+@dataclass
+class _Pool:
+    """The decoding processes of one pass; each is used by one thread at a time."""
+
+    settings: DecodeSettings
+    idle: queue.SimpleQueue[_Decoder] = field(default_factory=queue.SimpleQueue)
+    running: set[_Decoder] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def decoded(self, row: int, source: ImageSource) -> DecodedImage:
+        """Decode in a process; after a crash once more in a fresh one, for the fault may have been another's."""
+        for _ in range(2):
+            decoder = self._idle_or_new()
+            try:
+                return _answer(decoder, row, source, self.settings)
+            except (OSError, EOFError):
+                decoder.process.wait()
+                if self.closing.is_set():
+                    break
+                if decoder.is_overdue:
+                    return DecodedImage(row, None, _reject(source, _timeout(self.settings.policy.timeout_s)))
+            finally:
+                self._put_back(decoder)
+        return DecodedImage(row, None, _reject(source, _crash(decoder.process.returncode)))
+
+    def kill_overdue(self) -> None:
+        """Kill processes whose image takes too long, until the pass ends."""
+        while not self.closing.wait(0.05):
+            now = time.monotonic()
+            with self.lock:
+                for decoder in self.running:
+                    if decoder.deadline < now:
+                        decoder.is_overdue = True
+                        decoder.process.kill()
+
+    def kill(self) -> None:
+        """End all processes; their threads see closed pipes."""
+        with self.lock:
+            self.closing.set()
+            for decoder in self.running:
+                decoder.process.kill()
+
+    def release(self) -> None:
+        """Collect what is left of the processes, once no thread uses them any more."""
+        for decoder in self.running:
+            _wait_and_close(decoder)
+        self.running.clear()
+
+    def _idle_or_new(self) -> _Decoder:
+        with suppress(queue.Empty):
+            return self.idle.get_nowait()
+        with self.lock:
+            if self.closing.is_set():
+                raise StorageError("The pass over the images has ended.")
+            decoder = _started()
+            self.running.add(decoder)
+        _introduce(decoder, self.settings)
+        return decoder
+
+    def _put_back(self, decoder: _Decoder) -> None:
+        decoder.deadline = float("inf")
+        if decoder.process.poll() is None and not decoder.is_overdue:
+            self.idle.put(decoder)
+            return
+        with self.lock:
+            self.running.discard(decoder)
+        _wait_and_close(decoder)
+
+
+def _started() -> _Decoder:
+    """A new decoding process."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+    command = [sys.executable, "-P", "-c", _DECODER]
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=environment)  # noqa: S603
+    except OSError as fault:
+        errors.close()
+        raise StorageError(
+            f"A decoding process must start with {sys.executable!r}, but: {fault.strerror}; "
+            "free memory, or lower backbone.workers."
+        ) from None
+    return _Decoder(process, errors)
+
+
+def _introduce(decoder: _Decoder, settings: DecodeSettings) -> None:
+    """Send the settings and wait until the process is ready."""
+    decoder.deadline = time.monotonic() + _START_S
+    try:
+        _send(_pipe(decoder.process.stdin), _settings_record(settings), b"")
+        _receive(_pipe(decoder.process.stdout))
+    except (OSError, EOFError):
+        decoder.process.kill()
+        decoder.process.wait()
+        decoder.errors.seek(0)
+        told = decoder.errors.read()[-2000:].decode(errors="replace").strip().splitlines()
+        raise StorageError(
+            f"A decoding process must start with {sys.executable!r}, but ended with code "
+            f"{decoder.process.returncode}: {told[-1] if told else 'it said nothing'!r}; "
+            "check the Python installation, or set backbone.workers to 0."
+        ) from None
+
+
+def _answer(decoder: _Decoder, row: int, source: ImageSource, settings: DecodeSettings) -> DecodedImage:
+    """Send one image and wait for its pixels or refusal."""
+    decoder.deadline = time.monotonic() + settings.policy.timeout_s
+    record = {"sample_id": source.sample_id, "image_path": source.image_path, "has_bytes": source.image is not None}
+    _send(_pipe(decoder.process.stdin), record, source.image or b"")
+    answer, blob = _receive(_pipe(decoder.process.stdout))
+    if "reason_code" in answer:
+        code, message = ReasonCode(answer["reason_code"]), str(answer["message"])
+        return DecodedImage(row, answer["hash"], Reject(source.sample_id, source.image_path, str(code), message))
+    pixels = np.frombuffer(blob, dtype=np.uint16).reshape(-1, *settings.input_size)
+    return DecodedImage(row, str(answer["hash"]), pixels)
+
+
+def _timeout(limit_s: float) -> ImageReject:
+    return ImageReject(
+        ReasonCode.DECODE_TIMEOUT,
+        f"reading and decoding may take {limit_s:g} s (decode.timeout_s), but took longer and was stopped; "
+        "raise the limit if the disk is slow, else copy the file again.",
+    )
+
+
+def _crash(code: int) -> ImageReject:
+    how = f"exit code {code}"
+    if code < 0:
+        how = f"signal {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"signal {-code}"
+    hint = "; memory may have run out" if how == "signal SIGKILL" else ""
+    return ImageReject(
+        ReasonCode.DECODER_CRASHED,
+        f"the file must decode, but its decoding process died twice ({how}{hint}); copy the file again or convert it.",
+    )
+
+
+def _wait_and_close(decoder: _Decoder) -> None:
+    decoder.process.kill()
+    decoder.process.wait()
+    for pipe in (decoder.process.stdin, decoder.process.stdout, decoder.errors):
+        with suppress(OSError):  # bytes left in a pipe that nobody reads any more
+            cast(IO[bytes], pipe).close()
+
+
+# ---- the wire: lengths, a JSON header, raw bytes; never pickle, for a decoder may be compromised -----------
+
+
+def _send(pipe: IO[bytes], header: dict[str, Any], blob: bytes | memoryview) -> None:
+    text = json.dumps(header).encode()
+    pipe.write(_FRAME.pack(len(text), len(blob)))
+    pipe.write(text)
+    pipe.write(blob)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+    text_size, blob_size = _FRAME.unpack(_exactly(pipe, _FRAME.size))
+    header: dict[str, Any] = json.loads(_exactly(pipe, text_size))
+    return header, _exactly(pipe, blob_size)
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytearray:
+    """That many bytes, writable, or EOFError."""
+    block = bytearray(size)
+    if cast(Any, pipe).readinto(block) != size:
+        raise EOFError
+    return block
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise ValueError("a decoding process is always started with pipes")
+    return pipe
+
+
+def _settings_record(settings: DecodeSettings) -> dict[str, Any]:
+    return {
+        "image_root": str(settings.image_root.absolute()),
+        "policy": settings.policy.model_dump(mode="json"),
+        "input_size": list(settings.input_size),
+        "resize": settings.resize,
+    }
+
+
+# ---- the child's side ----------------------------------------------------------------------------
+
+
+def _serve() -> None:
+    """Decode what the parent sends, until it closes the pipe."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a C library prints must not mix with the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    warnings.simplefilter("ignore")
+    with suppress(OSError):  # Linux: if memory runs out, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    record, _ = _receive(requests)
+    policy = cast("DecodeConfig", SimpleNamespace(**record["policy"]))  # the same names without pydantic
+    settings = DecodeSettings(Path(record["image_root"]), policy, tuple(record["input_size"]), record["resize"])
+    _send(answers, {}, b"")
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            header, blob = _receive(requests)
+            _orphan_alarm(int(policy.timeout_s) + 60)
+            source = ImageSource(
+                header["sample_id"], header["image_path"], bytes(blob) if header["has_bytes"] else None
+            )
+            _, digest, image = _decoded(0, source, settings)
+            if isinstance(image, Reject):
+                _send(answers, {"hash": digest, "reason_code": image.reason_code, "message": image.message}, b"")
+            else:
+                _send(answers, {"hash": digest}, image.data.cast("B"))
+            _orphan_alarm(0)
+
+
+def _orphan_alarm(seconds: int) -> None:
+    """End this process should it hang after its parent is gone (not on Windows)."""
+    if sys.platform != "win32":
+        signal.alarm(seconds)

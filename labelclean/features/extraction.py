@@ -1,0 +1,320 @@
+"""From the samples' images to features in the store: hash all, decode and extract only what is not stored yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from itertools import chain, islice
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from labelclean.config import BackboneConfig, Config
+from labelclean.errors import StorageError
+from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
+from labelclean.features.decoder_pool import (
+    DecodedImage,
+    DecodeSettings,
+    ImageSource,
+    Reject,
+    decoded_images,
+    hashed_images,
+)
+from labelclean.features.store import FeatureStore
+from labelclean.storage.parquet import make_folder, read_json, write_json
+from labelclean.storage.run_folders import file_digest
+
+if TYPE_CHECKING:
+    from labelclean.features.forward import Precision
+
+FLUSH_ROWS = 4096
+FLUSH_S = 60.0
+SHARD_IMAGES = 1024
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What must be known of a backbone to find its features in the store.
+
+    Attributes:
+        name: timm's name.
+        digest: Digest of everything in it that changes a feature.
+        num_features: D.
+        input_size: Height and width in pixels.
+    """
+
+    name: str
+    digest: str
+    num_features: int
+    input_size: tuple[int, int]
+
+
+def backbone_facts(config: BackboneConfig, precision: Precision, cache: Path) -> BackboneFacts:
+    """Return a backbone's facts, from a note in the cache where that is safe.
+
+    Building a backbone only to learn its digest costs seconds of imports on a night when all
+    features are stored. The note is keyed by everything that decides the digest: the section of
+    the config, the bytes of the weights file, the precision and the versions of torch and timm.
+
+    Args:
+        config: Section `backbone`.
+        precision: What `choose_precision` returned.
+        cache: `storage.cache`.
+
+    Returns:
+        The facts.
+    """
+    if config.weights is None or not config.weights.is_file():
+        return _facts(build_backbone(config, precision))  # weights from a hub may change under their name
+    found = file_digest(config.weights)
+    if config.sha256 not in (None, found):
+        return _facts(build_backbone(config, precision))  # which refuses them
+    settings = config.model_dump(mode="json", exclude={"weights", "batch_size", "workers"})
+    deciding = [settings, found, precision, *(version(name) for name in ("labelclean", "torch", "timm"))]
+    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    note = cache / "backbones" / f"{key[:32]}.json"
+    if note.is_file():
+        row = read_json(note)
+        return BackboneFacts(row["name"], row["digest"], row["num_features"], tuple(row["input_size"]))
+    facts = _facts(build_backbone(config, precision))
+    make_folder(note.parent)
+    write_json(note, asdict(facts))
+    return facts
+
+
+def _facts(backbone: Backbone) -> BackboneFacts:
+    return BackboneFacts(backbone.name, backbone.digest, backbone.num_features, backbone.input_size)
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """What the images are.
+
+    Attributes:
+        content_hashes: Content hash by sample id.
+        rejects: Images that could not be read.
+    """
+
+    content_hashes: dict[str, str]
+    rejects: tuple[Reject, ...]
+
+
+def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path, advance: Advance) -> Hashed:
+    """Return every image's content hash, reading each file once.
+
+    Args:
+        sources: The samples' images.
+        config: Gives the decode policy.
+        image_root: Folder that image paths are relative to.
+        advance: Told of every image.
+
+    Returns:
+        Hashes and rejects.
+    """
+    hashes: dict[str, str] = {}
+    rejects: list[Reject] = []
+    ids: deque[str] = deque()
+
+    def remembered() -> Iterator[ImageSource]:
+        for source in sources:
+            ids.append(source.sample_id)
+            yield source
+
+    for image in hashed_images(remembered(), image_root, config.decode):
+        sample_id = ids.popleft()
+        if isinstance(image.content_hash, Reject):
+            rejects.append(image.content_hash)
+        else:
+            hashes[sample_id] = image.content_hash
+        advance(1)
+    return Hashed(hashes, tuple(rejects))
+
+
+def extract_missing(
+    sources: Iterable[ImageSource],
+    store: FeatureStore,
+    facts: BackboneFacts,
+    config: Config,
+    image_root: Path,
+    advance: Advance,
+) -> dict[str, Reject]:
+    """Extract and store the features of images, a part at a time so that a killed run goes on where it stopped.
+
+    Args:
+        sources: One image per content that is not stored.
+        store: Where the features go.
+        facts: The backbone's facts.
+        config: Sections `backbone`, `decode` and `run`; `run.cluster` names who does it.
+        image_root: Folder that image paths are relative to.
+        advance: Told of every image.
+
+    Returns:
+        The refusals of images that could not be decoded, by sample id.
+
+    Raises:
+        DeviceError: If device or cluster fails.
+        StorageError: If the backbone is not the one that the store is for, or the disk refuses.
+    """
+    if config.run.cluster is None:
+        return Extractor(store, facts, config, image_root).extract(sources, advance)
+    from labelclean.cluster import open_cluster
+
+    rejects: dict[str, Reject] = {}
+    with open_cluster(config.run.cluster) as nodes:
+        extractor = Extractor(
+            replace(store, folder=store.folder.absolute()), facts, _for_nodes(config), image_root.absolute(), inf
+        )
+        for num_images, refused in nodes.each(extractor, _shards(sources)):
+            rejects |= refused
+            advance(num_images)
+    return rejects
+
+
+def _shards(sources: Iterable[ImageSource]) -> Iterator[list[ImageSource]]:
+    """Lists of some images each, what one machine of a cluster works on at a time."""
+    left = iter(sources)
+    while shard := list(islice(left, SHARD_IMAGES)):
+        yield shard
+
+
+def _for_nodes(config: Config) -> Config:
+    """The configuration with what this machine decides written out, so that the others decide alike."""
+    precision = choose_precision(config.backbone.precision, choose_device(config.run.device))
+    decided: dict[str, object] = {"precision": precision}
+    if config.backbone.weights is not None:
+        decided["weights"] = config.backbone.weights.absolute()
+    run = config.run.model_copy(update={"device": "auto", "cluster": None})
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update=decided), "run": run})
+
+
+@dataclass
+class Extractor:
+    """Turns images into stored features; keeps its backbone between shards of images.
+
+    Attributes:
+        store: Where the features go.
+        facts: The backbone's facts.
+        config: Sections `backbone`, `decode` and `run`.
+        image_root: Folder that image paths are relative to.
+        flush_s: Seconds after which a part is written although more may come.
+        backbone: The network, once it was needed.
+    """
+
+    store: FeatureStore
+    facts: BackboneFacts
+    config: Config
+    image_root: Path
+    flush_s: float = FLUSH_S
+    backbone: Backbone | None = None
+
+    def __call__(self, sources: Sequence[ImageSource]) -> tuple[int, dict[str, Reject]]:
+        """Extract one shard into one part, named after its content: done twice it is the same file.
+
+        Args:
+            sources: Its images.
+
+        Returns:
+            Their number, and the refusals by sample id.
+        """
+        return len(sources), self.extract(sources, lambda _: None)
+
+    def extract(self, sources: Iterable[ImageSource], advance: Advance) -> dict[str, Reject]:
+        """Extract images of any number; arguments and result as for `extract_missing`."""
+        section = self.config.backbone
+        device = choose_device(self.config.run.device)
+        precision = choose_precision(section.precision, device)
+        batch_size = section.batch_size or (256 if device.type == "cuda" else 32)
+        settings = DecodeSettings(self.image_root, self.config.decode, self.facts.input_size, section.resize)
+        workers = section.workers
+        if workers is None:
+            workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
+        rejects: dict[str, Reject] = {}
+        hashes: deque[list[str]] = deque()
+
+        def batches() -> Iterator[npt.NDArray[np.uint16]]:
+            images: list[DecodedImage] = []
+            for image in decoded_images(sources, settings, workers, in_flight=4 * batch_size):
+                advance(1)
+                if isinstance(image.image, Reject):
+                    rejects[image.image.sample_id] = image.image
+                    continue
+                images.append(image)
+                if len(images) == batch_size:
+                    hashes.append([str(one.content_hash) for one in images])
+                    yield _stacked(images)
+                    images = []
+            if images:
+                hashes.append([str(one.content_hash) for one in images])
+                yield _stacked(images)
+
+        decoded = batches()
+        first = next(decoded, None)
+        if first is None:
+            return rejects  # only broken images were left: no need for a backbone
+        from labelclean.features.forward import extract_features
+
+        backbone = self._built(precision)
+        rows = extract_features(
+            backbone.module,
+            chain([first], decoded),
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        _store_in_parts(self.store, rows, hashes, self.flush_s)
+        return rejects
+
+    def _built(self, precision: Precision) -> Backbone:
+        if self.backbone is None:
+            found = build_backbone(self.config.backbone, precision)
+            if found.digest != self.facts.digest:
+                raise StorageError(
+                    f"backbone {found.name!r}: it must be the one that the feature store is for, digest "
+                    f"{self.facts.digest[:16]}, but on {platform.node()} it has {found.digest[:16]}. Use the same weights "
+                    "file and the same versions of torch and timm on all machines."
+                )
+            self.backbone = found
+        return self.backbone
+
+
+def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
+    """One batch; grey images get as many channels as the widest of the batch."""
+    pixels = [np.asarray(image.image) for image in images]
+    channels = max(one.shape[0] for one in pixels)
+    return np.stack([one if one.shape[0] == channels else np.repeat(one, channels, axis=0) for one in pixels])
+
+
+def _store_in_parts(
+    store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]], flush_s: float
+) -> None:
+    """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
+    hashes: list[str] = []
+    features: list[npt.NDArray[np.float32]] = []
+    last = time.monotonic()
+    try:
+        for batch in rows:
+            features.append(batch)
+            hashes += batched.popleft()
+            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
+                store.append(hashes, np.concatenate(features))
+                hashes, features, last = [], [], time.monotonic()
+    except KeyboardInterrupt:
+        if hashes:
+            store.append(hashes, np.concatenate(features)[: len(hashes)])
+        raise
+    if hashes:
+        store.append(hashes, np.concatenate(features))

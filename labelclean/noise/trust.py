@@ -1,0 +1,179 @@
+"""From readings to labels: soft labels, label scores, which labels are worth a look, and what waits for eyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
+from labelclean.labels import GivenLabels, possible
+from labelclean.noise.model import posterior
+from labelclean.noise.readings import AS_GIVEN, NO_LOOKS, AuditEvidence, Readings, differing, fit_readings, mixture
+from labelclean.noise.scores import ScoreCurve, fit_score_curve, score_limit
+
+RANK_POWER = 0.25
+LEAST_PROB = 1e-6
+
+
+@dataclass(frozen=True)
+class JudgedLabels:
+    """What was found about N samples; rows are aligned.
+
+    Attributes:
+        soft_labels: Probability of the true class, float32, shape (N, K), rows sum to 1.
+        predicted: Their best class, int64, shape (N,): where it is not the given one, we would change the label.
+        label_scores: Probability that the given label is right, float32, shape (N,), low = suspicious; 1 for verified
+            samples.
+        is_label_issue: Worth a look, bool, shape (N,); never a verified sample. Some reading names another class.
+        reading_scores: Probability of the given label as `calm`, `clouds` and `alone` read it, float32, shape (3, N).
+        reading_gains: Probability of the predicted class less that of the given one in each of the four readings, float32,
+            shape (4, N): what a change brings if that reading is right. 0 where nothing is changed.
+    """
+
+    soft_labels: Float32Array
+    predicted: IntArray
+    label_scores: Float32Array
+    is_label_issue: BoolArray
+    reading_scores: Float32Array
+    reading_gains: Float32Array
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Turns the probabilities of student and teacher into labels; fitted to some samples, applied to any.
+
+    Attributes:
+        readings: What a disagreement may mean, and how far each meaning is believed.
+        curve: Rank to label score.
+        limit: Labels with a score below it are worth a look.
+        is_even: Shape of C; decides whom to rank by.
+        changes_labels: False where `refine.method` is `none`: soft labels are the given ones.
+        exceeds_chance: False where images tell nothing of labels: all stand, none is worth a look.
+    """
+
+    readings: Readings
+    curve: ScoreCurve
+    limit: float
+    is_even: bool
+    changes_labels: bool = True
+    exceeds_chance: bool = True
+
+    def judge(self, pred_probs: Float32Array, given_probs: Float32Array, labels: GivenLabels) -> JudgedLabels:
+        """Return what is found about some samples.
+
+        Args:
+            pred_probs: The student's P(true class | image), float32, shape (N, K).
+            given_probs: The teacher's P(given class | image), float32, shape (N, K).
+            labels: Their given labels.
+
+        Returns:
+            The judged labels.
+        """
+        if not self.exceeds_chance:
+            return unjudged(labels)
+        readings, rows, given = self.readings.read(pred_probs, labels), np.arange(len(labels)), labels.given
+        soft = mixture(self.readings.beliefs.soft, readings) if self.changes_labels else readings[AS_GIVEN]
+        predicted = soft.argmax(axis=1).astype(np.int64)
+        rank = rank_of(pred_probs, given_probs, labels, self.readings.matrix, is_even=self.is_even)
+        scores = np.where(labels.is_verified, np.float32(1), self.curve.scores(rank))
+        worth_a_look = (scores < self.limit) & differing(readings, given) | (predicted != given)
+        return JudgedLabels(
+            soft_labels=soft,
+            predicted=predicted,
+            label_scores=scores,
+            is_label_issue=worth_a_look & ~labels.is_verified,
+            reading_scores=readings[:3, rows, given],
+            reading_gains=readings[:, rows, predicted] - readings[:, rows, given],
+        )
+
+
+def unjudged(labels: GivenLabels) -> JudgedLabels:
+    """Return labels that nothing speaks against: all stand as given, none is worth a look.
+
+    Args:
+        labels: Given labels of N samples.
+
+    Returns:
+        The judged labels, every score 1.
+    """
+    soft, size = possible(labels.votes, labels), len(labels)
+    return JudgedLabels(
+        soft_labels=soft,
+        predicted=soft.argmax(axis=1).astype(np.int64),
+        label_scores=np.ones(size, dtype=np.float32),
+        is_label_issue=np.zeros(size, dtype=bool),
+        reading_scores=np.ones((3, size), dtype=np.float32),
+        reading_gains=np.zeros((4, size), dtype=np.float32),
+    )
+
+
+def fit_trust(
+    pred_probs: Float32Array,
+    given_probs: Float32Array,
+    labels: GivenLabels,
+    matrix: Float64Array,
+    *,
+    is_even: bool = False,
+    is_vouched: bool = False,
+    changes_labels: bool = True,
+    exceeds_chance: bool = True,
+    earlier: AuditEvidence = NO_LOOKS,
+) -> Trust:
+    """Return what turns probabilities into labels.
+
+    The score is the mixture that looks, made to rise with the rank by isotonic regression; its limit is where calling
+    labels wrong has the best expected F1.
+
+    Args:
+        pred_probs: The student's P(true class | image), float32, shape (N, K).
+        given_probs: The teacher's P(given class | image), float32, shape (N, K).
+        labels: Given labels of the N samples.
+        matrix: C of the student, float64, shape (K, K).
+        is_even: Shape of C, as in `model.fit_noise_model`.
+        is_vouched: The probabilities are the user's own, of a model that he knows to be good.
+        changes_labels: As in `Trust`.
+        exceeds_chance: As in `Trust`.
+        earlier: Random looks at samples of earlier runs.
+
+    Returns:
+        The fitted trust.
+    """
+    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched, earlier=earlier)
+    readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
+    chance = mixture(fitted.beliefs.score, readings[:, rows, labels.given])
+    rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
+    curve = fit_score_curve(rank, chance)
+    limit = score_limit(curve.scores(rank)[~labels.is_verified])
+    return Trust(fitted, curve, limit, is_even, changes_labels, exceeds_chance)
+
+
+def rank_of(
+    pred_probs: Float32Array, given_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, *, is_even: bool
+) -> Float32Array:
+    """Return what orders the labels, low = suspicious.
+
+    The student's posterior under C^(1/4) where errors are directed. Where they are even, C says nothing of single
+    labels, and the teacher, who was taught no guesses, ranks classes that overlap better: the mean log odds of both.
+
+    Args:
+        pred_probs: The student's P(true class | image), float32, shape (N, K).
+        given_probs: The teacher's P(given class | image), float32, shape (N, K).
+        labels: Given labels of the N samples.
+        matrix: C of the student, float64, shape (K, K).
+        is_even: Whether C is even.
+
+    Returns:
+        float32, shape (N,), in [0, 1].
+    """
+    rows, given = np.arange(len(labels)), labels.given
+    student = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
+    if not is_even:
+        return np.asarray(student, dtype=np.float32)
+    log_odds = (_log_odds(student) + _log_odds(given_probs[rows, given])) / 2
+    return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), dtype=np.float32)
+
+
+def _log_odds(probs: Float32Array) -> Float64Array:
+    clipped = np.clip(probs.astype(np.float64), LEAST_PROB, 1.0 - LEAST_PROB)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)

@@ -1,0 +1,167 @@
+"""Ridge probes that each leave out one group of samples, in closed form: as many as there are groups, at the price of one.
+
+Five folds teach with four fifths of the samples; where samples are few and labels wrong, the fifth is missed. Leaving
+out a sample's own group (itself, its near-duplicates, its lot) teaches with nearly all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from labelclean.arrays import Float32Array, Float64Array, IntArray
+from labelclean.config import CleaningConfig
+from labelclean.probes.sums import Spectrum, decomposed
+from labelclean.probes.threads import one_thread
+
+Part = Literal["group", "fold"]
+MOST_SAMPLES = 10_000
+MOST_IN_GROUP = 500
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Features turned onto the axes of their scatter, and who is left out together.
+
+    Attributes:
+        rows: Z = (X - x_mean) V of the n samples that may be scored, float64, shape (n, R).
+        samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
+        values: Eigenvalues s of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
+        groups: Number of each sample's group, int64, shape (N,), in [0, G).
+        sizes: Samples of each group, int64, shape (G,).
+    """
+
+    rows: Float64Array
+    samples: IntArray
+    values: Float64Array
+    groups: IntArray
+    sizes: IntArray
+
+    @one_thread()
+    def scores(
+        self,
+        targets: Float32Array,
+        penalty: float,
+        wanted: IntArray | None = None,
+        *,
+        cross: Float64Array | None = None,
+    ) -> Float32Array:
+        """Return what a ridge probe taught without a sample's group says of it, less the class shares without the group.
+
+        Ridge with a free intercept is linear in its targets, fitted = H Y with H = 1/N + Z diag(1 / (s + c)) Z'. A group G
+        that is left out is predicted as Y_G - (I - H_GG)^-1 (Y_G - fitted_G) (Allen 1974 for one sample; Cook and
+        Weisberg 1982 for several): the same as teaching again without it.
+
+        Args:
+            targets: What the probe learns, float32, shape (N, K).
+            penalty: c, above 0.
+            wanted: Samples, int64, shape (m,), each once; default: all that may be scored.
+            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); needed where only some may be scored.
+
+        Returns:
+            float32, shape (m, K), rows aligned with ``wanted``.
+        """
+        num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
+        total = targets.sum(axis=0, dtype=np.float64)
+        some = self.samples if wanted is None else whole_groups(wanted, self.groups)
+        rows = self.rows if len(some) == len(self.rows) else self.rows[np.searchsorted(self.samples, some)]
+        given = targets[some].astype(np.float64)
+        weights = shrink[:, None] * (self.rows.T @ targets.astype(np.float64) if cross is None else cross)
+        miss = given - total / num_samples - rows @ weights
+        left = given - miss / (1.0 - 1.0 / num_samples - rows**2 @ shrink)[:, None]
+        numbers, groups = np.unique(self.groups[some], return_inverse=True)
+        sizes = self.sizes[numbers]
+        for at in _together(groups, sizes):
+            own = 1.0 / num_samples + (rows[at] * shrink) @ rows[at].T
+            left[at] = given[at] - np.linalg.solve(np.eye(len(at)) - own, miss[at])
+        held = np.zeros((len(sizes), len(total)))
+        np.add.at(held, groups, given)
+        shares = (total - held[groups]) / (num_samples - sizes[groups])[:, None]
+        found: Float32Array = (left - shares).astype(np.float32)
+        return found if wanted is None else found[np.searchsorted(some, wanted)]
+
+
+def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
+    """Return what serves every penalty and target, and may score all samples.
+
+    Args:
+        unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
+        groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
+
+    Returns:
+        The features, turned.
+    """
+    rows = unit_rows.astype(np.float64)
+    x_mean = rows.mean(axis=0)
+    rows -= x_mean
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(rows) < rows.shape[1]:  # X X' has the same eigenvalues other than 0, and eigenvectors Z / sqrt(s)
+        basis = decomposed(len(rows), x_mean, rows @ rows.T)
+        turned = basis.vectors * np.sqrt(basis.values)
+    else:
+        basis = decomposed(len(rows), x_mean, rows.T @ rows)
+        turned = rows @ basis.vectors
+    return HeldOut(turned, np.arange(len(rows)), basis.values, numbers, sizes)
+
+
+def hold_out_some(unit_rows: Float32Array, groups: IntArray, some: IntArray, basis: Spectrum) -> HeldOut:
+    """Return what serves every penalty and target, and may score some of many samples.
+
+    Args:
+        unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
+        groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
+        some: The samples, whole groups of them (`whole_groups`), int64, shape (n,), ascending.
+        basis: Decomposition of all N samples.
+
+    Returns:
+        Their features, turned.
+    """
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
+    return HeldOut(turned.astype(np.float64), some, basis.values, numbers, sizes)
+
+
+def whole_groups(wanted: IntArray, groups: IntArray) -> IntArray:
+    """Return some samples with all others of their groups.
+
+    Args:
+        wanted: The samples, int64, shape (m,).
+        groups: Group of each sample, int64, shape (N,).
+
+    Returns:
+        int64, shape (n,), ascending.
+
+    Examples:
+        >>> whole_groups(np.array([0]), np.array([1, 0, 1]))
+        array([0, 2])
+    """
+    return np.flatnonzero(np.isin(groups, groups[wanted]))
+
+
+def left_out(groups: IntArray, config: CleaningConfig) -> tuple[Part, Part]:
+    """Return what a probe leaves out when a penalty is chosen, and when samples are scored: a group or a fold.
+
+    Args:
+        groups: Group of each sample, int64, shape (N,).
+        config: `teacher.left_out`: `auto` leaves out groups where none has more than 500 samples or half of all; beyond
+            10,000 samples it scores them by folds, for a fold is a small part of what there is.
+
+    Returns:
+        The two parts.
+    """
+    said = config.teacher.left_out
+    if said != "auto":
+        return said, said
+    largest = int(np.unique(groups, return_counts=True)[1].max(initial=0))
+    if largest > min(MOST_IN_GROUP, len(groups) // 2):
+        return "fold", "fold"
+    return "group", "group" if len(groups) <= MOST_SAMPLES else "fold"
+
+
+def _together(groups: IntArray, sizes: IntArray) -> list[IntArray]:
+    """Positions of each group of more than one sample."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return [order[start : start + sizes[groups[order[start]]]] for start in starts if sizes[groups[order[start]]] > 1]

@@ -1,0 +1,19 @@
+"""What do people look at, and what did they say? Queue, decisions and ledger, and the way to annotation tools and back.
+
+For others:
+
+- `flags`: each doubtful sample's reasons
+- `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
+- `part_queue`: the same out of core
+- `decisions`: what reviewers decided, and what that says of each sample now
+- `ledger`: who reviewed what, in SQL (SQLAlchemy's one home)
+- `exchange.tools`: `export_run` and `import_decisions`, for every annotation tool
+- `exchange.label_studio_server`: push to and pull from a running Label Studio
+- `opinions`: the single labels of single inspectors, from tables and decisions
+- `facets`: where wrong labels come from: line, shift, inspector, time
+- `status`: how a run's estimate held, and whether going on is worth it
+- `apply`: the labels anew, with predicted and verified labels beside them
+- `pictures`: thumbnails of samples, or why there is none
+
+`inspectors` measures how inspectors agree with each other.
+"""

@@ -1,0 +1,273 @@
+"""Writes the labels anew: every original column and row, with predicted, verified and soft labels beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labelclean.config import recorded_config
+from labelclean.errors import GateError, StorageError, TableError, listed
+from labelclean.noise.promise import in_points, promise_of
+from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
+from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, parquet_options, read_json, read_table
+from labelclean.storage.run_folders import MANIFEST
+from labelclean.storage.tables import class_names_of, probability_names
+
+_TEXTS = pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """What the new labels hold.
+
+    Attributes:
+        path: The file.
+        num_rows: Its rows, as many as the original's.
+        by_status: Samples of each review status.
+    """
+
+    path: Path
+    num_rows: int
+    by_status: dict[str, int]
+
+
+def apply_labels(
+    run_folder: Path, decisions: Sequence[Decision], out: Path, *, prefix: str = "", unreviewed: bool = False
+) -> ApplyReport:
+    """Write the original labels with what the run and the reviewers found beside them.
+
+    Added columns: `predicted_label`, `soft_label`, `label_score` and `is_label_issue` of the run;
+    `verified_label` where all reviewers agree on one; `candidate_labels_reviewed` where they
+    left several open; `verified_votes` per class; `review_status` (`confirmed`, `corrected`,
+    `disputed`, `one_of`, `not_class`, `unsure`, `bad_image`, `skipped`, `pending`, or `rejected`
+    for an image that could not be used); and where it all comes from: `reviewed_by`,
+    `reviewed_at`, `review_tools`, `review_run_ids`, `run_id`. The given label stays as it is.
+
+    Args:
+        run_folder: A published run.
+        decisions: The data set's decisions.
+        out: A new Parquet file.
+        prefix: Put before the added columns' names, for labels that have such columns already.
+        unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
+            and too few samples drawn at random have been looked at to tell.
+
+    Returns:
+        The report.
+
+    Raises:
+        GateError: If the predicted labels may be worse than the given ones; ``unreviewed`` writes them all the same.
+        TableError: If the labels changed since the run, or have a column of an added name.
+        StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
+    """
+    if out.exists():
+        raise StorageError(f"{out}: the file must be new, but exists; nothing is overwritten. Name another --out.")
+    manifest = read_json(run_folder / MANIFEST)
+    labels = recorded_config(manifest["config"]).data.labels
+    refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    if not unreviewed:
+        _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
+    rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
+    added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
+    added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
+    since = manifest["config"].get("ingest", {}).get("since")
+    files = [labels / name for name in manifest["labels_read"]] if since and not labels.is_file() else None
+    dataset = labels_dataset(labels, files)
+    stands = latest_rows(dataset) if files else None
+    _check_columns(labels, dataset.schema, added)
+    _check_samples(labels, dataset, stands, refined, added, run_folder)
+    num_rows = _write_joined(dataset, stands, added, out, _metadata(labels, refined, manifest))
+    return ApplyReport(out, num_rows, by_status)
+
+
+def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -> str:
+    """Return one word for where a sample's review stands.
+
+    Args:
+        standing: What the decisions say about all samples.
+        row: The sample's row.
+        of_sample: Its standing decisions.
+
+    Returns:
+        A decision, `disputed` or `pending`.
+    """
+    if standing.is_disputed[row]:
+        return "disputed"
+    kinds = {decision.decision for decision in of_sample}
+    for kind in ("corrected", "confirmed", "bad_image", "one_of", "not_class", "unsure", "skipped"):
+        if kind in kinds:
+            return kind
+    return "pending"
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _added_columns(
+    refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str
+) -> tuple[pa.Table, dict[str, int]]:
+    """One row per sample, usable ones first, and the samples of each status."""
+    names = class_names_of(refined)
+    ids = refined.column("sample_id").to_pylist()
+    hashes, given = refined.column("content_hash").to_pylist(), refined.column("given_label").to_pylist()
+    standing_of = standing_decisions(decisions, ids, hashes, given)
+    standing = measure_standing(standing_of, names)
+    classes = np.asarray(names, dtype=object)
+    reviewed: list[dict[str, Any]] = []
+    for row, of_sample in enumerate(standing_of):
+        verified, left = int(standing.verified[row]), standing.candidates[row]
+        status = review_status(standing, row, of_sample)
+        reviewed.append(
+            {
+                "verified_label": names[verified] if verified >= 0 else None,
+                "candidate_labels_reviewed": None if left.all() or verified >= 0 else classes[left].tolist(),
+                "verified_votes": standing.votes[row].tolist() if standing.votes[row].any() else None,
+                "review_status": "pending" if not of_sample else status,
+                "reviewed_by": [decision.annotator_id for decision in of_sample],
+                "reviewed_at": max((decision.reviewed_at for decision in of_sample), default=None),
+                "review_tools": sorted({decision.tool for decision in of_sample}),
+                "review_run_ids": sorted({decision.run_id for decision in of_sample}),
+            }
+        )
+    schema = pa.schema(
+        [
+            ("verified_label", pa.string()),
+            ("candidate_labels_reviewed", _TEXTS),
+            ("verified_votes", pa.list_(pa.float32(), len(names))),
+            ("review_status", pa.string()),
+            ("reviewed_by", _TEXTS),
+            ("reviewed_at", pa.timestamp("us", tz="UTC")),
+            ("review_tools", _TEXTS),
+            ("review_run_ids", _TEXTS),
+        ]
+    )
+    soft = probability_names("soft_label", refined.column_names)
+    from_run = refined.select(["sample_id", "predicted_label", *soft, "label_score", "is_label_issue"])
+    table = from_run.replace_schema_metadata()
+    for column, values in zip(schema, pa.Table.from_pylist(reviewed, schema=schema).columns, strict=True):
+        table = table.append_column(column, values)
+    missing = pa.table({"sample_id": rejected, "review_status": pa.array(["rejected"] * len(rejected), pa.string())})
+    table = pa.concat_tables([table, missing], promote_options="default")
+    table = table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
+    counts = table.column("review_status").value_counts().to_pylist()
+    return table, {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))}
+
+
+def _check_promise(run_folder: Path, answers: Sequence[Decision]) -> None:
+    """Refuse labels that may be worse than the given ones while too few random looks have told.
+
+    Answers to the run's own queue came after it; the next run knows them.
+    """
+    promise = promise_of(read_json(run_folder / "summary.json"))
+    remedy = "or give --unreviewed to write them all the same. Nothing was written."
+    if promise is None:
+        raise GateError(
+            f"{run_folder}: the run must say what its predicted labels bring, but it was made by an older labelclean, and "
+            f"they may be worse than the given ones. Run again and apply that run, {remedy}"
+        )
+    if promise.kind != "unseen":
+        return
+    num_new = len({one.sample_id for one in answers if is_audit_answer(one)})
+    if num_new >= promise.num_missing:
+        way = f"People have looked at {num_new:,} of its queue since: run again and apply that run, {remedy}"
+    elif promise.num_queued:
+        way = (
+            f"Its queue holds {promise.num_queued:,}, of which people have looked at {num_new:,}: export it, import the "
+            f"answers, run again and apply that run, {remedy}"
+        )
+    else:
+        way = (
+            f"Its queue holds none: set review.audit_samples to {promise.num_wanted}, run, have the queue looked at, run "
+            f"again and apply that run, {remedy}"
+        )
+    low, high = (in_points(end, is_signed=True) for end in (promise.low, promise.high))
+    raise GateError(
+        f"{run_folder}: predicted labels are written where they make labels better for sure, or once the run knows "
+        f"{promise.num_wanted:,} samples that were drawn at random and looked at (review.audit_samples), but it knows "
+        f"{promise.num_looks:,}, and the share of right labels would change by {low} to {high} points: it may fall. {way}"
+    )
+
+
+def _check_columns(labels: Path, schema: pa.Schema, added: pa.Table) -> None:
+    taken = sorted(set(schema.names) & set(added.column_names[1:]))
+    if taken:
+        raise TableError(
+            f"{labels}: the columns that apply adds must be new, but the labels have {listed(taken)} already. "
+            "Give a --prefix; every original column is kept."
+        )
+
+
+def _check_samples(
+    labels: Path, dataset: Any, stands: Any, refined: pa.Table, added: pa.Table, run_folder: Path
+) -> None:
+    """Refuse labels that are not those that the run read."""
+    columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
+    now = dataset.to_table(columns=columns)
+    now = now if stands is None else now.filter(pa.array(stands))
+    known, found = set(added.column("sample_id").to_pylist()), set(now.column("sample_id").to_pylist())
+    changed = known ^ found
+    if "annotator_id" not in columns:
+        given = dict(zip(*(refined.column(name).to_pylist() for name in columns), strict=True))
+        pairs = zip(*(now.column(name).to_pylist() for name in columns), strict=True)
+        changed |= {sample for sample, label in pairs if given.get(sample, label) != label}
+    if changed:
+        raise TableError(
+            f"{labels}: the labels must be those that run {run_folder.name} read, but {len(changed):,} samples came, "
+            f"went or have another given label: {listed(sorted(map(str, changed)))}. Run again; nothing was written."
+        )
+
+
+def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict[bytes, bytes]:
+    """The original's metadata and where the new columns come from."""
+    own = pq.read_schema(labels).metadata if labels.is_file() else None
+    said = {
+        b"labelclean.classes": json.dumps(list(class_names_of(refined))).encode(),
+        b"labelclean.run_id": str(manifest["run_id"]).encode(),
+        b"labelclean.dataset": str(manifest["dataset"]).encode(),
+    }
+    return {**(own or {}), **said}
+
+
+def _write_joined(dataset: Any, stands: Any, added: pa.Table, out: Path, metadata: dict[bytes, bytes]) -> int:
+    """Write the original a batch at a time, each row with its sample's added columns."""
+    ids = added.column("sample_id").combine_chunks()
+    added = added.drop_columns(["sample_id"]).combine_chunks()
+    schema = pa.schema([*dataset.schema, *added.schema], metadata=metadata)
+    num_rows, start, options = 0, 0, parquet_options(schema)
+    staged = out.with_name(f".{out.name}.{os.getpid()}.staged")
+    try:
+        with atomic_path(staged) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+            for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
+                if stands is not None:
+                    start, batch = (
+                        start + batch.num_rows,
+                        batch.filter(pa.array(stands[start : start + batch.num_rows])),
+                    )
+                beside = added.take(pc.index_in(batch.column("sample_id").cast(pa.string()), value_set=ids))
+                columns = [*(batch.column(name) for name in dataset.schema.names), *beside.columns]
+                writer.write_table(pa.table(columns, schema=schema))
+                num_rows += batch.num_rows
+        _publish(staged, out)
+    finally:
+        staged.unlink(missing_ok=True)
+    return num_rows
+
+
+def _publish(staged: Path, out: Path) -> None:
+    """Give the file its name only if nobody took that name in the meantime."""
+    try:
+        os.link(staged, out)
+    except FileExistsError:
+        raise StorageError(f"{out}: the file must be new, but was made in the meantime; it was left alone.") from None
+    except OSError as fault:
+        if out.exists():
+            raise StorageError(f"{out}: cannot be written: {fault.strerror}; nothing was overwritten.") from None
+        staged.rename(out)  # a file system without hard links

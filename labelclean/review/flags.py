@@ -1,0 +1,203 @@
+"""Gives each doubtful sample its reasons, one row per sample and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from labelclean.arrays import BoolArray, FloatArray, IntArray
+from labelclean.config import FlagsConfig
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of N samples when their reasons are written; rows are aligned.
+
+    Attributes:
+        votes: Given votes, shape (N, K), rows sum to 1.
+        given: Given class, shape (N,).
+        predicted: Predicted class, shape (N,).
+        label_scores: Probability that the given label is right, shape (N,).
+        is_label_issue: Shape (N,).
+        top2_margin: Shape (N,), 0..1.
+        top2_agreement: Shape (N,), 0..1, or None without refits.
+        neighbour_votes: Class shares among the neighbours, shape (N, K), or None without neighbours.
+        neighbour_similarity: Mean cosine similarity to the neighbours, shape (N,), or None.
+        duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
+        class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
+        usual_similarity: Median of ``neighbour_similarity`` and its median deviation in the whole data set; default:
+            among these.
+    """
+
+    votes: FloatArray
+    given: IntArray
+    predicted: IntArray
+    label_scores: FloatArray
+    is_label_issue: BoolArray
+    top2_margin: FloatArray
+    top2_agreement: FloatArray | None
+    neighbour_votes: FloatArray | None
+    neighbour_similarity: FloatArray | None
+    duplicate_sets: IntArray
+    class_counts: IntArray | None = None
+    usual_similarity: tuple[np.floating, np.floating] | None = None
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Reasons in long form, one row per sample and reason; rows are aligned.
+
+    Attributes:
+        rows: Sample row, int64, shape (R,).
+        reasons: Reason, str, shape (R,).
+        scores: Urgency, float32, shape (R,), 0..1, high = look sooner.
+    """
+
+    rows: IntArray
+    reasons: npt.NDArray[np.str_]
+    scores: npt.NDArray[np.float32]
+
+
+def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) -> Flags:
+    """Return every sample's reasons.
+
+    Args:
+        evidence: What is known of the samples.
+        limits: Section `flags`.
+        unstable_below: `gates.top2.unstable_below`.
+
+    Returns:
+        One row per sample and reason, by reason and then by sample row.
+    """
+    parts = [
+        _other_class(evidence),
+        _readings_differ(evidence),
+        _neighbours_disagree(evidence, limits.neighbours_share),
+        _conflict_group(evidence),
+        _near_duplicate(evidence),
+        _unstable_top2(evidence, unstable_below),
+        _narrow_margin(evidence, limits.narrow_margin),
+        _rare_class_move(evidence, limits.rare_class_count),
+        _annotators_disagree(evidence),
+        _outlier(evidence, limits.outlier_z),
+    ]
+    rows = [np.flatnonzero(mask) for _, mask, _ in parts]
+    return Flags(
+        np.concatenate(rows),
+        np.concatenate([np.full(len(at), reason) for (reason, _, _), at in zip(parts, rows, strict=True)]),
+        np.concatenate([np.clip(score[at], 0, 1) for (_, _, score), at in zip(parts, rows, strict=True)]).astype(
+            np.float32
+        ),
+    )
+
+
+def conflict_sets(duplicate_sets: IntArray, given: IntArray) -> IntArray:
+    """Return the near-duplicate sets whose given labels differ.
+
+    Args:
+        duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
+        given: Given class, shape (N,).
+
+    Returns:
+        The same numbers, -1 also where all labels of the set agree.
+
+    Examples:
+        >>> conflict_sets(np.array([0, 0, 1, 1, -1]), np.array([2, 2, 0, 1, 0]))
+        array([-1, -1,  1,  1, -1])
+    """
+    if duplicate_sets.max(initial=-1) < 0:
+        return duplicate_sets.copy()
+    size = int(duplicate_sets.max()) + 1
+    members = duplicate_sets >= 0
+    low = np.full(size, np.iinfo(np.int64).max)
+    high = np.full(size, -1)
+    np.minimum.at(low, duplicate_sets[members], given[members])
+    np.maximum.at(high, duplicate_sets[members], given[members])
+    differs = members & (low != high)[np.maximum(duplicate_sets, 0)]
+    return np.where(differs, duplicate_sets, -1)
+
+
+_Part = tuple[str, BoolArray, FloatArray]
+
+
+def _other_class(evidence: Evidence) -> _Part:
+    """What we would change."""
+    changed = evidence.is_label_issue & (evidence.predicted != evidence.given)
+    return "other_class", changed, 1 - evidence.label_scores
+
+
+def _readings_differ(evidence: Evidence) -> _Part:
+    """What waits for eyes: some reading names another class, and labels alone cannot tell which is right."""
+    waits = evidence.is_label_issue & (evidence.predicted == evidence.given)
+    return "readings_differ", waits, 1 - evidence.label_scores
+
+
+def _neighbours_disagree(evidence: Evidence, share: float) -> _Part:
+    if evidence.neighbour_votes is None:
+        return "neighbours_disagree", *_nothing(evidence)
+    votes = evidence.neighbour_votes
+    best = votes.max(axis=1)
+    disagree = (votes.argmax(axis=1) != evidence.given) & (best >= share)
+    return "neighbours_disagree", disagree, best
+
+
+def _conflict_group(evidence: Evidence) -> _Part:
+    return "conflict_group", conflict_sets(evidence.duplicate_sets, evidence.given) >= 0, np.ones(len(evidence.given))
+
+
+def _near_duplicate(evidence: Evidence) -> _Part:
+    return "near_duplicate", evidence.duplicate_sets >= 0, np.full(len(evidence.given), 0.1)
+
+
+def _unstable_top2(evidence: Evidence, below: float) -> _Part:
+    if evidence.top2_agreement is None:
+        return "unstable_top2", *_nothing(evidence)
+    agreement = np.nan_to_num(evidence.top2_agreement, nan=1.0)  # a sample that no refit scored is not unstable
+    return "unstable_top2", agreement < below, 1 - agreement
+
+
+def _narrow_margin(evidence: Evidence, below: float) -> _Part:
+    return "narrow_margin", evidence.top2_margin < below, 1 - evidence.top2_margin
+
+
+def _rare_class_move(evidence: Evidence, below: int) -> _Part:
+    counts = evidence.class_counts
+    if counts is None:
+        counts = np.bincount(evidence.given, minlength=evidence.votes.shape[1])
+    smaller = np.minimum(counts[evidence.given], counts[evidence.predicted])
+    return "rare_class_move", (evidence.predicted != evidence.given) & (smaller < below), 1 - evidence.label_scores
+
+
+def _annotators_disagree(evidence: Evidence) -> _Part:
+    top = evidence.votes.max(axis=1)
+    return "annotators_disagree", top < 1 - 1e-6, 1 - top
+
+
+def _outlier(evidence: Evidence, limit: float) -> _Part:
+    """Images far from everything, by the robust z-score of their neighbour similarity."""
+    similarity = evidence.neighbour_similarity
+    if similarity is None:
+        return "outlier", *_nothing(evidence)
+    middle, deviation = evidence.usual_similarity or usual_similarity(similarity)
+    spread = 1.4826 * deviation
+    z = (middle - similarity) / max(spread, 1e-6)
+    return "outlier", z > limit, z / (z.clip(min=0) + limit)
+
+
+def usual_similarity(similarity: FloatArray) -> tuple[np.floating, np.floating]:
+    """Return the median and the median deviation from it.
+
+    Args:
+        similarity: Mean cosine similarity to the neighbours, shape (N,).
+
+    Returns:
+        Both.
+    """
+    middle = np.median(similarity)
+    return middle, np.median(np.abs(similarity - middle))
+
+
+def _nothing(evidence: Evidence) -> tuple[BoolArray, FloatArray]:
+    return np.zeros(len(evidence.given), dtype=bool), np.zeros(len(evidence.given))

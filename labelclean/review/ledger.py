@@ -1,0 +1,377 @@
+"""Who reviewed what, in SQL: SQLite by default, PostgreSQL for a team; append-only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from labelclean.errors import ConfigError, StorageError
+from labelclean.review.decisions import Decision
+
+URL_VARIABLE = "LABELCLEAN_LEDGER_URL"
+Ledger = sa.Engine
+
+_POSTGRES_LOCK = 0x6C_61_62_65_6C  # "label"
+_BUSY_TIMEOUT_MS = 60_000
+_ROWS_AT_ONCE = 1_000
+
+_METADATA = sa.MetaData()
+_VERSIONS = sa.Table(
+    "labelclean_schema",
+    _METADATA,
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("applied_at", sa.DateTime(timezone=True), nullable=False),
+)
+_DECISIONS = sa.Table(
+    "decisions",
+    _METADATA,
+    sa.Column("decision_key", sa.String(64), primary_key=True),
+    sa.Column("sample_id", sa.Text, nullable=False),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    sa.Column("given_label", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("verified_label", sa.Text),
+    sa.Column("candidate_labels", sa.Text),
+    sa.Column("ruled_out_labels", sa.Text),
+    sa.Column("annotator_id", sa.Text, nullable=False),
+    sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("tool", sa.Text, nullable=False),
+    sa.Column("file_digest", sa.Text, nullable=False),
+    sa.Column("inclusion_probability", sa.Double),
+)
+
+# A migration is never changed once released; the next schema is the next entry.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE decisions (
+            decision_key VARCHAR(64) NOT NULL PRIMARY KEY,
+            sample_id TEXT NOT NULL,
+            content_hash TEXT NOT NULL,
+            given_label TEXT NOT NULL,
+            decision TEXT NOT NULL CHECK (decision IN
+                ('confirmed', 'corrected', 'one_of', 'not_class', 'unsure', 'bad_image', 'skipped')),
+            verified_label TEXT,
+            candidate_labels TEXT,
+            ruled_out_labels TEXT,
+            annotator_id TEXT NOT NULL,
+            reviewed_at TIMESTAMPTZ NOT NULL,
+            run_id TEXT NOT NULL,
+            dataset TEXT NOT NULL,
+            tool TEXT NOT NULL,
+            file_digest TEXT NOT NULL
+        )""",
+    ),
+    ("CREATE INDEX decisions_by_dataset_and_sample ON decisions (dataset, sample_id)",),
+    (
+        """ALTER TABLE decisions ADD COLUMN inclusion_probability DOUBLE PRECISION
+            CHECK (inclusion_probability > 0 AND inclusion_probability <= 1)""",
+    ),
+)
+
+
+def ledger_url(configured: str | None, runs: Path, environ: Mapping[str, str]) -> str:
+    """Return where the ledger is: the environment, then the configuration, then a file beside the runs.
+
+    Args:
+        configured: `ledger.url`.
+        runs: `storage.runs`.
+        environ: Environment variables; `LABELCLEAN_LEDGER_URL` goes first and may hold a password.
+
+    Returns:
+        A SQLAlchemy URL.
+
+    Examples:
+        >>> ledger_url(None, Path("/data/runs"), {})
+        'sqlite:////data/ledger.db'
+    """
+    beside = sa.URL.create("sqlite", database=str(runs.absolute().parent / "ledger.db"))
+    return environ.get(URL_VARIABLE) or configured or beside.render_as_string()
+
+
+def ledger_exists(url: str) -> bool:
+    """Return whether there is a ledger to read; a SQLite file that nobody has written yet is none.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Returns:
+        True for any server.
+    """
+    parsed = sa.make_url(url)
+    return not parsed.drivername.startswith("sqlite") or (
+        parsed.database is not None and Path(parsed.database).exists()
+    )
+
+
+def open_ledger(url: str, now: datetime | None = None) -> Ledger:
+    """Return the ledger, created or brought to this version's schema if need be.
+
+    Args:
+        url: SQLAlchemy URL of a SQLite file (on a local disk) or a PostgreSQL database.
+        now: Time written beside a schema change, with time zone; default: the clock.
+
+    Returns:
+        The ledger; it holds no connection open between calls.
+
+    Raises:
+        ConfigError: If the URL cannot be used.
+        StorageError: If the database refuses or has a newer schema.
+    """
+    ledger = _engine(url)
+    with _transaction(ledger, writing=True) as connection:
+        _migrate(connection, now or datetime.now(UTC))
+    return ledger
+
+
+def append_decisions(ledger: Ledger, decisions: Sequence[Decision]) -> int:
+    """Add the decisions that the ledger does not hold yet, all or none.
+
+    An answer is held already if the same answer of the same time is there. Answers without a
+    time of their own are also held if they repeat what that annotator said last about the
+    sample in that run, so a file may be imported again, whole or in part.
+
+    Args:
+        ledger: From `open_ledger`.
+        decisions: The decisions; doubles among them are added once.
+
+    Returns:
+        How many were added.
+
+    Raises:
+        StorageError: If the database refuses; nothing is added then.
+    """
+    rows = {decision_key(decision): decision for decision in decisions}
+    if not rows:
+        return 0
+    insert: Callable[[sa.Table], Any] = (
+        postgresql.insert if ledger.dialect.name == "postgresql" else sqlite.insert
+    )  # both know ON CONFLICT DO NOTHING
+    with _transaction(ledger, writing=True) as connection:
+        repeated = _repeated(connection, [row for row in rows.values() if row.file_digest])
+        fresh = [_record(key, row) for key, row in rows.items() if key not in repeated]
+        before = _count(connection)
+        for start in range(0, len(fresh), _ROWS_AT_ONCE):
+            connection.execute(insert(_DECISIONS).on_conflict_do_nothing(), fresh[start : start + _ROWS_AT_ONCE])
+        return _count(connection) - before
+
+
+def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
+    """Return all decisions about a data set, oldest first.
+
+    Args:
+        ledger: From `open_ledger`.
+        dataset: The data set's name.
+
+    Returns:
+        Decisions, ordered by time and then by key.
+
+    Raises:
+        StorageError: If the database refuses.
+    """
+    wanted = sa.select(_DECISIONS).where(_DECISIONS.c.dataset == dataset)
+    with _transaction(ledger, writing=False) as connection:
+        rows = connection.execute(wanted.order_by(_DECISIONS.c.reviewed_at, _DECISIONS.c.decision_key))
+        return tuple(_decision(row) for row in rows.mappings())
+
+
+def referred_runs(ledger: Ledger) -> set[str]:
+    """Return the ids of all runs that a decision refers to, of whatever data set.
+
+    Args:
+        ledger: From `open_ledger`.
+
+    Returns:
+        Run ids.
+
+    Raises:
+        StorageError: If the database refuses.
+    """
+    with _transaction(ledger, writing=False) as connection:
+        return set(connection.execute(sa.select(_DECISIONS.c.run_id).distinct()).scalars())
+
+
+def ledger_schema(url: str) -> tuple[int, int, int]:
+    """Return what a ledger is, without changing it.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Returns:
+        The schema it has, the newest that this version knows, and its number of decisions.
+
+    Raises:
+        ConfigError: If the URL cannot be used.
+        StorageError: If the database refuses.
+    """
+    with _transaction(_engine(url), writing=False) as connection:
+        if not sa.inspect(connection).has_table(_VERSIONS.name):
+            return 0, len(MIGRATIONS), 0
+        found = int(connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0)
+        return found, len(MIGRATIONS), _count(connection) if found else 0
+
+
+def decision_key(decision: Decision) -> str:
+    """Return the digest that makes two imports of one answer the same row.
+
+    Args:
+        decision: The decision.
+
+    Returns:
+        64 hexadecimal digits over everything the answer says and its time, or the digest of its
+        file where the tool keeps no time.
+    """
+    occasion = decision.file_digest or decision.reviewed_at.astimezone(UTC).isoformat(timespec="microseconds")
+    return hashlib.sha256(json.dumps([*_said(decision), occasion]).encode()).hexdigest()
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _engine(url: str) -> Ledger:
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            f"ledger.url or {URL_VARIABLE}: must be a SQLAlchemy URL such as sqlite:////data/ledger.db or "
+            "postgresql+psycopg://user@host/database, but cannot be read as one (not shown, it may hold a password)."
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql") or (backend == "sqlite" and parsed.database in (None, "", ":memory:")):
+        raise ConfigError(
+            f"ledger.url or {URL_VARIABLE}: must name a SQLite file or a PostgreSQL database, but names "
+            f"{parsed.drivername!r} with database {parsed.database!r}."
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        engine = sa.create_engine(parsed, poolclass=NullPool, hide_parameters=True)
+    except (ModuleNotFoundError, NoSuchModuleError) as fault:
+        name = getattr(fault, "name", None) or parsed.drivername
+        raise ConfigError(
+            f"ledger.url or {URL_VARIABLE}: {parsed.drivername!r} needs the module {name!r}, which is not installed. "
+            "Install labelclean[postgres]."
+        ) from None
+    if backend == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    """Leave transactions to us, wait for other processes, and let readers go on while one writes."""
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Take the write lock at once: a reader that turns writer could not wait for its turn."""
+    writing = connection.get_execution_options().get("labelclean_writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextmanager
+def _transaction(ledger: Ledger, *, writing: bool) -> Iterator[sa.Connection]:
+    """One transaction; writers stand in line. What the database says comes back without the password."""
+    try:
+        with ledger.connect().execution_options(labelclean_writing=writing) as connection, connection.begin():
+            if writing and ledger.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})"))
+            yield connection
+    except SQLAlchemyError as fault:
+        said = " ".join(str(getattr(fault, "orig", None) or type(fault).__name__).split())[:300]
+        raise StorageError(
+            f"{_shown(ledger.url)}: the ledger cannot be used: {_without_password(said, ledger.url)}. "
+            "Nothing was written; correct the place or the permissions."
+        ) from None
+
+
+def _shown(url: sa.URL) -> str:
+    """The URL without user, password and query."""
+    host = f"{url.host}:{url.port}" if url.port else url.host or ""
+    return f"{url.drivername}://{host}/{url.database}"
+
+
+def _without_password(text: str, url: sa.URL) -> str:
+    secrets = [url.password, *(value for key, value in url.query.items() if "pass" in key)]
+    for secret in secrets:
+        if isinstance(secret, str) and secret:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _migrate(connection: sa.Connection, now: datetime) -> None:
+    """Apply the migrations that the database has not seen, in order."""
+    connection.execute(sa.schema.CreateTable(_VERSIONS, if_not_exists=True))
+    version = connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"{_shown(connection.engine.url)}: the ledger must have schema {len(MIGRATIONS)} or older, but has "
+            f"{version}; a newer labelclean wrote it. Update labelclean on this machine; nothing was changed."
+        )
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.execute(_VERSIONS.insert(), {"version": number, "applied_at": now.astimezone(UTC)})
+
+
+def _count(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(_DECISIONS)).scalar_one())
+
+
+def _repeated(connection: sa.Connection, decisions: Sequence[Decision]) -> set[str]:
+    """Keys of undated decisions that say what their annotator said last about the sample in that run."""
+    last: dict[tuple[str, ...], tuple[str | None, ...]] = {}
+    for dataset, run_id in sorted({(row.dataset, row.run_id) for row in decisions}):
+        held = sa.select(_DECISIONS).where(_DECISIONS.c.dataset == dataset, _DECISIONS.c.run_id == run_id)
+        for row in connection.execute(held.order_by(_DECISIONS.c.reviewed_at)).mappings():
+            known = _decision(row)
+            last[_about(known)] = _said(known)
+    return {decision_key(row) for row in decisions if last.get(_about(row)) == _said(row)}
+
+
+def _about(decision: Decision) -> tuple[str, ...]:
+    return decision.dataset, decision.run_id, decision.sample_id, decision.annotator_id, decision.tool
+
+
+def _said(decision: Decision) -> tuple[str | None, ...]:
+    """Everything but the time, and how the sample came to be asked about."""
+    return (
+        *_about(decision),
+        decision.content_hash,
+        decision.given_label,
+        decision.decision,
+        decision.verified_label,
+        json.dumps(sorted(decision.candidate_labels)),
+        json.dumps(sorted(decision.ruled_out_labels)),
+    )
+
+
+def _record(key: str, decision: Decision) -> dict[str, Any]:
+    names = [column.name for column in _DECISIONS.columns if column.name != "decision_key"]
+    record = {"decision_key": key} | {name: getattr(decision, name) for name in names}
+    for name in ("candidate_labels", "ruled_out_labels"):
+        record[name] = json.dumps(record[name], ensure_ascii=False) if record[name] else None
+    return record | {"reviewed_at": decision.reviewed_at.astimezone(UTC)}
+
+
+def _decision(row: Mapping[Any, Any]) -> Decision:
+    values = {str(name): value for name, value in row.items() if name != "decision_key"}
+    for name in ("candidate_labels", "ruled_out_labels"):
+        values[name] = tuple(json.loads(values[name])) if values[name] else ()
+    at = values["reviewed_at"]  # SQLite keeps no zone; everything in it is UTC
+    return Decision(**values | {"reviewed_at": at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)})

@@ -1,0 +1,140 @@
+"""Thumbnails of the samples that the report shows, or why there is none."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.config import DecodeConfig
+from labelclean.errors import TableError
+from labelclean.features.decode import preview_image
+from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
+from labelclean.storage.parquet import image_rows, labels_dataset, read_batches, table_schema
+from labelclean.storage.tables import REFINED
+
+
+@dataclass(frozen=True)
+class ImagePlace:
+    """Where a sample's image lies and what it was when it was judged."""
+
+    image_path: str | None
+    content_hash: str | None
+    given_label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail, or why there is none.
+
+    Attributes:
+        source: `data:` address of a JPEG, or None.
+        missing: Otherwise `gone`, `changed`, `unreadable` or `unknown`.
+    """
+
+    source: str | None = None
+    missing: str = "unknown"
+
+
+Sizes = Mapping[str, frozenset[int]]
+Pictures = dict[tuple[str, int], Picture]
+
+
+def pictures(wanted: Sizes, places: Mapping[str, ImagePlace], config: Mapping[str, Any]) -> Pictures:
+    """Return the thumbnails that can be made; nothing about an image raises.
+
+    Args:
+        wanted: Longest sides in pixels by sample id.
+        places: Where the images lie.
+        config: The run's configuration; sections `data` and `decode` are read.
+
+    Returns:
+        A picture for every wanted id and size.
+    """
+    found: Pictures = {(sample, px): Picture() for sample, sizes in wanted.items() for px in sizes}
+    data = config.get("data") or {}
+    if "labels" not in data:
+        return found
+    labels, policy = Path(data["labels"]), DecodeConfig.model_validate(config.get("decode") or {})
+    root = Path(data.get("image_root") or (labels if labels.is_dir() else labels.parent))
+    for sample in sorted(set(wanted) & set(places)):
+        image = _file_bytes(root, places[sample], policy)
+        found |= _previews(sample, wanted[sample], image, places[sample], policy)
+    gone = {sample for (sample, _), picture in found.items() if picture.missing == "gone" and not picture.source}
+    for sample, image in _stored_images(labels, gone):
+        found |= _previews(sample, wanted[sample], image, places[sample], policy)
+    return found
+
+
+def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlace]:
+    """Return where the images of some samples lie.
+
+    Args:
+        folder: The run folder.
+        sample_ids: The samples.
+
+    Returns:
+        The place by sample id, for those that the run judged.
+    """
+    path = folder / f"{REFINED}.parquet"
+    if not sample_ids or not path.is_file():
+        return {}
+    held = table_schema(path, REFINED).names
+    columns = [name for name in ("sample_id", "image_path", "content_hash", "given_label") if name in held]
+    wanted = pa.array(sample_ids, pa.string())
+    rows = [
+        row
+        for table in read_batches(path, REFINED, columns)
+        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
+    ]
+    return {
+        row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
+    }
+
+
+def _file_bytes(root: Path, place: ImagePlace, policy: DecodeConfig) -> bytes | str:
+    if not place.image_path:
+        return "gone"
+    try:
+        return read_image_bytes(root, place.image_path, policy)
+    except ImageReject as reject:
+        return "gone" if reject.reason_code == ReasonCode.MISSING else "unreadable"
+
+
+def _stored_images(labels: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Images that the labels table itself holds; the file is read no further than the last one wanted."""
+    missing = set(wanted)
+    try:
+        if not missing or "image" not in labels_dataset(labels).schema.names:
+            return
+        for sample, _, image in image_rows(labels, distinct=False):
+            if sample in missing and image:
+                yield sample, image
+            missing.discard(sample)
+            if not missing:
+                return
+    except (TableError, OSError):
+        return  # the labels have moved: every picture left keeps its placeholder
+
+
+def _previews(
+    sample: str, sizes: Iterable[int], image: bytes | str, place: ImagePlace, policy: DecodeConfig
+) -> Pictures:
+    if isinstance(image, bytes) and place.content_hash not in (None, content_hash(image)):
+        image = "changed"
+    return {(sample, px): _preview(image, px, policy) for px in sizes}
+
+
+def _preview(image: bytes | str, px: int, policy: DecodeConfig) -> Picture:
+    if isinstance(image, str):
+        return Picture(missing=image)
+    try:
+        jpeg = preview_image(image, policy, px, "JPEG")
+    except ImageReject:
+        return Picture(missing="unreadable")
+    return Picture(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}")

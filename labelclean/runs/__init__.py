@@ -1,0 +1,15 @@
+"""How does one run go, from its lock to its published folder? Steps that load, call once and save.
+
+For others:
+
+- `steps`: `clean`, the steps in order, and what wraps them
+- `run`: opening, publishing and reading back a run
+- `ingest`, `extract`: the first steps; `image_root`, `samples_of`, `validated`
+- `gates`: from measurements to verdicts, with a sentence each
+- `outputs`: from arrays to the tables and numbers that a run leaves
+- `summary`: what a run found, for machines, the terminal and a flow's artifact
+- `record`: what a step leaves for the next
+
+Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract`, `judge`, `refine`,
+each with its `_parts` out of core, and `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
+"""

@@ -1,0 +1,156 @@
+"""Read and check the labels: once for people (`validated`), once for a run (`ingest`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelclean.config import Config
+from labelclean.errors import StorageError, TableError, listed
+from labelclean.features.image_files import unusable_images
+from labelclean.noise.distribution import measure_distribution
+from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
+from labelclean.runs.expectations import start_expectations
+from labelclean.runs.gates import judge_distribution
+from labelclean.runs.ingest_parts import ingest_parts
+from labelclean.runs.plan import plan_of
+from labelclean.runs.record import INTERNAL, OPINIONS, part_done, part_of, recorded
+from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, write_table
+from labelclean.storage.samples import given_labels_of, samples_table
+
+NUM_OPENED = 200
+
+
+def validated(config: Config) -> dict[str, Any]:
+    """Check everything that can be checked without a model: the table, the paths, the files the config names.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `num_rows`, `num_samples`, `classes` (name -> samples), `missing_images`, `sentences`.
+
+    Raises:
+        TableError: If the labels break a promise; all faults are listed.
+        StorageError: If a file that the config names is missing.
+    """
+    files = whole_files(config)
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files, only_known=True)
+    check_readable(config.data.labels, files)
+    names = _class_names(labels, config)
+    samples = samples_table(labels, names)
+    report = measure_distribution(given_labels_of(samples, names))
+    missing = [] if has_bytes else _missing_images(samples, image_root(config))
+    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
+        if path is not None and not path.is_file():
+            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
+    verdict = judge_distribution(report, names, config.gates.class_distribution)
+    counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
+    sentences = [
+        f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
+        + ", ".join(f"{name} ({count:,.0f})" for name, count in counts.items())
+    ]
+    refused = {} if has_bytes else unusable_images(image_root(config), _first_found(samples, missing), config.decode)
+    if refused:
+        first, why = next(iter(refused.items()))
+        sentences.append(
+            f"{len(refused):,} of the first {NUM_OPENED} images that are there cannot be used; {first!r}: {why}"
+        )
+    if missing:
+        sentences.append(
+            f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
+            "they will be rejected"
+        )
+    sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
+    return {
+        "num_rows": labels.num_rows,
+        "num_samples": samples.num_rows,
+        "classes": counts,
+        "missing_images": missing,
+        "sentences": sentences,
+    }
+
+
+def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
+    """Return the labels with one row per sample, the class names, and whether the table holds the images themselves.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Table `samples` without content hashes, names, flag.
+
+    Raises:
+        TableError: If the labels break a promise.
+    """
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+    names = _class_names(labels, config)
+    return samples_table(labels, names), names, has_bytes
+
+
+def ingest(work: Path) -> bool:
+    """Read and check the labels; leaves one row per sample."""
+    if part_done(work, "ingest"):
+        return True
+    with recorded(work, "ingest") as (config, record):
+        if plan_of(work).is_streamed:
+            ingest_parts(work, config, record)
+            return True
+        arrivals = arrivals_from(part_of(work, "arrivals"))
+        files = files_to_read(config, arrivals)
+        labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files)
+        names = _class_names(labels, config)
+        if config.expectations.enabled:
+            write_table(work / INTERNAL / "labels.parquet", labels, "labels", names)
+        record["expectations_pid"] = start_expectations(work, config)
+        samples = samples_table(labels, names)
+        if "annotator_id" in labels.column_names:
+            write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
+        record |= {
+            "num_rows": labels.num_rows,
+            "num_samples": samples.num_rows,
+            "class_names": list(names),
+            "has_bytes": has_bytes,
+        }
+        if files is not None:
+            num_read = labels_dataset(config.data.labels, files).count_rows()
+            record["arrivals"] = measure_repeats(config, arrivals, labels, num_read)
+        write_table(work / INTERNAL / "labelled.parquet", samples, "samples", names)
+    return True
+
+
+def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
+    """The classes of the config, or those found, sorted."""
+    names = config.data.class_names or tuple(sorted(set(labels.column("given_label").to_pylist())))
+    if len(names) < 2:
+        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    return names
+
+
+def image_root(config: Config) -> Path:
+    """Return the folder that image paths are relative to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `data.image_root`, or the folder of the labels.
+    """
+    labels = config.data.labels
+    return config.data.image_root or (labels if labels.is_dir() else labels.parent)
+
+
+def _first_found(samples: pa.Table, missing: Sequence[str]) -> list[str]:
+    """The first image paths that name a file."""
+    absent = set(missing)
+    return [path for path in samples.column("image_path").slice(0, NUM_OPENED).to_pylist() if path not in absent]
+
+
+def _missing_images(samples: pa.Table, root: Path) -> list[str]:
+    """Image paths that name no file; whether they may be read is checked when they are."""
+    paths = samples.column("image_path").to_pylist()
+    return [path for path in paths if not path or not os.path.isfile(root / path)]  # noqa: PTH113 - names too long

@@ -1,0 +1,159 @@
+"""`ingest` out of core: labels are sorted on disk and leave in parts, one row per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelclean.config import Config
+from labelclean.errors import TableError, listed
+from labelclean.review.opinions import GROUPS, TIME
+from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
+from labelclean.runs.expectations import start_expectations
+from labelclean.runs.plan import found_classes, plan_of
+from labelclean.runs.record import INTERNAL, part_of
+from labelclean.storage.parquet import KNOWN_LABEL_COLUMNS, label_files, labels_dataset, make_folder, write_table
+from labelclean.storage.queries import count_repeats, database, ordered_labels
+from labelclean.storage.samples import samples_table
+from labelclean.storage.tables import conform, table_key
+
+PART_ROWS = 100_000
+PART_CELLS = 16_000_000
+MOST_FAULTY_PARTS = 3
+LABELLED = "labelled"
+LABELS = "labels"
+
+
+def part_rows(num_classes: int) -> int:
+    """Return the samples of one part: their votes stay under 64 MB.
+
+    Args:
+        num_classes: K.
+
+    Returns:
+        Rows.
+
+    Examples:
+        >>> part_rows(20), part_rows(1000)
+        (100000, 16000)
+    """
+    return min(PART_ROWS, max(1_000, PART_CELLS // num_classes))
+
+
+def part_path(work: Path, table: str, number: int) -> Path:
+    """Return the file of one part of a run's internal table."""
+    return work / INTERNAL / table / f"part-{number:05d}.parquet"
+
+
+def part_paths(work: Path, table: str) -> list[Path]:
+    """Return the files of all parts of a run's internal table, in order."""
+    return sorted((work / INTERNAL / table).glob("part-*.parquet"))
+
+
+def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
+    """Read and check the labels part by part; leaves `labelled/` and what else the next steps read.
+
+    Args:
+        work: The run's work folder.
+        config: The configuration.
+        record: The step's record.
+
+    Raises:
+        TableError: If the labels break a promise; the faults of the first parts are listed.
+    """
+    arrivals = arrivals_from(part_of(work, "arrivals"))
+    wanted = files_to_read(config, arrivals)
+    files = label_files(config.data.labels) if wanted is None else wanted
+    schema = labels_dataset(config.data.labels, wanted).schema
+    names = plan_of(work).class_names or config.data.class_names or found_classes(config.data.labels, wanted)
+    if len(names) < 2:
+        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    columns = [name for name in schema.names if name != "image"]
+    has_bytes = "image" in schema.names
+    if not has_bytes and "image_path" not in columns:
+        raise TableError(
+            f"{config.data.labels}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
+        )
+    keys = table_key("labels", columns)
+    with database(work / INTERNAL / "spill") as connection:
+        rows = ordered_labels(
+            connection, files, columns, keys, latest=wanted is not None, num_rows=part_rows(len(names))
+        )
+        typed = (_typed(labels, schema) for labels in _whole_samples(rows))
+        keeps_labels = config.expectations.enabled or "annotator_id" in columns
+        num_rows, num_samples = _write_parts(work, typed, names, config.data.labels.name, keeps_labels=keeps_labels)
+        if wanted is not None:
+            earlier = [config.data.labels / file.path for file in arrivals.unchanged]
+            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier)
+            num_read = sum(pq.read_metadata(file).num_rows for file in files)
+            record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
+    record["expectations_pid"] = start_expectations(work, config)
+    record |= {
+        "num_rows": num_rows,
+        "num_samples": num_samples,
+        "class_names": list(names),
+        "has_bytes": has_bytes,
+    }
+
+
+def _write_parts(
+    work: Path, tables: Iterator[pa.Table], names: Sequence[str], origin: str, *, keeps_labels: bool
+) -> tuple[int, int]:
+    """Labels and samples in parts; numbers of rows and samples."""
+    for table in (LABELLED, LABELS):
+        make_folder(work / INTERNAL / table)
+    num_rows, num_samples, faults = 0, 0, list[str]()
+    for number, table in enumerate(tables):
+        try:
+            labels = conform(table, "labels", class_names=names, origin=origin)
+            samples = samples_table(labels, names)
+        except TableError as fault:
+            faults.append(str(fault))
+            if len(faults) == MOST_FAULTY_PARTS:
+                break
+            continue
+        if keeps_labels:
+            known = [name for name in labels.column_names if name in KNOWN_LABEL_COLUMNS or name in (*GROUPS, TIME)]
+            write_table(part_path(work, LABELS, number), labels.select(known), "labels", names)
+        write_table(part_path(work, LABELLED, number), samples, "samples", names)
+        num_rows, num_samples = num_rows + labels.num_rows, num_samples + samples.num_rows
+    if faults:
+        raise TableError("\n".join(faults))
+    if not num_rows:
+        raise TableError(f"{origin}: the labels table must have rows, but is empty.")
+    return num_rows, num_samples
+
+
+def _whole_samples(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, cut where a sample ends."""
+    left: list[pa.Table] = []
+    coming = next(tables, None)
+    while coming is not None:
+        joined, coming = pa.concat_tables([*left, coming]).combine_chunks(), next(tables, None)
+        cut = joined.num_rows
+        if coming is not None:  # its first sample may be this table's last
+            ids = joined.column("sample_id")
+            cut -= 1
+            while cut and ids[cut - 1].equals(ids[cut]):
+                cut -= 1
+        left = [joined.slice(cut)]
+        if cut:
+            yield joined.slice(0, cut)
+
+
+def _typed(labels: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Columns in the types of the files where DuckDB told them in its own."""
+    columns = {}
+    for name in labels.column_names:
+        wanted = schema.field(name).type
+        plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+        column = labels.column(name)
+        try:
+            columns[name] = column if column.type == plain else column.cast(plain)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            columns[name] = column
+    return pa.table(columns)

@@ -1,0 +1,264 @@
+"""What a run found, for machines (`summary.json`), for the terminal and for the flow's artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_of
+from labelclean.review.opinions import inspector_sentences
+from labelclean.runs.arrivals import arrival_sentences
+from labelclean.runs.drift_report import drift_sentences
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from labelclean.runs.run import Outcome
+
+_HEADINGS = ("samples", "worth a look", "would change", "wait for eyes", "would join")
+
+
+def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples: int) -> dict[str, Any]:
+    """Return the summary of a run from what its steps recorded.
+
+    Args:
+        parts: Record of each step that ran, by step name.
+        rejects_limit: `rejects.max_share`.
+        audit_samples: `review.audit_samples`.
+
+    Returns:
+        JSON values; nothing in it depends on time or place.
+    """
+    ingest, extract = parts.get("ingest", {}), parts.get("extract", {})
+    refine = parts.get("refine", {})
+    num_rejects = sum(extract.get("rejects", {}).values())
+    reject_share = num_rejects / max(ingest.get("num_samples", 0), 1)
+    findings = [finding for part in parts.values() for finding in part.get("findings", [])]
+    stopped = next((part["stopped"] for part in parts.values() if "stopped" in part), None)
+    wanted = min(looks_wanted(audit_samples), max(ingest.get("num_samples", 0) - num_rejects, 0))
+    summary = {
+        "num_samples": ingest.get("num_samples", 0),
+        "num_rejects": num_rejects,
+        "num_label_issues": refine.get("num_label_issues"),
+        "class_names": ingest.get("class_names", []),
+        "rejects": extract.get("rejects", {}),
+        "label_issues": refine.get("label_issues"),
+        "gain": refine["gain"] | {"num_wanted": wanted} if "gain" in refine else None,
+        "refinement": refine.get("refinement"),
+        "teacher": refine.get("teacher"),
+        "gates": findings,
+        "reviewed": refine.get("reviewed"),
+        "inspectors": refine.get("inspectors"),
+        "queue": refine.get("queue"),
+        "arrivals": ingest.get("arrivals"),
+        "reference": refine.get("reference"),
+        "out_of_core": refine.get("out_of_core"),
+    }
+    verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
+    return {"verdict": verdict, "verdict_sentence": sentence} | summary
+
+
+def _verdict(
+    summary: dict[str, Any], stopped: str | None, reject_share: float, rejects_limit: float
+) -> tuple[str, str]:
+    """One word and one sentence."""
+    if stopped is not None:
+        return "refused", stopped
+    if reject_share > rejects_limit:
+        worst = ", ".join(f"{code} ({count:,})" for code, count in summary["rejects"].items())
+        return "too_many_rejects", (
+            f"{summary['num_rejects']:,} of {summary['num_samples']:,} images ({reject_share:.1%}) could not be used, more "
+            f"than rejects.max_share = {rejects_limit:g}: {worst}; rejects.parquet names each, everything else is kept."
+        )
+    sentence = found_sentence(summary["label_issues"], summary["num_samples"] - summary["num_rejects"])
+    fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
+    return ("fell_back" if fell_back else "done"), sentence
+
+
+def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
+    """Return how many labels are worth a look, how many of them we would change, and how many wait for eyes.
+
+    Args:
+        found: `label_issues` of the summary.
+        num_usable: Samples whose image could be used.
+
+    Returns:
+        One sentence.
+
+    Examples:
+        >>> found = {"num": 3, "would_change": 2, "waits_for_eyes": 1, "expected": 2.4, "low": 1.0, "high": 3.6}
+        >>> found_sentence(found, 40)
+        '3 of 40 labels are worth a look (7.5%): 2 we would change, 1 waits for eyes; about 2 are expected to be wrong (1 to 4).'
+    """
+    num, changed, waiting = found["num"], found["would_change"], found["waits_for_eyes"]
+    parts = [f"{changed:,} we would change"] if changed else []
+    parts += [f"{waiting:,} {'waits' if waiting == 1 else 'wait'} for eyes"] if waiting else []
+    look = f"{num:,}" if num else "none"
+    return (
+        f"{look} of {num_usable:,} labels {'are' if num > 1 else 'is'} worth a look"
+        + (f" ({num / max(num_usable, 1):.1%}): {', '.join(parts)}" if num else "")
+        + f"; about {found['expected']:,.0f} are expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})."
+    )
+
+
+def promise_sentence(promise: Promise) -> str:
+    """Return what taking the predicted labels over without a look brings, or what has to come before.
+
+    Args:
+        promise: What the run promises.
+
+    Returns:
+        One sentence.
+    """
+    change = (
+        f"the share of right labels changes by about {in_points(promise.points, is_signed=True)} points "
+        f"({in_points(promise.low, is_signed=True)} to {in_points(promise.high, is_signed=True)})"
+    )
+    if promise.kind == "nothing":
+        return "applied, nothing changes but what people have decided: every other predicted label is the given one."
+    if promise.kind == "safe":
+        return (
+            f"applied without a look, labels get better by about {in_points(promise.points)} points "
+            f"({in_points(promise.low)} to {in_points(promise.high)}): of 100 labels, so many more are right."
+        )
+    if promise.kind == "seen":
+        return f"applied now, after {promise.num_looks:,} random looks, {change}: look first at what would be changed."
+    there = f"the queue holds {promise.num_queued:,}" if promise.num_queued else "review.audit_samples draws them"
+    return (
+        f"do not apply before you have looked at {promise.num_wanted:,} random samples ({promise.num_looks:,} so far; "
+        f"{there}): applied without a look, {change}, so it may fall."
+    )
+
+
+def markdown_summary(outcome: Outcome) -> str:
+    """Return the summary as Markdown, for the flow's artifact.
+
+    Args:
+        outcome: A published run.
+
+    Returns:
+        Markdown text.
+    """
+    summary = outcome.summary
+    lines = [f"## {outcome.manifest['dataset']}: {summary['verdict_sentence']}", "", f"`{outcome.folder}`", ""]
+    if promise := promise_of(summary):
+        lines += [_capital(promise_sentence(promise)), ""]
+    if summary["label_issues"]:
+        lines += [f"| class | {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---:|"]
+        lines += [f"| {row['class_name']} | {' | '.join(_cells(row))} |" for row in summary["label_issues"]["by_class"]]
+        lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
+    lines += ["", *(f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals")))]
+    lines += [f"- {sentence}" for sentence in drift_sentences(summary.get("reference"))]
+    lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
+    lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """The numbers of a class under `_HEADINGS`."""
+    waiting = max(row["num"] - row["lost"], 0)
+    return [f"{num:,}" for num in (row["num_samples"], row["num"], row["lost"], waiting, row["gained"])]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _gate_line(gate: dict[str, Any]) -> str:
+    """One finding, led by what follows from it."""
+    ruled_out = [method for method in gate["forbids"] if method != "none"]
+    lead = f"rules out {', '.join(ruled_out)}" if ruled_out else "note" if gate["outcome"] == "warn" else "in order"
+    return f"{lead}: {gate['sentence']}"
+
+
+def _reject_sentences(outcome: Outcome) -> list[str]:
+    """The three most frequent causes, each with what to do, told of its first image."""
+    import pyarrow.compute as pc
+
+    from labelclean.storage.parquet import read_table
+
+    if not outcome.summary["rejects"]:
+        return []
+    rejects = read_table(outcome.folder / "rejects.parquet", "rejects", ["reason_code", "message"])
+    found = sorted(outcome.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
+    said = []
+    for code, count in found[:3]:
+        first = rejects.column("message")[pc.index(rejects.column("reason_code"), code).as_py()]
+        said.append(f"rejected: {count:,} x {code}, such as {first}")
+    if len(found) > 3:
+        said.append(f"and {len(found) - 3} more causes; rejects.parquet names every image")
+    return said
+
+
+def out_of_core_sentences(summary: dict[str, Any]) -> list[str]:
+    """Return what a run out of core did otherwise, for people."""
+    if not summary.get("out_of_core"):
+        return []
+    neighbours = (summary.get("teacher") or {}).get("neighbours")
+    near = "neighbours and near-duplicates were not looked for"
+    if neighbours:
+        held = 100 * neighbours["recall_at_10"]
+        near = f"the index held {held:.1f}% of the 10 nearest neighbours, near-duplicates were not looked for"
+    choices = summary["out_of_core"]["samples_for_choices"]
+    said = [f"{summary['out_of_core']['why']}; choices were made on {choices:,} samples, {near}"]
+    queue = summary.get("queue") or {}
+    if queue.get("cut_from"):
+        said.append(
+            f"the queue holds the most doubtful of {queue['cut_from']:,} flagged samples; review.budget sets its size"
+        )
+    return said
+
+
+def print_summary(outcome: Outcome) -> None:
+    """Print the summary for people: what is worth a look per class, what applying brings, the outputs, what to do next.
+
+    Args:
+        outcome: A published run.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    summary = outcome.summary
+    _print_found(console, summary)
+    for gate in summary["gates"]:
+        if gate["outcome"] != "pass":
+            console.print(Text(_gate_line(gate), style="yellow"))
+    for sentence in inspector_sentences(summary["inspectors"]):
+        console.print(Text(sentence))
+    for sentence in _reject_sentences(outcome):
+        console.print(Text(sentence, style="yellow"))
+    said = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
+    for sentence in (*said, *out_of_core_sentences(summary)):
+        console.print(Text(sentence))
+    console.print(Text(f"outputs: {outcome.folder}"))
+    console.print(Text(f"report: {outcome.folder / 'report.html'}"))
+    if summary["queue"]:
+        console.print(
+            Text(
+                f"next: look at review_queue.parquet from the top: {summary['queue']['num']:,} samples, about "
+                f"{summary['queue']['minutes']:,.0f} min; about {summary['queue']['expected']:,.0f} are expected to be wrong "
+                f"({summary['queue']['low']:,.0f} to {summary['queue']['high']:,.0f}), "
+                f"{summary['queue']['expected_left']:,.0f} outside."
+            )
+        )
+    else:
+        console.print(Text("next: read the findings above; summary.json holds every number."))
+
+
+def _print_found(console: Console, summary: Mapping[str, Any]) -> None:
+    """What was found, what applying it brings, and the numbers of each class."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(Text(summary["verdict_sentence"], style="bold"))
+    if promise := promise_of(summary):
+        console.print(Text(promise_sentence(promise), style="" if promise.is_safe else "yellow"))
+    if summary["label_issues"]:
+        table = Table("class", box=None, pad_edge=False, header_style="dim")
+        for heading in _HEADINGS:
+            table.add_column(heading, justify="right")
+        for row in summary["label_issues"]["by_class"]:
+            table.add_row(Text(row["class_name"]), *_cells(row))
+        console.print(table)
+        console.print(Text(f"refinement: {summary['refinement']['method']} - {summary['refinement']['why']}"))

@@ -1,0 +1,537 @@
+"""Reads and writes the config, tables and JSON files; every write is atomic.
+
+Features and run folders have modules of their own beside it (`feature_store`, `runs`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from labelclean.config import Config, parse_config
+from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.storage.tables import TABLES, conform
+
+READ_BYTES = 2**16
+KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration in a YAML file.
+
+    Args:
+        path: The file.
+        overrides: `section.key=value` items; relative paths in them start at the working directory.
+
+    Returns:
+        The checked configuration, all paths absolute.
+
+    Raises:
+        ConfigError: If the file is missing or cannot be used; all faults are listed.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: the config file does not exist. `labelclean init LABELS` writes one.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path}: the config file must be readable UTF-8 text, but: {fault}.") from None
+    return parse_config(text, folder=path.resolve().parent, origin=path.name, overrides=overrides, cwd=Path.cwd())
+
+
+def label_files(path: Path) -> list[Path]:
+    """Return the files of a labels table, sorted by name.
+
+    Args:
+        path: Parquet file, folder of Parquet files or hive-partitioned folder.
+
+    Returns:
+        At least one file.
+
+    Raises:
+        TableError: If nothing is there.
+    """
+    if not path.exists():
+        raise TableError(f"{path}: data.labels must name a Parquet file or folder, but nothing is there.")
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if _is_visible(file, path)]
+    if not files:
+        raise TableError(f"{path}: the folder must hold *.parquet files, but has none.")
+    return files
+
+
+def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Dataset:
+    """Return the labels as a dataset over their files, which is read by row group.
+
+    Args:
+        path: Parquet file, folder of Parquet files or hive-partitioned folder.
+        files: Only these of its files, in this order; default: all.
+
+    Returns:
+        The dataset with one schema that fits all files.
+
+    Raises:
+        TableError: If nothing is there, a file is no whole Parquet file, or the files' schemas clash.
+    """
+    files = label_files(path) if files is None else files
+    faults, schemas = [], []
+    for file in files:
+        try:
+            schemas.append(_schema(file))
+        except _NO_PARQUET as fault:
+            faults.append(f"{file}: {' '.join(str(fault).split())[:200]}")
+    if faults:
+        raise TableError(
+            f"{path}: every file must be a whole Parquet file, but {len(faults):,} of {len(files):,} cannot be read: "
+            f"{listed(faults, 3)}. Write them again or take them out."
+        )
+    names = [str(file) for file in files]
+    layout = {} if path.is_file() else {"partitioning": "hive", "partition_base_dir": str(path)}
+    try:
+        partitions = ds.dataset(names, format="parquet", **layout).schema
+        schema = pa.unify_schemas([*schemas, partitions], promote_options="permissive").remove_metadata()
+    except pa.ArrowException as fault:
+        raise TableError(f"{path}: all files must have the same column types, but: {fault}.") from None
+    return ds.dataset(names, schema=schema, format="parquet", **layout)
+
+
+def read_labels(
+    path: Path,
+    class_names: Sequence[str] | None,
+    files: Sequence[Path] | None = None,
+    *,
+    only_known: bool = False,
+) -> tuple[pa.Table, bool]:
+    """Return the labels without the image bytes, checked, and whether image bytes are there.
+
+    Args:
+        path: Parquet file or folder.
+        class_names: The classes that labels may name, or None for whatever is found.
+        files: Only these of its files; where two hold the same row, the later in this order wins.
+            Default: all files, and the same row in two of them is a fault.
+        only_known: Leave out the columns that are only carried through.
+
+    Returns:
+        A conforming `labels` table and True if there is an `image` column.
+
+    Raises:
+        TableError: If it breaks a promise; all faults are listed.
+    """
+    dataset = labels_dataset(path, files)
+    columns = [
+        name for name in dataset.schema.names if name != "image" and (not only_known or name in KNOWN_LABEL_COLUMNS)
+    ]
+    try:
+        table = dataset.to_table(columns=columns)
+        table = table if files is None else table.filter(pa.array(latest_rows(dataset)))
+    except _NO_PARQUET as fault:
+        raise _unreadable(path, fault) from None
+    if not table.num_rows:
+        raise TableError(f"{path}: the labels table must have rows, but is empty.")
+    has_bytes = "image" in dataset.schema.names
+    if not has_bytes and "image_path" not in columns:
+        raise TableError(
+            f"{path}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
+        )
+    _check_image_column(path, dataset.schema)
+    return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
+
+
+_NO_PARQUET = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises on files that are cut, changed or gone."""
+
+
+def _schema(file: Path) -> pa.Schema:
+    """A file's schema, its column names decoded once."""
+    schema = pq.read_schema(file)
+    _ = schema.names
+    return schema
+
+
+def _unreadable(path: Path, fault: Exception) -> TableError | StorageError:
+    """Damage is the table's fault; a file that went away or a disk that fails may pass by itself."""
+    said = " ".join(str(fault).split())[:300]
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return StorageError(f"{path}: the labels can no longer be read: {said}. Put the file back, or check the disk.")
+    return TableError(f"{path}: the labels cannot be read: {said}. Write the file again.")
+
+
+def _check_image_column(path: Path, schema: pa.Schema) -> None:
+    """Refuse an `image` column that holds no bytes; its values are not looked at here."""
+    if "image" not in schema.names:
+        return
+    found, types = schema.field("image").type, pa.types
+    allowed = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary, types.is_null)
+    if not any(is_allowed(found) for is_allowed in allowed):
+        raise TableError(f"{path}: column 'image' must hold the bytes of image files (binary), but is {found}.")
+
+
+def image_rows(
+    path: Path, files: Sequence[Path] | None = None, *, distinct: bool = True
+) -> Iterator[tuple[str, str | None, bytes | None]]:
+    """Yield each sample's id, image path and image bytes, a row group at a time.
+
+    Args:
+        path: Labels with an `image` column.
+        files: Only these of its files; a sample that several hold comes from the last.
+        distinct: Leave out the rows of a sample after its first; the ids so far are kept in memory for it.
+
+    Yields:
+        (sample_id, image_path or None, bytes or None) in file order; a sample that several
+        inspectors labelled comes once.
+    """
+    dataset = labels_dataset(path, None if files is None else list(reversed(files)))
+    columns = [name for name in ("sample_id", "image_path", "image") if name in dataset.schema.names]
+    seen: set[str] = set()
+    for file in dataset.files:
+        batches = parquet_batches(Path(file), columns, 64)
+        while True:
+            try:
+                rows = next(batches).to_pylist()
+            except StopIteration:
+                break
+            except _NO_PARQUET as fault:
+                raise _unreadable(path, fault) from None
+            for row in rows:
+                if not distinct or row["sample_id"] not in seen:
+                    if distinct:
+                        seen.add(row["sample_id"])
+                    yield row["sample_id"], row.get("image_path"), row.get("image")
+
+
+def parquet_batches(path: Path, columns: Sequence[str] | None, num_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file so that no more of it than a batch is held, however large its row groups are.
+
+    Args:
+        path: The file.
+        columns: Only these, as far as the file has them; None: all.
+        num_rows: Rows of every batch but the last.
+
+    Yields:
+        Batches with rows, in the order of the file.
+    """
+    # by default Arrow keeps what it has read of a file until it is closed, and a dataset decodes whole row groups
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+        yield from file.iter_batches(num_rows, columns=None if columns is None else list(columns))
+
+
+def read_pred_probs(path: Path, sample_ids: Sequence[str], num_classes: int) -> npt.NDArray[np.float32]:
+    """Return the user's own out-of-sample probabilities, one row per sample.
+
+    Args:
+        path: Parquet with `sample_id` and `pred_probs` (lists of K numbers in class order).
+        sample_ids: The samples wanted, length N.
+        num_classes: K.
+
+    Returns:
+        float32, shape (N, K), rows sum to 1, aligned with ``sample_ids``.
+
+    Raises:
+        TableError: If a sample is missing or a row is no distribution over K classes.
+    """
+    try:
+        table = pq.read_table(path, columns=["sample_id", "pred_probs"], partitioning=None)
+    except (*_NO_PARQUET, KeyError) as fault:
+        raise TableError(f"{path}: must be Parquet with 'sample_id' and 'pred_probs', but: {fault}.") from None
+    rows = dict(zip(table.column("sample_id").to_pylist(), table.column("pred_probs").to_pylist(), strict=True))
+    missing = [sample for sample in sample_ids if sample not in rows]
+    broken = [sample for sample in sample_ids if sample in rows and not _is_distribution(rows[sample], num_classes)]
+    faults = []
+    if missing:
+        faults.append(f"every sample must have a row, but {len(missing):,} have none: {listed(missing)}")
+    if broken:
+        faults.append(
+            f"pred_probs must hold {num_classes} shares in class order that sum to 1, but do not for {listed(broken)}"
+        )
+    if faults:
+        raise TableError(f"{path}: {'; '.join(faults)}.")
+    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32)
+
+
+def _is_distribution(row: Sequence[float] | None, num_classes: int) -> bool:
+    """Whether a row holds K shares that sum to 1."""
+    if row is None or len(row) != num_classes or any(share is None for share in row):
+        return False
+    return all(0 <= share <= 1 for share in row) and abs(sum(row) - 1) < 1e-3
+
+
+def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table that `write_table` wrote.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+        columns: Only these columns; default: all.
+
+    Returns:
+        The table.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    with _damage_told(path):
+        table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+    _check_table(path, table.schema, name)
+    return table
+
+
+def table_schema(path: Path, name: str) -> pa.Schema:
+    """Return the columns of a table that `write_table` or `join_parts` wrote.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+
+    Returns:
+        Its schema.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    with _damage_told(path):
+        schema = pq.read_schema(path)
+    _check_table(path, schema, name)
+    return schema
+
+
+def read_batches(path: Path, name: str, columns: Sequence[str], num_rows: int = 16_384) -> Iterator[pa.Table]:
+    """Yield some columns of a table that `write_table` or `join_parts` wrote, a few rows at a time.
+
+    Args:
+        path: The file.
+        name: Which table of the house it is.
+        columns: Columns that it has.
+        num_rows: Rows of every table yielded but the last.
+
+    Yields:
+        Tables with rows, in the order of the file.
+
+    Raises:
+        StorageError: If the file is missing, damaged or another table.
+    """
+    with _damage_told(path):
+        _check_table(path, pq.read_schema(path), name)
+        for batch in parquet_batches(path, columns, num_rows):
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a table of a run into words."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise StorageError(f"{path}: the file is missing; the run folder is not whole. Take another run.") from None
+    except _NO_PARQUET as fault:
+        raise StorageError(
+            f"{path}: the file is damaged: {' '.join(str(fault).split())[:200]}. Take another run."
+        ) from None
+
+
+def _check_table(path: Path, schema: pa.Schema, name: str) -> None:
+    found = (schema.metadata or {}).get(b"labelclean.table", b"?").decode()
+    if found != name:
+        raise StorageError(f"{path}: the file must hold the table {name!r}, but holds {found!r}.")
+
+
+def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[str] = ()) -> None:
+    """Write a table of the house, whole or not at all.
+
+    Args:
+        path: Where to.
+        table: Its rows; they leave through `conform`.
+        name: Which table of the house it is.
+        class_names: The K classes in order.
+
+    Raises:
+        TableError: If the table breaks a promise.
+        StorageError: If the disk refuses.
+    """
+    conformed = conform(table, name, class_names=class_names)
+    with atomic_path(path) as temporary:
+        pq.write_table(conformed, temporary, row_group_size=65_536, **parquet_options(conformed.schema))
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return how tables are packed: words that repeat by dictionary, everything by zstd.
+
+    Probabilities and ids hardly repeat: a dictionary of them takes three times the time and half as much space again.
+
+    Args:
+        schema: Of the table.
+
+    Returns:
+        Arguments of pyarrow's Parquet writers.
+    """
+    words = [one.name for one in schema if _is_word(one.type) and one.name != "sample_id"]
+    return {"compression": "zstd", "use_dictionary": words or False}
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+
+
+def join_parts(parts: Sequence[Path], target: Path) -> None:
+    """Write the rows of some files one after the other, a row group at a time.
+
+    Args:
+        parts: Parquet files of one table, in order, at least one.
+        target: Where to.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    schema = pq.read_schema(parts[0])
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as file:
+        for part in parts:
+            for batch in parquet_batches(part, None, 65_536):
+                file.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=65_536)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: Where to.
+        record: JSON values; dict order is kept.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        StorageError: If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
+        raise StorageError(f"{path}: the file must be whole JSON, but: {fault}.") from None
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside the target that replaces it when the block ends well.
+
+    Args:
+        path: The target.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        StorageError: If the disk refuses; the target is then as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as fault:
+        raise StorageError(
+            f"{path}: cannot be written: {fault.strerror or fault}. Free space or correct the permissions; nothing was replaced."
+        ) from fault
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise StorageError(
+            f"{folder}: the folder cannot be made: {fault.strerror}. Free space or correct the permissions."
+        ) from None
+
+
+def sync(path: Path) -> None:
+    """Push a file's or folder's bytes to the disk.
+
+    Args:
+        path: File or folder.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def latest_rows(dataset: ds.Dataset) -> npt.NDArray[np.bool_]:
+    """Return which rows stand when a row gives way to one of the same key in a later file.
+
+    Args:
+        dataset: Labels, from `labels_dataset`; its files in order, the last one wins.
+
+    Returns:
+        bool, shape (N,), in the dataset's order. A key that a file holds twice keeps both rows, and
+        a missing key is kept: both are faults for `conform` to tell.
+    """
+    key = [name for name in ("sample_id", "annotator_id") if name in dataset.schema.names]
+    rows = dataset.to_table(columns=[*key, "__filename"])
+    file_of = pc.index_in(rows.column("__filename"), value_set=pa.array(dataset.files)).to_numpy()
+    rows = rows.select(key).append_column("row", pa.array(np.arange(rows.num_rows)))
+    stands = np.asarray(pc.is_null(rows.column(key[0])).to_numpy()) if key else np.ones(rows.num_rows, dtype=bool)
+    for part in key[1:]:
+        stands = stands | pc.is_null(rows.column(part)).to_numpy()
+    if "sample_id" in key:
+        rows = rows.append_column("file", pa.array(file_of, pa.int32()))
+        last = rows.group_by(key).aggregate([("file", "max")])
+        stands[rows.join(last, key).filter(pc.field("file") == pc.field("file_max")).column("row").to_numpy()] = True
+    return np.asarray(stands, dtype=bool)
+
+
+def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
+    """Decode the columns that are only carried through and the images, a few rows at a time, and keep nothing.
+
+    Args:
+        path: Parquet file or folder of the labels.
+        files: Only these of its files; default: all.
+
+    Raises:
+        TableError: If a file is damaged; all that are damaged are listed.
+    """
+    faults = []
+    for file in label_files(path) if files is None else files:
+        try:
+            with pq.ParquetFile(file, memory_map=True) as opened:
+                columns = [name for name in opened.schema_arrow.names if name not in KNOWN_LABEL_COLUMNS]
+                for column in columns:  # one by one, or a file of one row group would be held as a whole
+                    size = 64 if column == "image" else 16_384
+                    for _ in opened.iter_batches(size, columns=[column], use_threads=False):
+                        pass
+        except _NO_PARQUET as fault:
+            faults.append(f"{file.name}: {' '.join(str(fault).split())[:200]}")
+    if faults:
+        raise TableError(f"{path}: {len(faults):,} label files are damaged: {listed(faults, 3)}. Write them again.")
+
+
+def _is_visible(file: Path, root: Path) -> bool:
+    return not any(part.startswith((".", "_")) for part in file.relative_to(root).parts)

@@ -1,0 +1,288 @@
+"""`poc`: a small trial on a random sample, with what the whole data set would cost and bring, and one recommendation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from labelclean.cleaning.clean import Refinement, fit_teacher, refine_labels
+from labelclean.cleaning.power import choose_power, powered
+from labelclean.config import Config
+from labelclean.errors import TableError
+from labelclean.features.store import FeatureStore
+from labelclean.labels import GivenLabels
+from labelclean.noise.distribution import measure_distribution, measure_moves
+from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_share
+from labelclean.noise.readings import mixture
+from labelclean.noise.scores import Audit
+from labelclean.probes.feature_space import build_feature_space
+from labelclean.probes.sums import hashed_parts
+from labelclean.review.queue import estimate_queue
+from labelclean.runs.extract import extract
+from labelclean.runs.gates import Verdict, judge_distribution, judge_moves, judge_teacher
+from labelclean.runs.ingest import image_root, ingest, samples_of
+from labelclean.runs.outputs import gain_record, teacher_measurements
+from labelclean.runs.record import INTERNAL
+from labelclean.runs.run import dataset_name, open_run
+from labelclean.storage.parquet import atomic_path, labels_dataset, read_json, read_table, write_json, write_table
+from labelclean.storage.samples import given_labels_of, groups_of
+from labelclean.texts import Texts
+from labelclean.trial.advice import ClassTrial, recommend, risks
+from labelclean.trial.forecast import ImageCost, cleaning_seconds, measure_images, some_sources
+from labelclean.trial.trial import Material, compare_refinements, learning_curve
+
+LEAST_SAMPLES = 60
+SAMPLE_FILE = "poc_labels.parquet"
+
+
+def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) -> dict[str, Any]:
+    """Return what a trial on some of the samples tells of all of them.
+
+    Features that the trial extracts stay in the cache: a run on the whole data set uses them.
+
+    Args:
+        config: The configuration of the whole data set.
+        num_samples: Size of the sample, drawn at random.
+        seconds_per_sample: Seconds that a person takes to review one sample.
+
+    Returns:
+        JSON values: the trial's `poc.json`.
+
+    Raises:
+        LabelcleanError: If the labels, images, backbone or device cannot be used, or fewer than 60
+            images of the sample can be.
+    """
+    samples, names, has_bytes = samples_of(config)
+    cost = measure_images(config, some_sources(config, samples, has_bytes))
+    with open_run(config) as run:
+        drawn = _drawn(config, samples, num_samples, run.work / SAMPLE_FILE)
+        small = replace_data(config, run.work / SAMPLE_FILE, names)
+        write_json(run.work / INTERNAL / "config.json", small.model_dump(mode="json"))
+        ingest(run.work)
+        extract(run.work)
+        usable = read_table(run.work / INTERNAL / "samples.parquet", "samples")
+        rejects = read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist()
+        stored = read_json(run.work / INTERNAL / "extract.json")
+    if usable.num_rows < LEAST_SAMPLES:
+        found = dict(Counter(rejects))
+        raise TableError(
+            f"poc: at least {LEAST_SAMPLES} usable images are needed, but {usable.num_rows} of {drawn} are (rejected: "
+            f"{found}). Raise --samples or correct the image paths."
+        )
+    store = FeatureStore(Path(stored["store"]), stored["backbone"]["num_features"])
+    features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)
+    ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
+    power = choose_power(features, ids, groups, labels, config, seed=config.run.seed)
+    material = Material(powered(features, power), labels, ids, groups)
+    facts = {
+        "dataset": dataset_name(config),
+        "num_samples": samples.num_rows,
+        "num_drawn": drawn,
+        "rejects": dict(sorted(Counter(rejects).items())),
+        "backbone": stored["backbone"]["name"],
+        "device": stored["device"],
+        "seed": config.run.seed,
+    }
+    full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
+    return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
+
+
+def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
+    """Write a trial as `poc.json` and as one HTML file beside it.
+
+    Args:
+        record: What `run_trial` returned.
+        out: Folder; made where it is missing.
+        texts: The language of the page.
+
+    Returns:
+        The page.
+    """
+    from labelclean.report.trial_page import render_trial
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "poc.json", record)
+    with atomic_path(out / "poc.html") as temporary:
+        temporary.write_text(render_trial(record, texts), encoding="utf-8", newline="\n")
+    return out / "poc.html"
+
+
+def replace_data(config: Config, labels: Path, names: tuple[str, ...]) -> Config:
+    """Return the configuration with other labels whose images lie where they lay; the teacher is always fitted."""
+    data = config.data.model_copy(update={"labels": labels, "image_root": image_root(config), "class_names": names})
+    teacher = config.teacher.model_copy(update={"pred_probs": None})
+    expectations = config.expectations.model_copy(update={"enabled": False})
+    return config.model_copy(update={"data": data, "teacher": teacher, "expectations": expectations})
+
+
+def review_size(num_suspects: float, num_samples: float, audit_samples: int) -> float:
+    """Return how many samples a run's queue should hold: the suspects, and those of the audit that are none.
+
+    Args:
+        num_suspects: Samples that are flagged.
+        num_samples: All samples.
+        audit_samples: How many of all the audit draws.
+
+    Returns:
+        An expected number.
+
+    Examples:
+        >>> review_size(100, 1_000, 30), review_size(10, 20, 30)
+        (127.0, 20.0)
+    """
+    audited = min(audit_samples, num_samples)
+    return num_suspects + audited * (1.0 - num_suspects / num_samples)
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _drawn(config: Config, samples: pa.Table, num_samples: int, target: Path) -> int:
+    """Write the labels of randomly drawn samples; returns how many samples there are."""
+    ids = samples.column("sample_id").to_pylist()
+    order = np.argsort(hashed_parts(ids, 2**62, seed=config.run.seed, purpose="poc"), kind="stable")[:num_samples]
+    wanted = pa.array(sorted(ids[row] for row in order.tolist()), pa.string())
+    table = labels_dataset(config.data.labels).to_table(filter=ds.field("sample_id").cast(pa.string()).isin(wanted))
+    write_table(target, table, "labels")
+    return len(wanted)
+
+
+def _measured(
+    material: Material,
+    names: tuple[str, ...],
+    full: list[int],
+    config: Config,
+    facts: dict[str, Any],
+    cost: ImageCost,
+    seconds_per_sample: float,
+) -> dict[str, Any]:
+    """Curve, gates, comparison, classes, risks, cost and recommendation."""
+    seed, labels = config.run.seed, material.labels
+    curve = learning_curve(material, config, seed=seed)
+    space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
+    teacher = fit_teacher(space, labels, config, seed=seed)
+    report = measure_distribution(labels)
+    shares = judge_distribution(report, names, config.gates.class_distribution)
+    taught = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
+    verdict = Verdict(shares.findings + taught.findings)
+    compared = compare_refinements(material, config, verdict.allowed, seed=seed)
+    auto = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
+    refined = refine_labels(space, labels, teacher, auto, allowed=verdict.allowed)
+    moves = measure_moves(labels.given, refined.predicted, len(names))
+    drained = judge_moves(moves, report.counts, names, config.gates.class_distribution.max_lost_share)
+    findings = (*verdict.findings, drained)
+    classes = _classes(labels, refined, names, full)
+    money = _cost(material, refined, names, config, facts, cost, seconds_per_sample)
+    reject_share = sum(facts["rejects"].values()) / max(facts["num_drawn"], 1)
+    found_share = money["found"] / max(money["num_suspects"], 1)
+    told = risks(classes, curve, compared, findings, reject_share=reject_share, found_share=found_share)
+    advice, reasons = recommend(told, compared, expected_errors=money["errors"], found_errors=money["found"])
+    return {
+        "num_judged": len(labels),
+        "method": refined.method,
+        "gain": _gain(refined, config, money["num_usable"]),
+        "wrong": asdict(_wrong(money)),
+        "recommendation": {"advice": advice, "reasons": [asdict(reason) for reason in reasons]},
+        "cost": money,
+        "curve": [asdict(point) for point in curve],
+        "compared": [asdict(row) for row in compared],
+        "classes": [asdict(row) | {"net_lost_share": row.net_lost_share} for row in classes],
+        "risks": [asdict(reason) for reason in told],
+        "gates": [asdict(finding) | {"forbids": list(finding.forbids)} for finding in findings],
+    }
+
+
+def _classes(
+    labels: GivenLabels, refined: Refinement, names: tuple[str, ...], full: list[int]
+) -> tuple[ClassTrial, ...]:
+    moves = measure_moves(labels.given, refined.predicted, len(names))
+    counts = np.bincount(labels.given, minlength=len(names))
+    errors = np.zeros((len(names), len(names)))
+    np.add.at(errors, labels.given, refined.soft_labels.astype(np.float64))
+    np.fill_diagonal(errors, 0.0)
+    confuser, total = errors.argmax(axis=1), errors.sum(axis=1)
+    return tuple(
+        ClassTrial(
+            name,
+            full[k],
+            int(counts[k]),
+            int(moves.lost[k]),
+            int(moves.gained[k]),
+            float(refined.estimated_errors.per_class[k]),
+            names[int(confuser[k])],
+            float(errors[k].max() / total[k]) if total[k] > 0 else 0.0,
+        )
+        for k, name in enumerate(names)
+    )
+
+
+def _gain(refined: Refinement, config: Config, num_usable: float) -> dict[str, Any]:
+    """What applying all predicted labels of the whole data set would bring: the trial's points, with the sampling's doubt."""
+    tally, readings = refined.tally, refined.trust.readings
+    gain, judged = gain_record(tally, readings), tally.num_samples
+    by_sample = mixture(readings.beliefs.soft, refined.judged.reading_gains)
+    left = max(1.0 - judged / num_usable, 0.0)
+    sampling = 1.96 * 100 * float(by_sample.std()) * float(np.sqrt(left / judged))
+    for low, high in (("low", "high"), ("low_after", "high_after")):
+        gain[low] = round(gain["points"] - float(np.hypot(gain["points"] - gain[low], sampling)), 2)
+        gain[high] = round(gain["points"] + float(np.hypot(gain[high] - gain["points"], sampling)), 2)
+    return gain | {
+        "num_changed": round(gain["num_changed"] * num_usable / judged),
+        "is_safe": gain["num_changed"] == 0 or gain["low"] > 0,
+        "num_wanted": min(looks_wanted(config.review.audit_samples), round(num_usable)),
+        "num_queued": min(config.review.audit_samples, round(num_usable)),
+    }
+
+
+def _wrong(money: Mapping[str, Any]) -> WrongShare:
+    """The share of wrong labels by the trial, and what random looks would tell of it."""
+    num_usable = money["num_usable"]
+    interval = (money["errors_low"] / num_usable, min(money["errors_high"] / num_usable, 1.0))
+    return wrong_share(money["error_share"], interval, Audit(), min(LOOKS, round(num_usable)))
+
+
+def _cost(
+    material: Material,
+    refined: Refinement,
+    names: tuple[str, ...],
+    config: Config,
+    facts: dict[str, Any],
+    cost: ImageCost,
+    seconds_per_sample: float,
+) -> dict[str, Any]:
+    """What the whole data set would cost and bring: the trial's shares, with its own and the sampling's uncertainty."""
+    num, judged = facts["num_samples"], len(material.labels)
+    usable = num * (1.0 - sum(facts["rejects"].values()) / max(facts["num_drawn"], 1))
+    up = usable / judged
+    estimate = refined.estimated_errors
+    sampling = 1.96 * np.sqrt(max(estimate.value, 1.0) * max(1.0 - estimate.value / judged, 0.0) * max(1 - 1 / up, 0))
+    low = max(estimate.value - np.hypot(estimate.value - estimate.low, sampling), 0.0)
+    high = min(estimate.value + np.hypot(estimate.high - estimate.value, sampling), float(judged))
+    rows = np.flatnonzero(refined.is_label_issue)
+    queue = estimate_queue(refined.label_scores, rows, np.zeros(judged, dtype=bool))
+    num_review = review_size(len(rows) * up, usable, config.review.audit_samples)
+    compute_s = num * (cost.hash_s + cost.extract_s) + cost.start_s
+    compute_s += cleaning_seconds(config, round(usable), cost.num_features, len(names))
+    return {
+        "compute_h": compute_s / 3600,
+        "images_per_s": 1.0 / cost.extract_s,
+        "device": cost.device,
+        "num_review": num_review,
+        "num_usable": usable,
+        "num_suspects": len(rows) * up,
+        "num_changed": refined.tally.num_changed * up,
+        "seconds_per_sample": seconds_per_sample,
+        "review_h": num_review * seconds_per_sample / 3600,
+        "errors": estimate.value * up,
+        "errors_low": float(low * up),
+        "errors_high": float(high * up),
+        "error_share": estimate.value / judged,
+        "found": min(queue.expected_errors, estimate.value) * up,
+    }

@@ -1,0 +1,60 @@
+"""The labels of a shard come back from their file as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from labelclean.cleaning.sample import choose_sample
+from labelclean.cleaning.shard_labels import part_labels, read_part_labels
+from labelclean.labels import GivenLabels, given_labels
+
+
+def reviewed(*audited: int) -> GivenLabels:
+    """Six labels of class 0; samples 1, 2 and 4 are verified as class 2, some of them drawn at random."""
+    plain = given_labels(np.zeros(6, dtype=np.int64), 3)
+    observed = plain.votes.copy()
+    plain.votes[[1, 2, 4]] = np.eye(3)[2]
+    plain.candidates[[1, 2, 4]] = np.arange(3) == 2
+    is_audited = np.isin(np.arange(6), audited) if audited else None
+    return GivenLabels(plain.votes, plain.candidates, observed, is_audited)
+
+
+def written(path: Path, labels: GivenLabels, prefix: str = "s") -> Path:
+    ids = [f"{prefix}{row}" for row in range(len(labels))]
+    part_labels(labels, None, ids, num_folds=2, num_buckets=1, seed=0).write(path)
+    return path
+
+
+def test_who_was_drawn_at_random_comes_back_aligned_with_the_rows_asked_for(tmp_path: Path) -> None:
+    part = read_part_labels(written(tmp_path / "a.npz", reviewed(1, 4)))
+    found = part.labels(np.array([4, 0, 2, 1]), 3)
+    assert found.is_audited is not None
+    assert found.is_audited.tolist() == [True, False, False, True]
+    assert found.is_verified.tolist() == [True, False, True, True]
+    assert part.labels(np.array([0, 2]), 3).is_audited is None
+
+
+def test_without_a_draw_nobody_is_audited_and_the_file_says_nothing_of_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.npz", reviewed())
+    assert read_part_labels(path).labels(np.arange(6), 3).is_audited is None
+    with np.load(path) as kept:
+        assert "audited" not in kept.files
+
+
+def test_the_draw_changes_the_digest_because_results_hang_on_it() -> None:
+    parts = [
+        part_labels(reviewed(*rows), None, list("abcdef"), num_folds=2, num_buckets=1, seed=0)
+        for rows in ((), (1,), (1, 4))
+    ]
+    assert len({part.digest for part in parts}) == 3
+
+
+def test_the_sample_of_several_shards_keeps_who_was_drawn(tmp_path: Path) -> None:
+    paths = [written(tmp_path / "a.npz", reviewed(), "a"), written(tmp_path / "b.npz", reviewed(2), "b")]
+    chosen = choose_sample(paths, 3, 100)
+    assert chosen.labels.is_audited is not None
+    hits = np.flatnonzero(chosen.labels.is_audited)
+    assert (chosen.parts[hits].tolist(), chosen.rows[hits].tolist()) == ([1], [2])
+    assert choose_sample(paths[:1], 3, 100).labels.is_audited is None

@@ -1,0 +1,172 @@
+"""Neighbour search, groups, votes and near-duplicate sets."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labelclean.errors import ConfigError
+from labelclean.probes import neighbours as module
+from labelclean.probes.neighbours import (
+    Neighbours,
+    duplicate_threshold,
+    joined_groups,
+    label_votes,
+    mean_similarity,
+    near_duplicate_sets,
+    nearest_neighbours,
+    outside_group,
+    trusted_neighbours,
+)
+
+
+def unit(num_samples: int, num_dims: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((num_samples, num_dims)).astype(np.float32)
+    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled
+
+
+def slow_neighbours(rows: np.ndarray, wanted: int, groups: np.ndarray | None = None) -> np.ndarray:
+    similarity = rows @ rows.T
+    np.fill_diagonal(similarity, -9)
+    if groups is not None:
+        similarity[groups[:, None] == groups[None, :]] = -9
+    order = np.argsort(-similarity, axis=1)[:, :wanted]
+    found: np.ndarray = np.where(np.take_along_axis(similarity, order, 1) > -9, order, -1)
+    return found
+
+
+def test_exact_search_finds_what_a_full_matrix_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 16)  # several blocks, with a short last one
+    rows = unit(50, 8)
+    found = nearest_neighbours(rows, 7)
+    assert np.array_equal(found.index, slow_neighbours(rows, 7))
+    assert np.allclose(found.similarity, np.sort(rows @ rows.T, axis=1)[:, -2:-9:-1], atol=1e-6)
+
+
+def test_the_index_finds_the_same_on_a_small_set() -> None:
+    pytest.importorskip("faiss")
+    rows = unit(300, 8)
+    found = nearest_neighbours(rows, 5, method="index")
+    assert (found.index == slow_neighbours(rows, 5)).mean() > 0.99
+    assert np.allclose(found.similarity, np.take_along_axis(rows @ rows.T, found.index, 1), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_index_says_how_much_of_an_exact_search_it_finds() -> None:
+    pytest.importorskip("faiss")
+    rows = unit(6000, 12)
+    found = nearest_neighbours(rows, 10, method="index")
+    exact = slow_neighbours(rows, 10)
+    shared = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(found.index, exact, strict=True)])
+    assert found.method == "index"
+    assert 0.95 <= found.recall <= 1
+    assert abs(found.recall - shared) < 0.03
+
+
+def test_copies_of_a_sample_are_its_neighbours_with_similarity_one() -> None:
+    pytest.importorskip("faiss")
+    rows = np.repeat(unit(50, 16), 4, axis=0)
+    found = nearest_neighbours(rows, 3, method="index")
+    assert (found.index // 4 == np.arange(200)[:, None] // 4).all()
+    assert (found.index != np.arange(200)[:, None]).all()
+    assert np.allclose(found.similarity, 1, atol=1e-6)
+
+
+def test_auto_is_exact_where_there_is_no_index_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit(60, 4)
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=100).method == "exact"
+    monkeypatch.setattr(module, "has_faiss", lambda: False)
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=10).method == "exact"
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_neighbours() -> None:
+    rows = unit(500, 16)
+    assert (nearest_neighbours(rows, 5, device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.99
+    pytest.importorskip("faiss")
+    assert (nearest_neighbours(rows, 5, method="index", device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.95
+
+
+def test_a_missing_index_package_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_faiss(name: str, *rest: Any, **named: Any) -> Any:
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_faiss)
+    with pytest.raises(ConfigError, match=r"neighbours.method: 'index' needs the package faiss"):
+        nearest_neighbours(unit(5, 3), 2, method="index")
+
+
+def test_fewer_samples_than_neighbours_give_what_there_is() -> None:
+    assert nearest_neighbours(unit(3, 4), 10).index.shape == (3, 2)
+    assert nearest_neighbours(unit(1, 4), 10).index.shape == (1, 0)
+
+
+def test_nobody_of_the_own_group_is_a_neighbour() -> None:
+    rows, groups = unit(40, 6), np.repeat(np.arange(8), 5)
+    found = outside_group(nearest_neighbours(rows, 6), groups, rows, 6)
+    assert np.array_equal(found.index, slow_neighbours(rows, 6, groups))
+
+
+def test_a_sample_whose_group_is_everybody_has_no_neighbours() -> None:
+    rows = unit(6, 4)
+    found = outside_group(nearest_neighbours(rows, 3), np.zeros(6, dtype=np.int64), rows, 3)
+    assert (found.index == -1).all()
+    assert not found.similarity.any()
+
+
+def test_votes_are_the_similarity_weighted_labels_without_negative_ones() -> None:
+    found = Neighbours(np.array([[1, 2], [0, -1], [0, 1]]), np.array([[0.5, 0.25], [0.5, 0], [0.2, -0.4]], np.float32))
+    votes = label_votes(found, np.eye(3, dtype=np.float32))
+    assert np.allclose(votes, [[0, 0.5, 0.25], [0.5, 0, 0], [0.2, 0, 0]])
+
+
+def test_mean_similarity_counts_only_neighbours_found() -> None:
+    found = Neighbours(np.array([[1, -1], [-1, -1]]), np.array([[0.5, 0], [0, 0]], np.float32))
+    assert mean_similarity(found).tolist() == [0.5, 0.0]
+
+
+def test_only_trusted_neighbours_are_shown() -> None:
+    found = Neighbours(np.array([[1, 2, 3]]), np.array([[0.9, 0.8, 0.7]], np.float32))
+    shown = trusted_neighbours(found, np.array([True, False, True, True]), 4)
+    assert shown.tolist() == [[2, 3, -1, -1]]
+
+
+def test_planted_copies_are_joined_and_strangers_are_not() -> None:
+    rows = unit(200, 20)
+    copies = rows[:6] + np.float32(0.005) * unit(6, 20, seed=1)
+    rows = np.concatenate([rows, copies / np.linalg.norm(copies, axis=1, keepdims=True)])
+    found = nearest_neighbours(rows, 12)
+    sets = near_duplicate_sets(found, duplicate_threshold(found))
+    assert sets[:6].tolist() == sets[200:].tolist() == [0, 1, 2, 3, 4, 5]
+    assert (sets[6:200] == -1).all()
+
+
+def test_low_dimensional_features_do_not_count_as_copies() -> None:
+    found = nearest_neighbours(unit(400, 3), 12)
+    sets = near_duplicate_sets(found, duplicate_threshold(found))
+    assert (sets >= 0).mean() < 0.02
+
+
+def test_a_chain_of_similar_samples_does_not_grow_into_one_set() -> None:
+    angles = np.linspace(0, 3, 400)
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    sets = near_duplicate_sets(nearest_neighbours(rows, 12), 0.95)
+    assert np.bincount(sets[sets >= 0], minlength=400).max() <= 20
+
+
+def test_many_exact_copies_of_a_degenerate_feature_are_no_set() -> None:
+    rows = np.tile(np.eye(2, dtype=np.float32), (50, 1))
+    assert (near_duplicate_sets(nearest_neighbours(rows, 12), 0.95) == -1).all()
+
+
+def test_groups_and_copies_join_across_each_other() -> None:
+    assert joined_groups(["a", "b", "c", "a"], np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 0]
+    assert joined_groups(None, np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 3]

@@ -1,0 +1,127 @@
+"""The queue of scores in parts: the audit that DuckDB draws is the one drawn in memory, from all that is unsettled."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from labelclean.config import Config
+from labelclean.review.part_queue import PartQueue, part_queue
+from labelclean.review.queue import build_queue, draw_audit
+from labelclean.storage.tables import conform
+
+NAMES = ("ng", "ok")
+NUM = 60
+IDS = [f"s{row:02d}" for row in range(NUM)]
+SETTLED = np.arange(NUM) % 6 == 5  # ten
+SCORES = (np.arange(NUM) / NUM).astype(np.float32)
+FLAGGED = np.arange(NUM) < 20
+GIVEN = np.isin(np.arange(NUM), [16, 18, 19]).astype(np.int64)  # a rare class, last among the flagged
+
+
+def config(**review: object) -> Config:
+    return Config.model_validate(
+        {
+            "data": {"labels": "/none"},
+            "backbone": {"name": "none"},
+            "run": {"seed": review.pop("seed", 0)},
+            "storage": {"runs": "/none", "cache": "/none"},
+            "review": {"class_floor": 0} | review,
+        }
+    )
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> list[Path]:
+    """Sixty samples in three files, in no order: the higher the number, the higher the score; twenty are flagged."""
+    paths = []
+    shuffled = np.random.default_rng(0).permutation(NUM)
+    for part, rows in enumerate(np.array_split(shuffled, 3)):
+        columns = {
+            "sample_id": [IDS[row] for row in rows],
+            "given": GIVEN[rows],
+            "predicted": 1 - GIVEN[rows],
+            "runner_up": GIVEN[rows],
+            "label_score": SCORES[rows],
+            "is_label_issue": FLAGGED[rows],
+            "is_settled": SETTLED[rows],
+            "reading_0": SCORES[rows],
+        }
+        paths.append(tmp_path / f"scores-{part}.parquet")
+        pq.write_table(pa.table(columns), paths[-1])
+    return paths
+
+
+def queue_of(scores: list[Path], settings: Config) -> PartQueue:
+    flags = scores[0].parent / "flags.parquet"
+    pq.write_table(pa.table({"sample_id": ["s00"], "reason": ["outlier"], "score": [0.5]}), flags)
+    return part_queue(scores, [flags], NAMES, settings, scores[0].parent / "spill")
+
+
+def by_source(found: PartQueue) -> tuple[list[str], list[str]]:
+    rows = found.table.to_pylist()
+    drawn = [row["sample_id"] for row in rows if row["queue_source"] == "random_audit"]
+    return drawn, [row["sample_id"] for row in rows if row["queue_source"] != "random_audit"]
+
+
+def test_the_audit_is_drawn_from_all_that_is_unsettled_and_the_flagged_follow_without_it(scores: list[Path]) -> None:
+    found = queue_of(scores, config(audit_samples=12))
+    drawn, others = by_source(found)
+    unsettled = [sample for sample, is_settled in zip(IDS, SETTLED, strict=True) if not is_settled]
+    by_hash = sorted(unsettled, key=lambda sample: hashlib.md5(f"0/audit/60/50/{sample}".encode()).hexdigest())
+    assert drawn == by_hash[:12]
+    assert set(drawn) & set(IDS[:20])  # some of them are suspicious too
+    assert others == [sample for sample in IDS[:20] if sample in unsettled and sample not in drawn]
+    rows = conform(found.table, "review_queue", class_names=NAMES).to_pylist()
+    for row in rows:
+        expected = 12 / 50 if row["queue_source"] == "random_audit" else None
+        assert row["inclusion_probability"] == (expected if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize("budget", [None, 1, 2, 9, 40])
+def test_it_is_the_draw_that_is_made_in_memory(scores: list[Path], seed: int, budget: int | None) -> None:
+    settings = config(seed=seed, budget=budget)
+    drawn, others = by_source(queue_of(scores, settings))
+    wanted = draw_audit(IDS, SETTLED, 30, settings.review.places, seed=seed)
+    assert drawn == [IDS[row] for row in wanted.rows.tolist()]
+    assert budget is None or len(drawn) + len(others) == budget
+
+
+def test_the_queue_is_that_of_memory_also_where_the_first_of_a_rare_class_is_drawn(scores: list[Path]) -> None:
+    was_drawn = 0
+    for seed in range(40):
+        settings = config(seed=seed, budget=8, class_floor=1)
+        audit = draw_audit(IDS, SETTLED, 30, 8, seed=seed)
+        wanted = build_queue(
+            SCORES,
+            FLAGGED,
+            GIVEN,
+            conflict_sets=np.full(NUM, -1),
+            is_settled=SETTLED,
+            order=np.arange(NUM),
+            budget=8,
+            audit=audit,
+            class_floor=1,
+        )
+        found = queue_of(scores, settings)
+        assert found.table.column("sample_id").to_pylist() == [IDS[row] for row in wanted.rows.tolist()]
+        assert found.queue.sources == wanted.sources
+        assert "rare_class" in wanted.sources
+        was_drawn += 16 in audit.rows
+    assert was_drawn
+
+
+def test_the_first_of_the_ranking_are_drawn_as_often_as_the_last(scores: list[Path]) -> None:
+    counts = np.zeros(NUM)
+    for seed in range(60):
+        drawn, _ = by_source(queue_of(scores, config(seed=seed, audit_samples=10)))
+        counts[[IDS.index(sample) for sample in drawn]] += 1
+    # 17 of the 50 unsettled are flagged: 60 draws of 10 hold 204 of them, give or take sqrt(60 * 10 * .34 * .66 * 40 / 49)
+    assert counts[SETTLED].sum() == 0
+    assert abs(counts[FLAGGED].sum() - 204) < 4 * (600 * 0.34 * 0.66 * 40 / 49) ** 0.5

@@ -1,0 +1,322 @@
+"""Runs out of core against runs in memory: same labels, votes, decisions and gates; resume, memory and reference."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from labelclean.cleaning import passes
+from labelclean.cleaning.passes import Blocks
+from labelclean.config import Config
+from labelclean.errors import ConfigError, TableError
+from labelclean.review.decisions import Decision
+from labelclean.review.ledger import append_decisions, open_ledger
+from labelclean.runs import extract_parts, ingest_parts, steps
+from labelclean.runs.night_sums import read_run_sums
+from labelclean.runs.summary import out_of_core_sentences
+from labelclean.storage.parquet import read_config, read_json, read_table
+from labelclean.storage.tables import TABLES, class_names_of, conform, matrix
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+STREAMED = "run.in_memory_samples=0"
+FEW = "teacher.landmarks=40"
+TABLE_NAMES = ("refined_labels", "teacher_predictions", "flags", "review_queue", "class_distribution", "rejects")
+
+
+def config_in(tmp_path: Path, cache: Path, *overrides: str) -> Config:
+    common = [f"storage.runs={tmp_path / 'runs'}", f"storage.cache={cache}", "expectations.enabled=false"]
+    return read_config(ROOT / "config.yaml", [*common, FEW, "neighbours.method=none", *overrides])
+
+
+def written(tmp_path: Path, table: pa.Table) -> str:
+    pq.write_table(table, tmp_path / "labels.parquet")
+    return f"data.labels={tmp_path / 'labels.parquet'}"
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_parts, "PART_ROWS", 250)
+    monkeypatch.setattr(extract_parts, "PART_ROWS", 300)
+
+
+def sample_labels() -> pa.Table:
+    """The sample's labels; every ninth sample has a second opinion, every eleventh two candidates."""
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    given = table.column("given_label").to_pylist()
+    candidates = [sorted({label, "ok", "dent"}) if row % 11 == 0 else None for row, label in enumerate(given)]
+    table = table.append_column("candidate_labels", pa.array(candidates, pa.list_(pa.string())))
+    first = table.append_column("annotator_id", pa.array(["ann"] * table.num_rows))
+    again = first.take(pa.array(range(0, table.num_rows, 9)))
+    place = again.column_names.index("annotator_id")
+    again = again.set_column(place, "annotator_id", pa.array(["bob"] * again.num_rows))
+    place = again.column_names.index("given_label")
+    changed = ["ok" if row % 2 else label for row, label in enumerate(again.column("given_label").to_pylist())]
+    changed = [label if label in (kept or [label]) else kept[0] for label, kept in zip(changed, again.column("candidate_labels").to_pylist(), strict=True)]  # fmt: skip
+    return pa.concat_tables([first, again.set_column(place, "given_label", pa.array(changed))])
+
+
+def decide(config: Config, folder: Path) -> None:
+    """Verified labels, a partial answer and a bad image in the ledger."""
+    refined = read_table(folder / "refined_labels.parquet", "refined_labels").slice(0, 40).to_pylist()
+    kinds = [("confirmed", 20), ("corrected", 10), ("not_class", 5), ("bad_image", 5)]
+    rows = iter(refined)
+    said = []
+    for kind, number in kinds:
+        for _ in range(number):
+            row = next(rows)
+            verified = {"confirmed": row["given_label"], "corrected": row["predicted_label"]}.get(kind)
+            said.append(
+                Decision(
+                    sample_id=row["sample_id"],
+                    content_hash=row["content_hash"],
+                    given_label=row["given_label"],
+                    decision=kind,  # type: ignore[arg-type]
+                    annotator_id="anna",
+                    reviewed_at=datetime(2026, 11, 25, tzinfo=UTC),
+                    run_id=folder.name,
+                    dataset="labels.parquet",
+                    tool="csv",
+                    verified_label=verified,
+                    ruled_out_labels=("stain",) if kind == "not_class" else (),
+                )
+            )
+    append_decisions(open_ledger(f"sqlite:///{config.storage.runs.parent / 'ledger.db'}"), said)
+
+
+@pytest.mark.long
+def test_a_run_out_of_core_gives_what_one_in_memory_gives(sample_cache: Path, tmp_path: Path) -> None:
+    labels = written(tmp_path, sample_labels())
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    one = config_in(tmp_path, sample_cache, labels, root, "teacher.left_out=fold", "teacher.power=1")
+    decide(one, steps.clean(one))
+    inside, outside = steps.clean(one), steps.clean(config_in(tmp_path, sample_cache, labels, root, STREAMED))
+    for name in TABLE_NAMES:
+        table = read_table(outside / f"{name}.parquet", name)
+        assert table.schema.metadata == read_table(inside / f"{name}.parquet", name).schema.metadata
+        conform(table, name, class_names=class_names_of(table))
+    then, now = (read_table(folder / "refined_labels.parquet", "refined_labels") for folder in (inside, outside))
+    assert now.drop_columns(["soft_label", "label_score", "is_label_issue", "predicted_label"]).equals(
+        then.drop_columns(["soft_label", "label_score", "is_label_issue", "predicted_label"])
+    )
+    assert now.num_rows == 694
+    gaps = np.abs(now.column("label_score").to_numpy() - then.column("label_score").to_numpy())
+    assert np.quantile(gaps, 0.99) < 5e-3
+    soft, wanted = (matrix(table.column("soft_label")).astype(np.float64) for table in (now, then))
+    assert np.abs(soft - wanted).max() < 5e-3
+    assert pc.sum(pc.not_equal(now.column("is_label_issue"), then.column("is_label_issue"))).as_py() <= 1
+    first, second = (read_json(folder / "summary.json") for folder in (inside, outside))
+    for key in ("num_samples", "num_rejects", "class_names", "rejects", "reviewed", "verdict"):
+        assert second[key] == first[key]
+    assert first["reviewed"] == {"settled": 30, "partial": 5, "disputed": 0, "bad_image": 0} | first["reviewed"]
+    assert second["label_issues"]["expected"] == pytest.approx(first["label_issues"]["expected"], rel=0.02)
+    assert second["teacher"]["top2_agreement"] == pytest.approx(first["teacher"]["top2_agreement"], abs=1e-3)
+    assert [gate["check"] for gate in second["gates"]] == [gate["check"] for gate in first["gates"]]
+    assert second["inspectors"]["labels"]["agreement"] == first["inspectors"]["labels"]["agreement"]
+    queues = [read_table(folder / "review_queue.parquet", "review_queue").to_pylist() for folder in (inside, outside)]
+    ranked = [{row["sample_id"] for row in rows if row["queue_source"] != "random_audit"} for rows in queues]
+    assert len(ranked[0] ^ ranked[1]) <= 2
+    drawn = [[row for row in rows if row["queue_source"] == "random_audit"] for rows in queues]
+    assert [row["sample_id"] for row in drawn[0]] == [row["sample_id"] for row in drawn[1]]
+    assert len(drawn[0]) == 30
+    assert {row["inclusion_probability"] for rows in drawn for row in rows} == {float(np.float32(30 / (694 - 30)))}
+    assert not [path for path in outside.iterdir() if path.name not in {path.name for path in inside.iterdir()}]
+
+
+@pytest.mark.long
+def test_a_stopped_run_goes_on_where_it_stopped(
+    sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_in(tmp_path, sample_cache, STREAMED)
+    monkeypatch.setattr(passes, "CHECKPOINT_ROWS", 1)
+    read: list[int] = []
+    blocks = Blocks.of
+
+    def stops(self: Blocks, number: int):  # type: ignore[no-untyped-def]
+        read.append(number)
+        if len(read) in (3, 9):  # in the first and in the last pass
+            raise KeyboardInterrupt
+        return blocks(self, number)
+
+    monkeypatch.setattr(Blocks, "of", stops)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            steps.clean(config)
+        assert [path.name[:6] for path in (tmp_path / "runs").iterdir()] == [".work-"]
+    before = len(read)
+    folder = steps.clean(config)
+    assert read[before:] == [1, 2]  # parts 1 and 2 of the outputs; sums and part 0 were there
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+    monkeypatch.undo()
+    monkeypatch.setattr(ingest_parts, "PART_ROWS", 250)
+    whole = steps.clean(config)
+    for name in TABLE_NAMES:
+        assert read_table(folder / f"{name}.parquet", name).equals(read_table(whole / f"{name}.parquet", name))
+
+
+@pytest.mark.long
+def test_what_a_killed_run_left_is_not_taken_by_one_with_other_settings(
+    sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(self: Blocks, number: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blocks, "of", stops)
+        with pytest.raises(KeyboardInterrupt):
+            steps.clean(config_in(tmp_path, sample_cache, STREAMED))
+    folder = steps.clean(config_in(tmp_path, sample_cache, STREAMED, "run.seed=7"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_in_earnest_goes_on(sample_cache: Path, tmp_path: Path) -> None:
+    items = [f"storage.runs={tmp_path / 'runs'}", f"storage.cache={sample_cache}", STREAMED, FEW]
+    command = [sys.executable, "-m", "labelclean.cli", "run", str(ROOT / "config.yaml"), "--plain", "--quiet"]
+    command += [part for item in items for part in ("--set", item)]
+    child = subprocess.Popen(command)
+    while child.poll() is None and not list((tmp_path / "runs").glob(".work-*/steps/stream/given.npz")):
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    (left,) = (tmp_path / "runs").glob(".work-*")
+    kept = (left / "steps" / "ingest.json").read_bytes()
+    said = subprocess.run(command[:-10] + command[-8:], check=True, capture_output=True, text=True)
+    assert f"going on where {left.name} stopped" in said.stderr
+    assert kept
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_too_little_memory_is_refused_before_anything_starts(sample_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"at least [\d,]+ MiB for 700 samples .* Nothing was started"):
+        steps.clean(config_in(tmp_path, sample_cache, "run.max_memory=200MiB"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == []
+
+
+def test_what_is_not_done_out_of_core_is_refused_with_all_faults(sample_cache: Path, tmp_path: Path) -> None:
+    overrides = [
+        "refine.method=two_hot",
+        "neighbours.method=exact",
+        "teacher.left_out=group",
+        "teacher.power=.5",
+        STREAMED,
+    ]
+    with pytest.raises(
+        ConfigError,
+        match=r"teacher\.left_out must be .*; teacher\.power must be auto or 1, but is 0\.5; refine\.method must be .*; "
+        r"neighbours\.method must be .* Nothing was started",
+    ):
+        steps.clean(config_in(tmp_path, sample_cache, *overrides))
+
+
+def test_all_kinds_of_faulty_labels_are_refused_out_of_core(sample_cache: Path, tmp_path: Path) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    twice = written(tmp_path, pa.concat_tables([table, table.slice(3, 2)]))
+    with pytest.raises(TableError, match=r"key sample_id must be unique, but 2 keys stand in 4 rows|must be unique"):
+        steps.clean(config_in(tmp_path, sample_cache, twice, STREAMED))
+    classes = "data.class_names=[ok, dent, pore, scratch, stain]"
+    with pytest.raises(TableError, match="'crack'"):
+        steps.clean(config_in(tmp_path, sample_cache, classes, STREAMED))
+    assert not list((tmp_path / "runs").glob(".work-*"))
+
+
+@pytest.mark.long
+def test_image_bytes_and_expectations_work_out_of_core(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    files = [(ROOT / "sample_data" / path).read_bytes() for path in table.column("image_path").to_pylist()]
+    labels = written(tmp_path, table.append_column("image", pa.array(files, pa.binary())))
+    folder = steps.clean(config_in(tmp_path, sample_cache, labels, STREAMED, "expectations.enabled=true"))
+    refined = read_table(folder / "refined_labels.parquet", "refined_labels")
+    wanted = read_table(sample_run / "refined_labels.parquet", "refined_labels")
+    assert refined.column("content_hash").equals(wanted.column("content_hash"))
+    assert read_table(folder / "rejects.parquet", "rejects").equals(
+        read_table(sample_run / "rejects.parquet", "rejects")
+    )
+
+
+def halves(tmp_path: Path) -> tuple[str, str]:
+    """The sample's labels in two files, a tenth of them in both."""
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    paths = []
+    for name, rows in (("first", slice(0, 400)), ("second", slice(330, 300))):
+        (tmp_path / name).mkdir()
+        pq.write_table(table.slice(rows.start, rows.stop), tmp_path / name / "labels.parquet")
+        paths.append(f"data.labels={tmp_path / name / 'labels.parquet'}")
+    return paths[0], paths[1]
+
+
+@pytest.mark.long
+def test_a_night_is_added_to_the_sums_of_its_reference(sample_cache: Path, tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    before = steps.clean(config_in(tmp_path, sample_cache, first, root))
+    folder = steps.clean(config_in(tmp_path, sample_cache, second, root, f"run.reference={before}"))
+    old, new = read_run_sums(before), read_run_sums(folder)
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 630)
+    assert new.sums.features[0].count.sum() == len(set(table.column("sample_id").to_pylist())) - 1  # one is rejected
+    assert (old.runs, new.runs) == ((), (before.name,))
+    assert np.array_equal(new.sums.features[0].mean, old.sums.features[0].mean)
+    record = read_json(folder / "summary.json")["reference"]
+    assert record["num_repeated"] in (69, 70)
+    assert record["feature_drift"]["num_tonight"] > 200
+    assert {one["column"] for one in record["noise_shifts"]} == {"line", "shift"}
+    assert record["share_shift"]["psi"] < 0.25
+    distribution = read_table(folder / "class_distribution.parquet", "class_distribution").to_pylist()
+    assert sum(row["reference_share"] for row in distribution) == pytest.approx(1, abs=1e-5)
+    # the same samples, centred alike, in one run: their sums are those of both nights
+    joined = written(tmp_path, table)
+    at_once = read_run_sums(steps.clean(config_in(tmp_path, sample_cache, joined, root)))
+    gap = np.abs(at_once.sums.features[0].count - new.sums.features[0].count)
+    assert gap.max() == 0  # the folds hang on the ids alone
+    assert set(TABLES["refined_labels"].key) == {"sample_id"}
+
+
+def test_a_reference_that_means_something_else_is_refused_by_name(sample_cache: Path, tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    before = steps.clean(config_in(tmp_path, sample_cache, first, root))
+    tonight = [second, root, f"run.reference={before}"]
+    with pytest.raises(ConfigError, match=r"decode policy .* has digest .*run\.seed is 9, there 0"):
+        steps.clean(config_in(tmp_path, sample_cache, *tonight, "run.seed=9", "decode.window=percentile"))
+    classes = "data.class_names=[ok, dent, pore, scratch, stain, crack, burr]"
+    with pytest.raises(ConfigError, match=r"the class list differs: 'burr' is new, nothing is gone"):
+        steps.clean(config_in(tmp_path, sample_cache, *tonight, classes))
+    with pytest.raises(ConfigError, match=r"the backbone has digest"):
+        steps.clean(config_in(tmp_path, sample_cache, *tonight, "backbone.mean=[0.4]", "backbone.std=[0.3]"))
+
+
+@pytest.mark.long
+def test_neighbours_by_index_vote_and_flag_out_of_core(sample_cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    index = ("neighbours.method=index", "flags.outlier_z=2")
+    outside = steps.clean(config_in(tmp_path, sample_cache, STREAMED, *index))
+    folds = ("teacher.left_out=fold", "teacher.power=1")  # what the passes out of core do
+    inside = steps.clean(config_in(tmp_path, sample_cache, *index, *folds))
+    found, wanted = (read_json(folder / "summary.json") for folder in (outside, inside))
+    assert found["teacher"]["neighbours"]["method"] == "index"
+    assert found["teacher"]["neighbours"]["recall_at_10"] > 0.9
+    assert found["label_issues"]["expected"] == pytest.approx(wanted["label_issues"]["expected"], rel=0.15)
+    flagged = []
+    for folder in (outside, inside):
+        flags = read_table(folder / "flags.parquet", "flags")
+        flagged.append(
+            {
+                reason: set(flags.filter(pc.equal(flags.column("reason"), reason)).column("sample_id").to_pylist())
+                for reason in ("neighbours_disagree", "outlier", "other_class")
+            }
+        )
+    for reason, samples in flagged[1].items():  # near-duplicates vote for each other out of core
+        assert len(samples & flagged[0][reason]) > 0.8 * len(samples | flagged[0][reason]), reason
+    assert "the index held" in " ".join(out_of_core_sentences(found))
+    assert not (outside / "steps").exists()

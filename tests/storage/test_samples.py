@@ -1,0 +1,67 @@
+"""Several rows of a sample become one, and nothing is lost silently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from labelclean.errors import TableError
+from labelclean.storage.samples import given_labels_of, samples_table
+from labelclean.storage.tables import conform, matrix
+
+NAMES = ("dent", "ok")
+
+
+def labels(rows: list[tuple[str, str, str]], **columns: list[object]) -> pa.Table:
+    ids, given, inspectors = zip(*rows, strict=True)
+    table = {
+        "sample_id": ids,
+        "given_label": given,
+        "annotator_id": inspectors,
+        "image_path": [f"{i}.png" for i in ids],
+    }
+    return conform(pa.table({key: list(value) for key, value in table.items()} | columns), "labels", class_names=NAMES)
+
+
+THREE = [("a", "ok", "x"), ("a", "dent", "y"), ("a", "ok", "z"), ("b", "dent", "x")]
+
+
+def test_votes_are_counted_and_the_plurality_is_the_given_label() -> None:
+    samples = samples_table(labels(THREE), NAMES)
+    assert samples.column("sample_id").to_pylist() == ["a", "b"]
+    assert matrix(samples.column("given_votes")).tolist() == [[1, 2], [1, 0]]
+    assert samples.column("given_label").to_pylist() == ["ok", "dent"]
+    assert "annotator_id" not in samples.column_names
+
+
+def test_a_tie_goes_to_the_class_that_stands_first() -> None:
+    tied = labels([("a", "ok", "x"), ("a", "dent", "y")])
+    assert samples_table(tied, NAMES).column("given_label").to_pylist() == ["dent"]
+    assert samples_table(tied, NAMES[::-1]).column("given_label").to_pylist() == ["ok"]
+
+
+def test_other_columns_are_kept_where_all_rows_agree_and_null_where_not() -> None:
+    samples = samples_table(labels(THREE, line=["L1"] * 4, shift=["n", "d", "n", "d"]), NAMES)
+    assert samples.column("line").to_pylist() == ["L1", "L1"]
+    assert samples.column("shift").to_pylist() == [None, "d"]
+
+
+def test_two_images_for_one_sample_are_a_fault() -> None:
+    torn = labels(THREE).drop_columns("image_path").append_column("image_path", pa.array(["1", "2", "1", "4"]))
+    with pytest.raises(TableError, match="'image_path' must be the same in all rows of a sample, but differs for 'a'"):
+        samples_table(torn, NAMES)
+
+
+def test_votes_become_soft_given_labels_and_candidates_a_mask() -> None:
+    table = samples_table(labels(THREE, candidate_labels=[None, None, None, ["ok"]]), NAMES)
+    given = given_labels_of(table, NAMES)
+    np.testing.assert_allclose(given.votes, np.array([[1 / 3, 2 / 3], [1, 0]], dtype=np.float32), rtol=1e-6)
+    assert given.candidates.tolist() == [[True, True], [False, True]]
+    assert given.is_verified.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("names", "fragment"), [([], "is empty for 'b'"), (["rust"], "does not for 'b'")])
+def test_bad_candidate_sets_are_refused(names: list[str], fragment: str) -> None:
+    with pytest.raises(TableError, match=fragment):
+        samples_table(labels(THREE, candidate_labels=[None, None, None, names]), NAMES)
