@@ -139,12 +139,14 @@ def run_cell(cell: Cell, methods: dict[str, str], cache: Path) -> list[results.R
     data, truth, judge = ready
     given = noisy_labels(data, cell.kind, cell.rate, cell.seed)
     whole = Problem(data.features, given, folds_of(cell.data, cache, cell.seed), data.num_classes, cell.seed)
-    handed = whole if data.pred_probs is None else replace(whole, pred_probs=data.pred_probs)
+    handed = whole
+    if data.pred_probs is not None or data.votes is not None:
+        handed = replace(whole, pred_probs=data.pred_probs, votes=data.votes)
     if not data.hands_features:
         handed = replace(handed, features=data.features[:, :0])
     judge.known.clear()
     shared: dict[str, Cost] = {}
-    decay = decay_of(whole, cache, shared)
+    decay = decay_of(handed if data.hands_features else whole, cache, shared)
     rows = []
     for method, digest in methods.items():
         seen, unseen = handed, np.ones(len(given), dtype=bool)

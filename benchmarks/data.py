@@ -54,6 +54,7 @@ class DataSet:
         test_true: Their true classes, int64, shape (M,).
         oracle: P(class | image) of an out-of-fold probe on the truth, float32, shape (N, K); only noise is made from it.
         people: Labels that people gave, int64, shape (N,); None where noise is made.
+        votes: The same of several people, int64, shape (N, V), of whom ``people`` is the plurality; None with one each.
         pred_probs: Out-of-sample probabilities that a user hands over, float32, shape (N, K); None where he has none.
         hands_features: Whether he hands over the features too.
     """
@@ -65,6 +66,7 @@ class DataSet:
     test_true: IntArray
     oracle: Float32Array
     people: IntArray | None = None
+    votes: IntArray | None = None
     pred_probs: Float32Array | None = None
     hands_features: bool = True
 
@@ -224,8 +226,8 @@ def _stored(name: str) -> Path:
 def _people_set(name: str) -> DataSet:
     """Photos with the labels that people gave.
 
-    ``people_votes``: three people each. `clean_labels` takes one label per sample, so the user hands over the
-    plurality, ties by class order, as the pipeline's `given_label` is made of several annotators' rows.
+    ``people_votes``: three people each. Ours is given all votes; peers get the given label that the pipeline makes of
+    them, the plurality with ties by class order.
     """
     _, which, *door = name.split("_")
     true = np.load(_stored(PEOPLE_TRUTH_FILE)).astype(np.int64)
@@ -235,6 +237,7 @@ def _people_set(name: str) -> DataSet:
         features = stored["features"].astype(np.float32)
         given = true if name == PEOPLE_RIGHT else stored[f"given_{which}"]
         probs = stored[f"pred_probs_{which}"][~is_test] if door else None
+    votes = given[~is_test].astype(np.int64) if given.ndim == 2 else None
     given = plurality(given, num_classes) if given.ndim == 2 else given.astype(np.int64)
     return DataSet(
         name,
@@ -244,6 +247,7 @@ def _people_set(name: str) -> DataSet:
         true[is_test],
         one_hot(true[~is_test], num_classes),
         people=None if name == PEOPLE_RIGHT else given[~is_test],
+        votes=votes,
         pred_probs=probs,
         hands_features=door != ["probs"],
     )

@@ -65,10 +65,11 @@ def audit_argument(problem: Problem) -> dict[str, Any]:
 
 def _cleaned(problem: Problem, **audit: Any) -> Output:
     """What `clean_labels` makes of all that was handed over."""
-    present = np.unique(problem.given)  # pred_probs have one column per class that somebody gave
+    labels = problem.given if problem.votes is None else problem.votes
+    present = np.unique(labels)  # pred_probs have one column per class that somebody gave
     probs = None if problem.pred_probs is None else _shares(problem.pred_probs[:, present])
     features = problem.features if problem.features.shape[1] else None
-    cleaned = clean_labels(problem.given, features=features, pred_probs=probs, seed=problem.seed, **audit)
+    cleaned = clean_labels(labels, features=features, pred_probs=probs, seed=problem.seed, **audit)
     soft = np.zeros((len(problem.given), problem.num_classes))
     soft[:, np.asarray(cleaned.class_names, dtype=np.int64)] = cleaned.soft_labels
     table, errors = cleaned.table, cleaned.refinement.estimated_errors

@@ -128,6 +128,8 @@ class Problem:
         seed: Feeds every draw.
         pred_probs: Out-of-sample probabilities of a model of the user's own, float32, shape (N, K), rows sum to 1;
             None where he has none.
+        votes: One label per sample from each of several people, int64, shape (N, V), of which ``given`` is the plurality;
+            None where there is one label each.
         audit: Samples that a person looked at; only the audited method gets any.
     """
 
@@ -137,6 +139,7 @@ class Problem:
     num_classes: int
     seed: int
     pred_probs: Float32Array | None = None
+    votes: IntArray | None = None
     audit: Audit | None = None
 
     @property

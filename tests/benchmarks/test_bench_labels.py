@@ -142,6 +142,11 @@ def test_peoples_labels_stay_with_their_photos(people: Path, name: str) -> None:
     labels = noisy_labels(photos, "people", 0.09, 2)
     assert (labels == np.where(np.isin(rows, [0, 10]), 1 - photos.true, photos.true)).all()
     assert photos.pred_probs is None
+    if photos.votes is None:
+        assert name == "people_few"
+    else:
+        assert photos.votes[:, 1].tolist() == photos.true.tolist()
+        assert photos.votes[:, 0].tolist() == photos.votes[:, 2].tolist() == labels.tolist()
 
 
 def test_a_users_own_probabilities_come_with_or_without_features(people: Path) -> None:
@@ -238,6 +243,26 @@ def test_methods_see_what_the_user_hands_over(
     seen = rows_of_spies(toy, [OURS, CLEANLAB], monkeypatch, tmp_path)
     assert all(problem.features.shape == (60, 3 if hands_features else 0) for problem in seen.values())
     assert all(problem.outside_probs is probs for problem in seen.values())
+
+
+def test_votes_of_several_people_are_handed_over_beside_their_plurality(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    true = a_set().true
+    votes = np.stack([true, true, (true + 1) % 3], axis=1)
+    seen = rows_of_spies(a_set(people=true, votes=votes), [OURS, CLEANLAB], monkeypatch, tmp_path)
+    assert all(problem.votes is votes and (problem.given == true).all() for problem in seen.values())
+
+
+def test_ours_takes_votes_where_there_are_some() -> None:
+    rng, true = np.random.default_rng(0), np.arange(60) % 2
+    features = (np.eye(2)[true] * 9 + rng.standard_normal((60, 2))).astype(np.float32)
+    votes = np.stack([true, true, true], axis=1)
+    votes[0] = [1 - true[0], 1 - true[0], true[0]]
+    given = data.plurality(votes, 2)
+    output = peers.labelclean_default(Problem(features, given, np.arange(60) % 5, 2, 0, votes=votes))
+    assert output.predicted.tolist() == true.tolist()
+    assert output.is_issue[0]
 
 
 def test_with_probabilities_of_ones_own_only_rules_on_probabilities_are_run() -> None:

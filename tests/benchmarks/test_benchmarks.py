@@ -39,6 +39,7 @@ def test_a_method_is_given_a_problem_alone_and_a_problem_holds_no_truth() -> Non
         "num_classes",
         "seed",
         "pred_probs",
+        "votes",
         "audit",
     }
     for method in peers.METHODS.values():
