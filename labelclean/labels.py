@@ -29,12 +29,15 @@ class GivenLabels:
             None where nobody has.
         is_audited: Verified samples that were drawn at random over all, bool, shape (N,): they may weigh the readings
             (`readings.fit_readings`). None where nobody was drawn.
+        num_votes: How many inspectors a row of votes stands for, float32, shape (N,): three who agree are three
+            witnesses. None where each stands for one.
     """
 
     votes: npt.NDArray[np.float32]
     candidates: BoolArray
     before_review: npt.NDArray[np.float32] | None = None
     is_audited: BoolArray | None = None
+    num_votes: npt.NDArray[np.float32] | None = None
 
     @property
     def observed(self) -> npt.NDArray[np.float32]:
@@ -64,7 +67,8 @@ class GivenLabels:
         """Return the same for some rows (indices or a mask)."""
         before = None if self.before_review is None else self.before_review[rows]
         audited = None if self.is_audited is None else self.is_audited[rows]
-        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited)
+        num_votes = None if self.num_votes is None else self.num_votes[rows]
+        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited, num_votes)
 
 
 def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:

@@ -365,7 +365,8 @@ def _labels_as_known(
     """Inspectors' votes, with what people found in their place."""
     flat = class_indices(names.ravel().tolist(), class_names)
     votes = one_hot(flat, len(class_names)).reshape(len(names), -1, len(class_names)).mean(axis=1)
-    labels = GivenLabels(votes, np.ones(votes.shape, dtype=bool))
+    several = None if names.ndim == 1 or names.shape[1] == 1 else np.full(len(names), names.shape[1], dtype=np.float32)
+    labels = GivenLabels(votes, np.ones(votes.shape, dtype=bool), num_votes=several)
     if not looked_at:
         return labels
     rows = np.array([row for row, sample in enumerate(ids) if sample in looked_at])
@@ -373,7 +374,7 @@ def _labels_as_known(
     after, candidates, is_audited = votes.copy(), labels.candidates.copy(), np.zeros(len(votes), dtype=bool)
     after[rows], candidates[rows] = found, found > 0
     is_audited[[row for row in rows.tolist() if ids[row] in drawn]] = True
-    return GivenLabels(after, candidates, votes, is_audited if is_audited.any() else None)
+    return GivenLabels(after, candidates, votes, is_audited if is_audited.any() else None, several)
 
 
 def _views(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> list[View]:

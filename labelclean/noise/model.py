@@ -91,7 +91,9 @@ def fit_plain_model(views: Float32Array, labels: GivenLabels, *, steps: int = 25
         The model; its probabilities are calibrated for the *given* labels.
     """
     model = _start(views, labels, 1.0 / len(views), 1.0)
-    return _ascend(model, views, _observed(replace(labels, before_review=None)), steps, fit_matrix=False)
+    return _ascend(
+        model, views, _observed(replace(labels, before_review=None, num_votes=None)), steps, fit_matrix=False
+    )
 
 
 def fit_noise_model(
@@ -248,7 +250,7 @@ def posterior(pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Arra
 
 
 def _observed(labels: GivenLabels) -> _Observed:
-    votes = labels.observed
+    votes = labels.observed if labels.num_votes is None else labels.observed * labels.num_votes[:, None]
     is_one_hot = bool((votes.max(axis=1, initial=0.0) == 1.0).all())
     given = votes.argmax(axis=1) if is_one_hot else None
     return _Observed(votes, given, None if labels.candidates.all() else labels.candidates)

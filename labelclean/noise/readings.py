@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
-from labelclean.labels import GivenLabels, possible
+from labelclean.labels import GivenLabels, one_hot, possible
 from labelclean.noise.clouds import Clouds, fit_clouds
 from labelclean.noise.model import fit_noise_matrix, posterior
 from labelclean.storage.tables import READINGS
@@ -255,7 +255,7 @@ def prior_of(weights: Float64Array) -> Float64Array:
 
 def as_ingested(labels: GivenLabels) -> GivenLabels:
     """Return labels as they came, before anybody reviewed them."""
-    return GivenLabels(labels.observed, np.ones_like(labels.candidates))
+    return GivenLabels(labels.observed, np.ones_like(labels.candidates), num_votes=labels.num_votes)
 
 
 def mixture(weights: Float64Array, readings: Float32Array) -> Float32Array:
@@ -278,11 +278,12 @@ def mixture(weights: Float64Array, readings: Float32Array) -> Float32Array:
 def _read(
     pred_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, clouds: Clouds, clouds_matrix: Float64Array
 ) -> Float32Array:
-    """The four readings: q0 ~ P C[., given]; q1 ~ P' C'[., given] where P and P' name the same class, else q0; P; votes."""
+    """The four readings: q0 ~ P C[., given]; q1 ~ P' C'[., given] where P and P' name the same class, else q0; P; given."""
+    as_given = one_hot(labels.given, labels.num_classes)
     calm, cloud_probs = posterior(pred_probs, labels, matrix), clouds.probs(pred_probs)
     same = pred_probs.argmax(axis=1) == cloud_probs.argmax(axis=1)
     decided = np.where(same[:, None], posterior(cloud_probs, labels, clouds_matrix), calm)
-    return np.stack([calm, decided, possible(pred_probs, labels), possible(labels.votes, labels)])
+    return np.stack([calm, decided, possible(pred_probs, labels), possible(as_given, labels)])
 
 
 def _weighed(prior: Float64Array, looks: AuditEvidence) -> Float64Array:

@@ -236,7 +236,8 @@ def reviewed_labels(labels: GivenLabels, standing: Standing) -> GivenLabels:
     votes = np.where(has_votes[:, None], standing.votes, labels.votes)
     observed = np.where((standing.verified >= 0)[:, None], labels.observed, votes)
     is_audited = standing.is_audited if standing.is_audited.any() else None
-    return GivenLabels(votes, np.where(agrees[:, None], both, standing.candidates), observed, is_audited)
+    candidates = np.where(agrees[:, None], both, standing.candidates)
+    return GivenLabels(votes, candidates, observed, is_audited, labels.num_votes)
 
 
 def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...], float]:

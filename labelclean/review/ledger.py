@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +25,7 @@ Ledger = sa.Engine
 
 _POSTGRES_LOCK = 0x6C_61_62_65_6C  # "label"
 _BUSY_TIMEOUT_MS = 60_000
+SWITCH_PAUSE_S = 0.05
 _ROWS_AT_ONCE = 1_000
 
 _METADATA = sa.MetaData()
@@ -273,9 +276,21 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     """Leave transactions to us, wait for other processes, and let readers go on while one writes."""
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch a new file to write-ahead logging: SQLite does not wait where two processes switch at once, so we do."""
+    patience = _BUSY_TIMEOUT_MS / 1_000 / SWITCH_PAUSE_S
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            patience -= 1
+            if patience < 0:
+                raise
+            time.sleep(SWITCH_PAUSE_S)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

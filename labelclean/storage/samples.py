@@ -78,7 +78,9 @@ def given_labels_of(samples: pa.Table, class_names: Sequence[str]) -> GivenLabel
             if names:
                 candidates[row] = False
                 candidates[row, [position[name] for name in names]] = True
-    return GivenLabels(counts / counts.sum(axis=1, keepdims=True), candidates)
+    num_votes = counts.sum(axis=1)
+    several = num_votes if bool((num_votes != 1).any()) else None
+    return GivenLabels(counts / num_votes[:, None], candidates, num_votes=several)
 
 
 def groups_of(samples: pa.Table) -> list[str] | None:
