@@ -37,8 +37,9 @@ class ReviewConfig(Section):
         budget: Most samples in the queue; default: all that are flagged.
         minutes: Most minutes of looking, at `review.seconds_per_sample`; the lower of both limits holds.
         seconds_per_sample: How long one sample takes a person; `labelclean status` measures it.
-        audit_samples: Samples drawn at random from all that nobody has settled, before anything is ranked, and shown
-            without a suggestion; with a budget at most half of the places.
+        audit_samples: Random looks that a data set should rest on: as many as are missing are drawn at random from all
+            that nobody has settled, before anything is ranked, and shown without a suggestion; with a budget at most half
+            of the places.
         class_floor: Least number of queue places per class when it has that many doubtful samples.
         neighbours: How many trusted neighbours are named beside each sample.
         reopen: Sample ids that come back although people have settled them.

@@ -178,11 +178,12 @@ def measure_ambiguity(
         matrix: C of the student, float64, shape (K, K).
 
     Returns:
-        The shares. Of few samples a share is uncertain: 3 more may move than were seen to (of none seen in N, up to
+        The shares, of labels as they were ingested: an error that people have found shows that there are some. Of few
+        samples a share is uncertain: 3 more may move than were seen to (of none seen in N, up to
         3 / N may, with 95 % confidence).
     """
-    given, rows = labels.given, np.arange(len(labels))
-    calm = posterior(pred_probs, labels, matrix)[rows, given]
+    unseen, rows = as_ingested(labels), np.arange(len(labels))
+    calm = posterior(pred_probs, unseen, matrix)[rows, unseen.given]
     moved = int((pred_probs.argmax(axis=1) != cloud_probs.argmax(axis=1)).sum())
     return Ambiguity(
         calm=float(1.0 - pred_probs.max(axis=1).mean(dtype=np.float64)),

@@ -22,6 +22,7 @@ from labelclean.review.queue import (
     audit_size,
     build_queue,
     estimate_queue,
+    looks_to_draw,
     measure_doubt,
 )
 from labelclean.storage.queries import database, names_of
@@ -48,7 +49,12 @@ class PartQueue:
 
 
 def part_queue(
-    scores: Sequence[Path], flags: Sequence[Path], names: Sequence[str], config: Config, spill: Path
+    scores: Sequence[Path],
+    flags: Sequence[Path],
+    names: Sequence[str],
+    config: Config,
+    spill: Path,
+    num_looks: float = 0.0,
 ) -> PartQueue:
     """Return the review queue of scores in parts.
 
@@ -59,6 +65,7 @@ def part_queue(
         names: The K class names.
         config: Sections `review` and `run` are read.
         spill: Folder for what does not fit into memory.
+        num_looks: Random looks that the run rests on already.
 
     Returns:
         The queue; DuckDB draws the audit as `queue.draw_audit` does, so that no list of all samples is needed.
@@ -74,7 +81,7 @@ def part_queue(
         if (flagged if budget is None else budget) > MOST_PLACES:
             budget, cut_from = MOST_PLACES, flagged
         places = flagged if budget is None else budget
-        size = audit_size(config.review.audit_samples, unsettled, budget)
+        size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), unsettled, budget)
         salt = audit_salt(config.run.seed, num_samples, unsettled)
         rows = _candidates(connection, places, (salt, size), config)
         queue = build_queue(

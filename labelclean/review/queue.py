@@ -84,6 +84,23 @@ class QueueEstimate:
     doubt: Doubt = CERTAIN
 
 
+def looks_to_draw(audit_samples: int, num_looks: float) -> int:
+    """Return how many random looks are missing.
+
+    Args:
+        audit_samples: Looks wanted.
+        num_looks: Looks that the run rests on already; old ones count for less.
+
+    Returns:
+        At least 0.
+
+    Examples:
+        >>> looks_to_draw(30, 24.6), looks_to_draw(30, 41.0)
+        (5, 0)
+    """
+    return max(audit_samples - round(num_looks), 0)
+
+
 def audit_size(audit_samples: int, num_unsettled: int, places: int | None) -> int:
     """Return how many samples the audit draws: at most half of the places, where these are limited.
 

@@ -18,7 +18,15 @@ from labelclean.noise.tally import Tally, mean_confidence
 from labelclean.noise.top2 import top2_candidates, top2_margin
 from labelclean.probes.neighbours import neighbours_record, trusted_neighbours
 from labelclean.review.flags import Evidence, Flags, conflict_sets
-from labelclean.review.queue import Queue, QueueEstimate, build_queue, draw_audit, estimate_queue, measure_doubt
+from labelclean.review.queue import (
+    Queue,
+    QueueEstimate,
+    build_queue,
+    draw_audit,
+    estimate_queue,
+    looks_to_draw,
+    measure_doubt,
+)
 from labelclean.runs.gates import TeacherMeasurements
 from labelclean.storage.tables import READINGS, TABLES, named, probability_columns
 
@@ -237,6 +245,7 @@ def review_queue(
     images = samples.column("content_hash").combine_chunks().dictionary_encode().indices.to_numpy()
     order = np.empty(len(ids), dtype=np.int64)
     order[np.argsort(np.asarray(ids, dtype=object), kind="stable")] = np.arange(len(ids))
+    missing = looks_to_draw(config.review.audit_samples, refinement.trust.readings.beliefs.num_audited)
     queue = build_queue(
         refinement.label_scores,
         refinement.is_label_issue,
@@ -245,7 +254,7 @@ def review_queue(
         is_settled=is_settled,
         order=order,
         budget=config.review.places,
-        audit=draw_audit(ids, is_settled, config.review.audit_samples, config.review.places, seed=config.run.seed),
+        audit=draw_audit(ids, is_settled, missing, config.review.places, seed=config.run.seed),
         class_floor=config.review.class_floor,
         images=images.astype(np.int64),
     )

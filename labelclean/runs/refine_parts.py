@@ -171,7 +171,7 @@ def _refined(
     record |= refinement_record(
         config.refine.method, method, why, learned.student.matrix, tally, learned.trust.readings, names, looks
     )
-    queue = _write_queue(work, names, config, record)
+    queue = _write_queue(work, names, config, record, learned.trust.readings.beliefs.num_audited)
     _write_draws(work, parts, learned, queue, draws, names)
     record["inspectors"] = _inspectors(work, parts, learned, names)
     _leave_sums(work, config, parts, learned, names, reference, record)
@@ -346,11 +346,13 @@ def _write_draws(
     write_draws(work, samples, at, learned.trust.readings, probs[order], chosen.labels.take(order), draws, names)
 
 
-def _write_queue(work: Path, names: Sequence[str], config: Config, record: dict[str, Any]) -> pa.Table:
+def _write_queue(
+    work: Path, names: Sequence[str], config: Config, record: dict[str, Any], num_looks: float
+) -> pa.Table:
     """`review_queue.parquet` and its numbers; returns the queue."""
     stream = work / INTERNAL / STREAM
     scores, flags = (sorted((stream / name).glob("part-*.parquet")) for name in ("scores", "flags"))
-    found = part_queue(scores, flags, names, config, work / INTERNAL / "spill")
+    found = part_queue(scores, flags, names, config, work / INTERNAL / "spill", num_looks)
     write_table(work / "review_queue.parquet", found.table, "review_queue", names)
     record["queue"] = queue_record(found.queue, found.estimate, config.review.seconds_per_sample)
     if found.cut_from is not None:
