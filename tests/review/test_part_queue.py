@@ -57,10 +57,10 @@ def scores(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def queue_of(scores: list[Path], settings: Config) -> PartQueue:
+def queue_of(scores: list[Path], settings: Config, num_looks: float = 0.0) -> PartQueue:
     flags = scores[0].parent / "flags.parquet"
     pq.write_table(pa.table({"sample_id": ["s00"], "reason": ["outlier"], "score": [0.5]}), flags)
-    return part_queue(scores, [flags], NAMES, settings, scores[0].parent / "spill")
+    return part_queue(scores, [flags], NAMES, settings, scores[0].parent / "spill", num_looks)
 
 
 def by_source(found: PartQueue) -> tuple[list[str], list[str]]:
@@ -81,6 +81,11 @@ def test_the_audit_is_drawn_from_all_that_is_unsettled_and_the_flagged_follow_wi
     for row in rows:
         expected = 12 / 50 if row["queue_source"] == "random_audit" else None
         assert row["inclusion_probability"] == (expected if expected is None else pytest.approx(expected))
+
+
+def test_only_the_looks_that_are_missing_are_drawn(scores: list[Path]) -> None:
+    assert len(by_source(queue_of(scores, config(audit_samples=12), 8.6))[0]) == 3
+    assert by_source(queue_of(scores, config(audit_samples=12), 12.0))[0] == []
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
