@@ -16,6 +16,7 @@ from labelclean.arrays import BoolArray, IntArray
 from labelclean.noise.promise import LOOKS, Promise, WrongShare, looks_sentence, promise_of, wrong_share
 from labelclean.noise.scores import Audit
 from labelclean.review.decisions import Decision, is_audit_answer, standing_decisions
+from labelclean.review.facets import wilson_interval
 from labelclean.review.queue import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST
@@ -91,7 +92,7 @@ class ReviewStatus:
             lines.append(
                 f"audit: {self.audited_wrong:,} of {self.num_audited:,} random samples were wrong, about "
                 f"{self.audited_wrong / self.num_audited:.0%} (at most "
-                f"{wilson_high(self.audited_wrong, self.num_audited):.0%}) of all that were unsettled."
+                f"{wilson_interval(self.audited_wrong, self.num_audited, Z_90)[1]:.0%}) of all that were unsettled."
             )
         if self.missed_share is not None and self.missed_high is not None:
             lines.append(
@@ -189,7 +190,7 @@ def measure_status(
         num_audited_outside=len(outside),
         missed_wrong=missed_wrong,
         missed_share=missed_wrong / len(outside) if len(outside) else None,
-        missed_high=wilson_high(missed_wrong, len(outside)) if len(outside) else None,
+        missed_high=wilson_interval(missed_wrong, len(outside), Z_90)[1] if len(outside) else None,
         num_outside=max(num_unsettled - (pc.sum(refined.column("is_label_issue")).as_py() or 0), 0),
         num_audit_answers=len({one.sample_id for one in decisions if is_audit_answer(one)}),
         next_wrong=float((1 - scores[upcoming]).sum()),
@@ -220,26 +221,6 @@ def seconds_between(decisions: Sequence[Decision]) -> float | None:
     gaps = np.concatenate([np.diff(np.unique(of_one)) for of_one in times.values()] or [np.zeros(0)])
     gaps = gaps[gaps <= LONGEST_GAP_S]
     return float(np.median(gaps)) if len(gaps) >= LEAST_GAPS else None
-
-
-def wilson_high(hits: int, trials: int) -> float:
-    """Return the upper end of the 90 % Wilson interval of a share.
-
-    Args:
-        hits: Successes.
-        trials: Trials, at least 1.
-
-    Returns:
-        In (0, 1].
-
-    Examples:
-        >>> round(wilson_high(0, 20), 3)
-        0.119
-    """
-    share = hits / trials
-    middle = share + Z_90**2 / (2 * trials)
-    spread = Z_90 * math.sqrt(share * (1 - share) / trials + Z_90**2 / (4 * trials**2))
-    return min((middle + spread) / (1 + Z_90**2 / trials), 1.0)
 
 
 def _summary(run_folder: Path) -> Mapping[str, Any]:

@@ -108,18 +108,6 @@ def check_held(path: Path) -> None:
     )
 
 
-def lock_holder(path: Path) -> Holder | None:
-    """Return who holds a lock, or None.
-
-    Args:
-        path: The lock file.
-
-    Returns:
-        The holder written in it, or None when it is absent or unreadable.
-    """
-    return _read(path)
-
-
 def lock_sentence(path: Path, stale_after_s: float = STALE_AFTER_S) -> str | None:
     """Say what a lock means for the next run, without touching it.
 

@@ -76,3 +76,9 @@ def test_a_single_moment_makes_no_facet() -> None:
     noon = np.array(["2026-03-02T12:00"] * 3, dtype="datetime64[us]")
     assert time_facet("captured_at", noon, np.zeros(3)) is None
     assert time_facet("captured_at", np.array(["NaT"], dtype="datetime64[us]"), np.zeros(1)) is None
+
+
+def test_wilson_against_the_textbook() -> None:
+    # 5 of 10 at z = 1.645: (0.5 + z^2/20 + z sqrt(0.025 + z^2/400)) / (1 + z^2/10)
+    assert wilson_interval(5, 10, 1.645)[1] == pytest.approx(0.7304, abs=1e-3)
+    assert wilson_interval(10, 10, 1.645)[1] == 1.0

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import beta
 
 from labelclean.review.decisions import Decision
-from labelclean.review.status import measure_status, wilson_high
+from labelclean.review.status import measure_status
 from labelclean.storage.parquet import write_json, write_table
 
 SCORES = [0.1, 0.2, 0.3, 0.4, 0.95]
@@ -203,9 +203,3 @@ def test_a_run_that_would_change_nothing_speaks_of_the_share_alone(run: Path) ->
 def test_a_finished_queue_says_run_again(run: Path) -> None:
     status = measure_status(run, [decided(f"s{i}", "ng") for i in range(5)])
     assert "run again" in status.sentences()[-1]
-
-
-def test_wilson_against_the_textbook() -> None:
-    # 5 of 10 at z = 1.645: (0.5 + z^2/20 + z sqrt(0.025 + z^2/400)) / (1 + z^2/10)
-    assert wilson_high(5, 10) == pytest.approx(0.7304, abs=1e-3)
-    assert wilson_high(10, 10) == 1.0

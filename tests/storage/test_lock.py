@@ -16,7 +16,7 @@ import pytest
 
 import labelclean.storage.lock
 from labelclean.errors import LockError
-from labelclean.storage.lock import check_held, lock_holder, lock_sentence, run_lock
+from labelclean.storage.lock import check_held, lock_sentence, run_lock
 
 
 def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
 def test_the_lock_is_released_when_the_run_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), run_lock(tmp_path / "lock"):
         raise RuntimeError
-    assert lock_holder(tmp_path / "lock") is None
+    assert lock_sentence(tmp_path / "lock") is None
 
 
 def test_a_lock_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path: Path) -> None:
