@@ -186,5 +186,11 @@ def _joined(found: Sequence[GivenLabels]) -> GivenLabels:
         audited = np.concatenate(
             [none if one.is_audited is None else one.is_audited for one, none in zip(found, nobody, strict=True)]
         )
+    num_votes: Any = None
+    if any(one.num_votes is not None for one in found):
+        ones = (np.ones(len(one), dtype=np.float32) for one in found)
+        num_votes = np.concatenate(
+            [single if one.num_votes is None else one.num_votes for one, single in zip(found, ones, strict=True)]
+        )
     votes, candidates = np.concatenate([one.votes for one in found]), np.concatenate([one.candidates for one in found])
-    return GivenLabels(votes, candidates, before, audited)
+    return GivenLabels(votes, candidates, before, audited, num_votes)

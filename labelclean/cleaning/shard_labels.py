@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class PartLabels:
         candidates: Their possible classes, bool, shape (q, K).
         observed: Their votes before review, float32, shape (q, K).
         audited: Which of them are verified and were drawn at random over all, bool, shape (q,); None: none.
+        num_votes: How many inspectors each row of votes stands for, float32, shape (n,); None: one.
     """
 
     given: npt.NDArray[np.int32]
@@ -50,6 +51,7 @@ class PartLabels:
     candidates: BoolArray | None = None
     observed: npt.NDArray[np.float32] | None = None
     audited: BoolArray | None = None
+    num_votes: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Samples that count."""
@@ -59,7 +61,7 @@ class PartLabels:
     def digest(self) -> str:
         """Digest of all that a result hangs on."""
         said = hashlib.sha256(self.given.tobytes() + self.folds.tobytes() + self.lots.tobytes())
-        odd = (self.odd, self.votes, self.candidates, self.observed, self.audited)
+        odd = (self.odd, self.votes, self.candidates, self.observed, self.audited, self.num_votes)
         for kept in (self.kept, self.old, self.groups, *odd):
             said.update(b"" if kept is None else kept.tobytes())
         return said.hexdigest()
@@ -75,6 +77,8 @@ class PartLabels:
             Labels aligned with ``rows``.
         """
         plain = given_labels(self.given[rows], num_classes)
+        if self.num_votes is not None:
+            plain = replace(plain, num_votes=self.num_votes[rows])
         if self.odd is None or self.votes is None or self.candidates is None or self.observed is None:
             return plain
         at = np.searchsorted(self.odd, rows)
@@ -85,10 +89,10 @@ class PartLabels:
         plain.votes[hit], plain.candidates[hit] = self.votes[at[hit]], self.candidates[at[hit]]
         observed[hit] = self.observed[at[hit]]
         if self.audited is None or not self.audited[at[hit]].any():
-            return GivenLabels(plain.votes, plain.candidates, observed)
+            return replace(plain, before_review=observed)
         audited = np.zeros(len(rows), dtype=bool)
         audited[hit] = self.audited[at[hit]]
-        return GivenLabels(plain.votes, plain.candidates, observed, audited)
+        return replace(plain, before_review=observed, is_audited=audited)
 
     def write(self, path: Path) -> None:
         """Write the labels, whole or not at all."""
@@ -161,6 +165,7 @@ def part_labels(
     )
     if not isinstance(labels, GivenLabels):
         return found
+    found = replace(found, num_votes=labels.num_votes)
     is_plain = (labels.votes.max(axis=1, initial=0.0) == 1.0) & labels.candidates.all(axis=1)
     odd = np.flatnonzero(~is_plain | (labels.observed != labels.votes).any(axis=1))
     if not len(odd):
