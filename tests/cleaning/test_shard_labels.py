@@ -58,3 +58,16 @@ def test_the_sample_of_several_shards_keeps_who_was_drawn(tmp_path: Path) -> Non
     hits = np.flatnonzero(chosen.labels.is_audited)
     assert (chosen.parts[hits].tolist(), chosen.rows[hits].tolist()) == ([1], [2])
     assert choose_sample(paths[:1], 3, 100).labels.is_audited is None
+
+
+def test_how_many_inspectors_spoke_comes_back_also_beside_a_shard_where_one_did(tmp_path: Path) -> None:
+    votes = np.array([[1, 0, 0], [2 / 3, 1 / 3, 0], [0, 0, 1]], np.float32)
+    several = GivenLabels(votes, np.ones((3, 3), bool), num_votes=np.array([3, 3, 1], np.float32))
+    first, second = written(tmp_path / "a.npz", several), written(tmp_path / "b.npz", reviewed(), "t")
+    found = read_part_labels(first).labels(np.array([2, 1]), 3)
+    assert found.num_votes is not None
+    assert found.num_votes.tolist() == [1, 3]
+    assert np.allclose(found.votes[1], votes[1])
+    joined = choose_sample([first, second], 3, 9).labels
+    assert joined.num_votes is not None
+    assert sorted(joined.num_votes.tolist()) == [1] * 7 + [3, 3]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from labelclean.labels import GivenLabels, given_labels, one_hot
+from labelclean.noise.model import posterior
 from labelclean.noise.readings import (
     ALONE,
     AS_GIVEN,
@@ -182,3 +183,11 @@ def test_permuting_classes_permutes_readings(order: list[int]) -> None:
     assert np.allclose(one.beliefs.soft, other.beliefs.soft, atol=1e-6)
     first, second = one.read(probs, given_labels(given, 2)), other.read(probs[:, order], labels)
     assert np.allclose(first[:, :, order], second, atol=1e-5)
+
+
+def test_three_who_agree_are_as_many_witnesses_as_three_single_labels() -> None:
+    """q ~ P C^3 by hand."""
+    probs, matrix = np.array([[0.2, 0.8]], np.float32), np.array([[0.9, 0.1], [0.3, 0.7]])
+    votes = GivenLabels(np.array([[1, 0]], np.float32), np.ones((1, 2), bool), num_votes=np.array([3], np.float32))
+    by_hand = 0.2 * 0.9**3 / (0.2 * 0.9**3 + 0.8 * 0.3**3)
+    assert posterior(probs, votes, matrix)[0, 0] == pytest.approx(by_hand, rel=1e-5)
