@@ -15,6 +15,7 @@ REFITS = 39
 SHUFFLES, MOST_ABOVE = 199, 4
 SHUFFLES_AT_ONCE = 20
 CLEAR_GAIN = 30.0
+ROUNDING = 1e-6  # of a sum that is nothing but single precision
 MOST_COPIES = 20
 
 
@@ -95,29 +96,37 @@ def is_clear(gain: float, num_classes: int) -> bool:
     return gain > CLEAR_GAIN + num_classes
 
 
-def likes_have_like_labels(unit_rows: Float32Array, labels: GivenLabels, *, seed: int) -> bool:
+def likes_have_like_labels(unit_rows: Float32Array, groups: IntArray, labels: GivenLabels, *, seed: int) -> bool:
     """Return whether similar samples have similar labels more often than shuffled labels would.
 
     A permutation test of dependence (Gretton et al. 2005) with the cosine: the sum over pairs of x_i'x_j y_i'y_j, y the
-    votes less their mean, against 199 shufflings. It needs no probe, only X'Y.
+    votes less their mean, against 199 shufflings. It needs no probe, only X'Y. Pairs of one group do not count: a group
+    cannot vouch for itself. Nor do samples of which only one class is possible: they are not judged.
 
     Args:
         unit_rows: Centred unit features, float32, shape (N, D).
+        groups: Group of each sample, int64, shape (N,).
         labels: Given labels of the N samples.
         seed: Draws the shufflings.
 
     Returns:
         The verdict.
     """
-    votes = labels.votes - labels.votes.mean(axis=0)
-    own = (unit_rows**2).sum(axis=1)
+    is_open = ~labels.is_verified
+    if not is_open.any():
+        return False
+    unit_rows, groups, votes = unit_rows[is_open], groups[is_open], labels.votes[is_open]
+    votes = votes - votes.mean(axis=0)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    several = [np.flatnonzero(group == number) for number in np.flatnonzero(sizes > 1)]
+    alone = (unit_rows**2).sum(axis=1) * (sizes[group] == 1)
     random, above, left = np.random.default_rng(seed), 0, SHUFFLES
-    wanted = _pairs(unit_rows, own, votes[None])[0]
+    wanted = _pairs(unit_rows, alone, several, votes[None])[0]
     while left and above <= MOST_ABOVE:
         size = min(left, SHUFFLES_AT_ONCE)
         shuffled = np.stack([votes[random.permutation(len(votes))] for _ in range(size)])
-        above, left = above + int((_pairs(unit_rows, own, shuffled) >= wanted).sum()), left - size
-    return wanted > 0 and above <= MOST_ABOVE
+        above, left = above + int((_pairs(unit_rows, alone, several, shuffled) >= wanted).sum()), left - size
+    return bool(wanted > ROUNDING * np.abs(unit_rows).sum() and above <= MOST_ABOVE)
 
 
 def shuffles(labels: GivenLabels, *, seed: int) -> Iterable[GivenLabels]:
@@ -127,12 +136,19 @@ def shuffles(labels: GivenLabels, *, seed: int) -> Iterable[GivenLabels]:
         yield GivenLabels(labels.votes[random.permutation(len(labels))], np.ones_like(labels.candidates))
 
 
-def _pairs(unit_rows: Float32Array, own: Float32Array, votes: Float32Array) -> Float32Array:
-    """Sum over pairs of different samples of x_i'x_j y_i'y_j, for R labelings, float32, shape (R,)."""
+def _pairs(unit_rows: Float32Array, alone: Float32Array, several: list[IntArray], votes: Float32Array) -> Float32Array:
+    """Sum over pairs of different groups of x_i'x_j y_i'y_j, for R labelings, float32, shape (R,)."""
+    within = (votes**2).sum(axis=2) @ alone
+    for rows in several:
+        within += _squares(unit_rows[rows], votes[:, rows])
+    return np.asarray(_squares(unit_rows, votes) - within, dtype=np.float32)
+
+
+def _squares(unit_rows: Float32Array, votes: Float32Array) -> Float32Array:
+    """Sum over all pairs, each sample with itself among them: the squares of X'Y, float32, shape (R,)."""
     num, size, num_classes = votes.shape
     cross = unit_rows.T @ votes.transpose(1, 0, 2).reshape(size, num * num_classes)
-    squares = (cross**2).sum(axis=0).reshape(num, num_classes).sum(axis=1)
-    return np.asarray(squares - (votes**2).sum(axis=2) @ own, dtype=np.float32)
+    return np.asarray((cross**2).sum(axis=0).reshape(num, num_classes).sum(axis=1), dtype=np.float32)
 
 
 def _copies(given: IntArray, duplicate_sets: IntArray) -> BoolArray:

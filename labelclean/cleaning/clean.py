@@ -190,7 +190,7 @@ def fit_teacher(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig
     teacher = _teacher(views, labels, agreement, penalty, config, space.selection)
     if is_clear(len(labels) * teacher.likelihood_gain, labels.num_classes):
         return teacher
-    if likes_have_like_labels(space.design.unit_rows, labels, seed=seed):
+    if likes_have_like_labels(space.design.unit_rows, space.groups, labels, seed=seed):
         return teacher
     gains = (
         total_gain(_stacked(_views(space, some.votes, some, config)), some) for some in shuffles(labels, seed=seed)
@@ -337,7 +337,8 @@ def clean_labels(
     if matrix is not None:
         power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
         space = build_feature_space(powered(matrix, power), ids, groups, settings, seed=seed)
-        labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
+        if probs is None:  # a model of the user's own vouches from outside every group
+            labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
     if space is None or probs is not None:
         teacher = teacher_from_pred_probs(np.asarray(probs, dtype=np.float64), labels, settings)
     else:
@@ -543,9 +544,10 @@ def chosen_method(
 
 
 def nothing_tells(teacher: Teacher) -> str:
-    """Return the sentence that says that no image tells anything about its label."""
+    """Return the sentence that says that no image, or no prediction of the user's model, tells anything about its label."""
+    what = "predictions" if teacher.is_vouched else "images"
     return (
-        f"nothing tells which labels are wrong: the images say no more of their labels than chance would (gain over the "
+        f"nothing tells which labels are wrong: the {what} say no more of their labels than chance would (gain over the "
         f"class shares {teacher.likelihood_gain:.4f} nats per label, no more than shuffled labels reach)."
     )
 

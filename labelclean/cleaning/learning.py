@@ -215,7 +215,7 @@ def tells_more_than_chance(taught: Taught, *, seed: int) -> bool:
     """
     labels, values = taught.chosen.labels, sample_values(taught)[: len(taught.teacher.names)]
     is_sure = is_clear(total_gain(values, labels), labels.num_classes)
-    return is_sure or likes_have_like_labels(taught.space.design.unit_rows, labels, seed=seed)
+    return is_sure or likes_have_like_labels(taught.space.design.unit_rows, taught.space.groups, labels, seed=seed)
 
 
 def teacher_faults(config: CleaningConfig) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from labelclean.noise.scores import Audit
+from labelclean.noise.scores import RandomLooks
 
 LOOKS = 30
 
@@ -123,7 +123,7 @@ class WrongShare:
         return self.high_after - self.low_after < self.high - self.low - 1e-3
 
 
-def wrong_share(expected: float, interval: Interval, audit: Audit, num_more: int) -> WrongShare:
+def wrong_share(expected: float, interval: Interval, audit: RandomLooks, num_more: int) -> WrongShare:
     """Return what is known of the share of wrong labels, and what more random looks would tell.
 
     The interval of the readings is cut down to what the looks allow (Jeffreys' interval); if both have nothing in
@@ -140,15 +140,15 @@ def wrong_share(expected: float, interval: Interval, audit: Audit, num_more: int
         Both intervals; the second is never wider than the first.
 
     Examples:
-        >>> wrong_share(0.1, (0.0, 0.6), Audit(), 30).high_after < 0.25
+        >>> wrong_share(0.1, (0.0, 0.6), RandomLooks(), 30).high_after < 0.25
         True
-        >>> wrong_share(0.1, (0.08, 0.12), Audit(), 30).high_after
+        >>> wrong_share(0.1, (0.08, 0.12), RandomLooks(), 30).high_after
         0.12
     """
     low, high = _cut(interval, audit.interval())
     is_excluded = audit.num_samples > 0 and not low <= expected <= high
     share = audit.num_wrong / audit.num_samples if is_excluded else min(max(expected, low), high)
-    later = Audit(audit.num_samples + num_more, audit.num_wrong + num_more * share)
+    later = RandomLooks(audit.num_samples + num_more, audit.num_wrong + num_more * share)
     return WrongShare(low, high, num_more, *_cut((low, high), later.interval()))
 
 

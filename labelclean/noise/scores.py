@@ -15,7 +15,7 @@ GAIN_DRAWS = 2_000
 
 
 @dataclass(frozen=True)
-class Audit:
+class RandomLooks:
     """Samples that were drawn at random and looked at.
 
     Attributes:
@@ -30,9 +30,9 @@ class Audit:
         """Return Jeffreys' 95 % interval of the share of wrong labels, 0 to 1 without samples.
 
         Examples:
-            >>> Audit().interval()
+            >>> RandomLooks().interval()
             (0.0, 1.0)
-            >>> tuple(round(share, 3) for share in Audit(30, 3).interval())
+            >>> tuple(round(share, 3) for share in RandomLooks(30, 3).interval())
             (0.029, 0.243)
         """
         from scipy.special import betaincinv
@@ -128,7 +128,12 @@ def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
 
 
 def estimate_errors(
-    per_class: Float64Array, variance: float, readings: Float64Array, unclear: float, audit: Audit, num_samples: int
+    per_class: Float64Array,
+    variance: float,
+    readings: Float64Array,
+    unclear: float,
+    audit: RandomLooks,
+    num_samples: int,
 ) -> ErrorEstimate:
     """Return the expected number of wrong labels with an interval.
 
@@ -151,7 +156,7 @@ def estimate_errors(
 
     Examples:
         >>> calm_clouds_alone = np.array([10.0, 12.0, 15.0])
-        >>> found = estimate_errors(np.array([5.0, 6.0]), 1.0, calm_clouds_alone, 4.0, Audit(), 100)
+        >>> found = estimate_errors(np.array([5.0, 6.0]), 1.0, calm_clouds_alone, 4.0, RandomLooks(), 100)
         >>> found.value, found.low, found.high
         (11.0, 5.0, 16.0)
     """

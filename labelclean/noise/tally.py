@@ -12,7 +12,7 @@ from labelclean.arrays import Float32Array, Float64Array
 from labelclean.labels import GivenLabels
 from labelclean.noise.distribution import ClassMoves
 from labelclean.noise.readings import Readings, prior_of
-from labelclean.noise.scores import Audit, ErrorEstimate, GainEstimate, estimate_errors, estimate_gain
+from labelclean.noise.scores import ErrorEstimate, GainEstimate, RandomLooks, estimate_errors, estimate_gain
 from labelclean.noise.trust import JudgedLabels
 
 
@@ -77,7 +77,7 @@ class Tally:
     def errors(self, readings: Readings) -> ErrorEstimate:
         """Return the expected number of wrong labels; readings of all samples, whose audit is of the same data set."""
         beliefs, num_open = readings.beliefs, self.num_samples - int(self.verified)
-        audit = Audit(beliefs.num_audited, beliefs.num_wrong)
+        audit = RandomLooks(beliefs.num_audited, beliefs.num_wrong)
         unclear = readings.ambiguity.calm * num_open
         return estimate_errors(self.expected, self.variance, self.readings, unclear, audit, num_open)
 

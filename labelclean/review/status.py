@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from labelclean.arrays import BoolArray, IntArray
 from labelclean.noise.promise import LOOKS, Promise, WrongShare, looks_sentence, promise_of, wrong_share
-from labelclean.noise.scores import Audit
+from labelclean.noise.scores import RandomLooks
 from labelclean.review.decisions import Decision, is_audit_answer, standing_decisions
 from labelclean.review.facets import wilson_interval
 from labelclean.review.queue import CERTAIN, Z_90, Doubt, estimate_queue
@@ -198,7 +198,7 @@ def measure_status(
         num_waiting=int((~is_known).sum()),
         seconds_per_sample=round(pace or seconds_per_sample, 1),
         is_pace_measured=pace is not None,
-        wrong=_wrong_share(summary, Audit(len(audited), int(is_wrong[audited].sum())), num_unsettled),
+        wrong=_wrong_share(summary, RandomLooks(len(audited), int(is_wrong[audited].sum())), num_unsettled),
         promise=promise_of(summary),
     )
 
@@ -235,14 +235,14 @@ def _doubt(summary: Mapping[str, Any]) -> Doubt:
     return Doubt(**record["doubt"]) if "doubt" in record else CERTAIN
 
 
-def _wrong_share(summary: Mapping[str, Any], audit: Audit, num_unsettled: int) -> WrongShare | None:
+def _wrong_share(summary: Mapping[str, Any], audit: RandomLooks, num_unsettled: int) -> WrongShare | None:
     """The share of wrong labels by what the run said, the looks it knew, and those since; None if it is too old to say."""
     found, beliefs = summary.get("label_issues"), (summary.get("refinement") or {}).get("beliefs")
     if not found or not beliefs:
         return None
     num_open = summary["num_samples"] - summary["num_rejects"] - (summary.get("reviewed") or {}).get("settled", 0)
     expected, low, high = (min(found[name] / max(num_open, 1), 1.0) for name in ("expected", "low", "high"))
-    looked = Audit(beliefs["num_audited"] + audit.num_samples, beliefs["num_audited_wrong"] + audit.num_wrong)
+    looked = RandomLooks(beliefs["num_audited"] + audit.num_samples, beliefs["num_audited_wrong"] + audit.num_wrong)
     num_more = min(LOOKS, max(num_unsettled - int(audit.num_samples), 0))
     return wrong_share(expected, (low, high), looked, num_more)
 

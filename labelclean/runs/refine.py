@@ -75,19 +75,21 @@ def refine(work: Path) -> bool:
         space = build_feature_space(
             powered(features, power), ids, groups, config, seed=seed, device=extracted["device"]
         )
-        unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)
-        labels = unvouched.standing(labels)
-        if config.teacher.pred_probs is not None:
+        unvouched = None
+        if config.teacher.pred_probs is not None:  # a model of the user's own vouches from outside every group
             probs = read_pred_probs(config.teacher.pred_probs, ids, len(names))
             teacher = teacher_from_pred_probs(probs, labels, config)
         else:
+            unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)
+            labels = unvouched.standing(labels)
             teacher = fit_teacher(space, labels, config, seed=seed)
         write_table(
             work / "teacher_predictions.parquet", teacher_table(ids, teacher, names), "teacher_predictions", names
         )
         earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
         measured = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
-        measured = Verdict(judge_groups(unvouched.classes, unvouched.is_copy, names) + measured.findings)
+        if unvouched is not None:
+            measured = Verdict(judge_groups(unvouched.classes, unvouched.is_copy, names) + measured.findings)
         verdict = Verdict(earlier.findings + measured.findings)
         record |= {
             "findings": [finding_record(finding) for finding in measured.findings],
@@ -162,14 +164,15 @@ def refine(work: Path) -> bool:
 
 
 def refused_by_chance(
-    config: Config, teacher: Teacher, unvouched: Unvouched, space: FeatureSpace, names: Sequence[str]
+    config: Config, teacher: Teacher, unvouched: Unvouched | None, space: FeatureSpace, names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the record of a run whose images say no more of their labels than chance would.
 
     Args:
         config: `refine.method` is read.
         teacher: The teacher.
-        unvouched: Classes and samples that nothing outside their group can vouch for.
+        unvouched: Classes and samples that nothing outside their group can vouch for; None where the user's own model
+            vouches for all.
         space: Near-duplicate sets of the samples.
         names: The K class names.
 
@@ -181,7 +184,12 @@ def refused_by_chance(
     num_samples = len(space)
     copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
     cause = "chance"
-    if copies > num_samples / 2:
+    if unvouched is None:
+        sentence = nothing_tells(teacher).replace(").", ");") + (
+            " nothing is flagged. Check that the columns of teacher.pred_probs are the classes in this order: "
+            f"{listed(list(names))}."
+        )
+    elif copies > num_samples / 2:
         cause, sentence = (
             "alike",
             f"these images are all alike to the backbone ({copies:,} of {num_samples:,} are near-duplicates of one "

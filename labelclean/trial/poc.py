@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from labelclean.cleaning.chance import find_unvouched
 from labelclean.cleaning.clean import Refinement, fit_teacher, refine_labels
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.config import Config
@@ -21,7 +22,7 @@ from labelclean.labels import GivenLabels
 from labelclean.noise.distribution import measure_distribution, measure_moves
 from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_share
 from labelclean.noise.readings import mixture
-from labelclean.noise.scores import Audit
+from labelclean.noise.scores import RandomLooks
 from labelclean.probes.feature_space import build_feature_space
 from labelclean.probes.sums import hashed_parts
 from labelclean.review.queue import estimate_queue
@@ -167,6 +168,7 @@ def _measured(
     seed, labels = config.run.seed, material.labels
     curve = learning_curve(material, config, seed=seed)
     space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
+    labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
     teacher = fit_teacher(space, labels, config, seed=seed)
     report = measure_distribution(labels)
     shares = judge_distribution(report, names, config.gates.class_distribution)
@@ -245,7 +247,7 @@ def _wrong(money: Mapping[str, Any]) -> WrongShare:
     """The share of wrong labels by the trial, and what random looks would tell of it."""
     num_usable = money["num_usable"]
     interval = (money["errors_low"] / num_usable, min(money["errors_high"] / num_usable, 1.0))
-    return wrong_share(money["error_share"], interval, Audit(), min(LOOKS, round(num_usable)))
+    return wrong_share(money["error_share"], interval, RandomLooks(), min(LOOKS, round(num_usable)))
 
 
 def _cost(

@@ -42,8 +42,14 @@ def test_the_similarity_of_pairs_is_that_of_a_slow_loop() -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((12, 4)).astype(np.float32)
     votes = random.standard_normal((2, 12, 3)).astype(np.float32)
-    slow = [sum(rows[i] @ rows[j] * (y[i] @ y[j]) for i in range(12) for j in range(12) if i != j) for y in votes]
-    assert chance._pairs(rows, (rows**2).sum(axis=1), votes) == pytest.approx(slow, rel=1e-4)
+    groups = np.array([0, 0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8])
+    slow = [
+        sum(rows[i] @ rows[j] * (y[i] @ y[j]) for i in range(12) for j in range(12) if groups[i] != groups[j])
+        for y in votes
+    ]
+    alone = (rows**2).sum(axis=1) * ~np.isin(groups, [0, 3])
+    several = [np.array([0, 1, 2]), np.array([5, 6])]
+    assert chance._pairs(rows, alone, several, votes) == pytest.approx(slow, rel=1e-4)
 
 
 def test_similar_samples_with_similar_labels_are_no_chance() -> None:
@@ -52,9 +58,22 @@ def test_similar_samples_with_similar_labels_are_no_chance() -> None:
     features = (random.standard_normal((200, 30)) + 3 * np.eye(2, 30)[true]).astype(np.float32)
     rows = centred_unit_rows(features, features.mean(axis=0).astype(np.float64))
     mixed = np.where(random.random(200) < 0.3, 1 - true, true)
-    assert likes_have_like_labels(rows, given_labels(mixed, 2), seed=0)
-    verdicts = [likes_have_like_labels(rows, given_labels(random.permutation(mixed), 2), seed=s) for s in range(100)]
+    assert likes_have_like_labels(rows, np.arange(200), given_labels(mixed, 2), seed=0)
+    verdicts = [
+        likes_have_like_labels(rows, np.arange(200), given_labels(random.permutation(mixed), 2), seed=s)
+        for s in range(100)
+    ]
     assert np.mean(verdicts) < 0.08
+
+
+@pytest.mark.parametrize("groups", [np.zeros(60, np.int64), np.repeat([0, 1], 30)])
+def test_a_group_does_not_vouch_for_itself(groups: np.ndarray) -> None:
+    """All in one group, or every class in a group of its own: what is alike within a group is no evidence."""
+    true = np.repeat([0, 1], 30)
+    features = np.random.default_rng(0).standard_normal((60, 12)) + 5 * np.eye(2, 12)[true]
+    found = clean_labels(true, features=features, groups=groups.tolist(), seed=0)
+    assert found.refinement.method == "none"
+    assert not found.table.is_label_issue.any()
 
 
 def test_features_that_say_nothing_flag_nothing() -> None:
@@ -116,3 +135,22 @@ def test_shards_of_noise_flag_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", random.standard_normal((300, 12)).astype(np.float32))
     found = clean_shards(features=tmp_path, labels=random.integers(0, 3, 300), out=tmp_path / "out", seed=0)
     assert found.num_issues == 0
+
+
+def test_a_model_of_the_users_own_vouches_also_where_all_images_are_alike() -> None:
+    """24 of 240 labels are wrong, the model is right every time, and the backbone sees one image."""
+    true = np.repeat([0, 1, 2], 80)
+    wrong = np.arange(0, 240, 10)
+    given = true.copy()
+    given[wrong] = (true[wrong] + 1) % 3
+    probs = np.where(np.eye(3)[true] > 0, 0.9, 0.05)
+    found = clean_labels(given, features=np.ones((240, 8)), pred_probs=probs, groups=["lot"] * 240, seed=0)
+    assert np.flatnonzero(found.table.is_label_issue).tolist() == wrong.tolist()
+    assert (found.table.predicted_label == true).all()
+
+
+def test_predictions_that_say_nothing_are_named_as_what_says_nothing() -> None:
+    given = np.random.default_rng(0).integers(0, 3, 150)
+    found = clean_labels(given, pred_probs=np.full((150, 3), 1 / 3), seed=0)
+    assert found.refinement.method == "none"
+    assert "the predictions say no more" in found.refinement.why

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import beta
 
 from labelclean.noise.promise import LOOKS, Promise, looks_wanted, promise_of, wrong_share
-from labelclean.noise.scores import Audit
+from labelclean.noise.scores import RandomLooks
 
 GAIN = {
     "points": 3.7, "low": -5.4, "high": 9.5, "low_after": -0.3, "high_after": 7.1,
@@ -53,7 +53,7 @@ def test_without_an_audit_thirty_looks_are_wanted_all_the_same() -> None:
 
 
 def test_where_the_readings_say_nothing_the_interval_is_that_of_the_looks() -> None:
-    found = wrong_share(0.1, (0.0, 1.0), Audit(), 30)
+    found = wrong_share(0.1, (0.0, 1.0), RandomLooks(), 30)
     jeffreys = beta(3.5, 27.5)  # 3 of 30 are to be expected
     assert (found.low, found.high) == (0.0, 1.0)
     assert (found.low_after, found.high_after) == pytest.approx((jeffreys.ppf(0.025), jeffreys.ppf(0.975)))
@@ -61,12 +61,12 @@ def test_where_the_readings_say_nothing_the_interval_is_that_of_the_looks() -> N
 
 
 def test_looks_that_are_there_cut_the_interval_of_the_readings() -> None:
-    found = wrong_share(0.1, (0.05, 0.9), Audit(30, 3), 0)
+    found = wrong_share(0.1, (0.05, 0.9), RandomLooks(30, 3), 0)
     assert (found.low, found.high) == pytest.approx((0.05, beta(3.5, 27.5).ppf(0.975)))
 
 
 def test_looks_that_contradict_the_readings_are_believed() -> None:
-    found = wrong_share(0.01, (0.0, 0.02), Audit(30, 15), 30)
+    found = wrong_share(0.01, (0.0, 0.02), RandomLooks(30, 15), 30)
     assert (found.low, found.high) == pytest.approx(tuple(beta(15.5, 15.5).ppf([0.025, 0.975])))
     assert found.low < found.low_after < 0.5
 
@@ -74,6 +74,6 @@ def test_looks_that_contradict_the_readings_are_believed() -> None:
 def test_more_looks_never_make_the_interval_wider_and_a_narrow_one_stays() -> None:
     for share in (0.0, 0.03, 0.2, 0.97):
         for low, high in ((0.0, 1.0), (0.02, 0.3), (0.9, 1.0)):
-            found = wrong_share(share, (low, high), Audit(), 30)
+            found = wrong_share(share, (low, high), RandomLooks(), 30)
             assert found.low <= found.low_after <= found.high_after <= found.high
-    assert not wrong_share(0.1, (0.09, 0.11), Audit(), 30).narrows
+    assert not wrong_share(0.1, (0.09, 0.11), RandomLooks(), 30).narrows

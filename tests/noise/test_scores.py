@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from labelclean.noise.scores import (
-    Audit,
     ErrorEstimate,
+    RandomLooks,
     calibration_error,
     estimate_errors,
     estimate_gain,
@@ -40,11 +40,11 @@ def test_no_doubt_at_all_leaves_the_limit_at_one_half(scores: list[float]) -> No
     assert score_limit(np.array(scores, np.float32)) == 0.5
 
 
-NO_AUDIT = Audit()
+NO_AUDIT = RandomLooks()
 
 
 def estimate(
-    per_class: list[float], readings: list[float], unclear: float = 0.0, audit: Audit = NO_AUDIT
+    per_class: list[float], readings: list[float], unclear: float = 0.0, audit: RandomLooks = NO_AUDIT
 ) -> ErrorEstimate:
     return estimate_errors(np.array(per_class), 0.0, np.array(readings), unclear, audit, 100)
 
@@ -61,15 +61,15 @@ def test_more_unclear_images_than_wrong_labels_leave_room_for_none_at_all() -> N
 
 def test_looks_cut_the_interval_down() -> None:
     """None wrong of 30 drawn: Jeffreys' upper end is 8.0 %; 10 wrong of 30: 18.6 to 51.3 %."""
-    none = estimate([8.0], [8.0, 9.0, 40.0], unclear=20.0, audit=Audit(30, 0))
+    none = estimate([8.0], [8.0, 9.0, 40.0], unclear=20.0, audit=RandomLooks(30, 0))
     assert none.high == pytest.approx(8.0, abs=0.05)
-    many = estimate([20.0], [15.0, 25.0, 60.0], unclear=20.0, audit=Audit(30, 10))
+    many = estimate([20.0], [15.0, 25.0, 60.0], unclear=20.0, audit=RandomLooks(30, 10))
     assert many.low == pytest.approx(18.6, abs=0.3)
     assert many.high == pytest.approx(51.3, abs=0.3)
 
 
 def test_looks_that_contradict_every_reading_are_believed() -> None:
-    found = estimate([2.0], [1.0, 2.0, 3.0], audit=Audit(30, 25))
+    found = estimate([2.0], [1.0, 2.0, 3.0], audit=RandomLooks(30, 25))
     assert found.high > 90
 
 
