@@ -42,6 +42,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return export_run(make_run(root, 500), "sheet", root / "out").folder
 
 
+def wait_until_drawn(page: Page) -> None:
+    """A browser drops keys that come before the first picture of a page is drawn; people are not that fast."""
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+
 class Visit:
     """One page and what it did while it was open; the reviewer's name is given by keyboard."""
 
@@ -55,12 +60,18 @@ class Visit:
         self.page.on("console", lambda message: self.messages.append(message.text))
         self.page.on("pageerror", lambda fault: self.messages.append(str(fault)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto((export / "sheet.html").as_uri())
-        # a browser drops keys that come before the first picture of a page is drawn; people are not that fast
-        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.open(export)
         if named:
             self.press(WHO, "Enter")
             assert self.text("#reviewer") == WHO
+
+    def open(self, sheet: Path) -> None:
+        self.page.goto((sheet / "sheet.html").as_uri())
+        wait_until_drawn(self.page)
+
+    def reload(self) -> None:
+        self.page.reload()
+        wait_until_drawn(self.page)
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -111,7 +122,7 @@ def test_fifty_decisions_by_keyboard_only_come_back_as_they_were_made(
         visit.press(*keys)
         truth.add((f"s{k}", *said, WHO))
         if k == 24:
-            visit.page.reload()
+            visit.reload()
             assert not visit.page.locator("dialog[open]").count()  # the name is asked once
             assert visit.text("#count") == "25 of 50 decided"
     assert {said[1] for said in truth} == {"confirmed", "corrected", "unsure", "bad_image", "not_class", "one_of"}
@@ -189,10 +200,10 @@ def test_hostile_names_are_shown_as_text(browser: Browser, export: Path) -> None
 def test_a_sheet_remembers_its_own_answers_only(browser: Browser, export: Path, many: Path) -> None:
     visit = Visit(browser, export, locale="en")
     visit.press("Enter", "Enter")
-    visit.page.goto((many / "sheet.html").as_uri())
+    visit.open(many)
     assert visit.text("#count") == "0 of 500 decided"
     assert visit.page.locator("#who").is_visible()
-    visit.page.goto((export / "sheet.html").as_uri())
+    visit.open(export)
     assert visit.text("#count") == "2 of 50 decided"
 
 
@@ -212,6 +223,7 @@ def test_two_tabs_of_one_sheet_lose_nothing(browser: Browser, export: Path) -> N
     visit = Visit(browser, export, locale="en")
     other = visit.context.new_page()
     other.goto((export / "sheet.html").as_uri())
+    wait_until_drawn(other)
     other.keyboard.press("u")
     visit.page.wait_for_function("document.querySelector('progress').value === 1")
     visit.press("ArrowRight", "x")
@@ -237,14 +249,14 @@ def test_the_language_is_the_browsers_and_can_be_changed(browser: Browser, expor
     assert visit.page.evaluate("document.documentElement.lang") == "ja"
     visit.page.locator("#lang").select_option("en")
     assert visit.text("#count") == "0 of 50 decided"
-    visit.page.reload()
+    visit.reload()
     assert visit.text("#count") == "0 of 50 decided"
 
 
 def test_without_storage_it_says_so_and_still_saves(browser: Browser, export: Path) -> None:
     visit = Visit(browser, export, named=False, locale="en")
     visit.page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })")
-    visit.page.reload()
+    visit.reload()
     visit.press(WHO, "Enter", "Enter")
     assert "keeps no progress" in visit.text("#warning")
     with visit.page.expect_download() as saving:
