@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, parquet_options, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST
+from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
@@ -71,7 +72,8 @@ def apply_labels(
     if out.exists():
         raise StorageError(f"{out}: the file must be new, but exists; nothing is overwritten. Name another --out.")
     manifest = read_json(run_folder / MANIFEST)
-    labels = recorded_config(manifest["config"]).data.labels
+    data = recorded_config(manifest["config"]).data
+    labels = data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
@@ -83,7 +85,7 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, stands, refined, added, run_folder)
+    _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings)
     num_rows = _write_joined(dataset, stands, added, out, _metadata(labels, refined, manifest))
     return ApplyReport(out, num_rows, by_status)
 
@@ -206,11 +208,17 @@ def _check_columns(labels: Path, schema: pa.Schema, added: pa.Table) -> None:
 
 
 def _check_samples(
-    labels: Path, dataset: Any, stands: Any, refined: pa.Table, added: pa.Table, run_folder: Path
+    labels: Path,
+    dataset: Any,
+    stands: Any,
+    refined: pa.Table,
+    added: pa.Table,
+    run_folder: Path,
+    spellings: Mapping[str, str],
 ) -> None:
     """Refuse labels that are not those that the run read."""
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
-    now = dataset.to_table(columns=columns)
+    now = respelled(dataset.to_table(columns=columns), spellings)
     now = now if stands is None else now.filter(pa.array(stands))
     known, found = set(added.column("sample_id").to_pylist()), set(now.column("sample_id").to_pylist())
     changed = known ^ found

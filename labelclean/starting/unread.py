@@ -1,0 +1,76 @@
+"""What is not read: its format by name, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_SAVE_TABLE = "Write the labels as Parquet or CSV (image path, label)"
+_BY_SUFFIX = {
+    (".xls", ".xlsb"): ("an old or binary Excel workbook", "Save it as .xlsx or CSV UTF-8"),
+    (".ods",): ("an OpenDocument sheet", "Save it as .xlsx or CSV UTF-8"),
+    (".zip", ".tar", ".tgz", ".7z", ".rar", ".tar.gz"): ("an archive", "Unpack it and name the folder or the file inside"),
+    (".yaml", ".yml"): ("a YAML file, such as YOLO's data.yaml", "YOLO labels boxes, not images; name its image folders by class, or " + _SAVE_TABLE.lower()),
+    (".npy", ".npz"): ("a NumPy file", _SAVE_TABLE),
+    (".pkl", ".pickle", ".pt", ".pth", ".joblib"): ("a pickle, which can run code and is never opened", _SAVE_TABLE),
+    (".h5", ".hdf5", ".mat"): ("an HDF5 or MATLAB file", _SAVE_TABLE),
+    (".arrow", ".feather", ".ipc"): ("an Arrow or Feather file", "Write it as Parquet (pyarrow.parquet.write_table)"),
+    (".avro", ".orc"): ("an Avro or ORC file", "Write it as Parquet"),
+    (".db", ".sqlite", ".sqlite3", ".duckdb"): ("a data base", "Export the table as Parquet or CSV"),
+    (".tfrecord", ".tfrecords", ".rec", ".lmdb", ".mdb"): ("a record file of a training framework", _SAVE_TABLE),
+    (".doc", ".docx", ".pdf"): ("a document", _SAVE_TABLE),
+    (".safetensors",): ("weights of a network", "Give it as --weights, and the labels as LABELS"),
+}  # fmt: skip
+
+
+def unread_suffix(path: Path) -> tuple[str, str] | None:
+    """Return what a file is by its suffix and what to do, where it is known not to be read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Format and remedy, or None.
+
+    Examples:
+        >>> unread_suffix(Path("l.ods"))
+        ('an OpenDocument sheet', 'Save it as .xlsx or CSV UTF-8')
+    """
+    name = path.name.lower()
+    return next((words for suffixes, words in _BY_SUFFIX.items() if name.endswith(suffixes)), None)
+
+
+def unread_json(content: Any) -> tuple[str, str]:
+    """Return what JSON is and what to do, for JSON that no reader takes.
+
+    Args:
+        content: JSON values.
+
+    Returns:
+        Format and remedy.
+
+    Examples:
+        >>> unread_json({"shapes": [], "imagePath": "1.png"})[0]
+        'LabelMe (shapes)'
+    """
+    one = content[0] if isinstance(content, list) and content else content
+    keys = set(one) if isinstance(one, dict) else set()
+    coco = "Export it as COCO with image-level categories, or " + _SAVE_TABLE.lower()
+    known = (
+        ({"shapes", "imagePath"}, "LabelMe (shapes)", coco),
+        ({"_via_img_metadata"}, "VGG Image Annotator", coco),
+        ({"image", "annotations"}, "CreateML (boxes)", coco),
+        ({"objects", "size"}, "Supervisely (shapes)", coco),
+        ({"samples"}, "a FiftyOne data set", "Export it as FiftyOneImageClassificationDataset (labels.json and data/)"),
+        ({"data_row"}, "Labelbox", "Export it as CSV with image and class, or " + _SAVE_TABLE.lower()),
+        ({"images", "annotations"}, "COCO without categories", "Export it with categories"),
+        ({"images", "categories"}, "COCO without annotations", "Name the file that holds annotations"),
+        ({"data"}, "Label Studio tasks without annotations", "Export the project as JSON after people have answered"),
+    )
+    for wanted, name, remedy in known:
+        if wanted <= keys:
+            return name, remedy
+    return (
+        "JSON of a kind that is not known",
+        "Export COCO, Label Studio JSON or FiftyOne's labels.json, or " + _SAVE_TABLE.lower(),
+    )
