@@ -14,6 +14,7 @@ For others:
 - `facets`: where wrong labels come from: line, shift, inspector, time
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
+- `label_files`: labels as Parquet, CSV, Excel, COCO or a folder of images, and cells that are no formulas
 - `pictures`: thumbnails of samples, or why there is none
 
 `inspectors` measures how inspectors agree with each other.

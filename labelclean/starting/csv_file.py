@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labelclean.errors import TableError
+from labelclean.review.label_files import unguarded
 from labelclean.starting.cells import Cells, table_rows
 from labelclean.starting.images import looks_like_image
 from labelclean.starting.label_studio import flat_rows, is_label_studio_header
@@ -62,7 +63,7 @@ def _split(text: str, separator: str, skipped: int, origin: Path) -> list[tuple[
     try:
         begins = 1
         for row in reader:
-            rows.append((skipped + begins, row))
+            rows.append((skipped + begins, [unguarded(cell) for cell in row]))
             begins = reader.line_num + 1
     except csv.Error as fault:
         raise TableError(
