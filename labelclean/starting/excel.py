@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from pathlib import Path
@@ -16,7 +18,8 @@ from labelclean.starting.rows import Rows
 
 MAX_UNPACKED = 2_000_000_000
 _DAMAGE = (
-    zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, ParseError, IndexError,
+    zipfile.BadZipFile,
+    zlib.error, KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, ParseError, IndexError,
     NotImplementedError, RuntimeError, OverflowError, SyntaxError,
 )  # fmt: skip
 """What openpyxl raises on files that are cut or changed."""
@@ -39,33 +42,24 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
             missing.
     """
     try:
-        import openpyxl
+        import openpyxl  # noqa: F401 - asked for before the file is opened
     except ImportError:
         raise TableError(
             f"{origin}: Excel workbooks need openpyxl: pip install 'labelclean[excel]'. Or save the sheet as CSV UTF-8."
         ) from None
     try:
-        _check_size(data, origin)
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        names = [page.title for page in book.worksheets]
-        if not names or (sheet is not None and sheet not in names):
-            wanted = f"a sheet {sheet!r}" if sheet is not None else "a sheet of cells"
-            raise TableError(
-                f"{origin}: must have {wanted}, but has {listed(names, 8) or 'none'}. Name one: --sheet NAME."
-            )
-        page = book[sheet if sheet is not None else names[0]]
-        page.reset_dimensions()  # what a writer says of the sheet's size is often wrong
-        rows = [(number, [_text(cell) for cell in row]) for number, row in enumerate(page.iter_rows(), start=1)]
-        faults = [number for number, cells in rows if None in cells]
-        rest = [name for name in names if name != page.title]
-        title = page.title
-        book.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what openpyxl does not keep of a workbook (styles, validation) is no label
+            title, rest, rows = _sheet(data, origin, sheet)
     except _DAMAGE as fault:
         raise TableError(f"{origin}: must be a whole Excel workbook, but: {fault!s:.200}. Save it again.") from None
+    faults = [str(number) for number, cells in rows if None in cells]
     if faults:
         raise TableError(
-            f"{origin}: cells must hold values, but rows {listed([str(number) for number in faults])} of sheet {title!r} "
-            "hold an error such as #N/A. Correct them."
+            f"{origin}: cells must hold values, but rows {listed(faults)} of sheet {title!r} hold an error such as #N/A, or a "
+            "formula that was never computed. Correct them, or open the file in Excel and save it."
         )
     width = max((len(row) for _, row in rows), default=0)
     cells = [(number, [*(cell or "" for cell in row), *[""] * (width - len(row))]) for number, row in rows]
@@ -76,11 +70,42 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
     )
 
 
-def _check_size(data: bytes, origin: Path) -> None:
+def _sheet(data: bytes, origin: Path, sheet: str | None) -> tuple[str, list[str], list[tuple[int, list[str | None]]]]:
+    """The sheet's name, those of the others, and its rows with their numbers; None for a cell without a value to show."""
+    import openpyxl
+
+    has_formulas = _check_size(data, origin)
+    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    names = [page.title for page in book.worksheets]
+    if not names or (sheet is not None and sheet not in names):
+        wanted = f"a sheet {sheet!r}" if sheet is not None else "a sheet of cells"
+        raise TableError(f"{origin}: must have {wanted}, but has {listed(names, 8) or 'none'}. Name one: --sheet NAME.")
+    title = sheet if sheet is not None else names[0]
+    book[title].reset_dimensions()  # what a writer says of the sheet's size is often wrong
+    rows = [(number, [_text(cell) for cell in row]) for number, row in enumerate(book[title].iter_rows(), start=1)]
+    if has_formulas:
+        formulas = openpyxl.load_workbook(io.BytesIO(data), read_only=True)
+        formulas[title].reset_dimensions()
+        for (_, shown), row in zip(rows, formulas[title].iter_rows(), strict=True):
+            for place, cell in enumerate(row):
+                if cell.data_type == "f" and shown[place] == "":
+                    shown[place] = None
+        formulas.close()
+    book.close()
+    return title, [name for name in names if name != title], rows
+
+
+def _check_size(data: bytes, origin: Path) -> bool:
+    """Whether some sheet holds formulas; a workbook that unpacks to too much is refused."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
-        size = sum(member.file_size for member in packed.infolist())
-    if size > MAX_UNPACKED:
-        raise TableError(f"{origin}: may unpack to {MAX_UNPACKED:,} bytes, but says {size:,}. Save it as CSV UTF-8.")
+        members = packed.infolist()
+        size = sum(member.file_size for member in members)
+        if size > MAX_UNPACKED:
+            raise TableError(
+                f"{origin}: may unpack to {MAX_UNPACKED:,} bytes, but says {size:,}. Save it as CSV UTF-8."
+            )
+        sheets = [packed.read(member) for member in members if member.filename.startswith("xl/worksheets/")]
+        return any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets)
 
 
 def _text(cell: Any) -> str | None:

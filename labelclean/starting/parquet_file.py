@@ -59,7 +59,8 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
     """
     dataset = labels_dataset(path)
     try:
-        table = dataset.to_table()
+        table = _without_views(dataset.to_table())
+        table.validate(full=True)  # text that is no UTF-8
         classes = _class_names(label_files(path)[0])
     except _UNREADABLE as fault:
         raise TableError(f"{path}: the labels cannot be read: {fault!s:.200}. Write the file again.") from None
@@ -113,6 +114,13 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
+def _without_views(table: pa.Table) -> pa.Table:
+    """The table with views as plain columns: Arrow cannot filter views yet."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
 def _class_names(file: Path) -> dict[str, list[str]]:
     """Column -> class names, as Hugging Face's metadata says them."""
     try:
@@ -144,6 +152,9 @@ def _unpacked_images(table: pa.Table, seen: list[str], path: Path) -> pa.Table:
         column = table.column(name)
         data, paths = (pc.struct_field(column, inner) for inner in ("bytes", "path"))
         table = table.drop_columns([name])
+        table = table.rename_columns(
+            [f"{other}_in_file" if other == "image" else other for other in table.column_names]
+        )
         if data.null_count < len(data):
             table = table.append_column("image", data.cast(pa.binary()))
             seen.append(f"column {name!r} holds the images themselves")
@@ -163,7 +174,8 @@ def _as_text(
         seen.append(f"column {name!r}: numbers 0 to {len(classes) - 1} are the names of its ClassLabel")
         return _named_classes(values, classes, name, path)
     if types.is_floating(kind):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
+        values = values.cast(pa.float64())
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
         whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
         if whole is False:
             raise TableError(

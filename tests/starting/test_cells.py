@@ -161,3 +161,11 @@ def test_a_sheet_is_named_and_errors_in_cells_are_refused() -> None:
         excel_rows(data, {}, Path("l.xlsx"), "c")
     with pytest.raises(TableError, match="must be a whole Excel workbook"):
         excel_rows(data[:-100], {}, Path("l.xlsx"))
+
+
+def test_a_formula_that_was_never_computed_is_no_label() -> None:
+    rows = [["file", "label"], ["a.png", "ok"], ["b.png", '=IF(A3="x","ok","dent")']]
+    with pytest.raises(
+        TableError, match="rows '3' of sheet 'a' hold an error such as #N/A, or a formula that was never"
+    ):
+        excel_rows(workbook(("a", rows)), {}, Path("l.xlsx"))
