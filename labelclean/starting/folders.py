@@ -33,6 +33,11 @@ UNLABELLED = {
     "未分類",
     "未ラベル",
 }
+VERDICTS = {
+    "ok", "ng", "good", "bad", "normal", "anomaly", "abnormal", "anomalous", "pass", "fail", "defect", "defective", "ko",
+    "良品", "不良", "不良品", "正常", "異常",
+}  # fmt: skip
+"""What folders are called only if they are classes."""
 _MASK_NAME = re.compile(r"[_\-. ]?(mask|masks|label|labels|gt|ground_?truth|seg|segmentation)\d*$", re.IGNORECASE)
 _NUM_LOOKED_AT = 5
 
@@ -127,7 +132,24 @@ def _class_level(root: Path, parts: dict[str, tuple[str, ...]]) -> tuple[int, li
             f"{root}: must hold the images of one product, but {listed(names)} each have folders such as train and test "
             f"with classes inside. Name one of them, or take all together: --class-folder {level + 2}."
         )
+    _check_no_verdicts_below(root, inside, level)
     return level, seen
+
+
+def _check_no_verdicts_below(root: Path, inside: Sequence[tuple[str, ...]], level: int) -> None:
+    """Refuse a level when folders below it, and none of it, are called as only classes are."""
+    depth = max((len(folders) for folders in inside), default=0)
+    names = {
+        number: sorted({folders[number - 1] for folders in inside if len(folders) >= number})
+        for number in range(level, depth + 1)
+    }
+    verdicts = [number for number, found in names.items() if {name.lower() for name in found} & VERDICTS]
+    if verdicts and verdicts[0] != level:
+        raise TableError(
+            f"{root}: it must be clear which folders are the classes, but folder {level} of the path is called "
+            f"{listed(names[level], 4)} and folder {verdicts[0]} {listed(names[verdicts[0]], 4)}. Say which: --class-folder "
+            f"{verdicts[0]}, or --class-folder {level}."
+        )
 
 
 def _check_classes(

@@ -161,10 +161,21 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
             return replace(table, seen=seen, left_out=left_out)
     if rows is not None:
         return rows
-    looked_at = "".join(f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3])
+    looked_at = _other_labels(path) + "".join(
+        f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3]
+    )
     raise TableError(
         f"{fault or f'{path}: must hold a table of labels, but none is there. Name the file itself.'}{looked_at}"
     )
+
+
+def _other_labels(path: Path) -> str:
+    """What else below a folder looks like labels, for the error message."""
+    yolo = next((file for file in path.glob("**/labels/**/*.txt")), None)
+    if yolo is not None:
+        return f" {yolo.relative_to(path)} looks like YOLO, which labels boxes and is not read."
+    files = [file.relative_to(path).as_posix() for file in sorted(path.glob("*/*.json"))[:3]]
+    return f" {listed(files)} may hold them: name the file itself, and the images with --image-root." if files else ""
 
 
 def _voc_pages(path: Path) -> dict[str, bytes]:

@@ -22,9 +22,10 @@ _OTHERS = {"EUC-JP": "euc_jp", "GBK": "gb18030", "Big5": "big5", "EUC-KR": "cp94
 _HALF_KANA = "\uff61-\uff9f"
 # what a spreadsheet in Shift-JIS holds: kana, full-width letters, and the kanji of everyday words (JIS level 1)
 _KANA = re.compile("[\u3000-\u30ff\uff01-\uff5e]")
-# two or more half-width kana beside no Latin letter; a voicing mark only after what can be voiced
+# half-width kana beside no Latin letter, with a voicing mark after what can be voiced, a small kana or a long vowel:
+# Russian and Thai code pages have letters in the places of the plain ones
 _KANA_WORD = re.compile(
-    f"(?<![A-Za-z{_HALF_KANA}])(?:[ｦｱ-ﾝ](?:(?<=[ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<=[ﾊ-ﾎ])ﾟ)?[ｧ-ｯｰ]?){{2,}}(?![A-Za-z{_HALF_KANA}])"
+    f"(?<![A-Za-z{_HALF_KANA}])(?=[{_HALF_KANA}]*[ｧ-ｰﾞﾟ])(?:[ｦｱ-ﾝ](?:(?<=[ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<=[ﾊ-ﾎ])ﾟ)?[ｧ-ｯｰ]?){{2,}}(?![A-Za-z{_HALF_KANA}])"
 )
 _ANY_HALF_KANA = re.compile(f"[{_HALF_KANA}]+")
 
@@ -128,16 +129,15 @@ def _decoded(data: bytes, encoding: str) -> str | None:
 
 def _reads_as_japanese(text: str, data: bytes) -> bool:
     """Whether Shift-JIS is the only fair reading."""
-    lone = _ANY_HALF_KANA.sub("", _KANA_WORD.sub("", text))
-    words = _KANA_WORD.sub("", text)
-    stray = len("".join(_ANY_HALF_KANA.findall(words)))  # half-width kana that no Japanese word explains
-    outside = [sign for sign in lone if ord(sign) > 127]
+    if _decoded(data, "euc_jp") is not None:
+        return False
+    without_words = _KANA_WORD.sub("", text)
+    stray = sum(map(len, _ANY_HALF_KANA.findall(without_words)))  # half-width kana that no Japanese word explains
+    outside = [sign for sign in _ANY_HALF_KANA.sub("", without_words) if ord(sign) > 127]
     usual = sum(map(_is_usual, outside))
-    rare = len(outside) - usual
-    if usual or rare:
-        return usual > 2 * (rare + stray)
-    asian = [name for name in _OTHERS.values() if name != "cp1252"]
-    return not stray and all(_decoded(data, name) is None for name in asian)
+    if outside:
+        return usual > 2 * (len(outside) - usual + stray)
+    return not stray and all(_decoded(data, name) is None for name in ("gb18030", "big5", "cp949"))
 
 
 def _is_usual(sign: str) -> bool:

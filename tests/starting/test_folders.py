@@ -83,6 +83,23 @@ def test_several_products_are_not_mixed_unless_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "names",
+    [("2024/ok/1.png", "2024/dent/2.png", "2025/ok/3.png"), ("line1/ng/1.png", "line2/ng/2.png")],
+)
+def test_verdicts_below_other_folders_are_asked_about(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, *names)
+    with pytest.raises(TableError, match=r"clear which folders are the classes.*--class-folder 2, or --class-folder 1"):
+        folder_rows(tmp_path)
+    assert set(classes(folder_rows(tmp_path, 2)).values()) == {name.split("/")[1] for name in names}
+    assert set(classes(folder_rows(tmp_path, 1)).values()) == {name.split("/")[0] for name in names}
+
+
+def test_lots_below_classes_are_no_classes(tmp_path: Path) -> None:
+    found = folder_rows(tree(tmp_path, "ok/lot1/1.png", "dent/lot1/2.png"))
+    assert set(classes(found).values()) == {"ok", "dent"}
+
+
+@pytest.mark.parametrize(
     "mask",
     [
         "ok/1_mask.png",

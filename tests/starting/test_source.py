@@ -135,3 +135,17 @@ def test_an_option_that_means_nothing_is_refused(tmp_path: Path, name: str, aske
     (tmp_path / "coco.json").write_text(json.dumps(coco()))
     with pytest.raises(TableError, match=said):
         first_labels(tmp_path / name, asked)
+
+
+def test_a_folder_of_boxes_is_named_as_what_it_is(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "yolo/images/train/1.png",
+        "yolo/labels/train/1.txt",
+        "flow/train/1.png",
+        "flow/train/_annotations.coco.json",
+    )
+    with pytest.raises(TableError, match=r"labels/train/1.txt looks like YOLO, which labels boxes and is not read"):
+        first_labels(tmp_path / "yolo")
+    with pytest.raises(TableError, match=r"'train/_annotations.coco.json' may hold them: name the file itself"):
+        first_labels(tmp_path / "flow")
