@@ -90,7 +90,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         num_rows, num_samples = _write_parts(work, typed, names, config.data.labels.name, keeps_labels=keeps_labels)
         if wanted is not None:
             earlier = [config.data.labels / file.path for file in arrivals.unchanged]
-            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier)
+            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
             num_read = sum(pq.read_metadata(file).num_rows for file in files)
             record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
     record["expectations_pid"] = start_expectations(work, config)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelclean.errors import TableError, listed
 from labelclean.starting.images import looks_like_image
@@ -57,8 +58,8 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows
         origin: The file, for the error message.
 
     Returns:
-        One row per row, other columns carried through. Titles above the header, and rows that one-hot columns give
-        no class, are left out.
+        One row per row with a label, other columns carried through. Titles above the header, and rows without a class
+        or, in one-hot columns, with several, are left out.
 
     Raises:
         TableError: If a needed column is missing or not clear, or rows are not of the header's length.
@@ -88,6 +89,10 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows
         raise TableError(column_letter(origin, faults, list(values)))
     table = pa.table({name: pa.array(column, pa.string()) for name, column in values.items()})
     table, told = renamed(table, chosen)
+    is_labelled = pc.is_valid(table.column("given_label"))
+    bare = table.filter(pc.invert(is_labelled)).column("image_path").to_pylist()
+    left_out[NO_LABEL] = [*left_out.get(NO_LABEL, []), *map(str, bare)]
+    table = table.filter(is_labelled)
     return Rows(
         cells.source.replace("{n}", f"{table.num_rows:,}"),
         table,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -30,17 +31,38 @@ def jsonl_rows(data: bytes, columns: Mapping[str, str], origin: Path) -> Rows:
         TableError: If a line is no JSON object, or a needed column is missing or not clear.
     """
     text, _ = text_of(data, origin)
-    lines: list[tuple[int, dict[str, str]]] = []
+    lines: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 values = record(json.loads(line), f"line {number}", origin)
             except (ValueError, RecursionError) as fault:
                 raise TableError(f"{origin}: line {number} must be one JSON object, but: {fault}.") from None
-            lines.append((number, {name: _cell(value) for name, value in values.items()}))
-    header = list(dict.fromkeys(name for _, values in lines for name in values))
-    cells = [(0, header), *((number, [values.get(name, "") for name in header]) for number, values in lines)]
-    return table_rows(Cells(cells, f"{origin.name}: {len(lines):,} lines of JSON"), columns, origin)
+            lines.append((number, values))
+    return record_rows(lines, f"{origin.name}: {len(lines):,} lines of JSON", columns, origin)
+
+
+def record_rows(
+    records: Sequence[tuple[int, Mapping[str, Any]]], source: str, columns: Mapping[str, str], origin: Path
+) -> Rows:
+    """Return the labels in JSON objects of one image each.
+
+    Args:
+        records: Number and object.
+        source: What was read, in words.
+        columns: The file's name for a column of labelclean.
+        origin: The file, for the error message.
+
+    Returns:
+        One row per object; lists and objects are carried as JSON text.
+
+    Raises:
+        TableError: If a needed column is missing or not clear.
+    """
+    header = list(dict.fromkeys(name for _, values in records for name in values))
+    cells = [(0, list(map(_cell, header)))]
+    cells += [(number, [_cell(values.get(name)) for name in header]) for number, values in records]
+    return table_rows(Cells(cells, source), columns, origin)
 
 
 def joined(parts: Mapping[str, Rows], origin: Path) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,18 +18,19 @@ from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.excel import excel_rows
 from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import folder_rows
-from labelclean.starting.huggingface import joined, jsonl_rows
+from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
 from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
 from labelclean.starting.rows import Rows
 from labelclean.starting.text import file_bytes, text_of
-from labelclean.starting.unread import unread_json, unread_suffix
+from labelclean.starting.unread import UNKNOWN_JSON, unread_bytes, unread_json, unread_suffix
 from labelclean.starting.voc import voc_rows
 
 PARQUET = (".parquet", ".pq", ".parq")
 _SHEETS = (".csv", ".tsv", ".xlsx", ".xlsm", ".csv.gz", ".tsv.gz")
 _TABLES = (*_SHEETS, ".json", ".jsonl", ".xml", ".lst", ".txt")
+_VOC = re.compile(rb"<annotation[\s>]")
 _HEAD = 2_000  # bytes in which XML shows what it is
 _METADATA = ("metadata.jsonl", "metadata.csv")
 
@@ -88,6 +90,7 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
             f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
             "tool, but nothing is there."
         )
+    _check_read(path)
     if _is_parquet(path):
         _check_asked(path, asked, "columns")
         if is_labels_table(path, asked.columns):
@@ -99,6 +102,23 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
 
 
 # --- inside ---------------------------------------------------------------------------------------
+
+
+def _check_read(path: Path) -> None:
+    """Refuse a file whose name or first bytes say that it is not read."""
+    if path.is_dir():
+        return
+    unread = unread_suffix(path)
+    if path.name.lower().endswith(READ_SUFFIXES):
+        unread = ("one image", "Name the folder that holds the class folders, or a table of labels")
+    if unread is None:
+        try:
+            with path.open("rb") as file:
+                unread = unread_bytes(file.read(200))
+        except OSError as fault:
+            raise TableError(f"{path}: must be a readable file, but: {fault.strerror}.") from None
+    if unread is not None:
+        raise TableError(f"{path}: this is {unread[0]}, which is not read. {unread[1]}.")
 
 
 def _is_parquet(path: Path) -> bool:
@@ -182,7 +202,7 @@ def _voc_pages(path: Path) -> dict[str, bytes]:
     """Pascal VOC files below a folder."""
     files = [file for file in sorted(path.rglob("*.xml")) if file.is_file() and not file.name.startswith(".")]
     pages = {file.relative_to(path).as_posix(): file_bytes(file) for file in files}
-    return {name: data for name, data in pages.items() if b"<annotation>" in data[:_HEAD]}
+    return {name: data for name, data in pages.items() if _VOC.search(data[:_HEAD])}
 
 
 def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: dict[str, str]) -> dict[Path, Rows]:
@@ -199,13 +219,8 @@ def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: d
 
 def _file(path: Path, asked: Asked) -> Rows:
     """The labels in one file that is no Parquet."""
-    name = path.name.lower()
-    unread = unread_suffix(path)
-    if name.endswith((*READ_SUFFIXES,)):
-        unread = ("one image", "Name the folder that holds the class folders, or a table of labels")
-    if unread is not None:
-        raise TableError(f"{path}: this is {unread[0]}, which is not read. {unread[1]}.")
-    data = file_bytes(path)
+    _check_read(path)
+    name, data = path.name.lower(), file_bytes(path)
     if name.endswith((".xlsx", ".xlsm")):
         _check_asked(path, asked, "columns", "sheet")
         return excel_rows(data, asked.columns, path, asked.sheet)
@@ -214,7 +229,11 @@ def _file(path: Path, asked: Asked) -> Rows:
         return jsonl_rows(data, asked.columns, path)
     if name.endswith((".xml", ".xml.gz")):
         _check_asked(path, asked)
-        return voc_rows({"": data}, path) if b"<annotation>" in data[:_HEAD] else cvat_rows(data, path)
+        if not re.search(rb"<annotations?[\s>]", data[:_HEAD]):
+            raise TableError(
+                f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
+            )
+        return voc_rows({"": data}, path) if _VOC.search(data[:_HEAD]) else cvat_rows(data, path)
     if name.endswith((".json", ".json.gz")):
         return _json_rows(foreign_json(text_of(data, path)[0], path), path, asked)
     if not name.endswith((".csv", ".tsv", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz", ".txt.gz")):
@@ -241,11 +260,16 @@ def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
             "Label Studio JSON-MIN",
             path,
         )
-    _check_asked(path, asked)
     for is_this, read in readers:
         if is_this(content):
+            _check_asked(path, asked)
             return read(content, path)
     name, remedy = unread_json(content)
+    if name == UNKNOWN_JSON and isinstance(content, list) and all(isinstance(one, dict) for one in content):
+        _check_asked(path, asked, "columns")
+        return record_rows(
+            list(enumerate(content, 1)), f"{path.name}: {len(content):,} JSON objects", asked.columns, path
+        )
     raise TableError(f"{path}: this is {name}, which is not read. {remedy}.")
 
 

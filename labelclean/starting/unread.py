@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+_OR_TABLE = "write the labels as Parquet or CSV (image path, label)"
 _SAVE_TABLE = "Write the labels as Parquet or CSV (image path, label)"
 _BY_SUFFIX = {
     (".xls", ".xlsb"): ("an old or binary Excel workbook", "Save it as .xlsx or CSV UTF-8"),
     (".ods",): ("an OpenDocument sheet", "Save it as .xlsx or CSV UTF-8"),
     (".zip", ".tar", ".tgz", ".7z", ".rar", ".tar.gz"): ("an archive", "Unpack it and name the folder or the file inside"),
-    (".yaml", ".yml"): ("a YAML file, such as YOLO's data.yaml", "YOLO labels boxes, not images; name its image folders by class, or " + _SAVE_TABLE.lower()),
+    (".yaml", ".yml"): ("a YAML file, such as YOLO's data.yaml", "YOLO labels boxes, not images; name its image folders by class, or " + _OR_TABLE),
     (".npy", ".npz"): ("a NumPy file", _SAVE_TABLE),
     (".pkl", ".pickle", ".pt", ".pth", ".joblib"): ("a pickle, which can run code and is never opened", _SAVE_TABLE),
     (".h5", ".hdf5", ".mat"): ("an HDF5 or MATLAB file", _SAVE_TABLE),
@@ -40,6 +41,43 @@ def unread_suffix(path: Path) -> tuple[str, str] | None:
     return next((words for suffixes, words in _BY_SUFFIX.items() if name.endswith(suffixes)), None)
 
 
+def unread_bytes(head: bytes) -> tuple[str, str] | None:
+    """Return what a file is by its first bytes, whatever its name says, where it holds no labels.
+
+    Args:
+        head: The first bytes.
+
+    Returns:
+        Format and remedy, or None.
+
+    Examples:
+        >>> unread_bytes(b"version https://git-lfs.github.com/spec/v1")[0]
+        'a Git LFS pointer, not the file itself'
+    """
+    known = (
+        (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull"),
+        (
+            b"<!doctype html",
+            "a web page, not the file itself",
+            "Download the file again, signed in where that is needed",
+        ),
+        (b"<html", "a web page, not the file itself", "Download the file again, signed in where that is needed"),
+        (
+            b"\xd0\xcf\x11\xe0",
+            "an old Excel workbook or one with a password",
+            "Save it as .xlsx without a password, or CSV UTF-8",
+        ),
+        (b"ARROW1", "an Arrow or Feather file", "Write it as Parquet (pyarrow.parquet.write_table)"),
+        (b"SQLite format 3", "a data base", "Export the table as Parquet or CSV"),
+        (b"%PDF", "a document", _SAVE_TABLE),
+    )
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return next(((name, remedy) for mark, name, remedy in known if start.lower().startswith(mark.lower())), None)
+
+
+UNKNOWN_JSON = "JSON of a kind that is not known"
+
+
 def unread_json(content: Any) -> tuple[str, str]:
     """Return what JSON is and what to do, for JSON that no reader takes.
 
@@ -55,14 +93,14 @@ def unread_json(content: Any) -> tuple[str, str]:
     """
     one = content[0] if isinstance(content, list) and content else content
     keys = set(one) if isinstance(one, dict) else set()
-    coco = "Export it as COCO with image-level categories, or " + _SAVE_TABLE.lower()
+    coco = "Export it as COCO with image-level categories, or " + _OR_TABLE
     known = (
         ({"shapes", "imagePath"}, "LabelMe (shapes)", coco),
         ({"_via_img_metadata"}, "VGG Image Annotator", coco),
         ({"image", "annotations"}, "CreateML (boxes)", coco),
         ({"objects", "size"}, "Supervisely (shapes)", coco),
         ({"samples"}, "a FiftyOne data set", "Export it as FiftyOneImageClassificationDataset (labels.json and data/)"),
-        ({"data_row"}, "Labelbox", "Export it as CSV with image and class, or " + _SAVE_TABLE.lower()),
+        ({"data_row"}, "Labelbox", "Export it as CSV with image and class, or " + _OR_TABLE),
         ({"images", "annotations"}, "COCO without categories", "Export it with categories"),
         ({"images", "categories"}, "COCO without annotations", "Name the file that holds annotations"),
         ({"data"}, "Label Studio tasks without annotations", "Export the project as JSON after people have answered"),
@@ -71,6 +109,6 @@ def unread_json(content: Any) -> tuple[str, str]:
         if wanted <= keys:
             return name, remedy
     return (
-        "JSON of a kind that is not known",
-        "Export COCO, Label Studio JSON or FiftyOne's labels.json, or " + _SAVE_TABLE.lower(),
+        UNKNOWN_JSON,
+        "Export COCO, Label Studio JSON or FiftyOne's labels.json, or " + _OR_TABLE,
     )

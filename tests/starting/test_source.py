@@ -112,6 +112,10 @@ def test_a_labels_table_needs_no_reader(tmp_path: Path) -> None:
         ("l.json", '{"shapes": [], "imagePath": "a.png"}', r"LabelMe \(shapes\), which is not read"),
         ("l.json", '{"samples": []}', "FiftyOneImageClassificationDataset"),
         ("l.json", '[{"data": {"image": "a.png"}}]', "after people have answered"),
+        ("l.csv", "version https://git-lfs.github.com/spec/v1", "a Git LFS pointer, not the file itself"),
+        ("l.parquet", "version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("l.csv", "\n<!DOCTYPE html><html>", "a web page, not the file itself"),
+        ("l.xml", "<x/>", "XML of a kind that is not known"),
         ("l.json", "[1]", "JSON of a kind that is not known"),
     ],
 )

@@ -13,7 +13,7 @@ from labelclean.starting.coco import coco_rows
 from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.fiftyone import fiftyone_rows
-from labelclean.starting.huggingface import joined, jsonl_rows
+from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.label_studio import flat_rows, label_studio_rows
 from labelclean.starting.rows import BOXES, NO_LABEL, SEVERAL_LABELS, Rows
 from labelclean.starting.voc import voc_rows
@@ -170,3 +170,10 @@ def test_hugging_face_metadata_stands_beside_the_images_of_each_split() -> None:
     assert both.table.column("split").to_pylist() == ["train", "train", "test", "test"]
     with pytest.raises(TableError, match="line 2 must be one JSON object"):
         jsonl_rows(b'{"file_name": "a.png", "label": "ok"}\n{', {}, ORIGIN)
+
+
+def test_json_objects_of_one_image_each_are_a_table() -> None:
+    records: list[dict[str, Any]] = [{"file": "a.png", "label": "ok"}, {"file": "b.png", "label": None, "lot": 7}]
+    found = record_rows(list(enumerate(records)), "x", {}, ORIGIN)
+    assert found.table.to_pylist() == [{"sample_id": "a.png", "image_path": "a.png", "given_label": "ok", "lot": None}]
+    assert found.left_out[NO_LABEL] == ["b.png"]
