@@ -149,12 +149,13 @@ def column_letter(origin: object, faults: Sequence[str], header: Sequence[str]) 
     )
 
 
-def renamed(table: pa.Table, chosen: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
+def renamed(table: pa.Table, chosen: Mapping[str, str], *, has_images: bool = False) -> tuple[pa.Table, list[str]]:
     """Return a table with our names for the columns chosen, the id first, and what was done.
 
     Args:
         table: The file's columns.
         chosen: From `chosen_columns`.
+        has_images: The images themselves are there, so no path is needed.
 
     Returns:
         The table; without ids the image paths are the ids, without paths the ids are the paths. A column of the
@@ -170,7 +171,7 @@ def renamed(table: pa.Table, chosen: Mapping[str, str]) -> tuple[pa.Table, list[
     if "sample_id" not in names:
         table = table.add_column(0, "sample_id", table.column("image_path"))
         told.append("no column of ids: the image path is the sample_id")
-    elif "image_path" not in names and "image" not in names:
+    elif "image_path" not in names and not has_images:
         table = table.append_column("image_path", table.column("sample_id"))
         told.append("no column of image paths: the sample_id names the image")
     return table, told

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from labelclean.errors import TableError
+from labelclean.errors import TableError, listed
 from labelclean.starting.cells import MAPPED, chosen_columns, column_letter, hints, renamed
-from labelclean.starting.rows import NO_LABEL, Rows
-from labelclean.storage.parquet import label_files, labels_dataset
+from labelclean.starting.rows import NO_LABEL, Rows, StoredImages
+from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -58,26 +60,23 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
         TableError: If a needed column is missing or not clear, or a value cannot be text.
     """
     dataset = labels_dataset(path)
+    seen: list[str] = []
+    left_out: dict[str, list[str]] = {}
     try:
-        table = _without_views(dataset.to_table())
+        images, wanted = _image_column(dataset, path)
+        table = _without_views(dataset.to_table(columns=wanted))
         table.validate(full=True)  # text that is no UTF-8
         classes = _class_names(label_files(path)[0])
     except _UNREADABLE as fault:
         raise TableError(f"{path}: the labels cannot be read: {fault!s:.200}. Write the file again.") from None
-    seen: list[str] = []
-    left_out: dict[str, list[str]] = {}
-    table = _unpacked_images(table, seen, path)
-    with_path = list(columns) + table.column_names
-    header = [
-        name for name in table.column_names if name != "image" or not pa.types.is_binary(table.field("image").type)
-    ]
-    chosen, faults = chosen_columns(header, columns)
-    if "image" in table.column_names and "image" not in header:
+    if images is not None:
+        table = table.rename_columns([f"{name}_in_file" if name == "image" else name for name in table.column_names])
+        seen.append(f"column {images.place[0]!r} holds the images themselves")
+    chosen, faults = chosen_columns(table.column_names, columns)
+    if images is not None:
         faults = [fault for fault in faults if fault != "image_path: none is"]
     if faults:
-        raise TableError(column_letter(path, faults, table.column_names))
-    if not {"image_path", "image", "sample_id"} & {*chosen, *with_path}:
-        raise TableError(column_letter(path, ["image_path: none is"], table.column_names))
+        raise TableError(column_letter(path, faults, dataset.schema.names))
     for ours, theirs in chosen.items():
         place = table.column_names.index(theirs)
         values = _as_text(table.column(theirs), theirs, classes.get(theirs), seen, path)
@@ -86,21 +85,47 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
             missing = pc.indices_nonzero(pc.is_null(values)).to_pylist()
             left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing]
             table = table.filter(pc.is_valid(values))
-    if "sample_id" not in chosen and "image_path" not in chosen:
-        table, chosen = (
-            table.append_column("sample_id", _row_names(path, table.num_rows)),
-            {**chosen, "sample_id": "sample_id"},
-        )
-        seen.append("no column of ids or paths: the number of the row is the sample_id")
-    elif "sample_id" not in chosen and not _all_distinct(table.column(chosen["image_path"])):
-        table, chosen = (
-            table.append_column("sample_id", _row_names(path, table.num_rows)),
-            {**chosen, "sample_id": "sample_id"},
-        )
-        seen.append("image paths are not distinct: the number of the row is the sample_id")
-    table, told = renamed(table, chosen)
+            images = None if images is None else replace(images, kept=pc.is_valid(values).combine_chunks())
+    if "sample_id" not in chosen and not ("image_path" in chosen and _all_distinct(table.column(chosen["image_path"]))):
+        table = table.append_column("sample_id", _row_names(path, table.num_rows))
+        chosen = {**chosen, "sample_id": "sample_id"}
+        seen.append("image paths are missing or not distinct: the number of the row is the sample_id")
+    table, told = renamed(table, chosen, has_images=images is not None)
     source = f"{path.name}: {table.num_rows:,} rows of Parquet"
-    return Rows(source, table, left_out, (*seen, *told, *hints(header, columns)))
+    return Rows(source, table, left_out, (*seen, *told, *hints(table.column_names, columns)), images=images)
+
+
+def write_with_images(target: Path, table: pa.Table, images: StoredImages) -> None:
+    """Write labels with the images that another Parquet file holds, a few rows at a time.
+
+    Args:
+        target: Where to.
+        table: Labels, in the order of the images that are kept.
+        images: Where the images are.
+
+    Raises:
+        TableError: If the images cannot be read.
+        StorageError: If the disk refuses.
+    """
+    schema = table.schema.append(pa.field("image", pa.binary())).remove_metadata()
+    batches = labels_dataset(images.path).to_batches(
+        columns={"image": ds.field(*images.place)}, batch_size=256, batch_readahead=1, fragment_readahead=1
+    )
+    start = row = 0
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as writer:
+        try:
+            for batch in batches:
+                values = batch.column(0).cast(pa.binary())
+                if images.kept is not None:
+                    start, values = start + len(values), values.filter(images.kept.slice(start, len(values)))
+                if len(values):
+                    rows = table.slice(row, len(values))
+                    writer.write_table(pa.table([*rows.columns, values], schema=schema))
+                    row += len(values)
+        except (pa.ArrowException, OSError) as fault:
+            raise TableError(
+                f"{images.path}: the images cannot be read: {fault!s:.200}. Write the file again."
+            ) from None
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -137,30 +162,36 @@ def _class_names(file: Path) -> dict[str, list[str]]:
         return {}
 
 
-def _unpacked_images(table: pa.Table, seen: list[str], path: Path) -> pa.Table:
-    """The table with bytes or a path in place of an image struct."""
+def _image_column(dataset: Any, path: Path) -> tuple[StoredImages | None, dict[str, Any]]:
+    """Where the bytes of images are, if anywhere, and what to read besides: they are not held in memory."""
+    types = pa.types
     structs = [
         field.name
-        for field in table.schema
-        if pa.types.is_struct(field.type) and {"bytes", "path"} <= {inner.name for inner in field.type}
+        for field in dataset.schema
+        if types.is_struct(field.type) and {"bytes", "path"} <= {inner.name for inner in field.type}
     ]
-    if len(structs) > 1:
+    bytes_in = [field.name for field in dataset.schema if field.name == "image" and _is_binary(field.type)]
+    if len(structs) + len(bytes_in) > 1:
         raise TableError(
-            f"{path}: one column must hold the image, but {structs} do. Write the file without the others."
+            f"{path}: one column must hold the image, but {listed([*structs, *bytes_in])} do. Write the file without the others."
         )
-    for name in structs:
-        column = table.column(name)
-        data, paths = (pc.struct_field(column, inner) for inner in ("bytes", "path"))
-        table = table.drop_columns([name])
-        table = table.rename_columns(
-            [f"{other}_in_file" if other == "image" else other for other in table.column_names]
-        )
-        if data.null_count < len(data):
-            table = table.append_column("image", data.cast(pa.binary()))
-            seen.append(f"column {name!r} holds the images themselves")
-        if "image_path" not in table.column_names and paths.null_count == 0:
-            table = table.append_column("image_path", paths.cast(pa.string()))
-    return table
+    wanted = {name: ds.field(name) for name in dataset.schema.names if name not in (*structs, *bytes_in)}
+    if bytes_in:
+        return StoredImages(path, ("image",)), wanted
+    if not structs:
+        return None, wanted
+    (name,) = structs
+    places = dataset.to_table(columns={"path": ds.field(name, "path")}).column("path")
+    if "image_path" not in wanted and places.null_count == 0:
+        wanted["image_path"] = ds.field(name, "path")
+    images = dataset.to_batches(columns={"image": ds.field(name, "bytes")}, batch_size=64, batch_readahead=1)
+    has_bytes = any(batch.column(0).null_count < batch.num_rows for batch in images)
+    return StoredImages(path, (name, "bytes")) if has_bytes else None, wanted
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _as_text(

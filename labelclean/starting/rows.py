@@ -17,6 +17,21 @@ BOXES = "boxes and other shapes (they name a part of an image, not its class)"
 
 
 @dataclass(frozen=True)
+class StoredImages:
+    """Images that a Parquet file holds; they are copied when the labels are written, never all in memory.
+
+    Attributes:
+        path: Parquet file or folder.
+        place: Column of the bytes, and the field in it where it is a struct.
+        kept: Which rows have a label, bool; None: all.
+    """
+
+    path: Path
+    place: tuple[str, ...]
+    kept: pa.Array | None = None
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a reader took from a file.
 
@@ -26,6 +41,7 @@ class Rows:
         left_out: What was not taken -> names of images, cells or files.
         seen: What was decided or guessed, one sentence each.
         folder: Folder that image paths start from; None where the format does not say.
+        images: Where the images themselves are, if the file holds them.
         is_placed: The images were seen at these paths; nothing has to be looked for.
     """
 
@@ -34,6 +50,7 @@ class Rows:
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     folder: Path | None = None
+    images: StoredImages | None = None
     is_placed: bool = False
 
     def left_out_sentences(self) -> list[str]:

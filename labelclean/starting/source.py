@@ -22,7 +22,7 @@ from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
 from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
-from labelclean.starting.rows import Rows
+from labelclean.starting.rows import Rows, StoredImages
 from labelclean.starting.text import file_bytes, text_of
 from labelclean.starting.unread import UNKNOWN_JSON, unread_bytes, unread_json, unread_suffix
 from labelclean.starting.voc import voc_rows
@@ -62,11 +62,13 @@ class FirstLabels:
         table: Rows of the table `labels`, not yet conformed.
         image_root: Folder that `image_path` is relative to.
         seen: What was found, decided and left out, one sentence each.
+        images: Where the images themselves are, if Parquet holds them; rows of ``table`` are in its order.
     """
 
     table: pa.Table
     image_root: Path
     seen: tuple[str, ...]
+    images: StoredImages | None = None
 
 
 def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
@@ -281,11 +283,11 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
     names = table.column_names
     if "sample_id" not in names:
         table = table.add_column(0, "sample_id", table.column("image_path"))
-    if not rows.is_placed and "image" not in names:
+    if not rows.is_placed and rows.images is None:
         folders = [asked.image_root] if asked.image_root else list(dict.fromkeys([root, beside]))
         root, paths, told = located(table.column("image_path").to_pylist(), folders)
         place = table.column_names.index("image_path")
         table = table.set_column(place, "image_path", pa.array(paths, pa.string()))
         seen += told
     root = asked.image_root if rows.is_placed and asked.image_root else root
-    return FirstLabels(table, root, (*seen, *rows.left_out_sentences()))
+    return FirstLabels(table, root, (*seen, *rows.left_out_sentences()), rows.images)

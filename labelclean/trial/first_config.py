@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.features.image_files import unusable_images
+from labelclean.starting.parquet_file import write_with_images
 from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
@@ -70,7 +71,7 @@ def write_first_config(
         root = image_root or (labels if labels.is_dir() else labels.parent)
         seen += unread_files(labels)
     else:
-        table, has_bytes = conform(first.table, "labels", origin=labels.name), "image" in first.table.column_names
+        table, has_bytes = conform(first.table, "labels", origin=labels.name), first.images is not None
         root, seen = first.image_root, [*first.seen, f"labels written to {made}"]
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
@@ -103,7 +104,9 @@ def write_first_config(
         chosen["backbone"].pop("pretrained", None)
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
     text = commented_config(chosen, seen)
-    if made is not None:
+    if made is not None and first is not None and first.images is not None:
+        write_with_images(made, first.table, first.images)
+    elif made is not None:
         write_table(made, table, "labels")
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.errors import TableError
-from labelclean.starting.parquet_file import is_labels_table, parquet_rows
+from labelclean.starting.parquet_file import is_labels_table, parquet_rows, write_with_images
 
 
 def written(path: Path, columns: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
@@ -54,15 +54,35 @@ def test_hugging_face_parquet_gives_images_and_class_names(tmp_path: Path) -> No
     )
     found = parquet_rows(path, {})
     assert found.table.to_pylist() == [
-        {"sample_id": "a.png", "given_label": "dent", "image": b"1", "image_path": "a.png"},
-        {"sample_id": "b.png", "given_label": "ok", "image": b"2", "image_path": "b.png"},
+        {"sample_id": "a.png", "given_label": "dent", "image_path": "a.png"},
+        {"sample_id": "b.png", "given_label": "ok", "image_path": "b.png"},
     ]
+    assert found.images is not None
+    write_with_images(tmp_path / "made.parquet", found.table, found.images)
+    assert pq.read_table(tmp_path / "made.parquet").to_pylist()[1] == {**found.table.to_pylist()[1], "image": b"2"}
     assert found.left_out == {"images without a label (rows)": ["3"]}
     path = written(
         tmp_path / "train.parquet", {"image": images, "label": [1, 0, 2]}, {"huggingface": json.dumps(names)}
     )
     with pytest.raises(TableError, match=r"its 2 classes, but holds \[2\]"):
         parquet_rows(path, {})
+
+
+def test_images_keep_their_rows_whatever_is_left_out_and_however_they_lie(tmp_path: Path) -> None:
+    names = {"info": {"features": {"label": {"names": ["ok", "dent"], "_type": "ClassLabel"}}}}
+    images = [{"bytes": str(row).encode(), "path": f"{row}.png"} for row in range(1_000)]
+    table = pa.table({"image": images, "label": [row % 3 - 1 for row in range(1_000)]})
+    (tmp_path / "data").mkdir()
+    for part in range(2):
+        rows = table.slice(part * 500, 500).replace_schema_metadata({"huggingface": json.dumps(names)})
+        pq.write_table(rows, tmp_path / "data" / f"train-{part}.parquet", row_group_size=70)
+    found = parquet_rows(tmp_path / "data", {})
+    assert found.images is not None
+    write_with_images(tmp_path / "made.parquet", found.table, found.images)
+    made = pq.read_table(tmp_path / "made.parquet").to_pylist()
+    assert [(row["sample_id"], row["image"], row["given_label"]) for row in made] == [
+        (f"{row}.png", str(row).encode(), ["ok", "dent"][row % 3 - 1]) for row in range(1_000) if row % 3
+    ]
 
 
 def test_images_without_names_are_numbered(tmp_path: Path) -> None:
