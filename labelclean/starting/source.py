@@ -278,6 +278,11 @@ def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
 def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
     """The labels with the paths of images that are there."""
     table, seen = rows.table, [rows.source, *rows.seen]
+    if not table.num_rows:
+        raise TableError(
+            f"{path}: at least one row must have a label, but none has ({'; '.join(rows.left_out_sentences())}). Name the column "
+            "of labels with --column given_label=NAME, or another file."
+        )
     beside = path if path.is_dir() else path.parent
     root = asked.image_root or rows.folder or beside
     names = table.column_names

@@ -132,10 +132,15 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, name: str, te
         ("l.csv", Asked(class_folder=2), "'--class-folder' means nothing"),
         ("coco.json", Asked({"given_label": "x"}), "'--column' means nothing"),
         ("none.csv", Asked(), "nothing is there"),
+        (
+            "l.csv",
+            Asked({"given_label": "empty"}),
+            r"at least one row must have a label, but none has .left out: 1 images",
+        ),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(tmp_path: Path, name: str, asked: Asked, said: str) -> None:
-    (tmp_path / "l.csv").write_text("file,label\na.png,ok\n")
+    (tmp_path / "l.csv").write_text("file,label,empty\na.png,ok,\n")
     (tmp_path / "coco.json").write_text(json.dumps(coco()))
     with pytest.raises(TableError, match=said):
         first_labels(tmp_path / name, asked)
