@@ -170,8 +170,11 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
     if pages:
         return voc_rows(pages, path)
     refused: dict[str, str] = {}
-    for folder, suffixes in ((path, _TABLES), (path.parent, _SHEETS)):
-        found = _tables_in(folder, suffixes, asked, refused)
+    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    for folders, suffixes in (([path], _TABLES), (below, _SHEETS), ([path.parent], _SHEETS)):
+        found: dict[Path, Rows] = {}
+        for folder in folders:
+            found |= _tables_in(folder, suffixes, asked, refused)
         if len(found) > 1:
             raise TableError(
                 f"{path}: one table must hold the labels of the images, but {listed([file.name for file in found])} may. Name "
@@ -180,7 +183,9 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
         for file, table in found.items():
             seen = (f"no class folders: the labels are taken from {file}", *table.seen)
             left_out = {**table.left_out, "tables without images and labels": sorted(refused)}
-            return replace(table, seen=seen, left_out=left_out)
+            return replace(
+                table, seen=seen, left_out=left_out, folder=file.parent if file.parent in below else table.folder
+            )
     if rows is not None:
         return rows
     looked_at = _other_labels(path) + "".join(
@@ -280,7 +285,7 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
     table, seen = rows.table, [rows.source, *rows.seen]
     if not table.num_rows:
         raise TableError(
-            f"{path}: at least one row must have a label, but none has ({'; '.join(rows.left_out_sentences())}). Name the column "
+            f"{path}: at least one row must have a label, but of {sum(map(len, rows.left_out.values())):,} none has. Name the column "
             "of labels with --column given_label=NAME, or another file."
         )
     beside = path if path.is_dir() else path.parent
@@ -294,5 +299,21 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
         place = table.column_names.index("image_path")
         table = table.set_column(place, "image_path", pa.array(paths, pa.string()))
         seen += told
-    root = asked.image_root if rows.is_placed and asked.image_root else root
+    if rows.is_placed and rows.folder is not None:
+        root, table = _from_root(asked.image_root or rows.folder, rows.folder, table)
     return FirstLabels(table, root, (*seen, *rows.left_out_sentences()), rows.images)
+
+
+def _from_root(root: Path, folder: Path, table: pa.Table) -> tuple[Path, pa.Table]:
+    """The image root and the labels with paths that start there; they start at ``folder`` now."""
+    real_root, real_folder = root.resolve(), folder.resolve()
+    if real_root == real_folder:
+        return root, table
+    if not real_folder.is_relative_to(real_root):
+        raise TableError(
+            f"--image-root must be the folder of the images or lie above it, but {root} does not hold {folder}. Leave it out."
+        )
+    between = real_folder.relative_to(real_root).as_posix()
+    paths = [f"{between}/{path}" for path in table.column("image_path").to_pylist()]
+    place = table.column_names.index("image_path")
+    return root, table.set_column(place, "image_path", pa.array(paths, pa.string()))

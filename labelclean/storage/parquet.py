@@ -122,9 +122,9 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
     try:
         schema = pa.unify_schemas([*schemas, partitions], promote_options="permissive").remove_metadata()
     except pa.ArrowException as fault:
-        clashes = _clashes(path, files, schemas) or [str(fault)]
+        clashes = _clashes(path, files, schemas) or [str(fault).rstrip(".")]
         raise TableError(
-            f"{path}: all files must have the same column types, but {len(clashes):,} columns differ: {'; '.join(clashes[:5])}. "
+            f"{path}: all files must have the same column types, but {len(clashes):,} differ: {'; '.join(clashes[:5])}. "
             "Write them alike."
         ) from None
     return ds.dataset(names, schema=schema, format="parquet", **layout)

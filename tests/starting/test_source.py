@@ -73,6 +73,24 @@ def test_a_table_beside_an_image_folder_is_found(tmp_path: Path) -> None:
         first_labels(tmp_path)
 
 
+def test_a_table_among_its_images_is_found_from_above(tmp_path: Path) -> None:
+    tree(tmp_path, "data/images/1.png", "data/images/2.png")
+    (tmp_path / "data/images/labels.csv").write_text("file,label\n1.png,ok\n2.png,dent\n")
+    found = read(tmp_path / "data")
+    assert (pairs(found), found.image_root) == ({"1.png": "ok", "2.png": "dent"}, tmp_path / "data/images")
+
+
+def test_an_image_root_above_a_tree_goes_into_the_paths(tmp_path: Path) -> None:
+    tree(tmp_path, "plant/line3/ok/1.png", "plant/line3/dent/2.png")
+    found = read(tmp_path / "plant/line3", Asked(image_root=tmp_path / "plant"))
+    assert (pairs(found), found.image_root) == (
+        {"line3/ok/1.png": "ok", "line3/dent/2.png": "dent"},
+        tmp_path / "plant",
+    )
+    with pytest.raises(TableError, match="does not hold"):
+        first_labels(tmp_path / "plant/line3", Asked(image_root=tmp_path / "other"))
+
+
 def test_hugging_face_fiftyone_and_voc_are_known_as_folders(tmp_path: Path) -> None:
     tree(tmp_path, "hf/train/a.png", "hf/test/b.png", "f51/data/a.png", "voc/JPEGImages/a.jpg")
     (tmp_path / "hf/train/metadata.csv").write_text("file_name,label\na.png,ok\n")
@@ -135,7 +153,7 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path: Path, name: str, te
         (
             "l.csv",
             Asked({"given_label": "empty"}),
-            r"at least one row must have a label, but none has .left out: 1 images",
+            "at least one row must have a label, but of 1 none has",
         ),
     ],
 )
