@@ -127,7 +127,7 @@ def plain_path(path: str) -> str:
             return path
     if "\\" in path and not path.startswith("/"):
         path = path.replace("\\", "/")
-    return re.sub(r"^(\./)+", "", path)
+    return re.sub(r"^/+", "/", re.sub(r"^(\./)+", "", path))
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _below(paths: Sequence[str | None], root: Path) -> list[str | None]:
-    return [None if path is None else PurePosixPath(path).relative_to(root).as_posix() for path in paths]
+    return [PurePosixPath(path).relative_to(root).as_posix() if path else None for path in paths]
 
 
 def _unlike(before: Sequence[str | None], after: Sequence[str | None]) -> list[str]:

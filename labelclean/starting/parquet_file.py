@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from labelclean.errors import TableError, listed
 from labelclean.starting.cells import MAPPED, chosen_columns, column_letter, hints, renamed
 from labelclean.starting.rows import NO_LABEL, Rows, StoredImages
-from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options
+from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options, unread_files
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -92,7 +92,9 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
         seen.append("image paths are missing or not distinct: the number of the row is the sample_id")
     table, told = renamed(table, chosen, has_images=images is not None)
     source = f"{path.name}: {table.num_rows:,} rows of Parquet"
-    return Rows(source, table, left_out, (*seen, *told, *hints(table.column_names, columns)), images=images)
+    return Rows(
+        source, table, left_out, (*seen, *told, *hints(table.column_names, columns), *unread_files(path)), images=images
+    )
 
 
 def write_with_images(target: Path, table: pa.Table, images: StoredImages) -> None:

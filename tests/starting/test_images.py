@@ -39,8 +39,8 @@ def test_absolute_paths_become_relative_to_the_folder_they_share(tmp_path: Path)
     tree(tmp_path, "x/1.png", "y/2.png")
     there = [str(tmp_path / name) for name in ("x/1.png", "y/2.png")]
     assert located(there, [tmp_path / "x"])[:2] == (tmp_path, ["x/1.png", "y/2.png"])
-    root, paths, told = located(["/d/x/1.png", "/d/y/3.png"], [tmp_path / "none"])
-    assert (root, paths) == (Path("/d"), ["x/1.png", "y/3.png"])
+    root, paths, told = located(["/d/x/1.png", "//d/y/3.png", ""], [tmp_path / "none"])
+    assert (root, paths) == (Path("/d"), ["x/1.png", "y/3.png", None])
     assert "image paths are absolute" in told[0]
 
 
