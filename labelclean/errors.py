@@ -78,7 +78,7 @@ class DeviceError(LabelcleanError):
 
 
 def listed(values: list[str] | tuple[str, ...], limit: int = 5) -> str:
-    """Return the first few values quoted, with the full count when some are left out.
+    """Return the first few values quoted, with the full count when some are left out; a very long one is cut.
 
     Args:
         values: What to list, in the order to show.
@@ -93,6 +93,6 @@ def listed(values: list[str] | tuple[str, ...], limit: int = 5) -> str:
         >>> listed(["a", "b", "c"], limit=2)
         "'a', 'b' and 1 more"
     """
-    shown = ", ".join(repr(str(value)) for value in values[:limit])
+    shown = ", ".join(repr(text if len(text := str(value)) <= 200 else f"{text[:199]}…") for value in values[:limit])
     rest = len(values) - limit
     return f"{shown} and {rest:,} more" if rest > 0 else shown

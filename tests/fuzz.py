@@ -1,4 +1,4 @@
-"""Makes bad input by the thousand and feeds it to every door: config, labels, answers, images.
+"""Makes bad input by the thousand and feeds it to every door: config, labels, answers, images, starting labels.
 
 Each door must end in success, in a refusal of one image, or in a `LabelcleanError`. Used by
 `test_fuzz` (a fixed number of inputs) and by `search` (atheris looks for new paths by itself).
@@ -7,9 +7,11 @@ Each door must end in success, in a refusal of one image, or in a `LabelcleanErr
 from __future__ import annotations
 
 import faulthandler
+import gzip
 import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,9 @@ from labelclean.features.image_files import ImageReject
 from labelclean.review.exchange.tools import Tool, export_run, import_decisions
 from labelclean.runs import steps
 from labelclean.runs.record import part_of
+from labelclean.starting.source import first_labels
 from labelclean.storage.parquet import image_rows
+from labelclean.storage.tables import conform
 from tests.hostile import TEXTS, WHOLE, bomb, pages
 from tests.review.exchange.conftest import NAMES, make_run
 from tests.review.exchange.test_answers import ANSWERS, WRITERS
@@ -315,10 +319,118 @@ def image_seeds() -> list[bytes]:
     return [*(make() for make in WHOLE.values()), bomb(), pages("TIFF"), pages("PNG")]
 
 
+# --- starting labels ------------------------------------------------------------------------------
+
+
+class StartingDoor:
+    """A file of labels as people have them, through its reader to a table that conforms."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Make the place, with an image."""
+        self.file = folder / name
+        (folder / "a.png").touch()
+
+    def __call__(self, data: bytes) -> str:
+        """Read the bytes."""
+        self.file.write_bytes(data)
+        return outcome(self._read)
+
+    def _read(self) -> None:
+        found = first_labels(self.file)
+        if found is not None:
+            conform(found.table, "labels", origin=self.file.name)
+            "\n".join(found.seen).encode("utf-8", "surrogateescape")
+
+
+def _workbook() -> bytes:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (
+        ["file", "label", "day", "n"],
+        ["a.png", "ok", NOW.replace(tzinfo=None), 0.5],
+        ["b.png", "dent", True, 7],
+    ):
+        book.active.append(row)  # type: ignore[union-attr]
+    data = io.BytesIO()
+    book.save(data)
+    return data.getvalue()
+
+
+def _changed_workbook(data: bytes, chance: random.Random) -> bytes:
+    """A workbook of which one part inside was changed, or the whole file."""
+    if chance.random() < 0.2:
+        return mutated(data, chance)
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(made, "w") as new:
+        wanted = chance.choice([name for name in old.namelist() if name.endswith(".xml")])
+        for name in old.namelist():
+            new.writestr(name, mutated(old.read(name), chance) if name == wanted else old.read(name))
+    return made.getvalue()
+
+
+STARTING: dict[str, list[bytes]] = {
+    "l.csv": [
+        b"file,label,lot\r\na.png,ok,007\r\nb.png,dent,\r\n",
+        "sep=;\nファイル名;不良名\na.png;傷\n".encode("cp932"),
+        "title\n\nimage\tok\tdent\na.png\t1\t0\n".encode("utf-16"),
+        gzip.compress(b"a.png,ok\nb.png,dent\n"),
+        b"image,id,choice,annotator,annotation_id\na.png,1,ok,1,5\n",
+    ],
+    "l.txt": [b"a.png ok\nline 3/b.png dent\n"],
+    "l.json": [
+        b'{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "ok"}], '
+        b'"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": []}]}',
+        b'[{"data": {"image": "/data/upload/1/a.png"}, "annotations": [{"completed_by": {"id": 3}, "updated_at": "2026", '
+        b'"result": [{"type": "choices", "value": {"choices": ["ok"]}}]}], "drafts": [], "predictions": []}]',
+        b'[{"image": "a.png", "id": 1, "choice": {"choices": ["ok"]}, "annotator": 1, "annotation_id": 2}]',
+        b'{"classes": ["ok", "dent"], "labels": {"a": 0, "b": "dent", "c": null}}',
+    ],
+    "l.jsonl": [b'{"file_name": "a.png", "label": "ok", "x": [1]}\n{"file_name": "b.png", "label": 3}\n'],
+    "l.xml": [
+        b'<annotations><image id="0" name="a.png"><tag label="ok"/><box label="x"/></image></annotations>',
+        b"<annotation><filename>a.png</filename><object><name>ok</name><bndbox/></object></annotation>",
+    ],
+}
+"""Whole files of each kind."""
+
+
+def _other_labels(chance: random.Random) -> bytes:
+    """Parquet with column names of somebody else's, or as Hugging Face writes it."""
+    num = chance.choice([0, 1, 3, 10])
+    columns: dict[str, pa.Array] = {}
+    for name in chance.sample(["file", "id", "label", "class", "image", "annotator_id", "given_label", "sample_id"], 4):
+        columns[name] = (
+            _right("image_path", num, chance) if chance.random() < 0.6 else chance.choice(_OTHER_COLUMNS)(num, chance)
+        )
+    features = {"label": chance.choice([{"_type": "ClassLabel", "names": ["ok", "dent"]}, {"_type": "Value"}, 3, None])}
+    told = chance.choice([json.dumps({"info": {"features": features}}), "{}", "[", '{"info": []}'])
+    file = io.BytesIO()
+    try:
+        table = pa.table(columns)
+        pq.write_table(table.replace_schema_metadata({"huggingface": told}), file)
+    except (pa.ArrowException, UnicodeEncodeError):
+        return _other_labels(chance)
+    return file.getvalue()
+
+
+def _starting(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], bytes]]:
+    if door == "l.xlsx":
+        book = _workbook()
+        return StartingDoor(door, folder), lambda chance: _changed_workbook(book, chance)
+    if door == "l.parquet":
+        return StartingDoor(
+            door, folder
+        ), lambda c: _other_labels(c) if c.random() < 0.8 else mutated(_other_labels(c), c)
+    seeds = STARTING[door]
+    return StartingDoor(door, folder), lambda chance: mutated(chance.choice(seeds), chance)
+
+
 # --- all doors ------------------------------------------------------------------------------------
 
 TOOLS: tuple[Tool, ...] = ("label-studio", "cvat", "csv", "fiftyone", "huggingface", "sheet")
-DOORS = ("config", "labels", "images", *TOOLS)
+FILES = (*STARTING, "l.xlsx", "l.parquet")
+DOORS = ("config", "labels", "images", *TOOLS, *FILES)
 
 
 def opened(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], bytes]]:
@@ -337,6 +449,8 @@ def opened(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], byt
     if door == "images":
         pictures = image_seeds()
         return image_door, lambda chance: mutated(chance.choice(pictures), chance)
+    if door in FILES:
+        return _starting(door, folder)
     if door == "labels":
         return LabelsDoor(folder), _labels
     answers = AnswersDoor(door, folder)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ FLOORS = (
     {"storage", "probes"},
     {"noise", "features"},
     {"cleaning", "review"},
-    {"report"},
+    {"report", "starting"},
     {"runs"},
     {"nights", "trial", "adapt"},
     {"flows"},  # a door that the command line opens by name
@@ -43,6 +43,7 @@ HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "faiss": {"probes.index"},
     "threadpoolctl": {"probes.threads"},
     "duckdb": {"storage.queries"},
+    "openpyxl": {"starting.excel", "review.label_files"},
     "typer": {"cli"},
     "matplotlib": {"adapt.curves"},
     "defusedxml": {"review.exchange.foreign_file"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -70,8 +72,78 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         target = folder / "my_images" / row["given_label"] / Path(row["image_path"]).name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
+    write_sources(folder, [(Path(row["image_path"]).name, row["given_label"]) for row in rows[:NUM_SAMPLES]])
     yield folder
     shutil.rmtree(folder)
+
+
+def write_sources(desk: Path, labels: list[tuple[str, str]]) -> None:
+    """The labels of `my_images` as every source that the page Your own labels names."""
+    import openpyxl
+
+    names = sorted({label for _, label in labels})
+    number = {label: k for k, label in enumerate(names)}
+    studio = [("/data/upload/3/0a1b2c3d-" + name, label) for name, label in labels]
+
+    def table(file: str, header: str, rows: list[str], encoding: str = "utf-8") -> None:
+        data = "\n".join([*([header] if header else []), *rows, ""]).encode(encoding)
+        (desk / file).write_bytes(gzip.compress(data) if file.endswith(".gz") else data)
+
+    table("labels.csv", "file,label", [f"{name},{label}" for name, label in labels])
+    table("list.txt", "", [f"{name} {label}" for name, label in labels])
+    table("no_header.csv", "", [f"{name},x,{label}" for name, label in labels])
+    hot = [f"{name}," + ",".join(str(int(label == one)) for one in names) for name, label in labels]
+    table("one_hot.csv.gz", "image," + ",".join(names), hot)
+    table("inspectors.csv", "file,grade,who,part", [f"{name},{label},Aiko,{name}" for name, label in labels])
+    table("euc.csv", "ファイル名,不良名", [f"{name},{label}傷" for name, label in labels], "euc_jp")
+    table(
+        "label_studio_table.csv",
+        "image,id,choice,annotator,annotation_id",
+        [f"{name},1,{label},1,2" for name, label in studio],
+    )
+    book = openpyxl.Workbook()
+    page = book.create_sheet("line 3")
+    for row in (["file", "label"], *labels):
+        page.append(row)
+    book.save(desk / "inspection.xlsx")
+    pq.write_table(
+        pa.table({"file": [name for name, _ in labels], "defect_code": [number[label] for _, label in labels]}),
+        desk / "mine.parquet",
+    )
+    paths = {path.name: path for path in (desk / "my_images").rglob("*.*")}
+    images = [{"bytes": paths[name].read_bytes(), "path": name} for name, _ in labels]
+    features = {"info": {"features": {"label": {"_type": "ClassLabel", "names": names}}}}
+    rows = pa.table({"image": images, "label": [number[label] for _, label in labels]})
+    pq.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(features)}), desk / "hugging_face.parquet")
+    files: dict[str, object] = {
+        "coco.json": {
+            "images": [{"id": k, "file_name": name} for k, (name, _) in enumerate(labels)],
+            "categories": [{"id": k, "name": name} for name, k in number.items()],
+            "annotations": [{"id": k, "image_id": k, "category_id": number[label]} for k, (_, label) in enumerate(labels)],
+        },
+        "label_studio.json": [
+            {"data": {"image": name}, "annotations": [{"completed_by": 1, "result": [{"type": "choices", "value": {"choices": [label]}}]}]}
+            for name, label in studio
+        ],
+        "label_studio_min.json": [
+            {"image": name, "choice": label, "annotator": 1, "annotation_id": k} for k, (name, label) in enumerate(studio)
+        ],
+        "fiftyone/labels.json": {"classes": names, "labels": {Path(name).stem: number[label] for name, label in labels}},
+    }  # fmt: skip
+    for folder in ("fiftyone/data", "voc/JPEGImages", "kaggle/train_images", "image_folder"):
+        (desk / folder).mkdir(parents=True)
+        for name, path in paths.items():
+            shutil.copyfile(path, desk / folder / name)
+    for file, content in files.items():
+        (desk / file).write_text(json.dumps(content), encoding="utf-8")
+    tags = "".join(f'<image name="{name}"><tag label="{label}"/></image>' for name, label in labels)
+    (desk / "cvat.xml").write_text(f"<annotations>{tags}</annotations>")
+    (desk / "voc/Annotations").mkdir()
+    for name, label in labels:
+        text = f"<annotation><filename>{name}</filename><object><name>{label}</name></object></annotation>"
+        (desk / "voc/Annotations" / f"{Path(name).stem}.xml").write_text(text)
+    table("kaggle/train.csv", "id,label", [f"{Path(name).stem},{label}" for name, label in labels])
+    table("image_folder/metadata.csv", "file_name,label", [f"{name},{label}" for name, label in labels])
 
 
 @pytest.mark.parametrize("command", [" && ".join(RUN_HERE)], ids=["in order"])
@@ -86,6 +158,11 @@ def test_every_command_runs(desk: Path, command: str) -> None:
         assert told.returncode == 0, f"{line}\n{told.stdout}\n{told.stderr}"
         assert "Traceback" not in told.stderr
         if "labelclean init" in line:
+            assert (
+                f"image root {desk}" not in told.stdout
+                or f"{NUM_SAMPLES} of the first {NUM_SAMPLES} images" in told.stdout
+            )
+            assert f"{NUM_SAMPLES} rows" in told.stdout, line
             _use_the_sample_backbone(desk)
 
 

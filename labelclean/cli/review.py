@@ -112,9 +112,18 @@ def import_answers(
 
 def apply(
     run_folder: RunArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write; never overwritten.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="File to write, never overwritten: .parquet, .csv, .xlsx or .json (COCO)."
+        ),
+    ],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger is read.")],
     prefix: Annotated[str, typer.Option("--prefix", help="Put before the new columns' names.")] = "",
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FORM", help="folder: --out is a folder of images per class.")
+    ] = None,
+    links: Annotated[bool, typer.Option("--links", help="With --to folder: links to the images, no copies.")] = False,
     unreviewed: Annotated[
         bool,
         typer.Option(
@@ -132,9 +141,11 @@ def apply(
     from labelclean.storage.parquet import read_config
 
     decisions = _decisions(read_config(config, overrides or []))
-    done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed)
+    done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed, to=to, links=links)
     counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
     typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
+    for what, number in done.left_out.items():
+        typer.echo(f"left out: {number:,} {what}")
 
 
 def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:

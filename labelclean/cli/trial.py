@@ -18,7 +18,8 @@ def init(
         Path,
         typer.Argument(
             metavar="LABELS",
-            help="A folder with one folder of images per class, a CSV file, or Parquet (file or folder).",
+            help="A folder of images per class; a CSV, list, Excel or Parquet file; or one of COCO, CVAT, FiftyOne, "
+            "Hugging Face, Label Studio or Pascal VOC.",
         ),
     ],
     image_root: Annotated[
@@ -43,19 +44,35 @@ def init(
         typer.Option(
             "--column",
             metavar="OURS=THEIRS",
-            help="A CSV file's own column name, such as given_label=defect. Repeatable.",
+            help="A table's own column, such as given_label=defect (or its number, if it has no header). Repeatable.",
         ),
     ] = None,
     class_folder: Annotated[
-        int, typer.Option("--class-folder", help="Which folder of a tree names the class; -1: the one of the image.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--class-folder",
+            help="Which folder of a tree names the class, from 1; -1: the one of the image; default: the first that may.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding", metavar="NAME", help="Code page of a CSV file or list, such as euc_jp, gbk, cp1252."
+        ),
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; default: the first.")
+    ] = None,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Look at the labels and write a config with every key explained."""
+    from labelclean.starting.source import Asked
     from labelclean.trial.first_config import write_first_config
 
     pairs = {ours: theirs for ours, _, theirs in (item.partition("=") for item in columns or [])}
+    if not all(ours and theirs for ours, theirs in pairs.items()) or class_folder == 0 or (class_folder or 0) < -1:
+        fail("--column must look like given_label=NAME, and --class-folder must be 1 or more, or -1.", 2)
     try:
         seen = write_first_config(
             labels,
@@ -63,8 +80,7 @@ def init(
             out,
             overrides or [],
             weights=weights,
-            columns=pairs,
-            class_folder=class_folder,
+            asked=Asked(pairs, class_folder, encoding, sheet),
             force=force,
         )
     except FileExistsError as fault:

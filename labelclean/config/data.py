@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from labelclean.sections import ConfigPath, Section, Share
 
@@ -15,19 +15,33 @@ class DataConfig(Section):
     Attributes:
         labels: Parquet file, folder or hive-partitioned folder.
         image_root: Folder that `image_path` is relative to; default: the folder of the labels.
+        spellings: Spelling in the labels -> class name, such as {OK: ok}: joins names that look alike. A name given as
+            itself is meant as it is, whatever it looks like.
         class_names: The classes in order; default: the names found, sorted.
     """
 
     labels: ConfigPath
     image_root: ConfigPath | None = None
+    spellings: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+
+    @field_validator("spellings")
+    @classmethod
+    def _one_step(cls, spellings: dict[str, str]) -> dict[str, str]:
+        if any(spellings.get(name, name) != name or not name.strip() for name in spellings.values()):
+            raise ValueError("must lead to class names that are not blank and not respelled themselves")
+        return spellings
 
     @field_validator("class_names")
     @classmethod
-    def _at_least_two_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names is not None and (len(names) < 2 or len(set(names)) != len(names)):
-            raise ValueError("must be at least 2 names, none twice")
-        return names
+    def _at_least_two_distinct(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if names is None:
+            return None
+        spellings = info.data.get("spellings", {})
+        classes = tuple(name for name in names if spellings.get(name, name) == name)
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            raise ValueError("must be at least 2 names, none twice (those that data.spellings respells do not count)")
+        return classes
 
 
 class RejectsConfig(Section):

@@ -268,7 +268,7 @@ def finding_sentence(gate: Mapping[str, Any], texts: Texts) -> str | None:
         counted = texts("findings.more", names=counted, n=more)
     shares = {name: percent(facts[name]) for name in ("share", "below") if name in facts}
     ends = dict(zip(("first", "second"), names, strict=False))
-    whole = {name: facts[name] for name in ("lost", "gained", "total") if name in facts}
+    whole = {name: facts[name] for name in ("lost", "gained", "total", "pairs", "key") if name in facts}
     value = gate_number(check, gate["value"])
     return texts(key, value=value, names=joint.join(names), counted=counted, **shares, **ends, **whole)
 

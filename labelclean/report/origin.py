@@ -139,12 +139,13 @@ def _is_name(type_: pa.DataType) -> bool:
 
 def _inspectors(path: Path, facts: Mapping[str, Any], names: Sequence[str], spill: Path) -> Facet | None:
     """Every single label with who gave it, from the labels that the run read, if they are still there."""
-    labels = ((facts.get("config") or {}).get("data") or {}).get("labels")
+    data = (facts.get("config") or {}).get("data") or {}
+    labels = data.get("labels")
     try:
         dataset = labels_dataset(Path(labels)) if labels else None
         if dataset is None or "annotator_id" not in dataset.schema.names:
             return None
-        rows = inspector_sums(path, [Path(file) for file in dataset.files], names, spill)
+        rows = inspector_sums(path, [Path(file) for file in dataset.files], names, spill, data.get("spellings"))
     except (TableError, OSError):
         return None
     sums = {inspector: (num, wrong) for inspector, num, wrong in rows}

@@ -8,11 +8,13 @@ For others:
 - `decisions`: what reviewers decided, and what that says of each sample now
 - `ledger`: who reviewed what, in SQL (SQLAlchemy's one home)
 - `exchange.tools`: `export_run` and `import_decisions`, for every annotation tool
+- `exchange.foreign_file`: JSON and XML from outside, whole and without tricks (defusedxml's one home)
 - `exchange.label_studio_server`: push to and pull from a running Label Studio
 - `opinions`: the single labels of single inspectors, from tables and decisions
 - `facets`: where wrong labels come from: line, shift, inspector, time
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
+- `label_files`: labels as Parquet, CSV, Excel, COCO or a folder of images, and cells that are no formulas
 - `pictures`: thumbnails of samples, or why there is none
 
 `inspectors` measures how inspectors agree with each other.

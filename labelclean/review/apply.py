@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelclean.config import recorded_config
-from labelclean.errors import GateError, StorageError, TableError, listed
+from labelclean.errors import ConfigError, GateError, StorageError, TableError, listed
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
-from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, parquet_options, read_json, read_table
+from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
+from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST
+from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
@@ -31,17 +34,26 @@ class ApplyReport:
 
     Attributes:
         path: The file.
-        num_rows: Its rows, as many as the original's.
+        num_rows: Its rows, as many as the original's; in COCO and a folder, the images.
         by_status: Samples of each review status.
+        left_out: What the file cannot hold, or images that cannot be used -> how many.
     """
 
     path: Path
     num_rows: int
     by_status: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def apply_labels(
-    run_folder: Path, decisions: Sequence[Decision], out: Path, *, prefix: str = "", unreviewed: bool = False
+    run_folder: Path,
+    decisions: Sequence[Decision],
+    out: Path,
+    *,
+    prefix: str = "",
+    unreviewed: bool = False,
+    to: str | None = None,
+    links: bool = False,
 ) -> ApplyReport:
     """Write the original labels with what the run and the reviewers found beside them.
 
@@ -55,23 +67,31 @@ def apply_labels(
     Args:
         run_folder: A published run.
         decisions: The data set's decisions.
-        out: A new Parquet file.
+        out: A new file; its suffix says what is written: Parquet, CSV, Excel (.xlsx) or COCO (.json). COCO, and a folder
+            of images per class, have one label per image: the verified one where people settled on it, else the predicted.
         prefix: Put before the added columns' names, for labels that have such columns already.
         unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
             and too few samples drawn at random have been looked at to tell.
+        to: `folder` for a folder of images per class; the other forms stand in the suffix.
+        links: Links to the images in that folder instead of copies.
 
     Returns:
         The report.
 
     Raises:
+        ConfigError: If ``out`` does not say what to write, or there is nothing to link.
         GateError: If the predicted labels may be worse than the given ones; ``unreviewed`` writes them all the same.
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
     """
+    form = form_of(out, to)
+    if links and form != "folder":
+        raise ConfigError("--links goes with --to folder: other files hold no images. Leave it out.")
     if out.exists():
         raise StorageError(f"{out}: the file must be new, but exists; nothing is overwritten. Name another --out.")
     manifest = read_json(run_folder / MANIFEST)
-    labels = recorded_config(manifest["config"]).data.labels
+    data = recorded_config(manifest["config"]).data
+    labels = data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
@@ -83,9 +103,13 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, stands, refined, added, run_folder)
-    num_rows = _write_joined(dataset, stands, added, out, _metadata(labels, refined, manifest))
-    return ApplyReport(out, num_rows, by_status)
+    _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings)
+    metadata = _metadata(labels, refined, manifest)
+    schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
+    root = data.image_root or (labels if labels.is_dir() else labels.parent)
+    tables = _joined(dataset, stands, added, schema)
+    written = _written(form, Labels(schema, tables, class_names_of(refined), root, prefix), out, links=links)
+    return ApplyReport(out, written.num_rows, by_status, written.left_out)
 
 
 def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -> str:
@@ -206,11 +230,17 @@ def _check_columns(labels: Path, schema: pa.Schema, added: pa.Table) -> None:
 
 
 def _check_samples(
-    labels: Path, dataset: Any, stands: Any, refined: pa.Table, added: pa.Table, run_folder: Path
+    labels: Path,
+    dataset: Any,
+    stands: Any,
+    refined: pa.Table,
+    added: pa.Table,
+    run_folder: Path,
+    spellings: Mapping[str, str],
 ) -> None:
     """Refuse labels that are not those that the run read."""
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
-    now = dataset.to_table(columns=columns)
+    now = respelled(dataset.to_table(columns=columns), spellings)
     now = now if stands is None else now.filter(pa.array(stands))
     known, found = set(added.column("sample_id").to_pylist()), set(now.column("sample_id").to_pylist())
     changed = known ^ found
@@ -236,35 +266,41 @@ def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict
     return {**(own or {}), **said}
 
 
-def _write_joined(dataset: Any, stands: Any, added: pa.Table, out: Path, metadata: dict[bytes, bytes]) -> int:
-    """Write the original a batch at a time, each row with its sample's added columns."""
+def _joined(dataset: Any, stands: Any, added: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The original a batch at a time, each row with its sample's added columns."""
     ids = added.column("sample_id").combine_chunks()
     added = added.drop_columns(["sample_id"]).combine_chunks()
-    schema = pa.schema([*dataset.schema, *added.schema], metadata=metadata)
-    num_rows, start, options = 0, 0, parquet_options(schema)
+    start = 0
+    for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
+        if stands is not None:
+            start, batch = start + batch.num_rows, batch.filter(pa.array(stands[start : start + batch.num_rows]))
+        beside = added.take(pc.index_in(batch.column("sample_id").cast(pa.string()), value_set=ids))
+        yield pa.table([*(batch.column(name) for name in dataset.schema.names), *beside.columns], schema=schema)
+
+
+def _written(form: Form, labels: Labels, out: Path, *, links: bool) -> Written:
+    """The file or folder, whole or not at all."""
     staged = out.with_name(f".{out.name}.{os.getpid()}.staged")
     try:
-        with atomic_path(staged) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-            for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
-                if stands is not None:
-                    start, batch = (
-                        start + batch.num_rows,
-                        batch.filter(pa.array(stands[start : start + batch.num_rows])),
-                    )
-                beside = added.take(pc.index_in(batch.column("sample_id").cast(pa.string()), value_set=ids))
-                columns = [*(batch.column(name) for name in dataset.schema.names), *beside.columns]
-                writer.write_table(pa.table(columns, schema=schema))
-                num_rows += batch.num_rows
+        if form == "folder":
+            written = write_labels(form, labels, staged, links=links)
+        else:
+            with atomic_path(staged) as temporary:
+                written = write_labels(form, labels, temporary)
         _publish(staged, out)
     finally:
-        staged.unlink(missing_ok=True)
-    return num_rows
+        shutil.rmtree(staged, ignore_errors=True) if staged.is_dir() else staged.unlink(missing_ok=True)
+    return written
 
 
 def _publish(staged: Path, out: Path) -> None:
-    """Give the file its name only if nobody took that name in the meantime."""
+    """Give the file or folder its name only if nobody took that name in the meantime."""
     try:
-        os.link(staged, out)
+        if staged.is_dir():
+            out.mkdir()  # an empty folder gives way to another in one step
+            staged.rename(out)
+        else:
+            os.link(staged, out)
     except FileExistsError:
         raise StorageError(f"{out}: the file must be new, but was made in the meantime; it was left alone.") from None
     except OSError as fault:

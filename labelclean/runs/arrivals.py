@@ -20,6 +20,7 @@ from labelclean.config import Config
 from labelclean.errors import NothingToDo, listed
 from labelclean.storage.parquet import label_files, labels_dataset
 from labelclean.storage.run_folders import good_runs
+from labelclean.storage.spellings import respelled
 
 _TAIL = 8  # a Parquet file ends with the footer, its length in 4 bytes, and "PAR1"
 _MAGIC = b"PAR1"
@@ -325,6 +326,7 @@ def _repeats(config: Config, arrivals: Arrivals, labels: pa.Table) -> tuple[int,
     earlier = labels_dataset(root, [root / file.path for file in _in_order_of_arrival(arrivals.unchanged)])
     ids = labels.column("sample_id").combine_chunks()
     found = earlier.to_table(columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids))
+    found = respelled(found, config.data.spellings)
     before = dict(zip(*(found.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True))
     now = zip(*(labels.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True)
     return len(before), len({sample for sample, label in now if before.get(sample, label) != label})

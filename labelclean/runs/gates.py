@@ -16,6 +16,7 @@ import numpy.typing as npt
 from labelclean.config import DistributionGateConfig, Top2GateConfig
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
+from labelclean.storage.spellings import alike, alike_words, joining
 
 METHODS = ("two_hot", "multi_round", "adaptive", "posterior", "none")
 AVERAGING = ("two_hot", "multi_round")
@@ -78,7 +79,10 @@ class Verdict:
 
 
 def judge_distribution(
-    report: DistributionReport, class_names: Sequence[str], limits: DistributionGateConfig
+    report: DistributionReport,
+    class_names: Sequence[str],
+    limits: DistributionGateConfig,
+    spellings: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Return the verdict of the class distribution check (methods section 4).
 
@@ -86,9 +90,10 @@ def judge_distribution(
         report: Measured counts and shares of K classes.
         class_names: The K names.
         limits: Section `gates.class_distribution`.
+        spellings: `data.spellings`; names that it holds may look alike.
 
     Returns:
-        Findings on missing, tiny and rare classes, imbalance and shift.
+        Findings on names that look alike, missing, tiny and rare classes, imbalance and shift.
     """
     key = "gates.class_distribution."
     present = report.counts > 0
@@ -103,6 +108,7 @@ def judge_distribution(
             {"total": len(present)},
         )
     ]
+    findings += _alike_names(report, class_names, spellings or {})
     missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
     if missing:
         findings.append(
@@ -438,6 +444,21 @@ def _compared(
     return Finding(
         check, "refuse", value, limit, key, f"{what}: {value:.3g}, {words[1]} {bound}.", forbids, facts or {}
     )
+
+
+def _alike_names(report: DistributionReport, class_names: Sequence[str], spellings: Mapping[str, str]) -> list[Finding]:
+    """A refusal where two names that occur look alike: labels would move from one spelling to the other."""
+    counts = {name: round(float(num)) for name, num in zip(class_names, report.counts, strict=True) if num > 0}
+    sets = alike(counts, spellings)
+    if not sets:
+        return []
+    pairs = "; ".join(alike_words(names, counts) for names in sets[:5]) + ("; ..." if len(sets) > 5 else "")
+    facts = {"pairs": pairs, "key": joining(sets[0], counts)}
+    sentence = (
+        f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
+        f"{facts['key']}, or name each as itself there if both are meant."
+    )
+    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
 
 
 def _count_facts(

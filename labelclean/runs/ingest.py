@@ -19,8 +19,9 @@ from labelclean.runs.gates import judge_distribution
 from labelclean.runs.ingest_parts import ingest_parts
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, part_done, part_of, recorded
-from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, write_table
+from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
 from labelclean.storage.samples import given_labels_of, samples_table
+from labelclean.storage.spellings import label_counts, missing_sentences
 
 NUM_OPENED = 200
 
@@ -39,7 +40,9 @@ def validated(config: Config) -> dict[str, Any]:
         StorageError: If a file that the config names is missing.
     """
     files = whole_files(config)
-    labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files, only_known=True)
+    labels, has_bytes = read_labels(
+        config.data.labels, config.data.class_names, files, only_known=True, spellings=config.data.spellings
+    )
     check_readable(config.data.labels, files)
     names = _class_names(labels, config)
     samples = samples_table(labels, names)
@@ -48,7 +51,7 @@ def validated(config: Config) -> dict[str, Any]:
     for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
         if path is not None and not path.is_file():
             raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
-    verdict = judge_distribution(report, names, config.gates.class_distribution)
+    verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)
     counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
     sentences = [
         f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
@@ -65,6 +68,8 @@ def validated(config: Config) -> dict[str, Any]:
             f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
             "they will be rejected"
         )
+    sentences += missing_sentences(label_counts(labels.column("given_label")))
+    sentences += unread_files(config.data.labels)
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
     return {
         "num_rows": labels.num_rows,
@@ -87,7 +92,7 @@ def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
     Raises:
         TableError: If the labels break a promise.
     """
-    labels, has_bytes = read_labels(config.data.labels, config.data.class_names)
+    labels, has_bytes = read_labels(config.data.labels, config.data.class_names, spellings=config.data.spellings)
     names = _class_names(labels, config)
     return samples_table(labels, names), names, has_bytes
 
@@ -102,7 +107,9 @@ def ingest(work: Path) -> bool:
             return True
         arrivals = arrivals_from(part_of(work, "arrivals"))
         files = files_to_read(config, arrivals)
-        labels, has_bytes = read_labels(config.data.labels, config.data.class_names, files)
+        labels, has_bytes = read_labels(
+            config.data.labels, config.data.class_names, files, spellings=config.data.spellings
+        )
         names = _class_names(labels, config)
         if config.expectations.enabled:
             write_table(work / INTERNAL / "labels.parquet", labels, "labels", names)

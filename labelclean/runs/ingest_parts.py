@@ -19,6 +19,7 @@ from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import KNOWN_LABEL_COLUMNS, label_files, labels_dataset, make_folder, write_table
 from labelclean.storage.queries import count_repeats, database, ordered_labels
 from labelclean.storage.samples import samples_table
+from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import conform, table_key
 
 PART_ROWS = 100_000
@@ -69,7 +70,8 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     wanted = files_to_read(config, arrivals)
     files = label_files(config.data.labels) if wanted is None else wanted
     schema = labels_dataset(config.data.labels, wanted).schema
-    names = plan_of(work).class_names or config.data.class_names or found_classes(config.data.labels, wanted)
+    names = plan_of(work).class_names or config.data.class_names
+    names = names or found_classes(config.data.labels, wanted, config.data.spellings)
     if len(names) < 2:
         raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
     columns = [name for name in schema.names if name != "image"]
@@ -83,12 +85,12 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         rows = ordered_labels(
             connection, files, columns, keys, latest=wanted is not None, num_rows=part_rows(len(names))
         )
-        typed = (_typed(labels, schema) for labels in _whole_samples(rows))
+        typed = (respelled(_typed(labels, schema), config.data.spellings) for labels in _whole_samples(rows))
         keeps_labels = config.expectations.enabled or "annotator_id" in columns
         num_rows, num_samples = _write_parts(work, typed, names, config.data.labels.name, keeps_labels=keeps_labels)
         if wanted is not None:
             earlier = [config.data.labels / file.path for file in arrivals.unchanged]
-            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier)
+            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
             num_read = sum(pq.read_metadata(file).num_rows for file in files)
             record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
     record["expectations_pid"] = start_expectations(work, config)

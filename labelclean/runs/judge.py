@@ -41,8 +41,12 @@ def check_distribution(work: Path) -> bool:
             columns["share_change"] = pa.array(report.shares - report.reference_shares, pa.float32())
         table = pa.table(columns)
         write_table(work / "class_distribution.parquet", table, "class_distribution", names)
-        verdict = judge_distribution(report, names, config.gates.class_distribution)
+        verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)
         record |= verdict_record(verdict) | {"counts": report.counts.tolist(), "imbalance": report.imbalance}
+        mixed = [finding.sentence for finding in verdict.findings if finding.check == "alike_names"]
+        if mixed:  # whatever gates.on_refusal says: labels would move from one spelling to the other
+            record |= stopped(f"refused: {mixed[0]}")
+            return False
         return goes_on(verdict, config, record)
 
 

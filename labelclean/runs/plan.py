@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +99,7 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     limit = None if wanted is None else memory_limit(wanted)
     if is_small and limit is None and reference is None and num_rows < config.run.in_memory_samples // 20:
         return Plan()
-    names = config.data.class_names or found_classes(config.data.labels, files)
+    names = config.data.class_names or found_classes(config.data.labels, files, config.data.spellings)
     size = measured_size(config, num_rows, names)
     in_memory = max(in_memory_need(size, config), EXTRACTION_BYTES)
     available = limit if limit is not None else int(SHARE_OF_FREE * available_memory())
@@ -160,12 +160,13 @@ def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def found_classes(labels: Path, files: Sequence[Path] | None) -> tuple[str, ...]:
+def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping[str, str]) -> tuple[str, ...]:
     """Return the class names that a table holds, sorted; read a batch at a time.
 
     Args:
         labels: Parquet file or folder.
         files: Only these of its files; None: all.
+        spellings: `data.spellings`.
 
     Returns:
         The names.
@@ -179,7 +180,7 @@ def found_classes(labels: Path, files: Sequence[Path] | None) -> tuple[str, ...]
     names: set[str] = set()
     for batch in dataset.to_batches(columns=["given_label"]):
         names |= {str(name) for name in batch.column(0).unique().to_pylist() if name is not None}
-    return tuple(sorted(names))
+    return tuple(sorted({spellings.get(name, name) for name in names}))
 
 
 def _why(config: Config, size: Size, in_memory: int, available: int) -> str:

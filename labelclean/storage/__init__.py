@@ -8,6 +8,6 @@ For others:
 - `samples`: from one row per label or inspector to one row per sample with votes
 - `run_folders`: where a run works and how it is published, `run_folders`, `good_runs`
 - `lock`: `run_lock`, one run at a time per runs folder
-- `first_labels`: a folder per class or a CSV file as a labels table
+- `spellings`: class names that look alike, and `data.spellings`, which joins them
 - `expectations`: Great Expectations' one home
 """

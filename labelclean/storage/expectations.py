@@ -21,6 +21,19 @@ from labelclean.storage.tables import TABLES, Column, table_key
 
 _QUIET = {"GX_ANALYTICS_ENABLED": "false", "TQDM_DISABLE": "1"}
 
+_WORDS = {
+    "expect_table_row_count_to_be_between": "the table must have enough rows",
+    "expect_column_values_to_be_unique": "column '{column}' must hold each value once",
+    "expect_compound_columns_to_be_unique": "columns {column} must hold each combination once",
+    "expect_column_to_exist": "column '{column}' must be there",
+    "expect_column_values_to_not_be_null": "column '{column}' must hold a value in every row",
+    "expect_column_values_to_match_regex": "column '{column}' must not be blank",
+    "expect_column_values_to_be_in_set": "column '{column}' must hold allowed names only",
+    "expect_column_values_to_be_between": "column '{column}' must lie in 0..1",
+    "largest_class_share": "column '{column}' must hold no class nearly everywhere",
+}
+"""What a broken expectation asks for."""
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -60,7 +73,7 @@ class ExpectationReport:
     def faults(self) -> tuple[str, ...]:
         """Return one sentence per broken expectation."""
         return tuple(
-            f"{broken.name}({broken.column}): {broken.observed}"
+            f"{_WORDS.get(broken.name, broken.name + '({column})').format(column=broken.column)}, but: {broken.observed}"
             + (f"; sample_ids {', '.join(broken.sample_ids)}" if broken.sample_ids else "")
             for broken in self.expectations
             if not broken.success
@@ -209,6 +222,8 @@ def _outcome(row: Any) -> Expectation:
         if count
         else str(result.get("observed_value", "ok"))
     )
+    if "min_value" in arguments and not column:
+        observed = f"it has {observed}, and expectations.min_rows is {arguments['min_value']:,}"
     return Expectation(row.expectation_config.type, column, bool(row.success), count, ids, observed)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import TABLES, conform
 
 READ_BYTES = 2**16
@@ -63,10 +66,26 @@ def label_files(path: Path) -> list[Path]:
     """
     if not path.exists():
         raise TableError(f"{path}: data.labels must name a Parquet file or folder, but nothing is there.")
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if _is_visible(file, path)]
+    files = [path] if path.is_file() else [file for file in _visible_files(path) if file.suffix.lower() == ".parquet"]
     if not files:
         raise TableError(f"{path}: the folder must hold *.parquet files, but has none.")
     return files
+
+
+def unread_files(path: Path) -> list[str]:
+    """Return what else lies in a folder of labels and is not read.
+
+    Args:
+        path: Parquet file or folder of the labels.
+
+    Returns:
+        One sentence, or none; hidden files, and those that begin with an underscore, as Spark leaves them, are not told.
+    """
+    if path.is_file():
+        return []
+    others = [file for file in _visible_files(path) if file.suffix.lower() != ".parquet"]
+    likely = [file.relative_to(path).as_posix() for file in others if file.suffix.lower() in _TABLE_SUFFIXES]
+    return [f"not read: {len(likely):,} files that do not end in .parquet: {listed(likely, 3)}"] if likely else []
 
 
 def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Dataset:
@@ -95,13 +114,79 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
             f"{listed(faults, 3)}. Write them again or take them out."
         )
     names = [str(file) for file in files]
-    layout = {} if path.is_file() else {"partitioning": "hive", "partition_base_dir": str(path)}
+    keys = [] if path.is_file() else _hive_keys(path, files, schemas)
+    partitions = pa.schema([(key, pa.string()) for key in keys])  # as text: a lot 007 is not 7
+    layout = (
+        {"partitioning": ds.partitioning(partitions, flavor="hive"), "partition_base_dir": str(path)} if keys else {}
+    )
     try:
-        partitions = ds.dataset(names, format="parquet", **layout).schema
         schema = pa.unify_schemas([*schemas, partitions], promote_options="permissive").remove_metadata()
     except pa.ArrowException as fault:
-        raise TableError(f"{path}: all files must have the same column types, but: {fault}.") from None
+        clashes = _clashes(path, files, schemas) or [str(fault).rstrip(".")]
+        raise TableError(
+            f"{path}: all files must have the same column types, but {len(clashes):,} differ: {'; '.join(clashes[:5])}. "
+            "Write them alike."
+        ) from None
     return ds.dataset(names, schema=schema, format="parquet", **layout)
+
+
+def _hive_keys(path: Path, files: Sequence[Path], schemas: Sequence[pa.Schema]) -> list[str]:
+    """The keys that folders such as lot=007 spell out, without those that stand in the files with the same values."""
+    folders = {file: dict(_hive_pairs(file.relative_to(path).parts[:-1])) for file in files}
+    keys = list(dict.fromkeys(key for pairs in folders.values() for key in pairs))
+    inside, faults = set[str](), list[str]()
+    holding = Counter(key for schema in schemas for key in set(schema.names) & set(keys))
+    faults += [
+        f"{key!r} stands inside {num:,} of {len(files):,} files only"
+        for key, num in holding.items()
+        if num < len(files)
+    ]
+    for file, schema in zip(files, schemas, strict=True):
+        for key in set(schema.names) & set(keys):
+            inside.add(key)
+            wanted = folders[file].get(key)
+            values = {
+                str(value)
+                for value in pq.read_table(file, columns=[key], partitioning=None).column(0).unique().to_pylist()
+            }
+            if wanted is not None and values - {wanted}:
+                faults.append(
+                    f"{file.relative_to(path)}: {key!r} is {wanted!r} in the folder and {listed(sorted(values), 3)} inside"
+                )
+    if faults:
+        raise TableError(
+            f"{path}: a key that a folder's name and the files both hold must be the same in both, but {len(faults):,} times it "
+            f"is not: {'; '.join(faults[:3])}. Leave the column out of the files, or rename it."
+        )
+    return [key for key in keys if key not in inside]
+
+
+def _hive_pairs(folders: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for folder in folders:
+        key, equals, value = folder.partition("=")
+        if key and equals:
+            yield key, unquote(value)
+
+
+def _clashes(path: Path, files: Sequence[Path], schemas: Sequence[pa.Schema]) -> list[str]:
+    """Columns of which two files have types that cannot be joined, each with both files."""
+    first: dict[str, tuple[Path, pa.Field]] = {}
+    told: dict[str, str] = {}
+    for file, schema in zip(files, schemas, strict=True):
+        for field in schema:
+            other, known = first.setdefault(field.name, (file, field))
+            try:
+                pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive")
+            except pa.ArrowException:
+                told.setdefault(
+                    field.name,
+                    f"{field.name!r} is {known.type} in {_below(other, path)}, {field.type} in {_below(file, path)}",
+                )
+    return list(told.values())
+
+
+def _below(file: Path, path: Path) -> str:
+    return file.relative_to(path).as_posix() if file.is_relative_to(path) else str(file)
 
 
 def read_labels(
@@ -110,6 +195,7 @@ def read_labels(
     files: Sequence[Path] | None = None,
     *,
     only_known: bool = False,
+    spellings: Mapping[str, str] | None = None,
 ) -> tuple[pa.Table, bool]:
     """Return the labels without the image bytes, checked, and whether image bytes are there.
 
@@ -119,6 +205,7 @@ def read_labels(
         files: Only these of its files; where two hold the same row, the later in this order wins.
             Default: all files, and the same row in two of them is a fault.
         only_known: Leave out the columns that are only carried through.
+        spellings: `data.spellings`; default: names stay as they are.
 
     Returns:
         A conforming `labels` table and True if there is an `image` column.
@@ -143,6 +230,7 @@ def read_labels(
             f"{path}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
         )
     _check_image_column(path, dataset.schema)
+    table = respelled(table, spellings or {})
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
 
 
@@ -531,6 +619,27 @@ def check_readable(path: Path, files: Sequence[Path] | None = None) -> None:
             faults.append(f"{file.name}: {' '.join(str(fault).split())[:200]}")
     if faults:
         raise TableError(f"{path}: {len(faults):,} label files are damaged: {listed(faults, 3)}. Write them again.")
+
+
+_TABLE_SUFFIXES = {
+    ".csv",
+    ".tsv",
+    ".pq",
+    ".parq",
+    ".json",
+    ".jsonl",
+    ".xlsx",
+    ".arrow",
+    ".feather",
+    ".orc",
+    ".avro",
+    ".gz",
+    ".zst",
+}
+
+
+def _visible_files(root: Path) -> list[Path]:
+    return [file for file in sorted(root.rglob("*")) if _is_visible(file, root) and not file.is_dir()]
 
 
 def _is_visible(file: Path, root: Path) -> bool:

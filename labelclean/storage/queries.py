@@ -124,13 +124,30 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
 
 
-def count_repeats(connection: Any, now: Sequence[Path], earlier: Sequence[Path]) -> tuple[int, int]:
+def register_spellings(connection: Any, spellings: Mapping[str, str]) -> None:
+    """Leave the table `spellings` (spelling, spelled) in the database.
+
+    Args:
+        connection: From `database`.
+        spellings: `data.spellings`.
+    """
+    columns = {
+        "spelling": pa.array(list(spellings), pa.string()),
+        "spelled": pa.array(list(spellings.values()), pa.string()),
+    }
+    connection.register("spellings", pa.table(columns))
+
+
+def count_repeats(
+    connection: Any, now: Sequence[Path], earlier: Sequence[Path], spellings: Mapping[str, str] | None = None
+) -> tuple[int, int]:
     """Return how many samples other files hold too, and how many of them with another label.
 
     Args:
         connection: From `database`.
         now: Parts of the samples, with `sample_id` and `given_label`.
         earlier: Other label files, in the order in which a later one wins.
+        spellings: `data.spellings`, for the other files.
 
     Returns:
         Both numbers.
@@ -139,18 +156,24 @@ def count_repeats(connection: Any, now: Sequence[Path], earlier: Sequence[Path])
         return 0, 0
     question = """
         WITH before AS (
-            SELECT sample_id, arg_max(given_label, list_position(?, filename)) AS label
-            FROM read_parquet(?, filename = true, union_by_name = true) GROUP BY sample_id
+            SELECT sample_id, arg_max(coalesce(spelled, given_label), list_position(?, filename)) AS label
+            FROM read_parquet(?, filename = true, union_by_name = true) LEFT JOIN spellings ON given_label = spelling
+            GROUP BY sample_id
         )
         SELECT count(*), count(*) FILTER (WHERE label <> given_label)
         FROM before JOIN (SELECT sample_id, given_label FROM read_parquet(?)) USING (sample_id)
     """
+    register_spellings(connection, spellings or {})
     (found,) = connection.execute(question, [names_of(earlier), names_of(earlier), names_of(now)]).fetchall()
     return int(found[0]), int(found[1])
 
 
 def inspector_sums(
-    refined: Path, labels: Sequence[Path], class_names: Sequence[str], spill: Path
+    refined: Path,
+    labels: Sequence[Path],
+    class_names: Sequence[str],
+    spill: Path,
+    spellings: Mapping[str, str] | None = None,
 ) -> list[tuple[str | None, int, float]]:
     """Return how many single labels each inspector gave, and how many of them are expected to be wrong.
 
@@ -162,6 +185,7 @@ def inspector_sums(
         labels: Label files with `sample_id`, `annotator_id` and `given_label`; samples that were not judged are left out.
         class_names: Labels that name none of these are left out.
         spill: Folder for what does not fit into memory.
+        spellings: `data.spellings`.
 
     Returns:
         Inspector, labels, expected number of wrong ones; by name.
@@ -174,8 +198,10 @@ def inspector_sums(
     # whole billionths: their sum is the same in whatever order the threads add
     question = """
         WITH single AS (
-            SELECT sample_id::VARCHAR AS sample_id, annotator_id::VARCHAR AS inspector, given_label::VARCHAR AS label
+            SELECT sample_id::VARCHAR AS sample_id, annotator_id::VARCHAR AS inspector,
+                coalesce(spelled, given_label::VARCHAR) AS label
             FROM read_parquet(?, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)
+            LEFT JOIN spellings ON given_label::VARCHAR = spelling
         ), judged AS (
             SELECT sample_id, given_label, predicted_label, label_score::DOUBLE AS score FROM read_parquet(?)
         )
@@ -185,6 +211,7 @@ def inspector_sums(
     """
     try:
         with database(spill) as connection:
+            register_spellings(connection, spellings or {})
             values = [names_of(labels), str(refined), list(class_names)]
             rows = connection.execute(question, values).fetchall()
     except duckdb.Error as fault:

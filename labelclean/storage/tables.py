@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from labelclean.arrays import Float32Array, IntArray
 from labelclean.errors import TableError, listed
+from labelclean.storage.spellings import alike, joining
 
 REFINED = "refined_labels"
 
@@ -621,6 +622,15 @@ def _value_faults(
     )
     what = "class names of data.class_names" if column.kind == "class" else "allowed values"
     remedy = "correct the labels or add the class" if column.kind == "class" else "correct the values"
+    counts = {str(row["values"]): int(row["counts"]) for row in tally}
+    twins = [
+        names
+        for names in alike([*allowed, *counts])
+        if column.kind == "class" and set(names) & set(allowed) and set(names) - set(allowed)
+    ]
+    remedy += "".join(
+        f", or join spellings: {joining(names, dict.fromkeys(set(names) & set(allowed), 1))}" for names in twins[:5]
+    )
     return [
         f"column {column.name!r} must hold one of the {len(allowed)} {what} ({listed(sorted(allowed), 8)}), "
         f"but {count:,} of {len(values):,} rows do not: {found}; {_where(unknown, ids)}; {remedy}"

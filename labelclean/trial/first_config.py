@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from pydantic import BaseModel
 from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.features.image_files import unusable_images
-from labelclean.storage.first_labels import FirstLabels, is_table_file, labels_from_csv, labels_from_folders
-from labelclean.storage.parquet import atomic_path, read_labels, write_table
+from labelclean.starting.parquet_file import write_with_images
+from labelclean.starting.source import Asked, first_labels
+from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
+from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
+from labelclean.storage.tables import conform
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
 NUM_OPENED = 200
@@ -31,72 +36,93 @@ def write_first_config(
     overrides: Sequence[str] = (),
     *,
     weights: Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    class_folder: int = 1,
+    asked: Asked | None = None,
     force: bool = False,
 ) -> list[str]:
     """Look at the labels and write a commented config for them.
 
     Args:
-        labels: Parquet file or folder, a tree with one folder of images per class, or a CSV file.
-            The last two are written as Parquet beside the config.
+        labels: A labels table in Parquet, or what `first_labels` reads, which is written as Parquet beside the config.
         image_root: Folder that `image_path` is relative to; default: the folder of the labels.
         out: The config file to write.
         overrides: `section.key=value` items to put into it.
         weights: The backbone's weights file; what a safetensors file says of itself
             (architecture, mean, std, padding) goes into the config.
-        columns: The CSV file's names for columns of labelclean.
-        class_folder: Which folder of a tree names the class, from 1; -1 is the one that holds the image.
+        asked: What the user says of labels that are no labels table.
         force: Replace existing files.
 
     Returns:
         What was seen and chosen, one sentence each.
 
     Raises:
-        TableError: If the labels break a promise.
+        TableError: If the labels break a promise. Nothing is written then.
         ConfigError: If an override cannot be used.
         FileExistsError: If a file to write is there and ``force`` is not set.
     """
-    made = out.resolve().parent / f"labels_from_{labels.resolve().stem}.parquet"
-    first = None if is_table_file(labels) else _first_labels(labels, columns, class_folder)
-    taken = [path for path in (out, made if first else out) if path.exists() and not force]
+    folder = out.resolve().parent
+    first = first_labels(labels, replace(asked or Asked(), image_root=image_root))
+    made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
+    taken = [path for path in (out, made) if path is not None and path.exists() and not force]
     if taken:
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose another --out, or --force to replace it.")
-    seen = []
-    if first is not None:
-        write_table(made, first.table, "labels")
-        seen += [*first.seen, f"labels written to {made}"]
-        labels, image_root = made, image_root or first.image_root
-    table, has_bytes = read_labels(labels, None)
-    counts = {row["values"]: row["counts"] for row in table.column("given_label").value_counts().to_pylist()}
-    names = sorted(counts)
-    if len(names) < 2:
-        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
-    root = image_root or (labels if labels.is_dir() else labels.parent)
-    folder = out.resolve().parent
+    seen: list[str] = []
+    if first is None or made is None:
+        table, has_bytes = read_labels(labels, None)
+        root = image_root or (labels if labels.is_dir() else labels.parent)
+        seen += unread_files(labels)
+    else:
+        table, has_bytes = conform(first.table, "labels", origin=labels.name), first.images is not None
+        root, seen = first.image_root, [*first.seen, f"labels written to {made}"]
     settings: dict[str, Any] = {
-        "data": {"labels": _portable(labels, folder), "class_names": names},
+        "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
-        "run": {"seed": 0} | _name_of(labels),
+        "run": {"seed": 0} | _name_of(made or labels),
     }
-    seen.append(
-        f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
-    )
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
     if weights is not None:
         settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
+    counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
+    names = settings["data"]["class_names"] = sorted(counts)
+    if len(names) < 2:
+        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    seen.append(
+        f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
+    )
     if not has_bytes:
         seen.append(_paths_found(table.column("image_path").slice(0, NUM_OPENED).to_pylist(), root, config))
     seen += _columns_seen(table.column_names)
+    seen += [
+        f"class names look alike: {alike_words(pair, counts)}; to join them: {joining(pair, counts)}; a run refuses them as "
+        "they are"
+        for pair in alike(counts, config.data.spellings)
+    ]
+    seen += missing_sentences(counts)
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
-    seen.append(_backbone_seen(config, folder))
+    seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
+    text = commented_config(chosen, seen)
+    if made is not None and first is not None and first.images is not None:
+        write_with_images(made, first.table, first.images)
+    elif made is not None:
+        write_table(made, table, "labels")
     with atomic_path(out) as temporary:
-        temporary.write_text(commented_config(chosen, seen), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return seen
+
+
+def printable(sentence: str) -> str:
+    r"""Return a sentence in one line: what is no printable sign becomes its escape.
+
+    Examples:
+        >>> printable("class 'a\nb' (12)")
+        "class 'a\\nb' (12)"
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\u3000" else sign.encode("unicode_escape").decode() for sign in sentence
+    )
 
 
 def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
@@ -112,7 +138,7 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
     Returns:
         YAML text.
     """
-    lines = [f"# {note}" for note in notes]
+    lines = [f"# {printable(note)}" for note in notes]
     lines += ["# Relative paths start at this file's folder. Any key can be set for one run: --set section.key=value"]
     for name in sorted(Config.model_fields, key=lambda name: name not in FIRST_SECTIONS):
         section = Config.model_fields[name].annotation
@@ -123,15 +149,21 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
     return "\n".join(lines) + "\n"
 
 
-def _first_labels(path: Path, columns: Mapping[str, str] | None, class_folder: int) -> FirstLabels:
-    """The labels in a CSV file or in a tree of class folders."""
-    if path.is_dir():
-        return labels_from_folders(path, class_folder)
-    if not path.is_file():
-        raise TableError(
-            f"{path}: must be a Parquet file, a CSV file or a folder of images per class, but nothing is there."
-        )
-    return labels_from_csv(path, columns)
+class _OneLine(yaml.SafeDumper):
+    """YAML in which every text stands in one line, signs that are not printable as escapes."""
+
+
+def _text_in_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_OneLine.add_representer(str, _text_in_one_line)
+
+
+def _stem(labels: Path) -> str:
+    """What the labels are called, without the suffixes of a packed file."""
+    path = labels.resolve()
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def _described_weights(path: Path) -> dict[str, Any]:
@@ -186,7 +218,9 @@ def _flow(value: object) -> str:
     """One value as inline YAML."""
     if isinstance(value, tuple):
         value = list(value)
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    text: str = yaml.dump(
+        value, Dumper=_OneLine, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False
+    )
     return text.removesuffix("\n").removesuffix("\n...").strip()
 
 

@@ -171,7 +171,7 @@ def _measured(
     labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
     teacher = fit_teacher(space, labels, config, seed=seed)
     report = measure_distribution(labels)
-    shares = judge_distribution(report, names, config.gates.class_distribution)
+    shares = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)
     taught = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
     verdict = Verdict(shares.findings + taught.findings)
     compared = compare_refinements(material, config, verdict.allowed, seed=seed)

@@ -49,6 +49,7 @@ def test_all_faults_are_told_at_once_with_the_keys_that_exist() -> None:
         ("- a list", "must hold a mapping of sections, but holds list"),
         (LEAST + "decode: {window: fixed}", "window 'fixed' needs low < high"),
         (LEAST + "decode: {percentiles: [9, 1]}", "percentiles must rise"),
+        (LEAST.replace("parquet}", "parquet, spellings: {a: b, b: c}}"), "not blank and not respelled themselves"),
         (LEAST.replace("labels.parquet}", "labels.parquet, class_names: [a, a]}"), "at least 2 names, none twice"),
     ],
 )
@@ -110,3 +111,8 @@ def test_the_configuration_in_an_old_runs_manifest_can_still_be_read() -> None:
     assert recorded_config(record).review.budget == 40
     with pytest.raises(ValueError, match="lables"):
         recorded_config(record | {"lables": 1})
+
+
+def test_names_that_are_respelled_are_no_classes_any_more() -> None:
+    text = LEAST.replace("parquet}", "parquet, class_names: [OK, dent, ok], spellings: {OK: ok}}")
+    assert parse_config(text, folder=Path("/plant"), origin="config.yaml").data.class_names == ("dent", "ok")

@@ -52,6 +52,19 @@ def test_a_rare_class_only_warns() -> None:
     assert "two_hot" in verdict.allowed
 
 
+def test_names_that_look_alike_are_refused_with_how_often_and_what_joins_them() -> None:
+    counts = np.array([100.0, 3.0, 90.0])
+    report = DistributionReport(counts, counts / counts.sum(), None, 33.3, None, None)
+    names, limits = ("ok", "OK", "dent"), DistributionGateConfig()
+    verdict = judge_distribution(report, names, limits)
+    assert verdict.allowed == ("none",)
+    assert "'OK' (3) and 'ok' (100). Join them in the config, such as data.spellings: {\"OK\": \"ok\"}" in said(
+        verdict, "posterior"
+    )
+    both = judge_distribution(report, names, limits, {"ok": "ok", "OK": "OK"})
+    assert "posterior" in both.allowed
+
+
 def test_a_missing_class_is_named() -> None:
     assert any("no sample is labelled 'dent'" in finding.sentence for finding in distribution([100, 80, 0]).findings)
 

@@ -19,7 +19,7 @@ import pytest
 from labelclean.cleaning import passes
 from labelclean.cleaning.passes import Blocks
 from labelclean.config import Config
-from labelclean.errors import ConfigError, TableError
+from labelclean.errors import ConfigError, GateError, TableError
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.runs import extract_parts, ingest_parts, steps
@@ -320,3 +320,25 @@ def test_neighbours_by_index_vote_and_flag_out_of_core(sample_cache: Path, tmp_p
         assert len(samples & flagged[0][reason]) > 0.8 * len(samples | flagged[0][reason]), reason
     assert "the index held" in " ".join(out_of_core_sentences(found))
     assert not (outside / "steps").exists()
+
+
+@pytest.mark.parametrize("streamed", [[STREAMED], []], ids=["out of core", "in memory"])
+def test_names_that_look_alike_are_refused_and_joined_by_spellings(
+    sample_cache: Path, tmp_path: Path, streamed: list[str]
+) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    before = table.column("given_label").to_pylist()
+    given = ["OK" if label == "ok" and row % 2 else label for row, label in enumerate(before)]
+    place = table.column_names.index("given_label")
+    mixed = written(tmp_path, table.set_column(place, "given_label", pa.array(given)))
+    common = [mixed, f"data.image_root={ROOT / 'sample_data'}", *streamed]
+    with pytest.raises(GateError) as refused:
+        steps.clean(config_in(tmp_path, sample_cache, *common, "data.class_names=null"))
+    assert "'OK' (170) and 'ok' (163)" in str(refused.value)  # of 334, one image cannot be used
+    assert not (Path(str(refused.value.run_folder)) / "refined_labels.parquet").exists()
+    folder = steps.clean(config_in(tmp_path, sample_cache, *common, "data.spellings={OK: ok}"))
+    rows = (
+        read_table(folder / "refined_labels.parquet", "refined_labels").select(["sample_id", "given_label"]).to_pylist()
+    )
+    truth = dict(zip(table.column("sample_id").to_pylist(), before, strict=True))
+    assert all(truth[row["sample_id"]] == row["given_label"] for row in rows)

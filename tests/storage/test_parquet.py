@@ -19,6 +19,7 @@ from labelclean.storage.parquet import (
     read_json,
     read_labels,
     read_table,
+    unread_files,
     write_json,
     write_table,
 )
@@ -30,6 +31,51 @@ def written(path: Path, **columns: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(ROWS | columns), path)
     return path
+
+
+def test_hive_keys_keep_their_text_whatever_comes_later(tmp_path: Path) -> None:
+    written(tmp_path / "lot=007" / "x.parquet")
+    assert read_labels(tmp_path, None)[0].column("lot").to_pylist() == ["007", "007"]
+    written(tmp_path / "lot=7A%2F1" / "y.PARQUET", sample_id=["c", "d"])
+    table = read_labels(tmp_path, None)[0]
+    assert table.schema.field("lot").type == pa.string()
+    assert table.column("lot").to_pylist() == ["007", "007", "7A/1", "7A/1"]
+
+
+def test_a_key_in_folder_and_files_must_be_the_same_in_both(tmp_path: Path) -> None:
+    written(tmp_path / "lot=7" / "x.parquet", lot=[7, 7])
+    assert read_labels(tmp_path, None)[0].column("lot").to_pylist() == [7, 7]
+    written(tmp_path / "lot=007" / "x.parquet", sample_id=["c", "d"], lot=[7, 7])
+    with pytest.raises(TableError, match=r"lot=007/x.parquet: 'lot' is '007' in the folder and '7' inside"):
+        read_labels(tmp_path, None)
+
+
+def test_a_key_that_only_some_files_hold_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "lot=7" / "x.parquet", lot=["7", "7"])
+    written(tmp_path / "lot=8" / "x.parquet", sample_id=["c", "d"])
+    with pytest.raises(TableError, match="'lot' stands inside 1 of 2 files only"):
+        read_labels(tmp_path, None)
+
+
+def test_clashing_columns_are_named_with_their_files(tmp_path: Path) -> None:
+    written(tmp_path / "a.parquet", line=[1, 2])
+    written(tmp_path / "b.parquet", sample_id=["c", "d"], line=["x", "y"])
+    with pytest.raises(TableError, match=r"'line' is int64 in a.parquet, string in b.parquet. Write them alike"):
+        read_labels(tmp_path, None)
+
+
+def test_tables_beside_the_parquet_files_are_told_as_not_read(tmp_path: Path) -> None:
+    written(tmp_path / "a.parquet")
+    for name in ("b.csv", "_SUCCESS", ".c.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    assert unread_files(tmp_path) == ["not read: 1 files that do not end in .parquet: 'b.csv'"]
+    assert unread_files(tmp_path / "a.parquet") == []
+
+
+def test_spellings_are_joined_before_the_names_are_checked(tmp_path: Path) -> None:
+    file = written(tmp_path / "l.parquet", given_label=["OK", "dent"])
+    table, _ = read_labels(file, ["ok", "dent"], spellings={"OK": "ok"})
+    assert table.column("given_label").to_pylist() == ["dent", "ok"]
 
 
 def test_a_file_a_folder_and_a_partitioned_folder_read_alike(tmp_path: Path) -> None:

@@ -82,3 +82,9 @@ def test_long_lists_of_culprits_are_cut_with_the_full_count() -> None:
 
 def test_every_table_describes_every_column() -> None:
     assert all(column.meaning.endswith(".") for table in TABLES.values() for column in table.columns)
+
+
+def test_a_spelling_of_a_class_is_told_with_the_key_that_joins_it() -> None:
+    rows = pa.table({"sample_id": ["a", "b"], "image_path": ["a", "b"], "given_label": ["OK ", "dent"]})
+    with pytest.raises(TableError, match=r"'OK ' \(1\).*or join spellings: data.spellings: \{\"OK \": \"ok\"\}"):
+        conform(rows, "labels", class_names=["ok", "dent"])

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.runs.ingest import validated
+from labelclean.starting.source import Asked
 from labelclean.storage.parquet import read_config
 from labelclean.trial.first_config import commented_config, write_first_config
 
@@ -116,3 +117,62 @@ def test_a_weights_file_says_which_backbone_it_belongs_to(labels: Path) -> None:
     assert (backbone.name, backbone.options, backbone.weights) == ("resnet18", {"pad_type": "same"}, weights)
     assert backbone.std == (0.25, 0.25, 0.25)
     assert not backbone.pretrained
+
+
+NAMES = {
+    "lf": "scratch\n(deep)",
+    "cr": "scratch\rdeep",
+    "ls": "scratch\u2028deep",
+    "nel": "scratch\x85deep",
+    "bel": "a\x07b",
+    "bom": "\ufeffscratch",
+    "emoji": "x\U0001f600",
+    "yaml": "x\ngates:\n  on_refusal: stop\nrun:\n  seed: 99\n#",
+    "long": "x" * 20_000,
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_class_name_of_any_signs_comes_back_whole_and_says_nothing_in_yaml(tmp_path: Path, name: str) -> None:
+    rows = {"sample_id": ["a", "b"], "image_path": ["a", "b"], "given_label": [name, "ok"]}
+    pq.write_table(pa.table(rows), tmp_path / "l.parquet")
+    seen = write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml")
+    config = read_config(tmp_path / "c.yaml")
+    assert set(config.data.class_names or ()) == {name, "ok"}
+    assert (config.run.seed, config.gates.on_refusal) == (0, "fall_back")
+    assert all(sentence.isprintable() for sentence in seen)
+
+
+def test_a_refused_init_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label\na.png,ok\na.png,ok\n")
+    with pytest.raises(TableError, match=r"l.csv: key sample_id must be unique"):
+        write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
+    (tmp_path / "l.csv").write_text("file,label\na.png,ok\nb.png,ok\n")
+    with pytest.raises(TableError, match="at least 2 classes"):
+        write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
+
+
+def test_columns_are_named_for_parquet_too(tmp_path: Path) -> None:
+    rows = {"sample_id": ["a", "b"], "image_path": ["a", "b"], "given_label": ["x", "x"], "second": ["ok", "dent"]}
+    pq.write_table(pa.table(rows), tmp_path / "l.parquet")
+    write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml", asked=Asked({"given_label": "second"}))
+    config = read_config(tmp_path / "c.yaml")
+    assert config.data.class_names == ("dent", "ok")
+    made = pq.read_table(config.data.labels)
+    assert made.column("given_label_in_file").to_pylist() == ["x", "x"]
+
+
+def test_names_that_look_alike_or_missing_are_told_and_joined_by_the_key(tmp_path: Path) -> None:
+    rows = {"sample_id": list("abcd"), "image_path": list("abcd"), "given_label": ["ok", "OK", "ok", "nan"]}
+    pq.write_table(pa.table(rows), tmp_path / "l.parquet")
+    seen = " ".join(write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml"))
+    assert "class names look alike: 'OK' (1) and 'ok' (2); to join them: data.spellings: {\"OK\": \"ok\"}" in seen
+    assert "class names look like missing values: 'nan' (1)" in seen
+    overrides = ["data.spellings={OK: ok}"]
+    seen = " ".join(write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml", overrides, force=True))
+    assert "4 rows, 2 classes: nan (1), ok (3)" in seen
+    assert "look alike" not in seen
+    config = read_config(tmp_path / "c.yaml")
+    assert config.data.spellings == {"OK": "ok"}
+    assert validated(config)["classes"] == {"nan": 1.0, "ok": 3.0}

@@ -1,0 +1,370 @@
+"""Labels as files that people use: Parquet, CSV, Excel, COCO, or a folder of images per class."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.storage.parquet import parquet_options
+
+Form = Literal["parquet", "csv", "excel", "coco", "folder"]
+SUFFIXES: dict[str, Form] = {".parquet": "parquet", ".csv": "csv", ".xlsx": "excel", ".json": "coco"}
+EXCEL_ROWS = 1_048_576
+EXCEL_CELL = 32_767
+EXACT_INT = 2**53
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_IMAGE_MARKS = (
+    (b"\x89PNG", ".png"),
+    (b"\xff\xd8", ".jpg"),
+    (b"BM", ".bmp"),
+    (b"II", ".tif"),
+    (b"MM", ".tif"),
+    (b"RIFF", ".webp"),
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels to write.
+
+    Attributes:
+        schema: Of the tables.
+        tables: The rows, some at a time.
+        class_names: The K classes in order.
+        image_root: Folder that `image_path` is relative to.
+        prefix: Before the names of the columns that a run added.
+    """
+
+    schema: pa.Schema
+    tables: Iterator[pa.Table]
+    class_names: Sequence[str]
+    image_root: Path
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file holds.
+
+    Attributes:
+        num_rows: Its rows, or images.
+        left_out: What was not written -> how much of it.
+    """
+
+    num_rows: int
+    left_out: dict[str, int]
+
+
+def form_of(out: Path, told: str | None = None) -> Form:
+    """Return what a file shall be: as told, or as its suffix says.
+
+    Args:
+        out: The file or folder to write.
+        told: A form's name.
+
+    Returns:
+        The form.
+
+    Raises:
+        ConfigError: If neither says it, or they contradict each other.
+
+    Examples:
+        >>> form_of(Path("labels_v2.xlsx"))
+        'excel'
+    """
+    by_suffix = SUFFIXES.get(out.suffix.lower())
+    if told is not None and told not in get_args(Form):
+        raise ConfigError(f"--to must be one of {', '.join(sorted(get_args(Form)))}, but is {told!r}.")
+    if told == "folder" and by_suffix is None:
+        return "folder"
+    if by_suffix is None or told not in (None, by_suffix):
+        asked = f" and --to {told}" if told else ""
+        raise ConfigError(
+            f"{out}: the name must say what is written: {', '.join(SUFFIXES)}, or a folder with --to folder, but it ends in "
+            f"{out.suffix!r}{asked}. Name another --out."
+        )
+    return by_suffix
+
+
+def write_labels(form: Form, labels: Labels, target: Path, *, links: bool = False) -> Written:
+    """Write labels, a batch at a time.
+
+    Args:
+        form: What to write.
+        labels: The rows.
+        target: A new file or folder.
+        links: In a folder, links to the images instead of copies.
+
+    Returns:
+        What was written and what was not.
+
+    Raises:
+        TableError: If the form cannot hold the labels.
+        StorageError: If an image cannot be copied.
+    """
+    writers: dict[Form, Callable[[Labels, Path], Written]] = {
+        "parquet": _write_parquet,
+        "csv": _write_csv,
+        "excel": _write_excel,
+        "coco": _write_coco,
+        "folder": lambda rows, place: _write_folder(rows, place, links=links),
+    }
+    return writers[form](labels, target)
+
+
+def guarded(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula.
+
+    Args:
+        cell: Any text.
+
+    Returns:
+        The text, after an apostrophe if it begins with a sign of a formula, or with apostrophes before one.
+
+    Examples:
+        >>> guarded("=cmd()"), guarded("-x"), guarded("007"), guarded("'=x")
+        ("'=cmd()", "'-x", '007', "''=x")
+    """
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """Return what was guarded.
+
+    Args:
+        cell: A cell of a CSV file.
+
+    Returns:
+        The text without the guard.
+
+    Examples:
+        >>> unguarded("'=cmd()"), unguarded("'quoted'")
+        ('=cmd()', "'quoted'")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _write_parquet(labels: Labels, target: Path) -> Written:
+    num_rows = 0
+    with pq.ParquetWriter(target, labels.schema, **parquet_options(labels.schema)) as writer:
+        for table in labels.tables:
+            writer.write_table(table)
+            num_rows += table.num_rows
+    return Written(num_rows, {})
+
+
+def _write_csv(labels: Labels, target: Path) -> Written:
+    names = _cell_columns(labels.schema)
+    num_rows = 0
+    with target.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow([guarded(name) for name in names])
+        for table in labels.tables:
+            for row in table.select(names).to_pylist():
+                values = (row[name] for name in names)
+                writer.writerow([guarded(value) if isinstance(value, str) else _cell(value) for value in values])
+            num_rows += table.num_rows
+    return Written(num_rows, _bytes_left_out(labels.schema))
+
+
+def _write_excel(labels: Labels, target: Path) -> Written:
+    try:
+        import openpyxl
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.utils.exceptions import IllegalCharacterError
+    except ImportError:
+        raise TableError(
+            f"{target.name}: Excel workbooks need openpyxl: pip install 'labelclean[excel]'. Or write a .csv."
+        ) from None
+    names = _cell_columns(labels.schema)
+    book = openpyxl.Workbook(write_only=True)
+    page = book.create_sheet("labels")
+
+    def cell(value: Any, column: str) -> Any:
+        value = _cell(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT_INT:
+            value = str(value)
+        if isinstance(value, str) and len(value) > EXCEL_CELL:
+            raise TableError(
+                f"column {column!r}: an Excel cell may hold {EXCEL_CELL:,} characters, but one has {len(value):,}. Write a .csv."
+            )
+        made = WriteOnlyCell(page, value)
+        if isinstance(value, str):
+            made.data_type = "s"  # what begins with = is text too
+        return made
+
+    num_rows = 0
+    try:
+        page.append([cell(name, name) for name in names])
+        for table in labels.tables:
+            num_rows += table.num_rows
+            if num_rows >= EXCEL_ROWS:
+                raise TableError(
+                    f"an Excel sheet may hold {EXCEL_ROWS:,} rows, but there are more. Write a .csv or .parquet."
+                )
+            for row in table.select(names).to_pylist():
+                page.append([cell(row[name], name) for name in names])
+    except IllegalCharacterError as fault:
+        raise TableError(
+            f"Excel cells cannot hold control characters, but one does: {str(fault)[:60]!r}. Write a .csv or .parquet."
+        ) from None
+    finally:
+        page.close()
+    book.save(target)
+    return Written(num_rows, _bytes_left_out(labels.schema))
+
+
+def _write_coco(labels: Labels, target: Path) -> Written:
+    left_out: Counter[str] = Counter()
+    names = _cell_columns(labels.schema)
+    rows = list(_labelled(replace(labels, tables=(table.select(names) for table in labels.tables)), left_out))
+    numbers = [str(row.get("coco_image_id")) for row in rows]
+    keeps_numbers = len(set(numbers)) == len(numbers) and all(re.fullmatch(r"\d{1,18}", number) for number in numbers)
+    categories = {name: number for number, name in enumerate(labels.class_names, start=1)}
+    images, annotations = [], []
+    for place, (row, number) in enumerate(zip(rows, numbers, strict=True), start=1):
+        image_id = int(number) if keeps_numbers else place
+        images.append({"id": image_id, "file_name": row.get("image_path") or row["sample_id"]})
+        found = {name: row.get(labels.prefix + name) for name in ("label_score", "review_status")}
+        annotations.append(
+            {
+                "id": place,
+                "image_id": image_id,
+                "category_id": categories[row["label"]],
+                "given_label": row["given_label"],
+            }
+            | found
+        )
+    content = {
+        "images": images,
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "annotations": annotations,
+    }
+    target.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return Written(len(rows), dict(left_out))
+
+
+def _write_folder(labels: Labels, target: Path, *, links: bool) -> Written:
+    """Each image in the folder of its class, under its own name; a second one of that name gets its whole path as name."""
+    left_out: Counter[str] = Counter()
+    unfit = [name for name in labels.class_names if not _is_folder_name(name)]
+    if unfit:
+        raise TableError(
+            f"{target.name}: class names must be names of folders, but {listed(unfit)} cannot be (/ and \\, control characters, "
+            "dots or blanks at the end). Rename them with data.spellings, or write a table."
+        )
+    used: set[tuple[str, str]] = set()
+    num_rows = 0
+    target.mkdir()
+    for row in _labelled(labels, left_out):
+        path = str(row.get("image_path") or row["sample_id"]).strip("/")
+        name = PurePosixPath(path).name
+        if (row["label"], name.lower()) in used:
+            name = path.replace("/", "__")
+        used.add((row["label"], name.lower()))
+        folder = target / row["label"]
+        folder.mkdir(exist_ok=True)
+        if _put_image(row, labels.image_root, folder / name, links=links):
+            num_rows += 1
+        else:
+            left_out["images that are not there"] += 1
+    return Written(num_rows, dict(left_out))
+
+
+def _put_image(row: dict[str, Any], root: Path, place: Path, *, links: bool) -> bool:
+    """Copy or link one image; False if it is not there."""
+    if place.exists():
+        raise StorageError(f"{place}: two images would get this name. Write a table instead.")
+    if row.get("image") is not None:
+        data = bytes(row["image"])
+        suffix = next((suffix for mark, suffix in _IMAGE_MARKS if data.startswith(mark)), "")
+        place.with_name(place.name if place.suffix else place.name + suffix).write_bytes(data)
+        return True
+    source = root / str(row.get("image_path"))
+    if not source.is_file():
+        return False
+    try:
+        if links:
+            place.symlink_to(os.path.realpath(source))
+        else:
+            shutil.copyfile(source, place)
+    except OSError as fault:
+        raise StorageError(f"{place}: the image cannot be written: {fault.strerror or fault}.") from None
+    return True
+
+
+def _labelled(labels: Labels, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    """One row per sample with its `label`: what people settled on, else the predicted one."""
+    seen: set[str] = set()
+    known = set(labels.class_names)
+    for table in labels.tables:
+        for row in table.to_pylist():
+            if row["sample_id"] in seen:
+                continue
+            seen.add(row["sample_id"])
+            status = row[f"{labels.prefix}review_status"]
+            label = row[f"{labels.prefix}verified_label"] or row[f"{labels.prefix}predicted_label"]
+            if status in ("rejected", "bad_image") or label not in known:
+                left_out["images that cannot be used"] += 1
+                continue
+            yield row | {"label": label}
+
+
+def _is_folder_name(name: str) -> bool:
+    is_safe = not any(sign in '/\\:*?"<>|' or ord(sign) < 32 for sign in name)
+    return (
+        is_safe
+        and name.strip() == name
+        and not name.startswith(".")
+        and not name.endswith(".")
+        and len(name.encode()) < 256
+    )
+
+
+def _cell_columns(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if not _is_bytes(field.type)]
+
+
+def _bytes_left_out(schema: pa.Schema) -> dict[str, int]:
+    number = sum(_is_bytes(field.type) for field in schema)
+    return {"columns of bytes": number} if number else {}
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    )
+
+
+def _cell(value: Any) -> Any:
+    """A value as a spreadsheet takes it: lists as JSON, times as ISO 8601."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value)

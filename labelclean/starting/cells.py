@@ -1,0 +1,278 @@
+"""A table of text cells, from CSV, a list or a workbook: which line is the header, which columns are ours."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.errors import TableError, listed
+from labelclean.starting.images import looks_like_image
+from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+USUAL_NAMES: dict[str, tuple[str, ...]] = {
+    "sample_id": ("id", "sample", "image_id", "img_id", "id_code"),
+    "image_path": (
+        "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file", "image_name",
+        "img", "img_path", "ファイル", "ファイル名", "画像", "画像名", "画像ファイル", "画像ファイル名", "画像パス",
+    ),
+    "given_label": (
+        "label", "class", "class_name", "category", "defect", "defect_type", "target", "choice", "ラベル", "クラス", "分類",
+        "不良名", "欠陥名", "判定",
+    ),
+}  # fmt: skip
+MAPPED = (*USUAL_NAMES, "annotator_id", "group_id")
+"""Columns of labelclean that `--column` may name."""
+_HINTS = {"annotator_id": ("annotator", "inspector", "検査員"), "group_id": ("group", "part_id", "serial", "lot")}
+_MOST_TITLES = 20
+_BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": 0, "false": 0, "true": 1}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of text cells.
+
+    Attributes:
+        rows: (number of the line in the file, cells); at least one.
+        source: What was read, in words.
+        unit: What a row is called.
+    """
+
+    rows: Sequence[tuple[int, Sequence[str]]]
+    source: str
+    unit: str = "lines"
+
+
+def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows:
+    """Return the labels in a table of cells; every value stays text, so that `007` stays `007`.
+
+    Args:
+        cells: The table; blank rows are left out.
+        columns: The table's name for a column of labelclean, or its number from 1 where it has no header.
+        origin: The file, for the error message.
+
+    Returns:
+        One row per row with a label, other columns carried through. Titles above the header, and rows without a class
+        or, in one-hot columns, with several, are left out.
+
+    Raises:
+        TableError: If a needed column is missing or not clear, or rows are not of the header's length.
+    """
+    rows = [(number, list(row)) for number, row in cells.rows if any(cell.strip() for cell in row)]
+    if not rows:
+        raise TableError(f"{origin}: must have a header and at least one row, but is empty.")
+    header, body, titles, seen = _header(rows, columns, origin)
+    if not body:
+        raise TableError(
+            f"{origin}: must have a header and at least one row below it, but has {len(rows)} rows in all."
+        )
+    body = _even(header, body, cells.unit, origin)
+    twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
+    if twice:
+        raise TableError(f"{origin}: column names must be distinct, but {listed(twice)} stand twice. Rename them.")
+    values = {name: [row[place].strip() or None for _, row in body] for place, name in enumerate(header) if name}
+    left_out: dict[str, list[str]] = {"rows above the header": titles}
+    chosen, faults = chosen_columns(list(values), columns)
+    if faults and "given_label" not in chosen and "given_label" not in columns:
+        one_hot = _one_hot(values, chosen)
+        if one_hot:
+            values, taken = _without_one_hot(values, one_hot, left_out, chosen)
+            seen.append(f"columns {listed(taken, 8)} hold one 1 in each row: the column's name is the class")
+            chosen, faults = chosen_columns(list(values), columns)
+    if faults:
+        raise TableError(column_letter(origin, faults, list(values)))
+    table = pa.table({name: pa.array(column, pa.string()) for name, column in values.items()})
+    table, told = renamed(table, chosen)
+    is_labelled = pc.is_valid(table.column("given_label"))
+    bare = table.filter(pc.invert(is_labelled)).column("image_path").to_pylist()
+    left_out[NO_LABEL] = [*left_out.get(NO_LABEL, []), *map(str, bare)]
+    table = table.filter(is_labelled)
+    return Rows(
+        cells.source.replace("{n}", f"{table.num_rows:,}"),
+        table,
+        left_out,
+        (*seen, *told, *hints(list(values), columns)),
+    )
+
+
+def chosen_columns(header: Sequence[str], columns: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return the table's column for each that is needed: as told, of the same name, or the only one of a usual name.
+
+    Args:
+        header: Names of the table's columns.
+        columns: The table's name for a column of labelclean, as the user says it.
+
+    Returns:
+        Our name -> theirs, and what is missing or not clear. A table without image paths has its ids as paths.
+    """
+    chosen: dict[str, str] = {}
+    faults: list[str] = []
+    for ours in MAPPED:
+        told = columns.get(ours)
+        if told is not None:
+            candidates = [name for name in header if name == told]
+        elif ours in header:
+            candidates = [ours]
+        else:
+            usual = USUAL_NAMES.get(ours, ())
+            candidates = [name for name in header if _folded(name) in usual and name not in columns.values()]
+        if len(candidates) == 1:
+            chosen[ours] = candidates[0]
+        elif ours in ("image_path", "given_label") or told is not None:
+            reason = (
+                f"{told!r} is not there"
+                if told is not None
+                else (f"{listed(candidates)} might be it" if candidates else "none is")
+            )
+            faults.append(f"{ours}: {reason}")
+    if "image_path" not in chosen and "sample_id" in chosen and faults and "image_path" not in columns:
+        faults = [fault for fault in faults if fault != "image_path: none is"]
+    unknown = sorted(set(columns) - set(MAPPED))
+    if unknown:
+        faults.append(f"{listed(unknown)}: only {listed(sorted(MAPPED))} can be named")
+    taken = Counter(columns.values())
+    faults += [f"{theirs!r} is named twice" for theirs, count in taken.items() if count > 1]
+    return chosen, faults
+
+
+def column_letter(origin: object, faults: Sequence[str], header: Sequence[str]) -> str:
+    """Return what to tell of columns that are missing or not clear."""
+    return (
+        f"{origin}: a column each of image paths and labels is needed, but {'; '.join(faults)}; the file has "
+        f"{listed(list(header), 12)}. Say which: --column given_label=NAME --column image_path=NAME."
+    )
+
+
+def renamed(table: pa.Table, chosen: Mapping[str, str], *, has_images: bool = False) -> tuple[pa.Table, list[str]]:
+    """Return a table with our names for the columns chosen, the id first, and what was done.
+
+    Args:
+        table: The file's columns.
+        chosen: From `chosen_columns`.
+        has_images: The images themselves are there, so no path is needed.
+
+    Returns:
+        The table; without ids the image paths are the ids, without paths the ids are the paths. A column of the
+        file's own that has one of our names but was not chosen becomes `NAME_in_file`.
+    """
+    theirs_of = {theirs: ours for ours, theirs in chosen.items()}
+    names = [
+        theirs_of.get(name, f"{name}_in_file" if name in chosen or name in MAPPED else name)
+        for name in table.column_names
+    ]
+    told = [f"column {theirs!r} is taken as {ours}" for ours, theirs in chosen.items() if ours != theirs]
+    table = table.rename_columns(names)
+    if "sample_id" not in names:
+        table = table.add_column(0, "sample_id", table.column("image_path"))
+        told.append("no column of ids: the image path is the sample_id")
+    elif "image_path" not in names and not has_images:
+        table = table.append_column("image_path", table.column("sample_id"))
+        told.append("no column of image paths: the sample_id names the image")
+    return table, told
+
+
+def hints(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """Return columns that may mean more than labelclean takes them for."""
+    return [
+        f"column {name!r} is carried through; if it is the {ours}, say so: --column {ours}={name}"
+        for ours, usual in _HINTS.items()
+        for name in header
+        if _folded(name) in usual and ours not in columns and ours not in header
+    ]
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", unicodedata.normalize("NFKC", name).strip().lower())
+
+
+def _header(
+    rows: list[tuple[int, list[str]]], columns: Mapping[str, str], origin: object
+) -> tuple[list[str], list[tuple[int, list[str]]], list[str], list[str]]:
+    """Header, rows below it, titles above it, and what was decided."""
+    for place, (number, row) in enumerate(rows[:_MOST_TITLES]):
+        names = [cell.strip() for cell in row]
+        if not chosen_columns(names, columns)[1] and len(rows) > place:
+            titles = [" ".join(filter(None, (cell.strip() for cell in above))) for _, above in rows[:place]]
+            seen = [f"the header is line {number}; what stands above it is left out"] if titles else []
+            return names, rows[place + 1 :], titles, seen
+    first = [cell.strip() for cell in rows[0][1]]
+    by_number = bool(columns) and all(name.isdecimal() for name in columns.values())
+    if any(map(looks_like_image, first)) or (by_number and not set(columns.values()) <= set(first)):
+        names = _numbered(rows, columns)
+        return names, rows, [], [f"no header: the first line is a row; columns are called {listed(names, 4)}"]
+    return first, rows[1:], [], []
+
+
+def _numbered(rows: list[tuple[int, list[str]]], columns: Mapping[str, str]) -> list[str]:
+    """Names for the columns of a table without a header: the one of images, the other of two, else numbers."""
+    width = len(rows[0][1])
+    names = [str(place + 1) for place in range(width)]
+    if columns:
+        return names
+    tried = [row for _, row in rows[:_MOST_TITLES] if len(row) == width]
+    images = [place for place in range(width) if all(looks_like_image(row[place]) for row in tried)]
+    if len(images) == 1:
+        names[images[0]] = "image_path"
+        if width == 2:
+            names[1 - images[0]] = "given_label"
+    return names
+
+
+def _even(
+    header: Sequence[str], body: list[tuple[int, list[str]]], unit: str, origin: object
+) -> list[tuple[int, list[str]]]:
+    """The rows, empty cells after the header's last one cut off; rows of another length are refused."""
+    width = len(header)
+    ragged = [str(number) for number, row in body if len(row) < width or any(cell.strip() for cell in row[width:])]
+    if ragged:
+        raise TableError(
+            f"{origin}: every row must have the {width} cells of the header, but {len(ragged):,} have not: {unit} "
+            f"{listed(ragged)}. Quote cells that hold the separator, then try again."
+        )
+    return [(number, row[:width]) for number, row in body]
+
+
+def _one_hot(values: Mapping[str, list[str | None]], chosen: Mapping[str, str]) -> list[str]:
+    """Columns of 0 and 1 that name a class each: more rows hold one 1 than several; none where this is not so."""
+    columns = [
+        name
+        for name, column in values.items()
+        if name not in chosen.values()
+        and name.lower() not in SPLITS
+        and any(cell is not None for cell in column)
+        and all((cell or "").lower() in _BITS for cell in column)
+    ]
+    if len(columns) < 2:
+        return []
+    counts = [sum(bits) for bits in zip(*([_bit(cell) for cell in values[name]] for name in columns), strict=True)]
+    return columns if counts.count(1) > sum(count > 1 for count in counts) else []
+
+
+def _bit(cell: str | None) -> int:
+    return _BITS[(cell or "").lower()]
+
+
+def _without_one_hot(
+    values: Mapping[str, list[str | None]],
+    one_hot: list[str],
+    left_out: dict[str, list[str]],
+    chosen: Mapping[str, str],
+) -> tuple[dict[str, list[str | None]], list[str]]:
+    """The columns with `given_label` in place of the one-hot ones; rows with none or several are left out."""
+    rows = zip(*(values[name] for name in one_hot), strict=True)
+    classes = [[name for name, cell in zip(one_hot, row, strict=True) if _bit(cell)] for row in rows]
+    named = values[chosen.get("image_path", chosen.get("sample_id", next(iter(values))))]
+    left_out[NO_LABEL] = [str(name) for name, found in zip(named, classes, strict=True) if not found]
+    left_out[SEVERAL_LABELS] = [str(name) for name, found in zip(named, classes, strict=True) if len(found) > 1]
+    kept = [place for place, found in enumerate(classes) if len(found) == 1]
+    rest = {name: [column[place] for place in kept] for name, column in values.items() if name not in one_hot}
+    return {**rest, "given_label": [classes[place][0] for place in kept]}, one_hot

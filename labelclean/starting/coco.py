@@ -1,0 +1,66 @@
+"""COCO: categories of whole images; annotations with a box or a mask are left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from labelclean.errors import TableError, listed
+from labelclean.starting.json_values import needed_words, record_list
+from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+
+
+def is_coco(content: Any) -> bool:
+    """Return whether JSON is a COCO file."""
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def coco_rows(content: Any, origin: Path) -> Rows:
+    """Return the image-level categories of a COCO file.
+
+    Args:
+        content: The file's JSON.
+        origin: The file, for the error message.
+
+    Returns:
+        One row per image with one category; `coco_image_id` keeps the file's own number.
+
+    Raises:
+        TableError: If the file is not whole, or names an image or category that it does not hold.
+    """
+    images = {
+        needed_words(image.get("id"), "images[].id", origin): needed_words(
+            image.get("file_name"), "images[].file_name", origin
+        )
+        for image in record_list(content["images"], "images", origin)
+    }
+    if len(images) != len(content["images"]):
+        raise TableError(f"{origin}: ids of images must be distinct, but some stand twice. Export the file again.")
+    names = {
+        needed_words(one.get("id"), "categories[].id", origin): needed_words(
+            one.get("name"), "categories[].name", origin
+        )
+        for one in record_list(content["categories"], "categories", origin)
+    }
+    labels: dict[str, list[str]] = defaultdict(list)
+    shapes: list[str] = []
+    unknown: list[str] = []
+    for one in record_list(content["annotations"], "annotations", origin):
+        image = needed_words(one.get("image_id"), "annotations[].image_id", origin)
+        if image not in images:
+            unknown.append(f"image {image}")
+        elif any(one.get(shape) for shape in ("bbox", "segmentation", "keypoints")):
+            shapes.append(images[image])
+        else:
+            category = needed_words(one.get("category_id"), "annotations[].category_id", origin)
+            labels[image].append(names.get(category, ""))
+            unknown += [] if category in names else [f"category {category}"]
+    if unknown:
+        raise TableError(
+            f"{origin}: annotations must name images and categories of the file, but {len(unknown):,} do not: "
+            f"{listed(list(dict.fromkeys(unknown)))}. Export the file again."
+        )
+    found = (LabelledImage(path, tuple(labels[key]), {"coco_image_id": key}) for key, path in images.items())
+    source = f"COCO: {len(images):,} images, {len(names):,} categories"
+    return rows_of_images(found, source, origin, left_out={BOXES: shapes})

@@ -1,0 +1,41 @@
+"""CVAT for images 1.1 (XML): tags of whole images; boxes, polygons and the like are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labelclean.errors import TableError
+from labelclean.review.exchange.foreign_file import xml_elements
+from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+
+
+def cvat_rows(data: bytes, origin: Path) -> Rows:
+    """Return the tags in a CVAT file.
+
+    Args:
+        data: The XML.
+        origin: The file, for the error message.
+
+    Returns:
+        One row per image with one tag.
+
+    Raises:
+        TableError: If it holds tracks of a video, or an image or tag without a name.
+        ExchangeError: If it is not whole, plain XML.
+    """
+    images: list[LabelledImage] = []
+    shapes: list[str] = []
+    for element in xml_elements(data, ("image", "track"), origin):
+        if element.tag == "track":
+            raise TableError(
+                f"{origin}: must be CVAT for images 1.1, but holds tracks of a video. Export the task as "
+                "'CVAT for images 1.1'."
+            )
+        name = element.get("name")
+        tags = [tag.get("label") for tag in element.iter("tag")]
+        if not name or not all(tags):
+            raise TableError(f"{origin}: every image must have a name and every tag a label, but {name!r} has not.")
+        shapes += [name] * sum(child.tag != "tag" for child in element)
+        images.append(LabelledImage(name, tuple(str(tag) for tag in tags)))
+    source = f"CVAT for images: {len(images):,} images"
+    return rows_of_images(images, source, origin, left_out={BOXES: shapes})

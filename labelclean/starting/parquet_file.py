@@ -1,0 +1,248 @@
+"""Parquet with other column names, numbers as labels, or as Hugging Face writes it (image struct, ClassLabel)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from labelclean.errors import TableError, listed
+from labelclean.starting.cells import MAPPED, chosen_columns, column_letter, hints, renamed
+from labelclean.starting.rows import NO_LABEL, Rows, StoredImages
+from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options, unread_files
+
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+
+def is_labels_table(path: Path, columns: Mapping[str, str]) -> bool:
+    """Return whether Parquet is a labels table as it stands, so that nothing has to be written anew.
+
+    Args:
+        path: Parquet file or folder.
+        columns: What the user says of its columns.
+
+    Returns:
+        True if it has our columns in our types, and nothing else was said.
+
+    Raises:
+        TableError: If a file is no whole Parquet file, or the files' schemas clash.
+    """
+    if any(ours != theirs for ours, theirs in columns.items()):
+        return False
+    schema = labels_dataset(path).schema
+    image = schema.field("image").type if "image" in schema.names else None
+    if not {"sample_id", "given_label"} <= set(schema.names) or not (image or "image_path" in schema.names):
+        return False
+    if image is not None and pa.types.is_struct(image):
+        return False
+    return all(_is_text(schema.field(name).type) for name in MAPPED if name in schema.names)
+
+
+def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
+    """Return the labels in Parquet of any make.
+
+    Args:
+        path: Parquet file or folder.
+        columns: The table's name for a column of labelclean.
+
+    Returns:
+        One row per row with a label. Numbers and truth values become text; an image struct becomes `image` (bytes) or
+        `image_path`; a ClassLabel becomes its names; other columns are carried through.
+
+    Raises:
+        TableError: If a needed column is missing or not clear, or a value cannot be text.
+    """
+    dataset = labels_dataset(path)
+    seen: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    try:
+        images, wanted = _image_column(dataset, path)
+        table = _without_views(dataset.to_table(columns=wanted))
+        table.validate(full=True)  # text that is no UTF-8
+        classes = _class_names(label_files(path)[0])
+    except _UNREADABLE as fault:
+        raise TableError(f"{path}: the labels cannot be read: {fault!s:.200}. Write the file again.") from None
+    if images is not None:
+        table = table.rename_columns([f"{name}_in_file" if name == "image" else name for name in table.column_names])
+        seen.append(f"column {images.place[0]!r} holds the images themselves")
+    chosen, faults = chosen_columns(table.column_names, columns)
+    if images is not None:
+        faults = [fault for fault in faults if fault != "image_path: none is"]
+    if faults:
+        raise TableError(column_letter(path, faults, dataset.schema.names))
+    for ours, theirs in chosen.items():
+        place = table.column_names.index(theirs)
+        values = _as_text(table.column(theirs), theirs, classes.get(theirs), seen, path)
+        table = table.set_column(place, theirs, values)
+        if ours == "given_label" and values.null_count:
+            missing = pc.indices_nonzero(pc.is_null(values)).to_pylist()
+            left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing]
+            table = table.filter(pc.is_valid(values))
+            images = None if images is None else replace(images, kept=pc.is_valid(values).combine_chunks())
+    if "sample_id" not in chosen and not ("image_path" in chosen and _all_distinct(table.column(chosen["image_path"]))):
+        table = table.append_column("sample_id", _row_names(path, table.num_rows))
+        chosen = {**chosen, "sample_id": "sample_id"}
+        seen.append("image paths are missing or not distinct: the number of the row is the sample_id")
+    table, told = renamed(table, chosen, has_images=images is not None)
+    source = f"{path.name}: {table.num_rows:,} rows of Parquet"
+    return Rows(
+        source, table, left_out, (*seen, *told, *hints(table.column_names, columns), *unread_files(path)), images=images
+    )
+
+
+def write_with_images(target: Path, table: pa.Table, images: StoredImages) -> None:
+    """Write labels with the images that another Parquet file holds, a few rows at a time.
+
+    Args:
+        target: Where to.
+        table: Labels, in the order of the images that are kept.
+        images: Where the images are.
+
+    Raises:
+        TableError: If the images cannot be read.
+        StorageError: If the disk refuses.
+    """
+    schema = table.schema.append(pa.field("image", pa.binary())).remove_metadata()
+    batches = labels_dataset(images.path).to_batches(
+        columns={"image": ds.field(*images.place)}, batch_size=256, batch_readahead=1, fragment_readahead=1
+    )
+    start = row = 0
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as writer:
+        try:
+            for batch in batches:
+                values = batch.column(0).cast(pa.binary())
+                if images.kept is not None:
+                    start, values = start + len(values), values.filter(images.kept.slice(start, len(values)))
+                if len(values):
+                    rows = table.slice(row, len(values))
+                    writer.write_table(pa.table([*rows.columns, values], schema=schema))
+                    row += len(values)
+        except (pa.ArrowException, OSError) as fault:
+            raise TableError(
+                f"{images.path}: the images cannot be read: {fault!s:.200}. Write the file again."
+            ) from None
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    plain = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(
+        types.is_string(plain) or types.is_large_string(plain) or types.is_string_view(plain) or types.is_null(plain)
+    )
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """The table with views as plain columns: Arrow cannot filter views yet."""
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _class_names(file: Path) -> dict[str, list[str]]:
+    """Column -> class names, as Hugging Face's metadata says them."""
+    try:
+        told = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
+        features = told.get("info", {}).get("features", {})
+        return {
+            name: [str(label) for label in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict)
+            and feature.get("_type") == "ClassLabel"
+            and isinstance(feature.get("names"), list)
+        }
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _image_column(dataset: Any, path: Path) -> tuple[StoredImages | None, dict[str, Any]]:
+    """Where the bytes of images are, if anywhere, and what to read besides: they are not held in memory."""
+    types = pa.types
+    structs = [
+        field.name
+        for field in dataset.schema
+        if types.is_struct(field.type) and {"bytes", "path"} <= {inner.name for inner in field.type}
+    ]
+    bytes_in = [field.name for field in dataset.schema if field.name == "image" and _is_binary(field.type)]
+    if len(structs) + len(bytes_in) > 1:
+        raise TableError(
+            f"{path}: one column must hold the image, but {listed([*structs, *bytes_in])} do. Write the file without the others."
+        )
+    wanted = {name: ds.field(name) for name in dataset.schema.names if name not in (*structs, *bytes_in)}
+    if bytes_in:
+        return StoredImages(path, ("image",)), wanted
+    if not structs:
+        return None, wanted
+    (name,) = structs
+    places = dataset.to_table(columns={"path": ds.field(name, "path")}).column("path")
+    if "image_path" not in wanted and places.null_count == 0:
+        wanted["image_path"] = ds.field(name, "path")
+    images = dataset.to_batches(columns={"image": ds.field(name, "bytes")}, batch_size=64, batch_readahead=1)
+    has_bytes = any(batch.column(0).null_count < batch.num_rows for batch in images)
+    return StoredImages(path, (name, "bytes")) if has_bytes else None, wanted
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _as_text(
+    values: pa.ChunkedArray, name: str, classes: list[str] | None, seen: list[str], path: Path
+) -> pa.ChunkedArray:
+    """A column as text; numbers are told."""
+    kind, types = values.type, pa.types
+    if _is_text(kind):
+        return values.cast(pa.string())
+    if classes is not None and types.is_integer(kind):
+        seen.append(f"column {name!r}: numbers 0 to {len(classes) - 1} are the names of its ClassLabel")
+        return _named_classes(values, classes, name, path)
+    if types.is_floating(kind):
+        values = values.cast(pa.float64())
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+        whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
+        if whole is False:
+            raise TableError(
+                f"{path}: column {name!r} must hold names or whole numbers, but is {kind} with parts of a whole. "
+                "Name another with --column, or write it as text."
+            )
+        values = values.cast(pa.int64(), safe=False)
+        kind = values.type
+    if types.is_integer(kind) or types.is_boolean(kind):
+        seen.append(f"column {name!r}: {kind} values are written as text")
+        return values.cast(pa.string())
+    raise TableError(
+        f"{path}: column {name!r} must hold text or whole numbers, but is {kind}. Name another with --column, or "
+        "write it as text."
+    )
+
+
+def _named_classes(values: pa.ChunkedArray, classes: list[str], name: str, path: Path) -> pa.ChunkedArray:
+    """Names for the numbers of a ClassLabel; -1 is none."""
+    numbers: list[Any] = values.to_pylist()
+    outside = sorted({number for number in numbers if number is not None and not -1 <= number < len(classes)})
+    if outside:
+        raise TableError(
+            f"{path}: column {name!r} must hold -1 or the number of one of its {len(classes)} classes, but holds "
+            f"{outside[:5]}. Write the file again."
+        )
+    return pa.chunked_array(
+        [pa.array([None if number is None or number < 0 else classes[number] for number in numbers], pa.string())]
+    )
+
+
+def _row_names(path: Path, num_rows: int) -> pa.Array:
+    return pa.array([f"{path.stem}-{row:07d}" for row in range(1, num_rows + 1)], pa.string())
+
+
+def _all_distinct(values: pa.ChunkedArray) -> bool:
+    return bool(values.null_count == 0 and pc.count_distinct(values).as_py() == len(values))

@@ -1,0 +1,319 @@
+"""Which reader a path needs, where its images lie, and what comes of both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelclean.errors import ExchangeError, TableError, listed
+from labelclean.review.exchange.foreign_file import foreign_json
+from labelclean.starting.coco import coco_rows, is_coco
+from labelclean.starting.csv_file import csv_rows
+from labelclean.starting.cvat import cvat_rows
+from labelclean.starting.excel import excel_rows
+from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
+from labelclean.starting.folders import folder_rows
+from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
+from labelclean.starting.images import READ_SUFFIXES, located
+from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
+from labelclean.starting.parquet_file import is_labels_table, parquet_rows
+from labelclean.starting.rows import Rows, StoredImages
+from labelclean.starting.text import file_bytes, text_of
+from labelclean.starting.unread import UNKNOWN_JSON, unread_bytes, unread_json, unread_suffix
+from labelclean.starting.voc import voc_rows
+
+PARQUET = (".parquet", ".pq", ".parq")
+_SHEETS = (".csv", ".tsv", ".xlsx", ".xlsm", ".csv.gz", ".tsv.gz")
+_TABLES = (*_SHEETS, ".json", ".jsonl", ".xml", ".lst", ".txt")
+_VOC = re.compile(rb"<annotation[\s>]")
+_HEAD = 2_000  # bytes in which XML shows what it is
+_METADATA = ("metadata.jsonl", "metadata.csv")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the labels.
+
+    Attributes:
+        columns: The file's name for a column of labelclean.
+        class_folder: Which folder of a tree names the class; None: the first that may.
+        encoding: Code page of a text file; None: as it shows itself.
+        sheet: Sheet of a workbook; None: the first.
+        image_root: Folder that image paths start from; None: beside the labels.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    class_folder: int | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+    image_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class FirstLabels:
+    """Labels as they were found.
+
+    Attributes:
+        table: Rows of the table `labels`, not yet conformed.
+        image_root: Folder that `image_path` is relative to.
+        seen: What was found, decided and left out, one sentence each.
+        images: Where the images themselves are, if Parquet holds them; rows of ``table`` are in its order.
+    """
+
+    table: pa.Table
+    image_root: Path
+    seen: tuple[str, ...]
+    images: StoredImages | None = None
+
+
+def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
+    """Return the labels at a path, whatever they come as.
+
+    Args:
+        path: A folder of images per class, or with a table or metadata beside its images; a CSV, list, Excel or Parquet
+            file; a file of COCO, CVAT for images, FiftyOne, Label Studio or Pascal VOC.
+        asked: What the user says of them.
+
+    Returns:
+        The labels; None where the path is a labels table already, in Parquet.
+
+    Raises:
+        TableError: If nothing is there, the format is not read, or the file breaks a promise.
+        ExchangeError: If XML or JSON is not whole.
+    """
+    asked = asked or Asked()
+    if not path.exists():
+        raise TableError(
+            f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
+            "tool, but nothing is there."
+        )
+    _check_read(path)
+    if _is_parquet(path):
+        _check_asked(path, asked, "columns")
+        if is_labels_table(path, asked.columns):
+            return None
+        rows = parquet_rows(path, asked.columns)
+    else:
+        rows = _folder(path, asked) if path.is_dir() else _file(path, asked)
+    return _with_images(rows, path, asked)
+
+
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _check_read(path: Path) -> None:
+    """Refuse a file whose name or first bytes say that it is not read."""
+    if path.is_dir():
+        return
+    unread = unread_suffix(path)
+    if path.name.lower().endswith(READ_SUFFIXES):
+        unread = ("one image", "Name the folder that holds the class folders, or a table of labels")
+    if unread is None:
+        try:
+            with path.open("rb") as file:
+                unread = unread_bytes(file.read(200))
+        except OSError as fault:
+            raise TableError(f"{path}: must be a readable file, but: {fault.strerror}.") from None
+    if unread is not None:
+        raise TableError(f"{path}: this is {unread[0]}, which is not read. {unread[1]}.")
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.is_file():
+        if path.name.lower().endswith(PARQUET):
+            return True
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    return next((True for file in path.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file()), False)
+
+
+def _check_asked(path: Path, asked: Asked, *known: str) -> None:
+    """Refuse what the user says that means nothing for these labels."""
+    options = {"columns": "--column", "class_folder": "--class-folder", "encoding": "--encoding", "sheet": "--sheet"}
+    idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in (None, {})]
+    if idle:
+        raise TableError(f"{path}: {listed(idle)} means nothing for labels of this kind. Leave it out.")
+
+
+def _folder(path: Path, asked: Asked) -> Rows:
+    """The labels in a folder that holds no Parquet."""
+    metadata = [
+        found for name in _METADATA for found in (path / name, *sorted(path.glob(f"*/{name}"))) if found.is_file()
+    ]
+    if metadata and asked.class_folder is None:
+        _check_asked(path, asked, "columns", "encoding")
+        parts = {"" if file.parent == path else file.parent.name: _file(file, asked) for file in metadata}
+        return joined(parts, path)
+    if (path / "labels.json").is_file() and (path / "data").is_dir() and asked.class_folder is None:
+        return _file(path / "labels.json", asked)
+    if asked.columns or asked.sheet or asked.encoding:  # they speak of a table
+        return _table_beside(path, asked, None)
+    try:
+        rows = folder_rows(path, asked.class_folder)
+    except TableError as fault:
+        return _table_beside(path, asked, fault)
+    if rows.table.column("given_label").combine_chunks().unique().to_pylist()[1:] or asked.class_folder is not None:
+        return rows
+    return _table_beside(path, asked, None, rows)
+
+
+def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows | None = None) -> Rows:
+    """The labels in the one table in a folder of images or beside it; else what the folder itself gave."""
+    if asked.class_folder is not None and fault is not None:
+        raise fault
+    pages = _voc_pages(path)
+    if pages:
+        return voc_rows(pages, path)
+    refused: dict[str, str] = {}
+    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    for folders, suffixes in (([path], _TABLES), (below, _SHEETS), ([path.parent], _SHEETS)):
+        found: dict[Path, Rows] = {}
+        for folder in folders:
+            found |= _tables_in(folder, suffixes, asked, refused)
+        if len(found) > 1:
+            raise TableError(
+                f"{path}: one table must hold the labels of the images, but {listed([file.name for file in found])} may. Name "
+                f"the file itself, and the images with --image-root {path}."
+            )
+        for file, table in found.items():
+            seen = (f"no class folders: the labels are taken from {file}", *table.seen)
+            left_out = {**table.left_out, "tables without images and labels": sorted(refused)}
+            return replace(
+                table, seen=seen, left_out=left_out, folder=file.parent if file.parent in below else table.folder
+            )
+    if rows is not None:
+        return rows
+    looked_at = _other_labels(path) + "".join(
+        f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3]
+    )
+    raise TableError(
+        f"{fault or f'{path}: must hold a table of labels, but none is there. Name the file itself.'}{looked_at}"
+    )
+
+
+def _other_labels(path: Path) -> str:
+    """What else below a folder looks like labels, for the error message."""
+    yolo = next((file for file in path.glob("**/labels/**/*.txt")), None)
+    if yolo is not None:
+        return f" {yolo.relative_to(path)} looks like YOLO, which labels boxes and is not read."
+    files = [file.relative_to(path).as_posix() for file in sorted(path.glob("*/*.json"))[:3]]
+    return f" {listed(files)} may hold them: name the file itself, and the images with --image-root." if files else ""
+
+
+def _voc_pages(path: Path) -> dict[str, bytes]:
+    """Pascal VOC files below a folder."""
+    files = [file for file in sorted(path.rglob("*.xml")) if file.is_file() and not file.name.startswith(".")]
+    pages = {file.relative_to(path).as_posix(): file_bytes(file) for file in files}
+    return {name: data for name, data in pages.items() if _VOC.search(data[:_HEAD])}
+
+
+def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: dict[str, str]) -> dict[Path, Rows]:
+    """The files in a folder that are tables of labels; the others come into ``refused``."""
+    found: dict[Path, Rows] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.lower().endswith(suffixes) and not file.name.startswith((".", "~$")) and file.is_file():
+            try:
+                found[file] = _file(file, asked)
+            except (TableError, ExchangeError) as why:
+                refused[file.name] = str(why)
+    return found
+
+
+def _file(path: Path, asked: Asked) -> Rows:
+    """The labels in one file that is no Parquet."""
+    _check_read(path)
+    name, data = path.name.lower(), file_bytes(path)
+    if name.endswith((".xlsx", ".xlsm")):
+        _check_asked(path, asked, "columns", "sheet")
+        return excel_rows(data, asked.columns, path, asked.sheet)
+    if name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
+        _check_asked(path, asked, "columns")
+        return jsonl_rows(data, asked.columns, path)
+    if name.endswith((".xml", ".xml.gz")):
+        _check_asked(path, asked)
+        if not re.search(rb"<annotations?[\s>]", data[:_HEAD]):
+            raise TableError(
+                f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
+            )
+        return voc_rows({"": data}, path) if _VOC.search(data[:_HEAD]) else cvat_rows(data, path)
+    if name.endswith((".json", ".json.gz")):
+        return _json_rows(foreign_json(text_of(data, path)[0], path), path, asked)
+    if not name.endswith((".csv", ".tsv", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz", ".txt.gz")):
+        raise TableError(
+            f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
+            "holds is not known. Write the labels as Parquet or CSV (image path, label)."
+        )
+    _check_asked(path, asked, "columns", "encoding")
+    return csv_rows(data, asked.columns, path, asked.encoding)
+
+
+def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
+    """The labels in JSON, by what it holds."""
+    readers: tuple[tuple[Callable[[Any], bool], Callable[[Any, Path], Rows]], ...] = (
+        (is_coco, coco_rows),
+        (is_fiftyone, fiftyone_rows),
+        (is_label_studio, label_studio_rows),
+    )
+    if is_label_studio_min(content):
+        _check_asked(path, asked, "columns")
+        return flat_rows(
+            [one for one in content if isinstance(one, dict)],
+            asked.columns.get("given_label"),
+            "Label Studio JSON-MIN",
+            path,
+        )
+    for is_this, read in readers:
+        if is_this(content):
+            _check_asked(path, asked)
+            return read(content, path)
+    name, remedy = unread_json(content)
+    if name == UNKNOWN_JSON and isinstance(content, list) and all(isinstance(one, dict) for one in content):
+        _check_asked(path, asked, "columns")
+        return record_rows(
+            list(enumerate(content, 1)), f"{path.name}: {len(content):,} JSON objects", asked.columns, path
+        )
+    raise TableError(f"{path}: this is {name}, which is not read. {remedy}.")
+
+
+def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
+    """The labels with the paths of images that are there."""
+    table, seen = rows.table, [rows.source, *rows.seen]
+    if not table.num_rows:
+        raise TableError(
+            f"{path}: at least one row must have a label, but of {sum(map(len, rows.left_out.values())):,} none has. Name the column "
+            "of labels with --column given_label=NAME, or another file."
+        )
+    beside = path if path.is_dir() else path.parent
+    root = asked.image_root or rows.folder or beside
+    names = table.column_names
+    if "sample_id" not in names:
+        table = table.add_column(0, "sample_id", table.column("image_path"))
+    if not rows.is_placed and rows.images is None:
+        folders = [asked.image_root] if asked.image_root else list(dict.fromkeys([root, beside]))
+        root, paths, told = located(table.column("image_path").to_pylist(), folders)
+        place = table.column_names.index("image_path")
+        table = table.set_column(place, "image_path", pa.array(paths, pa.string()))
+        seen += told
+    if rows.is_placed and rows.folder is not None:
+        root, table = _from_root(asked.image_root or rows.folder, rows.folder, table)
+    return FirstLabels(table, root, (*seen, *rows.left_out_sentences()), rows.images)
+
+
+def _from_root(root: Path, folder: Path, table: pa.Table) -> tuple[Path, pa.Table]:
+    """The image root and the labels with paths that start there; they start at ``folder`` now."""
+    real_root, real_folder = root.resolve(), folder.resolve()
+    if real_root == real_folder:
+        return root, table
+    if not real_folder.is_relative_to(real_root):
+        raise TableError(
+            f"--image-root must be the folder of the images or lie above it, but {root} does not hold {folder}. Leave it out."
+        )
+    between = real_folder.relative_to(real_root).as_posix()
+    paths = [f"{between}/{path}" for path in table.column("image_path").to_pylist()]
+    place = table.column_names.index("image_path")
+    return root, table.set_column(place, "image_path", pa.array(paths, pa.string()))
