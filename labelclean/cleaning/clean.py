@@ -33,7 +33,7 @@ from labelclean.errors import GateError
 from labelclean.labels import GivenLabels, class_indices, one_hot
 from labelclean.noise.model import NoiseModel, fit_noise_matrix, fit_plain_model, posterior, true_class_probs
 from labelclean.noise.model_choice import choose_noise_model
-from labelclean.noise.readings import NO_LOOKS, AuditEvidence
+from labelclean.noise.readings import NO_LOOKS, AuditEvidence, has_looks
 from labelclean.noise.scores import ErrorEstimate, GainEstimate, calibration_error
 from labelclean.noise.tally import Tally, tally_of
 from labelclean.noise.targets import adaptive_targets, given_targets, two_hot_targets
@@ -242,7 +242,8 @@ def refine_labels(
         GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal`
             is `stop`.
     """
-    method, why = chosen_method(METHODS if space is not None else WITHOUT_FEATURES, labels, teacher, config, allowed)
+    methods = METHODS if space is not None else WITHOUT_FEATURES
+    method, why = chosen_method(methods, labels, teacher, config, allowed, is_told=has_looks(labels, earlier))
     views = _student_views(method, space, labels, teacher, config)
     model = teacher.noise
     if views is not teacher.views:
@@ -498,6 +499,8 @@ def chosen_method(
     teacher: Teacher,
     config: CleaningConfig,
     allowed: Collection[str] | None,
+    *,
+    is_told: bool = False,
 ) -> tuple[str, str]:
     """Return the refinement to use and the sentence that says why.
 
@@ -507,6 +510,7 @@ def chosen_method(
         teacher: Their teacher.
         config: `refine` and `gates.on_refusal` are read.
         allowed: Refinements that the gates allow; None: all.
+        is_told: Whether random looks tell of labels where images do not.
 
     Returns:
         Method and sentence.
@@ -514,7 +518,7 @@ def chosen_method(
     Raises:
         GateError: If `refine.method` names a method that is not allowed and `gates.on_refusal` is `stop`.
     """
-    if not teacher.exceeds_chance:
+    if not (teacher.exceeds_chance or is_told):
         return "none", nothing_tells(teacher)
     possible = set(methods)
     if labels.num_classes == 2:

@@ -72,6 +72,9 @@ class Beliefs:
     num_wrong: float = 0.0
 
 
+ALL_STAND = Beliefs(soft=np.eye(4)[AS_GIVEN], score=np.eye(4)[AS_GIVEN])
+
+
 @dataclass(frozen=True)
 class AuditEvidence:
     """What random looks say of the readings.
@@ -96,6 +99,11 @@ class AuditEvidence:
 
 
 NO_LOOKS = AuditEvidence(np.empty((4, 0), np.float32), np.empty(0, bool), np.empty(0))
+
+
+def has_looks(labels: GivenLabels, earlier: AuditEvidence = NO_LOOKS) -> bool:
+    """Return whether anybody has looked at samples that were drawn at random, in this run's labels or earlier."""
+    return bool(earlier.weights.sum() > 0 or (labels.is_audited is not None and labels.is_audited.any()))
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,7 @@ def fit_readings(
     *,
     is_even: bool = False,
     is_vouched: bool = False,
+    exceeds_chance: bool = True,
     earlier: AuditEvidence = NO_LOOKS,
 ) -> Readings:
     """Return the readings of a student and how far each is believed.
@@ -146,6 +155,7 @@ def fit_readings(
         matrix: C of the student, float64, shape (K, K).
         is_even: Shape of C, as in `model.fit_noise_model`.
         is_vouched: The probabilities are the user's own, of a model that he knows to be good.
+        exceeds_chance: Whether images tell more of labels than chance; else every label stands until looks say otherwise.
         earlier: Random looks at samples of earlier runs.
 
     Returns:
@@ -154,7 +164,7 @@ def fit_readings(
     clouds = fit_clouds(pred_probs)
     clouds_matrix = fit_noise_matrix(clouds.probs(pred_probs), labels, is_even=is_even)
     ambiguity = measure_ambiguity(pred_probs, clouds.probs(pred_probs), labels, matrix)
-    beliefs = beliefs_without_eyes(ambiguity, is_vouched=is_vouched)
+    beliefs = beliefs_without_eyes(ambiguity, is_vouched=is_vouched) if exceeds_chance else ALL_STAND
     looks = earlier
     if labels.is_audited is not None and labels.is_audited.any():
         rows = np.flatnonzero(labels.is_audited)

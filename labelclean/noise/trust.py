@@ -9,7 +9,16 @@ import numpy as np
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.labels import GivenLabels, possible
 from labelclean.noise.model import posterior
-from labelclean.noise.readings import AS_GIVEN, NO_LOOKS, AuditEvidence, Readings, differing, fit_readings, mixture
+from labelclean.noise.readings import (
+    AS_GIVEN,
+    NO_LOOKS,
+    AuditEvidence,
+    Readings,
+    differing,
+    fit_readings,
+    has_looks,
+    mixture,
+)
 from labelclean.noise.scores import ScoreCurve, fit_score_curve, score_limit
 
 RANK_POWER = 0.25
@@ -49,7 +58,8 @@ class Trust:
         limit: Labels with a score below it are worth a look.
         is_even: Shape of C; decides whom to rank by.
         changes_labels: False where `refine.method` is `none`: soft labels are the given ones.
-        exceeds_chance: False where images tell nothing of labels: all stand, none is worth a look.
+        exceeds_chance: False where neither images nor random looks tell anything of labels: all stand, none is worth a
+            look.
     """
 
     readings: Readings
@@ -133,19 +143,28 @@ def fit_trust(
         is_even: Shape of C, as in `model.fit_noise_model`.
         is_vouched: The probabilities are the user's own, of a model that he knows to be good.
         changes_labels: As in `Trust`.
-        exceeds_chance: As in `Trust`.
+        exceeds_chance: Whether images tell more of labels than chance; where they do not, labels stand as far as random
+            looks do not say otherwise.
         earlier: Random looks at samples of earlier runs.
 
     Returns:
         The fitted trust.
     """
-    fitted = fit_readings(pred_probs, labels, matrix, is_even=is_even, is_vouched=is_vouched, earlier=earlier)
+    fitted = fit_readings(
+        pred_probs,
+        labels,
+        matrix,
+        is_even=is_even,
+        is_vouched=is_vouched,
+        exceeds_chance=exceeds_chance,
+        earlier=earlier,
+    )
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
     chance = mixture(fitted.beliefs.score, readings[:, rows, labels.given])
     rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
     curve = fit_score_curve(rank, chance)
     limit = score_limit(curve.scores(rank)[~labels.is_verified])
-    return Trust(fitted, curve, limit, is_even, changes_labels, exceeds_chance)
+    return Trust(fitted, curve, limit, is_even, changes_labels, exceeds_chance or has_looks(labels, earlier))
 
 
 def rank_of(

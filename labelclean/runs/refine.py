@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.config import Config
 from labelclean.errors import listed
+from labelclean.noise.readings import has_looks
 from labelclean.review.decisions import reviewed_labels
 from labelclean.review.flags import build_flags
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
@@ -87,7 +89,11 @@ def refine(work: Path) -> bool:
             work / "teacher_predictions.parquet", teacher_table(ids, teacher, names), "teacher_predictions", names
         )
         earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
-        measured = judge_teacher(teacher_measurements(teacher, labels, names), names, config.gates.top2)
+        draws = earlier_draws(config, names, ids)
+        looks = evidence_of(draws, decisions, names)
+        is_told = teacher.exceeds_chance or has_looks(labels, looks)
+        measurements = replace(teacher_measurements(teacher, labels, names), exceeds_chance=is_told)
+        measured = judge_teacher(measurements, names, config.gates.top2)
         if unvouched is not None:
             measured = Verdict(judge_groups(unvouched.classes, unvouched.is_copy, names) + measured.findings)
         verdict = Verdict(earlier.findings + measured.findings)
@@ -95,13 +101,11 @@ def refine(work: Path) -> bool:
             "findings": [finding_record(finding) for finding in measured.findings],
             "teacher": teacher_record(teacher, labels, space, names) | {"feature_power": power},
         }
-        if not teacher.exceeds_chance:
+        if not is_told:
             record |= refused_by_chance(config, teacher, unvouched, space, names)
             return False
         if not goes_on(verdict, config, record):
             return False
-        draws = earlier_draws(config, names, ids)
-        looks = evidence_of(draws, decisions, names)
         refinement = refine_labels(
             space,
             labels,

@@ -31,6 +31,7 @@ from labelclean.cleaning.shard_labels import part_labels
 from labelclean.cleaning.shards import Shard, find_shards
 from labelclean.cleaning.verdicts import Found, write_parts
 from labelclean.config import Config
+from labelclean.noise.readings import has_looks
 from labelclean.noise.tally import Tally
 from labelclean.noise.targets import given_targets
 from labelclean.noise.top2 import top2_margin
@@ -142,14 +143,18 @@ def _refined(
     )
     teacher, agreement = _judged_teacher(taught, config)
     earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
-    measured = judge_teacher(teacher_measurements(teacher, chosen.labels, names), names, config.gates.top2)
+    draws = earlier_draws(config, names, _sample_ids(parts, chosen).to_pylist())
+    looks = evidence_of(draws, known_decisions(config), names)
+    is_told = teacher.exceeds_chance or has_looks(chosen.labels, looks)
+    measurements = replace(teacher_measurements(teacher, chosen.labels, names), exceeds_chance=is_told)
+    measured = judge_teacher(measurements, names, config.gates.top2)
     verdict = Verdict(earlier.findings + measured.findings)
     record |= {
         "findings": [finding_record(finding) for finding in measured.findings],
         "teacher": teacher_record(teacher, chosen.labels, taught.space, names),
         "out_of_core": {"why": plan.why, "samples_for_choices": len(chosen.rows)},
     }
-    if not teacher.exceeds_chance:
+    if not is_told:
         sentence = nothing_tells(teacher)
         refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": "chance"}
         record |= stopped(sentence) | {"refinement": refinement}
@@ -157,10 +162,8 @@ def _refined(
     if not goes_on(verdict, config, record):
         return False
     allowed = set(verdict.allowed) & set(STREAMED_METHODS)
-    method, why = chosen_method(("posterior", "none"), chosen.labels, teacher, config, allowed)
+    method, why = chosen_method(("posterior", "none"), chosen.labels, teacher, config, allowed, is_told=is_told)
     rounds = num_rounds(config, method)
-    draws = earlier_draws(config, names, _sample_ids(parts, chosen).to_pylist())
-    looks = evidence_of(draws, known_decisions(config), names)
     learned = learn_student(taught, config, rounds, None if reference is None else reference.sums, each, looks)
     counts = np.array(part_of(work, "check_distribution")["counts"])
     tally = _write_tables(work, parts, learned, agreement, names, config, counts, each)

@@ -154,3 +154,19 @@ def test_predictions_that_say_nothing_are_named_as_what_says_nothing() -> None:
     found = clean_labels(given, pred_probs=np.full((150, 3), 1 / 3), seed=0)
     assert found.refinement.method == "none"
     assert "the predictions say no more" in found.refinement.why
+
+
+def test_random_looks_speak_where_images_do_not() -> None:
+    """Images of noise: without looks no label is doubted; looks that find labels wrong say so."""
+    random = np.random.default_rng(3)
+    true = (random.random(400) < 0.3).astype(np.int64)
+    given = np.where(random.random(400) < 0.4, 1 - true, true)
+    features = random.standard_normal((400, 12))
+    silent = clean_labels(given, features=features, seed=0)
+    assert silent.refinement.method == "none"
+    assert not silent.table.is_label_issue.any()
+    looked_at = {str(row): int(true[row]) for row in range(30)}
+    told = clean_labels(given, features=features, audited=looked_at, seed=0)
+    estimate = told.refinement.estimated_errors
+    assert estimate.low <= (given != true).sum() <= estimate.high
+    assert (told.table.predicted_label == true).mean() > (given == true).mean()

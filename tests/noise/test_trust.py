@@ -93,3 +93,21 @@ def test_where_nothing_tells_all_labels_stand() -> None:
     assert judged.predicted.tolist() == [1, 0, 1]
     assert not judged.is_label_issue.any()
     assert judged.label_scores.tolist() == [1, 1, 1]
+
+
+def test_where_nothing_tells_every_label_stands_until_looks_say_otherwise() -> None:
+    """The student would call every label wrong. Looks that found all of them right leave all as they are."""
+    size = 60
+    probs = np.tile(np.array([[0.1, 0.9]], np.float32), (size, 1))
+    given = given_labels(np.zeros(size, np.int64), 2)
+    matrix = np.array([[0.6, 0.4], [0.4, 0.6]])
+    for found, changed in ((0, 0), (1, size - 30)):
+        after, candidates = given.votes.copy(), given.candidates.copy()
+        after[:30] = candidates[:30] = np.eye(2)[found]
+        labels = GivenLabels(after, candidates, given.votes, np.arange(size) < 30)
+        trust = fit_trust(probs, probs, labels, matrix, exceeds_chance=False)
+        judged = trust.judge(probs, probs, labels)
+        assert (judged.predicted[30:] == 1).sum() == changed
+    silent = fit_trust(probs, probs, given, matrix, exceeds_chance=False).judge(probs, probs, given)
+    assert (silent.predicted == 0).all()
+    assert (silent.label_scores == 1).all()
