@@ -88,7 +88,8 @@ def _log_likelihood(
     unit_rows = centred_unit_rows(features, feature_mean(features))
     held, targets = hold_out(unit_rows, groups), given_targets(labels)
     penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
-    candidates = [("ridge", penalty, partial(held.scores, targets, penalty)) for penalty in penalties]
+    cross = held.cross(targets)
+    candidates = [("ridge", penalty, partial(held.scores, targets, penalty, cross=cross)) for penalty in penalties]
     return most_likely(candidates, order, labels).log_likelihood
 
 

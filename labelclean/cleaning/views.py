@@ -42,7 +42,7 @@ PRIOR_VOTE = 0.5
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
 MOST_SELECTION_ROWS = 10_000
-MOST_HELD_ROWS = 12_000  # they are held in double precision: with large groups they would be nearly all samples
+MOST_HELD_ROWS = 12_000  # they are held beside the features: with large groups they would be nearly all samples
 
 Votes = Callable[[Neighbours], Float32Array]
 """Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
@@ -134,7 +134,8 @@ def _ridge_candidates(
     judged_by, scored_by = left_out(space.groups, config)
     if scored_by == "group":
         held = space.held_out[name]
-        return [(name, penalty, partial(held.scores, targets, penalty)) for penalty in penalties]
+        cross = held.cross(targets)
+        return [(name, penalty, partial(held.scores, targets, penalty, cross=cross)) for penalty in penalties]
     judges = whole_groups(judging_rows(space.selection, num_classes), space.groups)
     if judged_by == "fold" or len(judges) > MOST_HELD_ROWS:
         return ridge_candidates(design, targets, config, (1,), name=name)

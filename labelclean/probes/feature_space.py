@@ -10,7 +10,7 @@ import numpy as np
 
 from labelclean.arrays import Float32Array, FloatArray, IntArray
 from labelclean.config import CleaningConfig
-from labelclean.probes.held_out import HeldOut, hold_out
+from labelclean.probes.held_out import HeldOut, hold_out_all
 from labelclean.probes.kernel import kernel_rows
 from labelclean.probes.neighbours import (
     SPARE_NEIGHBOURS,
@@ -76,7 +76,7 @@ class FeatureSpace:
     @cached_property
     def held_out(self) -> dict[str, HeldOut]:
         """What scores all samples of each design with their groups left out; made when it is first asked for."""
-        return {name: hold_out(design.unit_rows, self.groups) for name, design in self.designs.items()}
+        return {name: hold_out_all(design, self.groups) for name, design in self.designs.items()}
 
 
 def build_feature_space(

@@ -7,12 +7,14 @@ out a sample's own group (itself, its near-duplicates, its lot) teaches with nea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from labelclean.arrays import Float32Array, Float64Array, IntArray
+from labelclean.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.config import CleaningConfig
+from labelclean.probes.ridge import Design
 from labelclean.probes.sums import Spectrum, decomposed
 from labelclean.probes.threads import one_thread
 
@@ -26,14 +28,15 @@ class HeldOut:
     """Features turned onto the axes of their scatter, and who is left out together.
 
     Attributes:
-        rows: Z = (X - x_mean) V of the n samples that may be scored, float64, shape (n, R).
+        rows: Z = (X - x_mean) V of the n samples that may be scored, shape (n, R): float64, or float32 where samples are
+            many and no leverage comes near 1.
         samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
         values: Eigenvalues s of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
         groups: Number of each sample's group, int64, shape (N,), in [0, G).
         sizes: Samples of each group, int64, shape (G,).
     """
 
-    rows: Float64Array
+    rows: FloatArray
     samples: IntArray
     values: Float64Array
     groups: IntArray
@@ -58,7 +61,7 @@ class HeldOut:
             targets: What the probe learns, float32, shape (N, K).
             penalty: c, above 0.
             wanted: Samples, int64, shape (m,), each once; default: all that may be scored.
-            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); needed where only some may be scored.
+            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); default: `cross` of these targets.
 
         Returns:
             float32, shape (m, K), rows aligned with ``wanted``.
@@ -66,25 +69,36 @@ class HeldOut:
         num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
         total = targets.sum(axis=0, dtype=np.float64)
         some = self.samples if wanted is None else whole_groups(wanted, self.groups)
-        rows = self.rows if len(some) == len(self.rows) else self.rows[np.searchsorted(self.samples, some)]
+        at = slice(None) if len(some) == len(self.rows) else np.searchsorted(self.samples, some)
+        rows = self.rows[at]
         given = targets[some].astype(np.float64)
-        weights = shrink[:, None] * (self.rows.T @ targets.astype(np.float64) if cross is None else cross)
-        miss = given - total / num_samples - rows @ weights
-        left = given - miss / (1.0 - 1.0 / num_samples - rows**2 @ shrink)[:, None]
+        weights = shrink[:, None] * (self.cross(targets) if cross is None else cross)
+        miss = given - total / num_samples - rows @ weights.astype(rows.dtype)
+        leverage = 1.0 / num_samples + self._squares[at] @ shrink.astype(rows.dtype)
+        left = given - miss / (1.0 - leverage)[:, None]
         numbers, groups = np.unique(self.groups[some], return_inverse=True)
         sizes = self.sizes[numbers]
-        for at in _together(groups, sizes):
-            own = 1.0 / num_samples + (rows[at] * shrink) @ rows[at].T
-            left[at] = given[at] - np.linalg.solve(np.eye(len(at)) - own, miss[at])
+        for members in _together(groups, sizes):
+            own = 1.0 / num_samples + (rows[members] * shrink) @ rows[members].T
+            left[members] = given[members] - np.linalg.solve(np.eye(len(members)) - own, miss[members])
         held = np.zeros((len(sizes), len(total)))
         np.add.at(held, groups, given)
         shares = (total - held[groups]) / (num_samples - sizes[groups])[:, None]
         found: Float32Array = (left - shares).astype(np.float32)
         return found if wanted is None else found[np.searchsorted(some, wanted)]
 
+    def cross(self, targets: Float32Array) -> Float64Array:
+        """Return Z'Y, float64, shape (R, K), of targets of all N samples; where all may be scored it serves every penalty."""
+        return np.asarray(self.rows.T @ targets.astype(self.rows.dtype), dtype=np.float64)
+
+    @cached_property
+    def _squares(self) -> FloatArray:
+        """The rows' squares, whose sum weighed by 1 / (s + c) is the leverage of one sample, shape (n, R)."""
+        return self.rows**2
+
 
 def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
-    """Return what serves every penalty and target, and may score all samples.
+    """Return what serves every penalty and target, and may score all samples; in double precision.
 
     Args:
         unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
@@ -106,6 +120,23 @@ def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
     return HeldOut(turned, np.arange(len(rows)), basis.values, numbers, sizes)
 
 
+def hold_out_all(design: Design, groups: IntArray) -> HeldOut:
+    """Return what serves every penalty and target of a design, and may score all of its samples.
+
+    Args:
+        design: Features or kernel rows of N samples, with the sums of the same samples.
+        groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
+
+    Returns:
+        The features, turned; in single precision by the design's own decomposition where a mean leverage, D / N at
+        most, stays under a half: 1 - leverage then keeps its digits.
+    """
+    num_samples, num_dims = design.unit_rows.shape
+    if num_samples < 2 * num_dims:
+        return hold_out(design.unit_rows, groups)
+    return hold_out_some(design.unit_rows, groups, np.arange(num_samples), design.whole)
+
+
 def hold_out_some(unit_rows: Float32Array, groups: IntArray, some: IntArray, basis: Spectrum) -> HeldOut:
     """Return what serves every penalty and target, and may score some of many samples.
 
@@ -120,7 +151,7 @@ def hold_out_some(unit_rows: Float32Array, groups: IntArray, some: IntArray, bas
     """
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
-    return HeldOut(turned.astype(np.float64), some, basis.values, numbers, sizes)
+    return HeldOut(turned, some, basis.values, numbers, sizes)
 
 
 def whole_groups(wanted: IntArray, groups: IntArray) -> IntArray:
