@@ -110,9 +110,6 @@ def find_neighbours(
     Returns:
         The task with the lists of each shard, and the neighbours of the sample, numbered over all samples in the order
         of the shards, those that do not count left out.
-
-    Raises:
-        ConfigError: If faiss is not installed.
     """
     wanted = min(config.neighbours.k or max(VOTERS), chosen.num_samples - 1)
     folder = task.folder / FOLDER

@@ -27,7 +27,6 @@ from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.labels import class_indices
 from labelclean.noise.tally import Tally
-from labelclean.probes.index import has_faiss
 from labelclean.probes.neighbours import neighbours_record
 from labelclean.probes.sums import numbered_parts
 from labelclean.storage.parquet import make_folder, read_json, write_json
@@ -260,8 +259,6 @@ def _check_settings(config: CleaningConfig, sample_rows: int) -> None:
         faults.append(f"refine.method must be 'auto', 'none' or 'posterior', but is {config.refine.method!r}")
     if config.neighbours.method == "exact":
         faults.append("neighbours.method must be 'auto', 'index' or 'none', but is 'exact', which compares all pairs")
-    if config.neighbours.method == "index" and not has_faiss():
-        faults.append("neighbours.method 'index' needs the package faiss (labelclean[index]), which is not installed")
     if not LEAST_SAMPLE_ROWS <= sample_rows <= MOST_SAMPLE_ROWS:
         faults.append(f"sample_rows must lie within 5,000 and 200,000, but is {sample_rows:,}")
     if faults:

@@ -18,17 +18,17 @@ class NeighboursConfig(Section):
     Attributes:
         method: `exact` compares all pairs in blocks, `index` uses faiss (its recall is measured against
             exact search and told in the summary), `none` does without, `auto` is exact up to `exact_limit`
-            samples and index above, where faiss is installed. Out of core `auto` does without, `index` must
+            samples and index above. Out of core `auto` does without, `index` must
             be asked for, and `exact` is refused.
         k: Neighbours that vote; default: 10 or 20, whichever makes the given labels likelier.
-        exact_limit: Samples above which `auto` takes the index.
+        exact_limit: Samples above which `auto` takes the index: there comparing all pairs takes as long as all the rest.
         duplicate_similarity: Cosine similarity from which two images count as
             near-duplicates; default: found from the data.
     """
 
     method: Literal["auto", "exact", "index", "none"] = "auto"
     k: int | None = Field(default=None, ge=1, le=200)
-    exact_limit: int = Field(default=100_000, ge=1)
+    exact_limit: int = Field(default=20_000, ge=1)
     duplicate_similarity: float | None = Field(default=None, gt=0.5, le=1.0)
 
 

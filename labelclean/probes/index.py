@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from labelclean.arrays import Float32Array, IntArray
-from labelclean.errors import ConfigError
 
 CELLS_PER_ROOT = 2.0
 ROWS_PER_CELL = 32
@@ -51,15 +50,6 @@ class NeighbourIndex:
     directions: Float32Array
     num_cells: int
     num_probes: int
-
-
-def has_faiss() -> bool:
-    """Return whether an index can be built here."""
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def code_bytes(num_samples: int, num_directions: int) -> int:
@@ -101,17 +91,9 @@ def build_index(
 
     Returns:
         The index.
-
-    Raises:
-        ConfigError: If faiss is not installed.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise ConfigError(
-            "neighbours.method: 'index' needs the package faiss, which is not installed. "
-            "Install labelclean[index], or set neighbours.method to 'exact'."
-        ) from None
+    import faiss
+
     directions = _directions(training, most_directions or training.shape[1])
     training = training @ directions
     num_dims = training.shape[1]

@@ -19,7 +19,6 @@ from labelclean.probes.index import (
     RECALL_QUERIES,
     add_rows,
     build_index,
-    has_faiss,
     search_index,
     tune_index,
 )
@@ -55,7 +54,7 @@ def nearest_neighbours(
     num_neighbours: int,
     *,
     method: Literal["auto", "exact", "index"] = "exact",
-    exact_limit: int = 100_000,
+    exact_limit: int = 20_000,
     device: str = "cpu",
 ) -> Neighbours:
     """Return the most similar other samples of each sample.
@@ -64,18 +63,15 @@ def nearest_neighbours(
         unit_rows: Centred unit features, float32, shape (N, D).
         num_neighbours: M; fewer are found when there are fewer than M + 1 samples.
         method: `exact` compares all pairs in blocks, `index` asks faiss's inverted file, `auto` is `index` above
-            ``exact_limit`` samples where faiss is installed.
+            ``exact_limit`` samples.
         exact_limit: Read by `auto`.
         device: Torch device.
 
     Returns:
         Neighbours, rows aligned with ``unit_rows``; a sample is never its own neighbour.
-
-    Raises:
-        ConfigError: If `index` is asked for and faiss is not installed.
     """
     wanted = min(num_neighbours, max(len(unit_rows) - 1, 0))
-    if method == "index" or (method == "auto" and len(unit_rows) > exact_limit and has_faiss()):
+    if method == "index" or (method == "auto" and len(unit_rows) > exact_limit):
         return _indexed(unit_rows, wanted, device)
     return _exact(unit_rows, wanted, device)
 

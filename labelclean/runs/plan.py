@@ -23,7 +23,6 @@ from labelclean.cleaning.memory import (
 )
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
-from labelclean.probes.index import has_faiss
 from labelclean.runs.arrivals import Arrivals, files_to_read
 from labelclean.runs.record import INTERNAL
 from labelclean.storage.parquet import labels_dataset, read_json
@@ -198,10 +197,6 @@ def _check_streamed(config: Config, why: str) -> None:
         faults.append(f"refine.method must be one of {', '.join(STREAMED_METHODS)}, but is {config.refine.method!r}")
     if config.neighbours.method == "exact":
         faults.append("neighbours.method must be auto, index or none, but is 'exact', which compares all pairs")
-    if config.neighbours.method == "index" and not has_faiss():
-        faults.append(
-            "neighbours.method must be auto or none without the package faiss (labelclean[index]), but is 'index'"
-        )
     if config.neighbours.method == "index" and config.run.reference is not None:
         faults.append(
             "neighbours.method must be auto or none with run.reference, but is 'index': of earlier samples only sums are "

@@ -33,7 +33,6 @@ from labelclean.probes.neighbours import Neighbours
 from labelclean.probes.sums import unit_block
 from labelclean.storage.parquet import read_config, read_json
 
-pytest.importorskip("faiss")
 ROOT = Path(__file__).parents[2]
 INDEX = CleaningConfig.model_validate({"neighbours": {"method": "index"}, "teacher": {"landmarks": 0}})
 SIZES = (130, 1, 169)
@@ -351,15 +350,6 @@ def test_what_neighbours_cannot_do_out_of_core_is_refused_in_runs(overrides: lis
         _check_streamed(config, "out of core")
 
 
-def test_runs_refuse_an_index_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    from labelclean.runs import plan
-
-    monkeypatch.setattr(plan, "has_faiss", lambda: False)
-    config = read_config(ROOT / "config.yaml", ["neighbours.method=index"])
-    with pytest.raises(ConfigError, match=r"auto or none without the package faiss \(labelclean\[index\]\)"):
-        plan._check_streamed(config, "out of core")
-
-
 def test_a_disk_that_refuses_the_index_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(index: object, file_name: str) -> None:
         raise RuntimeError("write error in: No space left on device")
@@ -371,14 +361,9 @@ def test_a_disk_that_refuses_the_index_is_a_storage_error(tmp_path: Path, monkey
     assert not list((tmp_path / "neighbours").glob("*.npz"))
 
 
-def test_clean_shards_refuses_exact_neighbours_and_a_missing_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clean_shards_refuses_exact_neighbours(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'exact', which compares all pairs"):
         streaming.clean_shards(
             features=tmp_path, out=tmp_path / "o", seed=0, config={"neighbours": {"method": "exact"}}
         )
-    monkeypatch.setattr(streaming, "has_faiss", lambda: False)
-    with pytest.raises(ConfigError, match=r"needs the package faiss \(labelclean\[index\]\)"):
-        streaming.clean_shards(features=tmp_path, out=tmp_path / "o", seed=0, config=INDEX)
     assert not (tmp_path / "o").exists()

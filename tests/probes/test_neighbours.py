@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
-from typing import Any
-
 import numpy as np
 import pytest
 
-from labelclean.errors import ConfigError
 from labelclean.probes import neighbours as module
 from labelclean.probes.neighbours import (
     Neighbours,
@@ -48,7 +44,6 @@ def test_exact_search_finds_what_a_full_matrix_finds(monkeypatch: pytest.MonkeyP
 
 
 def test_the_index_finds_the_same_on_a_small_set() -> None:
-    pytest.importorskip("faiss")
     rows = unit(300, 8)
     found = nearest_neighbours(rows, 5, method="index")
     assert (found.index == slow_neighbours(rows, 5)).mean() > 0.99
@@ -57,7 +52,6 @@ def test_the_index_finds_the_same_on_a_small_set() -> None:
 
 @pytest.mark.slow
 def test_the_index_says_how_much_of_an_exact_search_it_finds() -> None:
-    pytest.importorskip("faiss")
     rows = unit(6000, 12)
     found = nearest_neighbours(rows, 10, method="index")
     exact = slow_neighbours(rows, 10)
@@ -68,7 +62,6 @@ def test_the_index_says_how_much_of_an_exact_search_it_finds() -> None:
 
 
 def test_copies_of_a_sample_are_its_neighbours_with_similarity_one() -> None:
-    pytest.importorskip("faiss")
     rows = np.repeat(unit(50, 16), 4, axis=0)
     found = nearest_neighbours(rows, 3, method="index")
     assert (found.index // 4 == np.arange(200)[:, None] // 4).all()
@@ -76,32 +69,17 @@ def test_copies_of_a_sample_are_its_neighbours_with_similarity_one() -> None:
     assert np.allclose(found.similarity, 1, atol=1e-6)
 
 
-def test_auto_is_exact_where_there_is_no_index_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_index_above_its_limit() -> None:
     rows = unit(60, 4)
-    assert nearest_neighbours(rows, 3, method="auto", exact_limit=100).method == "exact"
-    monkeypatch.setattr(module, "has_faiss", lambda: False)
-    assert nearest_neighbours(rows, 3, method="auto", exact_limit=10).method == "exact"
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=60).method == "exact"
+    assert nearest_neighbours(rows, 3, method="auto", exact_limit=59).method == "index"
 
 
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same_neighbours() -> None:
     rows = unit(500, 16)
     assert (nearest_neighbours(rows, 5, device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.99
-    pytest.importorskip("faiss")
     assert (nearest_neighbours(rows, 5, method="index", device="cuda").index == slow_neighbours(rows, 5)).mean() > 0.95
-
-
-def test_a_missing_index_package_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_faiss(name: str, *rest: Any, **named: Any) -> Any:
-        if name == "faiss":
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_faiss)
-    with pytest.raises(ConfigError, match=r"neighbours.method: 'index' needs the package faiss"):
-        nearest_neighbours(unit(5, 3), 2, method="index")
 
 
 def test_fewer_samples_than_neighbours_give_what_there_is() -> None:

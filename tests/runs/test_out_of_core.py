@@ -298,7 +298,6 @@ def test_a_reference_that_means_something_else_is_refused_by_name(sample_cache: 
 
 @pytest.mark.long
 def test_neighbours_by_index_vote_and_flag_out_of_core(sample_cache: Path, tmp_path: Path) -> None:
-    pytest.importorskip("faiss")
     index = ("neighbours.method=index", "flags.outlier_z=2")
     outside = steps.clean(config_in(tmp_path, sample_cache, STREAMED, *index))
     folds = ("teacher.left_out=fold", "teacher.power=1")  # what the passes out of core do
