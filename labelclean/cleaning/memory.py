@@ -22,7 +22,8 @@ PROGRAM_BYTES = (
 )  # libraries 410; the rest is what their allocators and threads keep, as measured from 10^4 to 10^7
 SAMPLE_BYTES = 16  # labels, folds and hashes while they are handed over
 LIST_BYTES = 6 * 26
-EXTRACTION_BYTES = 1400 * 2**20  # program, backbone, one batch, decoding processes, Great Expectations
+EXTRACTION_BYTES = 1400 * 2**20  # program, backbone, one batch, decoding processes
+EXPECTATIONS_BYTES = 200 * 2**20  # Great Expectations over one part of the labels: 145 as measured
 UNITS = {
     "": 1,
     "KiB": 2**10,

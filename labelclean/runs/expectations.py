@@ -1,79 +1,71 @@
-"""Great Expectations in a process of its own, beside the extraction, for its import alone costs seconds."""
+"""Great Expectations over the labels of a run, before anything costly begins."""
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+import pyarrow as pa
 
-from labelclean.config import Config
-from labelclean.errors import StorageError, TableError
-from labelclean.runs.record import INTERNAL, part_of
-from labelclean.storage.parquet import read_json
-
-EXPECTATIONS = "great-expectations.txt"
+from labelclean.config import Config, ExpectationsConfig
+from labelclean.errors import TableError
+from labelclean.storage.parquet import read_table
+from labelclean.storage.tables import class_names_of
 
 
-def start_expectations(work: Path, config: Config) -> int | None:
-    """Let another process run Great Expectations over the labels that lie in the work folder, whole or in parts.
+def checked_expectations(labels: pa.Table | Sequence[Path], work: Path, config: Config) -> dict[str, Any] | None:
+    """Run the generated suite over the labels, whole or in parts.
 
     Args:
-        work: The run's work folder.
+        labels: The table `labels`, or the files of its parts in order; each is held in memory alone.
+        work: The run's work folder, for `data_docs/`.
         config: Section `expectations` is read.
 
     Returns:
-        Its process id; None where the check is switched off.
-    """
-    if not config.expectations.enabled:
-        return None
-    command = [sys.executable, "-m", "labelclean.runs.expectations_process", str(work), str(os.getpid())]
-    quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
-    return os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
-
-
-def end_expectations(work: Path) -> None:
-    """End the other process of a run that failed before it waited for it; it would write into a removed folder.
-
-    Args:
-        work: The run's work folder.
-    """
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if str(work) in child.cmdline():
-                child.kill()
-                child.wait()
-
-
-def joined_expectations(work: Path, config: Config) -> dict[str, Any] | None:
-    """Wait for the other process and return what it found.
-
-    Args:
-        work: The run's work folder.
-        config: The configuration.
-
-    Returns:
-        `num_expectations` and `faults`; None where the check is switched off.
+        `num_expectations`; None where the check is switched off.
 
     Raises:
-        TableError: If the labels break a promise.
-        StorageError: If the process died.
+        TableError: If the labels break a promise; up to 20 faults are listed.
     """
-    pid = part_of(work, "ingest")["expectations_pid"]
-    if pid is None:
+    limits = config.expectations
+    if not limits.enabled:
         return None
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait()
-    found = work / INTERNAL / EXPECTATIONS
-    if not found.is_file():
-        raise StorageError(
-            f"{config.data.labels}: the Great Expectations process {pid} ended without a result, probably for lack of "
-            "memory or disk. Free some, or set expectations.enabled to false: labelclean's own check of the table has passed."
+    docs = work / "data_docs" if limits.data_docs else None
+    check = _checked if isinstance(labels, pa.Table) else _checked_parts
+    num, faults = check(labels, limits, docs)
+    if faults:
+        raise TableError(f"{config.data.labels.name}: " + "; ".join(faults[:20]) + ".")
+    return {"num_expectations": num}
+
+
+def _checked(labels: pa.Table, limits: ExpectationsConfig, docs: Path | None) -> tuple[int, list[str]]:
+    """How many expectations the suite has, and what it says of one table."""
+    from labelclean.storage.expectations import check_expectations
+
+    report = check_expectations(labels, "labels", class_names=class_names_of(labels), limits=limits, data_docs=docs)
+    return len(report.expectations), list(report.faults())
+
+
+def _checked_parts(paths: Sequence[Path], limits: ExpectationsConfig, docs: Path | None) -> tuple[int, list[str]]:
+    """The suite on each part; the number of rows and the largest share are those of all parts together."""
+    alone = limits.model_copy(update={"min_rows": 1, "max_class_share": 1.0})
+    checked = [
+        _checked(read_table(path, "labels"), alone, docs if number == 0 else None) for number, path in enumerate(paths)
+    ]
+    faults = [fault for _, found in checked for fault in found]
+    counts: Counter[str] = Counter()
+    for path in paths:
+        tally = read_table(path, "labels", ["given_label"]).column(0).value_counts().to_pylist()
+        counts.update({row["values"]: row["counts"] for row in tally})
+    (name, most), total = counts.most_common(1)[0], sum(counts.values())
+    if total < limits.min_rows:
+        faults.append(
+            f"the labels must have at least expectations.min_rows = {limits.min_rows} rows, but have {total:,}"
         )
-    record: dict[str, Any] = read_json(found)
-    if record["faults"]:
-        raise TableError(f"{config.data.labels.name}: " + "; ".join(record["faults"]) + ".")
-    return record
+    if most / total > limits.max_class_share:
+        faults.append(
+            f"{name!r} holds {most / total:.1%} of the labels, limit expectations.max_class_share = {limits.max_class_share:g}"
+        )
+    return checked[0][0], faults

@@ -14,7 +14,7 @@ from labelclean.errors import StorageError, TableError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.noise.distribution import measure_distribution
 from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
-from labelclean.runs.expectations import start_expectations
+from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import judge_distribution
 from labelclean.runs.ingest_parts import ingest_parts
 from labelclean.runs.plan import plan_of
@@ -111,9 +111,7 @@ def ingest(work: Path) -> bool:
             config.data.labels, config.data.class_names, files, spellings=config.data.spellings
         )
         names = _class_names(labels, config)
-        if config.expectations.enabled:
-            write_table(work / INTERNAL / "labels.parquet", labels, "labels", names)
-        record["expectations_pid"] = start_expectations(work, config)
+        record["expectations"] = checked_expectations(labels, work, config)
         samples = samples_table(labels, names)
         if "annotator_id" in labels.column_names:
             write_table(work / INTERNAL / OPINIONS, labels, "labels", names)

@@ -13,7 +13,7 @@ from labelclean.config import Config
 from labelclean.errors import TableError, listed
 from labelclean.review.opinions import GROUPS, TIME
 from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
-from labelclean.runs.expectations import start_expectations
+from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.plan import found_classes, plan_of
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import KNOWN_LABEL_COLUMNS, label_files, labels_dataset, make_folder, write_table
@@ -93,7 +93,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
             repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
             num_read = sum(pq.read_metadata(file).num_rows for file in files)
             record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
-    record["expectations_pid"] = start_expectations(work, config)
+    record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config)
     record |= {
         "num_rows": num_rows,
         "num_samples": num_samples,

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from labelclean.noise.distribution import distribution_of_counts
-from labelclean.runs.expectations import joined_expectations
 from labelclean.runs.extract_parts import SAMPLES
 from labelclean.runs.gates import judge_distribution
 from labelclean.runs.ingest_parts import part_paths
@@ -23,7 +22,6 @@ from labelclean.storage.samples import given_labels_of
 def check_distribution(work: Path) -> bool:
     """Count the labels per class and judge the counts; leaves `class_distribution.parquet`."""
     with recorded(work, "check_distribution") as (config, record):
-        record["expectations"] = joined_expectations(work, config)
         names = tuple(part_of(work, "ingest")["class_names"])
         counts = _class_counts(work, names)
         if not counts.any():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelclean.cleaning.learning import teacher_faults
 from labelclean.cleaning.memory import (
+    EXPECTATIONS_BYTES,
     EXTRACTION_BYTES,
     Size,
     available_memory,
@@ -100,7 +101,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
         return Plan()
     names = config.data.class_names or found_classes(config.data.labels, files, config.data.spellings)
     size = measured_size(config, num_rows, names)
-    in_memory = max(in_memory_need(size, config), EXTRACTION_BYTES)
+    checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0
+    in_memory = max(in_memory_need(size, config), EXTRACTION_BYTES) + checks
     available = limit if limit is not None else int(SHARE_OF_FREE * available_memory())
     if reference is None and is_small and in_memory <= available:
         return Plan(limit=limit, need=in_memory)
@@ -108,9 +110,10 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     why = _why(config, size, in_memory, available)
     _check_streamed(config, why)
     rows = min(max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLASS * size.num_classes), MOST_SAMPLE_ROWS, num_rows)
-    directions = fitting_directions(size, config, limit)
-    rows = fitting_sample(size, config, rows, limit, directions)
-    need = max(streamed_need(size, config, rows, directions), EXTRACTION_BYTES)
+    spare = None if limit is None else limit - checks
+    directions = fitting_directions(size, config, spare)
+    rows = fitting_sample(size, config, rows, spare, directions)
+    need = max(streamed_need(size, config, rows, directions), EXTRACTION_BYTES) + checks
     if limit is not None and need > limit:
         raise ConfigError(
             f"run.max_memory must be at least {need / 2**20:,.0f} MiB for {size}: so much do decoding and the backbone take, "

@@ -22,7 +22,6 @@ from labelclean.config import Config, config_record
 from labelclean.errors import ConfigError, GateError, TableError
 from labelclean.review.decisions import Decision, Standing, measure_standing, standing_decisions
 from labelclean.runs.arrivals import arrivals_from, find_arrivals
-from labelclean.runs.expectations import end_expectations
 from labelclean.runs.plan import Plan, plan_from, plan_run
 from labelclean.runs.record import INTERNAL
 from labelclean.storage.lock import check_held, run_lock
@@ -120,7 +119,6 @@ def open_run(
             is_kept = plan.is_streamed and not isinstance(fault, (ConfigError, TableError))
             raise
         finally:
-            end_expectations(work)
             if not is_kept:
                 shutil.rmtree(work, ignore_errors=True)
 
