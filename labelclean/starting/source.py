@@ -186,13 +186,13 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
             return replace(
                 table, seen=seen, left_out=left_out, folder=file.parent if file.parent in below else table.folder
             )
-    if rows is not None:
+    others = _other_labels(path)
+    if rows is not None and not others:
         return rows
-    looked_at = _other_labels(path) + "".join(
-        f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3]
-    )
+    looked_at = others + "".join(f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3])
     raise TableError(
-        f"{fault or f'{path}: must hold a table of labels, but none is there. Name the file itself.'}{looked_at}"
+        f"{fault or f'{path}: must hold a folder per class or a table of labels, but has neither. Name the file itself.'}"
+        f"{looked_at}"
     )
 
 

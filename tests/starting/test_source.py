@@ -174,5 +174,11 @@ def test_a_folder_of_boxes_is_named_as_what_it_is(tmp_path: Path) -> None:
     )
     with pytest.raises(TableError, match=r"labels/train/1.txt looks like YOLO, which labels boxes and is not read"):
         first_labels(tmp_path / "yolo")
+    paths = ("flat/images/1.png", "flat/labels/1.txt")
+    for name in paths:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"0 .5 .5 .2 .2")
+    with pytest.raises(TableError, match=r"labels/1.txt looks like YOLO"):
+        first_labels(tmp_path / "flat")
     with pytest.raises(TableError, match=r"'train/_annotations.coco.json' may hold them: name the file itself"):
         first_labels(tmp_path / "flow")
