@@ -198,18 +198,18 @@ def _header(
     rows: list[tuple[int, list[str]]], columns: Mapping[str, str], origin: object
 ) -> tuple[list[str], list[tuple[int, list[str]]], list[str], list[str]]:
     """Header, rows below it, titles above it, and what was decided."""
-    for place, (number, row) in enumerate(rows[:_MOST_TITLES]):
-        names = [cell.strip() for cell in row]
-        if not chosen_columns(names, columns)[1] and len(rows) > place:
-            titles = [" ".join(filter(None, (cell.strip() for cell in above))) for _, above in rows[:place]]
-            seen = [f"the header is line {number}; what stands above it is left out"] if titles else []
-            return names, rows[place + 1 :], titles, seen
-    first = [cell.strip() for cell in rows[0][1]]
+    tried = [[cell.strip() for cell in row] for _, row in rows[:_MOST_TITLES]]
+    told = (place for place, names in enumerate(tried) if not chosen_columns(names, columns)[1])
+    filled = [len("\0".join(names).rstrip("\0").split("\0")) for names in tried]  # a title is shorter than a header
+    place = next(told, filled.index(max(filled)))
+    names, titles = tried[place], [" ".join(filter(None, above)) for above in tried[:place]]
     by_number = bool(columns) and all(name.isdecimal() for name in columns.values())
-    if any(map(looks_like_image, first)) or (by_number and not set(columns.values()) <= set(first)):
-        names = _numbered(rows, columns)
-        return names, rows, [], [f"no header: the first line is a row; columns are called {listed(names, 4)}"]
-    return first, rows[1:], [], []
+    if any(map(looks_like_image, names)) or (by_number and not set(columns.values()) <= set(names)):
+        names = _numbered(rows[place:], columns)
+        said = f"no header: line {rows[place][0]} is a row" if place else "no header: the first line is a row"
+        return names, rows[place:], titles, [f"{said}; columns are called {listed(names, 4)}"]
+    seen = [f"the header is line {rows[place][0]}; what stands above it is left out"] if titles else []
+    return names, rows[place + 1 :], titles, seen
 
 
 def _numbered(rows: list[tuple[int, list[str]]], columns: Mapping[str, str]) -> list[str]:

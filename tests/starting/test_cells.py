@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from labelclean.errors import TableError
+from labelclean.starting.cells import Cells, table_rows
 from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.excel import excel_rows
 from labelclean.starting.rows import Rows
@@ -169,3 +170,25 @@ def test_a_formula_that_was_never_computed_is_no_label() -> None:
         TableError, match="rows '3' of sheet 'a' hold an error such as #N/A, or a formula that was never"
     ):
         excel_rows(workbook(("a", rows)), {}, Path("l.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "paths", "labels"),
+    [
+        ([["Line 3", "", ""], ["image", "ok", "dent"], ["a.png", "1", "0"], ["b.png", "0", "1"]], "ab", ["ok", "dent"]),
+        ([["Line 3", ""], ["a.png", "ok"], ["b.png", "dent"]], "ab", ["ok", "dent"]),
+        ([["", "image", "label"], ["0", "a.png", "ok"], ["1", "b.png", "dent"]], "ab", ["ok", "dent"]),
+    ],
+)
+def test_a_title_above_one_hot_columns_or_above_no_header_is_left_out(
+    rows: list[list[str]], paths: str, labels: list[str]
+) -> None:
+    found = table_rows(Cells(list(enumerate(rows, start=1)), "{n} rows"), {}, Path("t.csv"))
+    assert found.table.column("image_path").to_pylist() == [f"{name}.png" for name in paths]
+    assert found.table.column("given_label").to_pylist() == labels
+
+
+def test_an_empty_first_name_is_no_title() -> None:
+    rows = [["", "Datei", "Befund"], ["0", "a.png", "gut"], ["1", "b.png", "Riss"]]
+    with pytest.raises(TableError, match="the file has 'Datei', 'Befund'"):
+        table_rows(Cells(list(enumerate(rows, start=1)), "{n} rows"), {}, Path("t.csv"))
