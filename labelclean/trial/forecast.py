@@ -228,7 +228,10 @@ def _extracted(
     started = time.monotonic()
     readable = {source.sample_id: source for source in sources}
     hashed = hash_images(iter(sources), config, image_root(config), _nothing)
-    usable = [readable[sample] for sample in hashed.content_hashes]
+    first_with = {
+        digest: sample for sample, digest in reversed(hashed.content_hashes.items())
+    }  # copies are stored once
+    usable = [readable[sample] for sample in first_with.values()]
     config = config.model_copy(update={"run": config.run.model_copy(update={"cluster": None})})
     refused = extract_missing(iter(usable), store, facts, config, image_root(config), _nothing) if usable else {}
     return time.monotonic() - started, list(refused.values())

@@ -61,6 +61,11 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             images of the sample can be.
     """
     samples, names, has_bytes = samples_of(config)
+    if samples.num_rows < LEAST_SAMPLES:
+        raise TableError(
+            f"poc: at least {LEAST_SAMPLES} samples are needed for a judgement, but {config.data.labels} has {samples.num_rows}. "
+            "Add labels; `labelclean run` also takes fewer."
+        )
     cost = measure_images(config, some_sources(config, samples, has_bytes))
     with open_run(config) as run:
         drawn = _drawn(config, samples, num_samples, run.work / SAMPLE_FILE)
@@ -73,9 +78,12 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         stored = read_json(run.work / INTERNAL / "extract.json")
     if usable.num_rows < LEAST_SAMPLES:
         found = dict(Counter(rejects))
+        remedy = (
+            "Raise --samples or correct the images" if drawn < samples.num_rows else "Correct the images or add labels"
+        )
         raise TableError(
             f"poc: at least {LEAST_SAMPLES} usable images are needed, but {usable.num_rows} of {drawn} are (rejected: "
-            f"{found}). Raise --samples or correct the image paths."
+            f"{found}). {remedy}."
         )
     store = FeatureStore(Path(stored["store"]), stored["backbone"]["num_features"])
     features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)

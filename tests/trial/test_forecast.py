@@ -46,3 +46,11 @@ def test_the_measured_images_are_spread_over_the_table() -> None:
     assert len(places) == 72
     assert (places[0], places[-1]) == (0, 999)
     assert np.diff(places).max() <= 15
+
+
+def test_copies_of_an_image_are_measured_and_stored_once(sample_cache: Path) -> None:
+    config = read_config(ROOT / "config.yaml", [f"storage.cache={sample_cache}"])
+    path = samples_of(config)[0].column("image_path")[0].as_py()
+    cost = measure_images(config, [ImageSource(f"copy {number}", path) for number in range(4)])
+    assert (cost.num_measured, cost.rejects) == (2, ())
+    assert cost.feature_bytes > 0
