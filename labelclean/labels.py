@@ -6,8 +6,10 @@ is the one bridge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +109,30 @@ def one_hot(indices: npt.NDArray[np.integer], num_classes: int) -> npt.NDArray[n
     rows = np.zeros((len(indices), num_classes), dtype=np.float32)
     rows[np.arange(len(indices)), indices] = 1.0
     return rows
+
+
+def in_class_order(names: Iterable[Any]) -> list[Any]:
+    """Return the distinct class names in the order of a class list: numbers by their value, then names by their text.
+
+    Args:
+        names: Class names, strings or integers; not both.
+
+    Returns:
+        The K names.
+
+    Examples:
+        >>> in_class_order(["10", "ok", "2", "1", "2"])
+        ['1', '2', '10', 'ok']
+    """
+    return sorted(set(names), key=_place)
+
+
+def _place(name: Any) -> tuple[bool, float, Any]:
+    is_number = not isinstance(name, str) or _NUMBER.fullmatch(name) is not None
+    return not is_number, float(name) if is_number else 0.0, name
+
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 def class_indices(names: npt.ArrayLike, class_names: Sequence[object]) -> IntArray:

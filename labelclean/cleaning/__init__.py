@@ -3,6 +3,7 @@
 For others:
 
 - `clean`: `clean_labels`, and its steps `fit_teacher` and `refine_labels`
+- `alignment`: rows and columns of a user's tables brought into one order, by their names
 - `streaming`: `clean_shards`, the same out of core
 - `learning`: teacher and student from shards, by sums over all samples and choices on a hashed sample
 - `passes`: blocks over shards; a killed pass goes on where it stopped

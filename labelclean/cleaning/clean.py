@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
+from labelclean.cleaning.alignment import columns_in_order, in_label_order, order_fault
 from labelclean.cleaning.chance import (
     exceeds_chance,
     find_unvouched,
@@ -17,7 +20,7 @@ from labelclean.cleaning.chance import (
     likes_have_like_labels,
     shuffles,
 )
-from labelclean.cleaning.inputs import check_inputs, class_names_of, cleaning_settings
+from labelclean.cleaning.inputs import check_inputs, cleaning_settings, known_classes, label_array
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.views import (
     View,
@@ -29,7 +32,7 @@ from labelclean.cleaning.views import (
     vote_view,
 )
 from labelclean.config import CleaningConfig
-from labelclean.errors import GateError
+from labelclean.errors import GateError, TableError
 from labelclean.labels import GivenLabels, class_indices, one_hot
 from labelclean.noise.model import NoiseModel, fit_noise_matrix, fit_plain_model, posterior, true_class_probs
 from labelclean.noise.model_choice import choose_noise_model
@@ -159,7 +162,7 @@ class CleanedLabels:
     Attributes:
         table: Frame `sample_id, given_label, predicted_label, label_score, is_label_issue`, in the order of the input.
         soft_labels: float32, shape (N, K), columns in the order of ``class_names``.
-        class_names: The K class names as given, sorted.
+        class_names: The K class names in order.
         refinement: All other results.
         teacher: The teacher behind it.
     """
@@ -288,6 +291,7 @@ def clean_labels(
     *,
     features: npt.ArrayLike | None = None,
     pred_probs: npt.ArrayLike | None = None,
+    class_names: Sequence[Any] | None = None,
     sample_ids: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
     verified: Mapping[Any, Any] | None = None,
@@ -297,12 +301,17 @@ def clean_labels(
 ) -> CleanedLabels:
     """Find and correct wrong labels from the features, or the out-of-sample probabilities, of a model.
 
+    Rows of pandas are brought into order by their index where it holds the ``sample_ids``; else all must have the index of
+    the labels.
+
     Args:
         given_labels: Label of each sample, strings or integers, possibly wrong, shape (N,); or (N, M), a column for each of
             M inspectors, of whom the most frequent label (the first of equals) counts as the given one.
         features: One feature row per sample, float, shape (N, D), not normalised.
-        pred_probs: Out-of-sample class probabilities, float, shape (N, K), columns in sorted
-            order of the labels; used in place of a teacher. At least one of the two is needed.
+        pred_probs: Out-of-sample class probabilities, float, shape (N, K), used in place of a teacher: a frame whose
+            columns name the classes, or columns in the order of the classes. At least one of the two is needed.
+        class_names: The K classes in order, also those that no label has; default: the classes of the labels, numbers by
+            their value, then names by their text. A class without labels takes its column and is not suggested.
         sample_ids: Distinct ids, length N; default: "0", "1", ...
         groups: Samples of one group (part, lot) never vouch for each other, length N.
         verified: Classes that people found right, by sample id.
@@ -322,18 +331,32 @@ def clean_labels(
     """
     import pandas as pd
 
+    from labelclean.storage.spellings import missing_sentences
+
     settings = cleaning_settings(config)
-    names = np.asarray(given_labels)
+    given, others, faults = in_label_order(
+        given_labels, sample_ids, {"features": features, "pred_probs": pred_probs, "groups": groups}
+    )
+    names = label_array(given)
     ids: list[Hashable] = (
         [str(row) for row in range(len(np.atleast_1d(names)))] if sample_ids is None else list(sample_ids)
     )
-    matrix = None if features is None else np.asarray(features)
-    probs = None if pred_probs is None else np.asarray(pred_probs)
+    classes = known_classes(names, class_names)
+    if class_names is None and classes:
+        for sentence in missing_sentences(Counter(map(str, names.ravel().tolist()))):
+            warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
+    matrix = None if features is None else np.asarray(others["features"])
+    probs, is_named = None, False
+    if pred_probs is not None:
+        probs, is_named, name_faults = columns_in_order(others["pred_probs"], classes)
+        faults += name_faults
+    groups = None if groups is None else list(others["groups"])
     looked_at = {**(verified or {}), **(audited or {})}
-    check_inputs(names, matrix, probs, ids, groups, looked_at)
-    class_names = class_names_of(names)
-    labels = _labels_as_known(names, class_names, ids, looked_at, set(audited or {}))
+    check_inputs(names, matrix, probs, ids, groups, looked_at, classes, faults)
+    labels = _labels_as_known(names, classes, ids, looked_at, set(audited or {}))
     given = labels.observed.argmax(axis=1)
+    if probs is not None and not is_named and (fault := order_fault(probs, given, classes)):
+        raise TableError(f"clean_labels: {fault}")
     space = None
     if matrix is not None:
         power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
@@ -345,16 +368,18 @@ def clean_labels(
     else:
         teacher = fit_teacher(space, labels, settings, seed=seed)
     refinement = refine_labels(space, labels, teacher, settings)
+    # a class that no label has may have a longer name than numpy's text type of the labels holds
+    written = np.array(classes, dtype=None if names.dtype.kind in "US" else names.dtype)
     table = pd.DataFrame(
         {
             "sample_id": ids,
-            "given_label": np.array(class_names, dtype=names.dtype)[given],
-            "predicted_label": np.array(class_names, dtype=names.dtype)[refinement.predicted],
+            "given_label": written[given],
+            "predicted_label": written[refinement.predicted],
             "label_score": refinement.label_scores,
             "is_label_issue": refinement.is_label_issue,
         }
     )
-    return CleanedLabels(table, refinement.soft_labels, class_names, refinement, teacher)
+    return CleanedLabels(table, refinement.soft_labels, classes, refinement, teacher)
 
 
 def _labels_as_known(

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, TableError, listed
+from labelclean.labels import in_class_order
 
 AnyArray = npt.NDArray[Any]
 PROB_TOLERANCE = 1e-3
 
 
 def class_names_of(names: AnyArray) -> list[Any]:
-    """Return the distinct labels in sorted order, as plain Python strings or integers.
+    """Return the distinct labels, numbers by their value, as plain Python strings or integers.
 
     Args:
         names: Labels, any shape.
@@ -26,7 +27,38 @@ def class_names_of(names: AnyArray) -> list[Any]:
     Returns:
         The K class names.
     """
-    return sorted({_plain(name) for name in names.ravel().tolist()}, key=lambda name: (isinstance(name, str), name))
+    return in_class_order(_plain(name) for name in names.ravel().tolist())
+
+
+def label_array(given_labels: Any) -> AnyArray:
+    """Return labels as an array in which what is not text stays what it is.
+
+    Args:
+        given_labels: Labels, any shape.
+
+    Returns:
+        The array; of objects where numpy would have made text of a missing value or a number.
+    """
+    names = np.asarray(given_labels)
+    if names.dtype.kind not in "US" or isinstance(given_labels, np.ndarray):
+        return names
+    objects = np.asarray(given_labels, dtype=object)
+    return names if all(isinstance(value, (str, bytes)) for value in objects.ravel()) else objects
+
+
+def known_classes(names: AnyArray, class_names: Sequence[Any] | None) -> list[Any]:
+    """Return the class list: the user's own, or the distinct labels in order; empty where the labels cannot be used.
+
+    Args:
+        names: Labels, any shape.
+        class_names: The user's own list, or None.
+
+    Returns:
+        The K class names.
+    """
+    if _label_faults(names):
+        return []
+    return class_names_of(names) if class_names is None else [_plain(name) for name in class_names]
 
 
 def cleaning_settings(config: CleaningConfig | Mapping[str, Any] | None) -> CleaningConfig:
@@ -57,6 +89,8 @@ def check_inputs(
     sample_ids: Sequence[Hashable],
     groups: Sequence[Hashable] | None,
     looked_at: Mapping[Hashable, Any] | None = None,
+    class_names: Sequence[Any] | None = None,
+    faults: Sequence[str] = (),
 ) -> None:
     """Refuse inputs that do not fit together.
 
@@ -67,14 +101,17 @@ def check_inputs(
         sample_ids: Must be N distinct ids.
         groups: Must be N ids, or None.
         looked_at: Classes that people found, by sample id; ids and classes must be known. Default: nobody looked.
+        class_names: The K classes, distinct, with all that the labels name. Default: those of the labels.
+        faults: What is known to be wrong already.
 
     Raises:
         TableError: If anything is wrong; all faults stand in one message.
     """
-    faults = _label_faults(names)
+    label_faults = _label_faults(names, sample_ids)
+    classes = [] if label_faults else known_classes(names, class_names)
+    faults = [*faults, *label_faults, *([] if label_faults else _class_faults(names, classes))]
     if features is None and pred_probs is None:
         faults.append("One of features and pred_probs is needed, but both are None.")
-    num_classes = len(class_names_of(names)) if not faults else 0
     for name, sized in (("sample_ids", sample_ids), ("groups", groups)):
         faults += _length_fault(name, sized, len(names) if names.ndim else 0)
     if len(set(sample_ids)) != len(sample_ids):
@@ -83,9 +120,9 @@ def check_inputs(
     if features is not None:
         faults += _feature_faults(features, len(names) if names.ndim else 0, sample_ids)
     if pred_probs is not None:
-        faults += _prob_faults(pred_probs, len(names) if names.ndim else 0, num_classes, sample_ids)
+        faults += _prob_faults(pred_probs, len(names) if names.ndim else 0, len(classes), sample_ids)
     if looked_at and not faults:
-        faults += _looked_at_faults(looked_at, sample_ids, class_names_of(names))
+        faults += _looked_at_faults(looked_at, sample_ids, classes)
     if faults:
         raise TableError("clean_labels: " + " ".join(faults))
 
@@ -94,12 +131,18 @@ def _plain(name: Any) -> Any:
     return name.item() if isinstance(name, np.generic) else name
 
 
-def _label_faults(names: AnyArray) -> list[str]:
+def _label_faults(names: AnyArray, sample_ids: Sequence[Hashable] = ()) -> list[str]:
     """What is wrong with the labels themselves."""
     if names.ndim not in (1, 2) or not names.size:
         return [f"given_labels must have shape (N,) or, of M inspectors, (N, M), but has shape {names.shape}."]
     values = [_plain(name) for name in names.ravel().tolist()]
-    odd = [str(value) for value in values if not isinstance(value, (str, int)) or value is None]
+    is_missing = np.asarray(np.array([_is_missing(value) for value in values]).reshape(len(names), -1).any(axis=1))
+    if is_missing.any():
+        return [
+            f"given_labels must hold a label for every sample, but {int(is_missing.sum()):,} have none: "
+            f"{_names_of(is_missing, sample_ids)}. Leave these out."
+        ]
+    odd = [str(value) for value in values if not isinstance(value, (str, int))]
     if odd:
         return [f"given_labels must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
     if len({isinstance(value, str) for value in values}) > 1:
@@ -108,6 +151,23 @@ def _label_faults(names: AnyArray) -> list[str]:
         found = listed([str(value) for value in sorted(set(values))])
         return [f"given_labels must hold at least 2 classes, but hold {len(set(values))}: {found}."]
     return []
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, and the missing values of pandas, which is not imported for it."""
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
+def _class_faults(names: AnyArray, classes: Sequence[Any]) -> list[str]:
+    """What is wrong with the class list."""
+    faults = []
+    if twice := [str(name) for name, count in Counter(classes).items() if count > 1]:
+        faults.append(f"class_names must be distinct, but {len(twice):,} are repeated: {listed(twice)}.")
+    if strangers := [str(name) for name in class_names_of(names) if name not in set(classes)]:
+        faults.append(f"class_names must hold every class of given_labels, but lack {listed(strangers)}.")
+    return faults
 
 
 def _looked_at_faults(
@@ -149,7 +209,7 @@ def _prob_faults(probs: AnyArray, num_samples: int, num_classes: int, sample_ids
         return [f"pred_probs must be floats of shape (N, K), but are {probs.dtype} of shape {probs.shape}."]
     if len(probs) != num_samples or (num_classes and probs.shape[1] != num_classes):
         wanted = (num_samples, num_classes or "K")
-        return [f"pred_probs must have shape {wanted}, one column per label in sorted order, but have {probs.shape}."]
+        return [f"pred_probs must have shape {wanted}, one column per class in their order, but have {probs.shape}."]
     if not np.isfinite(probs).all() or (probs < 0).any():
         is_bad = np.asarray(~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1))
         where = _names_of(is_bad, sample_ids)

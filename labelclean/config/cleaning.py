@@ -46,8 +46,8 @@ class TeacherConfig(Section):
             the choice looks at the given labels only; default: 0.001 to 100.
         landmarks: Samples that the kernel view compares with; 0 leaves it out.
         repeats: Refits for the top-2 stability.
-        pred_probs: Parquet with `sample_id` and `pred_probs` (out of sample) to use in place
-            of the teacher.
+        pred_probs: Parquet with `sample_id` and out-of-sample probabilities to use in place of the teacher: `pred_probs`
+            with lists in the order of `data.class_names`, or a column for every class by its name.
     """
 
     folds: int = Field(default=5, ge=2, le=20)

@@ -22,7 +22,7 @@ from labelclean.review.decisions import Decision, is_audit_answer
 from labelclean.runs.run import dataset_name
 from labelclean.storage.parquet import read_table, write_table
 from labelclean.storage.run_folders import good_runs
-from labelclean.storage.tables import READINGS, class_names_of, vectors
+from labelclean.storage.tables import READINGS, class_names_of, matrix, vectors
 
 FILE, TABLE = "audit_readings.parquet", "audit_readings"
 HALF_LIFE_NIGHTS = 30  # a month of nights: lines, cameras and people change
@@ -34,7 +34,7 @@ def earlier_draws(config: Config, names: Sequence[str], tonight: Collection[str]
 
     Args:
         config: `run.reference`, `run.dataset` and `storage.runs` are read: the reference, else the newest good run.
-        names: The K class names; readings of another class list mean something else and are left out.
+        names: The K class names in order; readings of other classes mean something else and are left out.
         tonight: Ids of tonight's samples, which are read anew.
 
     Returns:
@@ -45,8 +45,14 @@ def earlier_draws(config: Config, names: Sequence[str], tonight: Collection[str]
     if folder is None or not (folder / FILE).is_file():
         return None
     table = read_table(folder / FILE, TABLE)
-    if class_names_of(table) != tuple(names):
+    before = class_names_of(table)
+    if set(before) != set(names):
         return None
+    if before != tuple(names):
+        order = np.array([before.index(name) for name in names])
+        for name in (f"by_{name}" for name in READINGS):
+            reordered = vectors(matrix(table.column(name))[:, order])
+            table = table.set_column(table.column_names.index(name), name, reordered)
     age = pc.add(table.column("age_nights"), 1)
     table = table.set_column(table.column_names.index("age_nights"), "age_nights", age)
     gone = pc.is_in(table.column("sample_id"), value_set=pa.array(list(tonight), pa.string()))

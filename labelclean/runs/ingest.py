@@ -12,6 +12,7 @@ import pyarrow as pa
 from labelclean.config import Config
 from labelclean.errors import StorageError, TableError, listed
 from labelclean.features.image_files import unusable_images
+from labelclean.labels import in_class_order
 from labelclean.noise.distribution import measure_distribution
 from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
 from labelclean.runs.expectations import checked_expectations
@@ -129,8 +130,8 @@ def ingest(work: Path) -> bool:
 
 
 def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
-    """The classes of the config, or those found, sorted."""
-    names = config.data.class_names or tuple(sorted(set(labels.column("given_label").to_pylist())))
+    """The classes of the config, or those found, in order."""
+    names = config.data.class_names or tuple(in_class_order(labels.column("given_label").unique().to_pylist()))
     if len(names) < 2:
         raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
     return names

@@ -24,6 +24,7 @@ from labelclean.cleaning.memory import (
 )
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
+from labelclean.labels import in_class_order
 from labelclean.runs.arrivals import Arrivals, files_to_read
 from labelclean.runs.record import INTERNAL
 from labelclean.storage.parquet import labels_dataset, read_json
@@ -163,7 +164,7 @@ def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the class names that a table holds, sorted; read a batch at a time.
+    """Return the class names that a table holds, in order; read a batch at a time.
 
     Args:
         labels: Parquet file or folder.
@@ -182,7 +183,7 @@ def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping
     names: set[str] = set()
     for batch in dataset.to_batches(columns=["given_label"]):
         names |= {str(name) for name in batch.column(0).unique().to_pylist() if name is not None}
-    return tuple(sorted({spellings.get(name, name) for name in names}))
+    return tuple(in_class_order(spellings.get(name, name) for name in names))
 
 
 def _why(config: Config, size: Size, in_memory: int, available: int) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from labelclean.cleaning.alignment import order_fault
 from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.config import Config
-from labelclean.errors import listed
+from labelclean.errors import TableError, listed
 from labelclean.noise.readings import has_looks
 from labelclean.review.decisions import reviewed_labels
 from labelclean.review.flags import build_flags
@@ -79,7 +80,9 @@ def refine(work: Path) -> bool:
         )
         unvouched = None
         if config.teacher.pred_probs is not None:  # a model of the user's own vouches from outside every group
-            probs = read_pred_probs(config.teacher.pred_probs, ids, len(names))
+            probs, is_named = read_pred_probs(config.teacher.pred_probs, ids, names)
+            if not is_named and (fault := order_fault(probs, labels.observed.argmax(axis=1), names)):
+                raise TableError(f"{config.teacher.pred_probs}: {fault}")
             teacher = teacher_from_pred_probs(probs, labels, config)
         else:
             unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)

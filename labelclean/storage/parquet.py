@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.storage.spellings import respelled
-from labelclean.storage.tables import TABLES, conform
+from labelclean.storage.tables import TABLES, class_names_of, conform
 
 READ_BYTES = 2**16
 KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
@@ -312,37 +312,68 @@ def parquet_batches(path: Path, columns: Sequence[str] | None, num_rows: int) ->
         yield from file.iter_batches(num_rows, columns=None if columns is None else list(columns))
 
 
-def read_pred_probs(path: Path, sample_ids: Sequence[str], num_classes: int) -> npt.NDArray[np.float32]:
+def read_pred_probs(
+    path: Path, sample_ids: Sequence[str], class_names: Sequence[str]
+) -> tuple[npt.NDArray[np.float32], bool]:
     """Return the user's own out-of-sample probabilities, one row per sample.
 
     Args:
-        path: Parquet with `sample_id` and `pred_probs` (lists of K numbers in class order).
+        path: Parquet with `sample_id` and either `pred_probs`, lists of K numbers in class order, or a column for every
+            class, by its name; the names may also stand in a struct `pred_probs`, or, as this package writes them, in the
+            file's metadata.
         sample_ids: The samples wanted, length N.
-        num_classes: K.
+        class_names: The K class names in order.
 
     Returns:
-        float32, shape (N, K), rows sum to 1, aligned with ``sample_ids``.
+        float32, shape (N, K), rows sum to 1, aligned with ``sample_ids``; and whether names told the columns.
 
     Raises:
-        TableError: If a sample is missing or a row is no distribution over K classes.
+        TableError: If a sample is missing or has several rows, a class has no column, or a row is no distribution.
     """
     try:
-        table = pq.read_table(path, columns=["sample_id", "pred_probs"], partitioning=None)
+        names = pq.read_schema(path).names
+        columns = names if "pred_probs" not in names else ["sample_id", "pred_probs"]
+        table = pq.read_table(path, columns=columns, partitioning=None)
+        ids = table.column("sample_id").to_pylist()
     except (*_NO_PARQUET, KeyError) as fault:
         raise TableError(f"{path}: must be Parquet with 'sample_id' and 'pred_probs', but: {fault}.") from None
-    rows = dict(zip(table.column("sample_id").to_pylist(), table.column("pred_probs").to_pylist(), strict=True))
+    if "pred_probs" in names and pa.types.is_struct(table.schema.field("pred_probs").type):
+        table = pa.Table.from_struct_array(table.column("pred_probs"))
+    is_named = "pred_probs" not in table.column_names
+    if is_named:
+        found = [name for name in table.column_names if name != "sample_id"]
+        if sorted(found) != sorted(class_names):
+            raise TableError(
+                f"{path}: must have a column 'pred_probs', or one for each of the classes {listed(tuple(class_names), 12)}, but has "
+                f"{listed(found, 12)}. Name the columns as the classes; classes that no label has go into data.class_names."
+            )
+        values: list[Sequence[float] | None] = list(
+            zip(*(table.column(name).to_pylist() for name in class_names), strict=True)
+        )
+    else:
+        values = table.column("pred_probs").to_pylist()
+        written = class_names_of(table)
+        if is_named := len(written) > 0 and sorted(written) == sorted(class_names):
+            order = [written.index(name) for name in class_names]
+            values = [None if row is None or len(row) != len(order) else [row[k] for k in order] for row in values]
+    rows = dict(zip(ids, values, strict=True))
     missing = [sample for sample in sample_ids if sample not in rows]
-    broken = [sample for sample in sample_ids if sample in rows and not _is_distribution(rows[sample], num_classes)]
+    twice = [str(sample) for sample, count in Counter(ids).items() if count > 1]
+    broken = [
+        sample for sample in sample_ids if sample in rows and not _is_distribution(rows[sample], len(class_names))
+    ]
     faults = []
     if missing:
         faults.append(f"every sample must have a row, but {len(missing):,} have none: {listed(missing)}")
+    if twice:
+        faults.append(f"every sample must have one row, but {len(twice):,} have several: {listed(twice)}")
     if broken:
         faults.append(
-            f"pred_probs must hold {num_classes} shares in class order that sum to 1, but do not for {listed(broken)}"
+            f"pred_probs must hold {len(class_names)} shares in class order that sum to 1, but do not for {listed(broken)}"
         )
     if faults:
         raise TableError(f"{path}: {'; '.join(faults)}.")
-    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32)
+    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32), is_named
 
 
 def _is_distribution(row: Sequence[float] | None, num_classes: int) -> bool:

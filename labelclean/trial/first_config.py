@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.features.image_files import unusable_images
+from labelclean.labels import in_class_order
 from labelclean.starting.parquet_file import write_with_images
 from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
@@ -84,7 +85,7 @@ def write_first_config(
         settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
-    names = settings["data"]["class_names"] = sorted(counts)
+    names = settings["data"]["class_names"] = in_class_order(counts)
     if len(names) < 2:
         raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
     seen.append(

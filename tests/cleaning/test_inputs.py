@@ -28,7 +28,10 @@ def with_bad(array: np.ndarray, value: float) -> np.ndarray:
     [
         ({"names": np.full((4, 1, 1), "ok")}, r"shape \(N,\) or, of M inspectors, \(N, M\), but has shape \(4, 1, 1\)"),
         ({"names": np.array([1.5, 2.0, 1.5, 2.0])}, "strings or integers, but 4 are not: '1.5'"),
-        ({"names": np.array(["ok", None, "ok", "dent"], dtype=object)}, "1 are not: 'None'"),
+        (
+            {"names": np.array(["ok", None, "ok", "dent"], dtype=object)},
+            "a label for every sample, but 1 have none: sample_ids 'b'",
+        ),
         ({"names": np.array(["ok", 3, "ok", "dent"], dtype=object)}, "all strings or all integers"),
         ({"names": np.array(["ok"] * 4)}, "at least 2 classes, but hold 1: 'ok'"),
         ({"features": None}, "One of features and pred_probs is needed"),

@@ -98,3 +98,11 @@ def test_only_random_looks_count_and_only_where_people_agree(tmp_path: Path) -> 
 def test_readings_of_another_class_list_are_left_out(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1])
     assert earlier_draws(settings(tmp_path), ("crack", "dent", "ok"), []) is None
+
+
+def test_draws_of_a_run_with_another_class_order_keep_their_meaning(tmp_path: Path) -> None:
+    night(tmp_path, "1", ("a", "b", "c", "d"), [1, 3])
+    before = earlier_draws(settings(tmp_path), NAMES, [])
+    after = earlier_draws(settings(tmp_path), NAMES[::-1], [])
+    looks = [evidence_of(before, [answer("b", "dent")], NAMES), evidence_of(after, [answer("b", "dent")], NAMES[::-1])]
+    assert looks[0].likelihood.tolist() == looks[1].likelihood.tolist()

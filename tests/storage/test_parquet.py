@@ -18,6 +18,7 @@ from labelclean.storage.parquet import (
     read_config,
     read_json,
     read_labels,
+    read_pred_probs,
     read_table,
     unread_files,
     write_json,
@@ -244,3 +245,23 @@ def test_image_bytes_are_read_without_keeping_them(tmp_path: Path, row_group_siz
         held = max(held, pa.total_allocated_bytes() - before)
     assert found == [(sample, True) for sample in ids]
     assert 0 < held < path.stat().st_size / 2
+
+
+def test_probabilities_are_taken_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    path, classes, wanted = tmp_path / "probs.parquet", ("2", "10"), [[0.75, 0.25], [0.5, 0.5]]
+    ids = ["b", "a"]
+    shares = {"10": [0.5, 0.25], "2": [0.5, 0.75]}
+    rows = [{name: shares[name][row] for name in shares} for row in range(2)]
+    for columns in (shares, {"pred_probs": rows}):
+        pq.write_table(pa.table({"sample_id": ids[::-1], **columns}), path)
+        probs, is_named = read_pred_probs(path, ids, classes)
+        assert is_named
+        assert probs.tolist() == wanted
+    pq.write_table(pa.table({"sample_id": ["a", "b"], "pred_probs": wanted[::-1]}), path)
+    assert not read_pred_probs(path, ids, classes)[1]
+    pq.write_table(pa.table({"sample_id": ["a", "b", "a"], "pred_probs": wanted + wanted[:1]}), path)
+    with pytest.raises(TableError, match="must have one row, but 1 have several: 'a'"):
+        read_pred_probs(path, ids, classes)
+    pq.write_table(pa.table({"sample_id": ids, "ten": [0.5] * 2, "2": [0.5] * 2}), path)
+    with pytest.raises(TableError, match="for each of the classes '2', '10', but has 'ten', '2'"):
+        read_pred_probs(path, ids, classes)
