@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,10 +248,23 @@ def _read_state(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
             f"{path}: the weights must have the SHA-256 {sha256} (backbone.sha256), but have {found}; "
             "copy the file again, or correct the digest if this file is meant."
         )
+    if strange := _no_weights(data):
+        raise StorageError(f"{path}: the weights must be a safetensors file or a state dict of tensors, but {strange}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as fault:  # torch's own words advise to execute whatever the file holds
+        if "Unsupported" not in str(fault):
+            raise StorageError(
+                f"{path}: the weights must be a safetensors file or a state dict of tensors, but the file is neither. Copy the "
+                "file again or convert it to safetensors."
+            ) from None
+        raise StorageError(
+            f"{path}: the weights must be a safetensors file or a state dict of tensors alone, but the file holds other objects too, such as the "
+            "settings of a training run; loading those could run a program, so it was not read. Where you trust the file, load "
+            "it where it was written and save its tensors: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+        ) from None
     except Exception as fault:  # damaged files make both loaders raise many types
         raise StorageError(
             f"{path}: the weights must be a safetensors file or a state dict of tensors, but: {_line(fault)}. "
@@ -263,6 +277,18 @@ def _read_state(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
             "things; save model.state_dict() alone."
         )
     return dict(content)
+
+
+def _no_weights(data: bytes) -> str:
+    """What a file is that was taken for weights by mistake; empty where it may be weights."""
+    start = data[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "the file is a Git LFS pointer, a note of where the weights lie. Fetch them with `git lfs pull`."
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "the file is a web page, as an address gives that shows a file instead of sending it. Download the file itself."
+    if not data:
+        return "the file is empty. Copy it again."
+    return ""
 
 
 def _without_classifier(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -133,7 +133,7 @@ def decoded_pixels(
     except MemoryError:
         raise ImageReject(ReasonCode.OUT_OF_MEMORY, "decoding needs more memory than there is; give more.") from None
     except Exception as fault:  # hostile bytes make decoders raise anything, and one image may not stop a run
-        raise _decoder_reject(plugin, fault) from fault
+        raise _compression_reject(data, fault) or _decoder_reject(plugin, fault) from fault
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise ImageReject(
@@ -173,6 +173,8 @@ _EIGHT_BIT_MODES = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
+_TIFF_STARTS = tuple(start for start, plugin in _PLUGINS if plugin is TiffImagePlugin.TiffImageFile)
+_ALWAYS_DECODED = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, Deflate, PackBits
 # Pillow unpacks 16-bit colour to the high byte. Asked for the other byte order, it gives the low one.
 _OTHER_BYTE = {
     f"{layout};16{order}": f"{layout};16{other}"
@@ -309,6 +311,12 @@ def _without_alpha(values: PixelArray) -> PixelArray:
     opaque = np.iinfo(values.dtype).max
     if alpha.min() == opaque:
         return colour
+    if not alpha.any():
+        raise ImageReject(
+            ReasonCode.TRANSPARENT,
+            "some pixel must be opaque, but all have an alpha of 0 and nothing of the image is to be seen; write the file again "
+            "without alpha.",
+        )
     product = colour.astype(np.uint32) * alpha
     return ((product + opaque // 2) // opaque).astype(values.dtype)
 
@@ -338,6 +346,28 @@ def _unsupported(image: ImageFile.ImageFile, bits: int) -> ImageReject:
         ReasonCode.UNSUPPORTED_MODE,
         f"pixels must be grey or colour of 1 to 16 bits, or grey integers or floats of 32, but this "
         f"{image.format} of {bits} bits (Pillow mode {image.mode!r}) cannot be read without loss; convert it.",
+    )
+
+
+def _compression_reject(data: bytes, fault: Exception) -> ImageReject | None:
+    """The refusal of a TIFF file for its compression, where that is not one that is always built in."""
+    if not data.startswith(_TIFF_STARTS):
+        return None
+    try:
+        file = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2:3] == b"+" or data[3:4] == b"+" else 8))
+        file.seek(tags.next)
+        tags.load(file)
+        number = int(tags.get(259, 1))
+    except Exception:
+        return None
+    if number in _ALWAYS_DECODED or "truncated" in str(fault).lower():
+        return None
+    name = TiffImagePlugin.COMPRESSION_INFO.get(number, "unknown here")
+    return ImageReject(
+        ReasonCode.UNSUPPORTED_MODE,
+        f"the TIFF file must have a compression that can be decoded here, but has number {number} ({name}); write it again "
+        "with LZW, Deflate or none.",
     )
 
 

@@ -37,6 +37,7 @@ class ReasonCode(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"  #: larger than decode.max_pixels
     SEVERAL_PAGES = "several_pages"  #: several pages or frames, and decode.page is `refuse`
     UNSUPPORTED_MODE = "unsupported_mode"  #: a pixel format that cannot be read without loss
+    TRANSPARENT = "transparent"  #: every pixel is fully transparent, so that nothing can be seen
     TRUNCATED = "truncated"  #: the file ends early
     DAMAGED = "damaged"  #: the decoder cannot make sense of it
     NOT_FINITE = "not_finite"  #: floating-point pixels that are NaN or infinite

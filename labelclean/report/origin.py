@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,18 @@ import pyarrow.compute as pc
 
 from labelclean.errors import TableError
 from labelclean.report.page import IntArray
-from labelclean.review.facets import MAX_GROUPS, Facet, summed_group_facet, summed_time_facet
+from labelclean.review.facets import MAX_GROUPS, Facet, moments, summed_group_facet, summed_time_facet
+from labelclean.review.opinions import GROUPS
 from labelclean.storage.parquet import labels_dataset, read_batches, table_schema
 from labelclean.storage.queries import inspector_sums
 from labelclean.storage.tables import REFINED, TABLES
 
+LOG = logging.getLogger("labelclean")
 DUPLICATE_SET = "duplicate_set"
 SCORE = "label_score"
 _HOUSE_COLUMNS = {column.name for name in ("labels", REFINED) for column in TABLES[name].columns} | {DUPLICATE_SET}
 _UNKNOWN_TIME = int(np.datetime64("NaT").astype(np.int64))
-_MICROSECONDS = pa.timestamp("us")
-_TEXT_TIMES = (pa.timestamp("us", tz="UTC"), _MICROSECONDS)
+_TEXT_TIMES = (pa.timestamp("us", tz="UTC"), pa.timestamp("us"))
 
 Sums = dict[Any, tuple[int, float]]
 """Value of a column -> labels, and expected number of wrong ones."""
@@ -45,6 +47,10 @@ def facets_of(path: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
     for field in table_schema(path, REFINED):
         if field.name in _HOUSE_COLUMNS:
             continue
+        if field.name in GROUPS and pa.types.is_nested(field.type):
+            LOG.warning(
+                "report: no chart of column %r, which holds %s; one value per sample is drawn.", field.name, field.type
+            )
         is_name = _is_name(field.type)
         kind = _text_times(path, field.name) if is_name and field.name == "captured_at" else None
         if _is_time(field.type) or kind is not None:
@@ -100,15 +106,24 @@ def _arrays(sums: Sums) -> tuple[list[Any], IntArray, Any]:
 
 def _time_facet(path: Path, name: str, kind: pa.DataType | None) -> Facet | None:
     """A column of times, or of text that is read as times of a kind; summed by hour, of which even ten years have few."""
+    num_strange = 0
 
     def hours(column: pa.ChunkedArray) -> tuple[IntArray, list[Any]]:
+        nonlocal num_strange
         known = column if kind is None else column.cast(pa.string()).cast(kind)
-        moments = known.cast(_MICROSECONDS).to_numpy().astype("datetime64[h]")
-        found, codes = np.unique(moments.astype(np.int64), return_inverse=True)
+        times = moments(known)
+        num_strange += int(np.isnat(times).sum()) - known.null_count
+        found, codes = np.unique(times.astype("datetime64[h]").astype(np.int64), return_inverse=True)
         return codes, found.tolist()
 
     sums = _sums(path, name, hours) or {}
     sums.pop(_UNKNOWN_TIME, None)
+    if num_strange:
+        LOG.warning(
+            "report: %s times of column %r are not drawn: they lie outside the years 1900 to 2199.",
+            f"{num_strange:,}",
+            name,
+        )
     found, nums, wrong = _arrays(dict(sorted(sums.items())))
     return summed_time_facet(name, np.array(found, dtype=np.int64).astype("datetime64[h]"), nums, wrong)
 

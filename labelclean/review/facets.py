@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -17,6 +18,7 @@ TimeArray = npt.NDArray[np.datetime64]
 MAX_GROUPS = 40
 MAX_ROWS = 15
 MAX_PERIODS = 36
+FIRST, LAST = np.datetime64("1900", "s"), np.datetime64("2200", "s")  # beyond these a time stands for none
 _UNITS = ("h", "D", "W", "M", "Y")
 
 
@@ -141,6 +143,21 @@ def summed_group_facet(
     groups.sort(key=lambda group: (-group.share, str(group.value)))
     left_out = max(len(groups) - MAX_ROWS, 0)
     return Facet(column, tuple(groups[:MAX_ROWS]), left_out, _overall(nums, sums), None, is_inspectors)
+
+
+def moments(times: pa.ChunkedArray) -> TimeArray:
+    """Return an Arrow column of times as an array, whatever their unit.
+
+    Args:
+        times: Timestamps or dates, length N.
+
+    Returns:
+        datetime64[s], UTC, shape (N,); NaT where a time is missing or outside the years 1900 to 2199.
+    """
+    # parts of a second are cut off; a time zone is left off, not applied: Arrow keeps UTC inside
+    seconds = times.cast(pa.timestamp("s", tz=getattr(times.type, "tz", None)), safe=False).cast(pa.timestamp("s"))
+    known = seconds.to_numpy().astype("datetime64[s]")
+    return np.where((known >= FIRST) & (known < LAST), known, np.datetime64("NaT", "s"))
 
 
 def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None:

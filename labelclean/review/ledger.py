@@ -308,6 +308,11 @@ def _transaction(ledger: Ledger, *, writing: bool) -> Iterator[sa.Connection]:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})"))
             yield connection
     except SQLAlchemyError as fault:
+        if "database is locked" in str(getattr(fault, "orig", "")):
+            raise StorageError(
+                f"{_shown(ledger.url)}: the ledger must be free, but is locked by another process, which has held it for more than "
+                f"{_BUSY_TIMEOUT_MS / 1000:.0f} s. Nothing was {'written' if writing else 'read'}; end that process, or try again."
+            ) from None
         said = " ".join(str(getattr(fault, "orig", None) or type(fault).__name__).split())[:300]
         raise StorageError(
             f"{_shown(ledger.url)}: the ledger cannot be used: {_without_password(said, ledger.url)}. "

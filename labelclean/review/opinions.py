@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from labelclean.arrays import IntArray
 from labelclean.review.decisions import Decision
-from labelclean.review.facets import Facet, TimeArray
+from labelclean.review.facets import Facet, TimeArray, moments
 from labelclean.review.inspectors import Inspector, InspectorReport, Opinions, measure_inspectors
 from labelclean.storage.samples import index_in
 
@@ -143,7 +143,7 @@ def _worst(person: dict[str, Any]) -> str:
 def _groups(table: pa.Table, rows: IntArray | None) -> dict[str, tuple[IntArray, list[str | None]]]:
     found = {}
     for name in GROUPS:
-        if name in table.column_names:
+        if name in table.column_names and not pa.types.is_nested(table.column(name).type):
             column = pc.dictionary_encode(table.column(name), null_encoding="encode").combine_chunks()
             codes = np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
             values = [None if value is None else str(value) for value in column.dictionary.to_pylist()]
@@ -158,7 +158,7 @@ def _times(table: pa.Table, rows: IntArray | None) -> TimeArray | None:
     column = table.column(TIME)
     for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
         try:
-            times = column.cast(kind).cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]")
+            times = moments(column if pa.types.is_temporal(column.type) else column.cast(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
         return np.asarray(times if rows is None else times[rows])

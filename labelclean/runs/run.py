@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.config import Config, config_record
-from labelclean.errors import ConfigError, GateError, TableError
+from labelclean.errors import ConfigError, GateError, LabelcleanError, TableError
 from labelclean.review.decisions import Decision, Standing, measure_standing, standing_decisions
 from labelclean.runs.arrivals import arrivals_from, find_arrivals
 from labelclean.runs.plan import Plan, plan_from, plan_run
@@ -139,7 +139,9 @@ def _take_over_or_remove(runs: Path, work: Path, plan: Plan) -> None:
 
 
 def publish(run: Run) -> Path:
-    """Write the summary, then the manifest, and make the run visible.
+    """Write the summary, then the manifest, make the run visible, and write its report there.
+
+    A report that cannot be made is told and takes nothing from the run.
 
     Args:
         run: The run, its steps done or stopped by a gate.
@@ -185,10 +187,17 @@ def publish(run: Run) -> Path:
         "labels_read": [file.path for file in arrivals.read],
         "labels_files": [asdict(file) for file in (*arrivals.unchanged, *arrivals.read)],
     }
-    write_report(run.work, facts=manifest | _spent(run))
     check_held(run.config.storage.runs / ".lock")
     folder = publish_run(run.work, run.run_id, manifest | _spent(run))
     LOG.info("published %s", folder)
+    try:
+        write_report(folder)
+    except (LabelcleanError, pa.ArrowException, OSError, ValueError, ArithmeticError) as fault:  # data or the disk
+        LOG.warning(
+            "no report: %s The labels are published; `labelclean report %s` tries it again.",
+            fault or repr(fault),
+            folder,
+        )
     return folder
 
 

@@ -232,7 +232,8 @@ def print_summary(outcome: Outcome) -> None:
     for sentence in (*said, *out_of_core_sentences(summary)):
         console.print(Text(sentence))
     console.print(Text(f"outputs: {outcome.folder}"))
-    console.print(Text(f"report: {outcome.folder / 'report.html'}"))
+    if (outcome.folder / "report.html").is_file():
+        console.print(Text(f"report: {outcome.folder / 'report.html'}"))
     if summary["queue"]:
         console.print(
             Text(

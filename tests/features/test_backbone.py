@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,29 @@ def test_the_cpu_s_flags_agree_with_torch() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="ascii", errors="replace") if cpuinfo.is_file() else ""
     assert backbone_module._cpu_has_bf16() == ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_what_was_taken_for_weights_by_mistake_is_called_by_its_name(
+    tmp_path: Path, content: bytes, said: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StorageError, match=f"the file is {said}"):
+        built(tmp_path / name)
+
+
+def test_a_checkpoint_with_other_objects_is_refused_without_advice_to_run_it(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save({"state_dict": state, "args": argparse.Namespace(model=TINY)}, tmp_path / "best.pth.tar")
+    with pytest.raises(StorageError, match="save its tensors") as caught:
+        built(tmp_path / "best.pth.tar")
+    assert "weights_only" not in str(caught.value)

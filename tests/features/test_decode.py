@@ -481,3 +481,27 @@ def test_the_digest_knows_size_and_resize_mode() -> None:
         lambda: decode_digest(DecodeConfig(), (224, 224), "pad"),
     ]
     assert len({size() for size in sizes}) == 3
+
+
+def test_an_image_that_is_transparent_everywhere_is_refused_as_such() -> None:
+    for mode, pixel in (("RGBA", (200, 100, 50, 0)), ("LA", (200, 0))):
+        file = io.BytesIO()
+        Image.new(mode, (4, 4), pixel).save(file, "PNG")
+        assert refusal(file.getvalue()).reason_code == "transparent"
+    seen = Image.new("RGBA", (4, 4), (200, 100, 50, 0))
+    seen.putpixel((1, 1), (200, 100, 50, 255))
+    file = io.BytesIO()
+    seen.save(file, "PNG")
+    assert decode_image(file.getvalue(), FULL)[1, 1] == pytest.approx(np.array([200, 100, 50]) / 255)
+
+
+@pytest.mark.parametrize("number", [34712, 34887, 33003])
+def test_a_compression_that_cannot_be_decoded_is_no_damage(number: int) -> None:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), 7).save(file, "TIFF")
+    data = bytearray(file.getvalue())
+    entry = data.index(struct.pack("<HHI", 259, 3, 1))
+    data[entry + 8 : entry + 10] = struct.pack("<H", number)
+    found = refusal(bytes(data))
+    assert found.reason_code == "unsupported_mode"
+    assert f"has number {number}" in found.message

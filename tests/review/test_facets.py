@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from labelclean.review.facets import MAX_GROUPS, MAX_ROWS, group_facet, time_facet, wilson_interval
+from labelclean.review.facets import MAX_GROUPS, MAX_ROWS, group_facet, moments, time_facet, wilson_interval
 
 
 def test_the_wilson_interval_of_one_in_ten_is_the_textbook_one() -> None:
@@ -82,3 +83,19 @@ def test_wilson_against_the_textbook() -> None:
     # 5 of 10 at z = 1.645: (0.5 + z^2/20 + z sqrt(0.025 + z^2/400)) / (1 + z^2/10)
     assert wilson_interval(5, 10, 1.645)[1] == pytest.approx(0.7304, abs=1e-3)
     assert wilson_interval(10, 10, 1.645)[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "wanted"),
+    [
+        ([1_700_000_000_123_456_789, None], pa.timestamp("ns"), ["2023-11-14T22:13:20", "NaT"]),
+        ([1_700_000_000, 253_402_300_800_000], pa.timestamp("s"), ["2023-11-14T22:13:20", "NaT"]),
+        ([-62_135_596_800_000_000, 1_700_000_000_123_456], pa.timestamp("us", "Asia/Tokyo"), ["NaT", "2023-11-14T22:13:20"]),
+        ([19_675, 2_932_896], pa.date32(), ["2023-11-14T00:00:00", "NaT"]),
+    ],
+)  # fmt: skip
+def test_times_of_any_unit_are_read_and_those_of_no_time_left_out(
+    values: list[int | None], kind: pa.DataType, wanted: list[str]
+) -> None:
+    column = pa.chunked_array([pa.array(values, kind)])
+    assert [str(time) for time in moments(column)] == wanted

@@ -14,6 +14,7 @@ import pytest
 
 from labelclean.config import Config
 from labelclean.errors import GateError, LockError, StorageError, TableError
+from labelclean.report.file import write_report
 from labelclean.runs import steps
 from labelclean.storage.lock import run_lock
 from labelclean.storage.parquet import read_config, read_json, read_table
@@ -97,7 +98,6 @@ def test_a_second_run_extracts_nothing_and_leaves_the_same_bytes(
     stored = sorted(path.name for path in cache.rglob("part-*.parquet"))
     again = steps.clean(sample_config(tmp_path, cache, "expectations.enabled=true"))
     first, second = (read_json(run / "manifest.json")["files"] for run in (sample_run, again))
-    assert second.pop("report.html") != first.pop("report.html")  # it tells times
     assert second == first
     assert sorted(path.name for path in cache.rglob("part-*.parquet")) == stored
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [again.name]
@@ -206,6 +206,31 @@ def test_own_predictions_can_take_the_teachers_place(sample_run: Path, sample_ca
     pq.write_table(probs.slice(0, 5), tmp_path / "probs.parquet")
     with pytest.raises(TableError, match="every sample must have a row, but 694 have none"):
         steps.clean(config)
+
+
+def test_no_carried_column_and_no_report_takes_anything_from_a_run(
+    sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact = pa.array([1_700_000_000_123_456_789 + row for row in range(700)], pa.timestamp("ns"))
+    far = pa.array([253_402_300_800_000] * 2 + [1_700_000_000] * 698, pa.timestamp("s"))
+    labels = relabelled(tmp_path, exported=exact, captured_at=far, line=pa.array([["A"], ["B"]] * 350))
+    reports: list[Path] = []
+
+    def broken_at_its_end(folder: Path) -> None:
+        reports.append(write_report(folder))
+        raise pa.ArrowInvalid("a chart that nobody thought of.")
+
+    monkeypatch.setattr("labelclean.report.file.write_report", broken_at_its_end)
+    folder = steps.clean(sample_config(tmp_path, sample_cache, labels))
+    refined = pq.read_table(folder / "refined_labels.parquet")
+    assert set(refined.column("exported").to_pylist()) <= set(exact.to_pylist())
+    assert "2 times of column 'captured_at' are not drawn" in caplog.text
+    assert "no chart of column 'line'" in caplog.text
+    assert (
+        f"no report: a chart that nobody thought of. The labels are published; `labelclean report {folder}`"
+        in caplog.text
+    )
+    assert reports == [folder / "report.html"]
 
 
 def test_a_held_lock_stops_a_second_run(sample_cache: Path, tmp_path: Path) -> None:

@@ -94,8 +94,13 @@ def read_answers(path: Path, annotator: str) -> list[Answer]:
         data = zip_member(path, lambda name: name == ANNOTATIONS, f"{ANNOTATIONS!r}")
     answers: list[Answer] = []
     root_tag = ""
-    for element in xml_elements(data, ("image", "annotations"), path):
+    for element in xml_elements(data, ("image", "track", "annotations"), path):
         root_tag = element.tag
+        if element.tag == "track":
+            raise ExchangeError(
+                f"{path}: every answer must be a tag on an image, but there is a video track of label {element.get('label')!r}. "
+                "Answer with tags, in a task of images; nothing was imported."
+            )
         if element.tag == "image":
             answers.append(_answer(element, annotator, path))
     if root_tag != "annotations":
@@ -170,6 +175,11 @@ def _answer(image: Element, annotator: str, path: Path) -> Answer:
     if not name:
         raise ExchangeError(f"{path}: every image must have a name, but one has none. Export the task again.")
     tags = [tag.get("label") or "" for tag in image.iter("tag") if tag.get("label") != SUGGESTION]
+    shapes = sorted({shape.tag for shape in image if shape.tag != "tag"})
+    if shapes:
+        return Answer(
+            key_of_file(name), annotator, fault=f"holds {listed(shapes)}; only tags say the class of an image"
+        )
     marks = {MARK_TAGS[tag] for tag in tags if tag in MARK_TAGS}
     classes = tuple(tag for tag in tags if tag not in MARK_TAGS)
     return _worded(key_of_file(name), annotator, classes, marks)

@@ -23,6 +23,7 @@ from labelclean.review.exchange.tasks import QueueToExport, Task
 
 TOOL = "label-studio"
 TASKS = "tasks.json"
+CONTROLS = ("label", "lc_one_of", "lc_not_class", "lc_flag")
 CONFIG = "config.xml"
 NEXT_STEP = (
     "In Label Studio: new project with config.xml as labelling interface, a Local Files source storage whose path is "
@@ -163,7 +164,7 @@ def read_answers(path: Path) -> list[Answer]:
     rows = rows if isinstance(rows, list) else [rows]
     answers: list[Answer] = []
     for number, row in enumerate(rows, start=1):
-        answers += _answers(*_task_and_annotations(row, number, path), path)
+        answers += _answers(*_task_and_annotations(row, number, path), path, has_draft=bool(row.get("drafts")))
     return answers
 
 
@@ -222,7 +223,7 @@ def _task_and_annotations(row: Any, number: int, path: Path) -> tuple[dict[str, 
     )
 
 
-def _answers(data: dict[str, Any], annotations: Iterable[Any], path: Path) -> list[Answer]:
+def _answers(data: dict[str, Any], annotations: Iterable[Any], path: Path, *, has_draft: bool) -> list[Answer]:
     said: dict[str, Any] = {name: data.get(f"lc_{name}") for name in ("key", "sample_id", "run_id", "dataset")}
     if not all(isinstance(value, str) for value in said.values()):
         raise ExchangeError(
@@ -230,7 +231,8 @@ def _answers(data: dict[str, Any], annotations: Iterable[Any], path: Path) -> li
             f"{listed(sorted(data), 12)}. It does not come from `labelclean export`; nothing was imported."
         )
     answers = [_answer(annotation, said) for annotation in annotations]
-    return answers or [Answer(annotator_id=TOOL, **said)]
+    fault = "holds a draft, which was never submitted" if has_draft else ""
+    return answers or [Answer(annotator_id=TOOL, fault=fault, **said)]
 
 
 def _answer(annotation: Any, said: dict[str, Any]) -> Answer:
@@ -273,11 +275,14 @@ def _time(text: Any) -> datetime | None:
 
 
 def _chosen(result: Any) -> dict[str, tuple[str, ...]]:
-    """The choices of each control."""
+    """The choices of each control; any other answer is refused, for it would be lost."""
     chosen: dict[str, tuple[str, ...]] = {}
     for part in result or ():
-        if part["type"] != "choices":
-            continue
+        if part["type"] != "choices" or part["from_name"] not in CONTROLS:
+            raise ValueError(
+                f"{part['type']} of control {part['from_name']!r} is no answer here; config.xml of the export asks for choices "
+                f"of {listed(CONTROLS)}"
+            )
         values = part["value"]["choices"]
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise ValueError("choices must be a list of texts")

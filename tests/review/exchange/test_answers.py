@@ -457,3 +457,39 @@ def test_a_class_named_like_a_control_tag_is_refused_before_anything_is_written(
     queue = read_queue(make_run(tmp_path, 3))
     with pytest.raises(ExchangeError, match="'lc_unsure'"):
         cvat.shared_files(replace(queue, class_names=("ok", "lc_unsure")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "draft", "said"),
+    [
+        ({"from_name": "choice"}, None, "choices of control 'choice' is no answer here"),
+        ({"type": "rectanglelabels", "value": {"rectanglelabels": ["ok"]}}, None, "rectanglelabels of control 'label'"),
+        (None, {"result": []}, "holds a draft, which was never submitted"),
+    ],
+)
+def test_a_submitted_answer_of_another_kind_refuses_the_file_and_is_named(
+    answered: Any, changes: dict[str, Any] | None, draft: dict[str, Any] | None, said: str
+) -> None:
+    file, export = answered("label-studio")
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    row = next(row for row in rows if any(one["result"] for one in row["annotations"]))
+    if changes is None:
+        row |= {"annotations": [], "drafts": [draft]}
+    else:
+        row["annotations"][0]["result"][0] |= changes
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(ExchangeError, match=f"1 answers contradict: ['\"]{row['data']['lc_sample_id']} by .*{said}"):
+        import_decisions(file, "label-studio", export, now=NOW)
+
+
+def test_boxes_and_video_tracks_of_cvat_are_no_answers_and_named(answered: Any) -> None:
+    file, export = answered("cvat")
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(
+        whole.replace("</image>", '<box label="ok" xtl="0" ytl="0" xbr="1" ybr="1"/></image>', 1), encoding="utf-8"
+    )
+    with pytest.raises(ExchangeError, match=r"1 answers contradict: .*holds 'box'; only tags say the class"):
+        import_decisions(file, "cvat", export, now=NOW)
+    file.write_text(whole.replace("</annotations>", '<track id="0" label="ok"/></annotations>'), encoding="utf-8")
+    with pytest.raises(ExchangeError, match="there is a video track of label 'ok'"):
+        import_decisions(file, "cvat", export, now=NOW)
