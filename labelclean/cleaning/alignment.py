@@ -12,7 +12,7 @@ from labelclean.arrays import Float64Array, FloatArray, IntArray
 from labelclean.errors import listed
 
 EVERY = 10  # one answer in ten counts as drawn at random: a model that is too sure of itself is judged by its hits
-CLEAR_NATS = 10.0  # e^-10: how seldom chance alone may look like another order
+CLEAR_NATS = 7.0  # e^-7, about one in a thousand: how seldom chance alone may look like another order
 
 
 def in_label_order(
@@ -102,8 +102,12 @@ def columns_in_order(
 def order_fault(pred_probs: FloatArray, given: IntArray, class_names: Sequence[Any]) -> str | None:
     """Return what is said where the columns of probabilities are in another order than the classes.
 
-    Told only where the columns as they lie say less about the given labels than the bare class shares, another order says
-    more, and by so much that no choice among the K! orders could do it by chance.
+    The order that fits the labels best moves some classes. Judged is only what those probabilities say of a sample that
+    has one of these classes: which of them it is. Told is where the columns as they lie say less of it than the bare class
+    shares, and the other order so much more that the choice among all orders cannot do it by chance: where probabilities
+    say nothing of the labels, the likelihood under an order is as large as under the shares in the mean, so that it is e^n
+    times as large in one of e^n cases at most, whatever the model; K! orders, or those that move as many classes, are as
+    many chances.
 
     Args:
         pred_probs: Probabilities, shape (N, K).
@@ -114,17 +118,21 @@ def order_fault(pred_probs: FloatArray, given: IntArray, class_names: Sequence[A
         A sentence with the order that fits, or None.
     """
     from scipy.optimize import linear_sum_assignment
-    from scipy.special import gammaln
 
     num_classes = pred_probs.shape[1]
-    counts = np.bincount(given, minlength=num_classes)
-    shares = float((counts * np.log(np.maximum(counts, 1) / len(given))).sum())
-    fits = _log_likelihoods(pred_probs, given)
-    as_they_lie = float(fits.trace())
-    column_of = linear_sum_assignment(fits, maximize=True)[1]
-    best = float(fits[np.arange(num_classes), column_of].sum())
-    chance = float(gammaln(num_classes + 1)) + CLEAR_NATS
-    if as_they_lie >= shares or best < shares + chance or best < as_they_lie + chance:
+    column_of = linear_sum_assignment(_log_likelihoods(pred_probs, given), maximize=True)[1]
+    moved = np.flatnonzero(column_of != np.arange(num_classes))
+    concerned = np.isin(given, moved)
+    if not concerned.any():
+        return None
+    among = pred_probs[concerned][:, moved].astype(np.float64)
+    among /= np.maximum(among.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    labels, columns = np.searchsorted(moved, given[concerned]), np.searchsorted(moved, column_of[moved])
+    fits = _log_likelihoods(among, labels)
+    as_they_lie, best = float(fits.trace()), float(fits[np.arange(len(moved)), columns].sum())
+    counts = np.bincount(labels, minlength=len(moved))
+    shares = float((counts * np.log(np.maximum(counts, 1) / len(labels))).sum())
+    if as_they_lie >= shares or best < shares + _log_orders(num_classes, len(moved)) + CLEAR_NATS:
         return None
     order = [str(class_names[k]) for k in np.argsort(column_of)]
     return (
@@ -132,6 +140,13 @@ def order_fault(pred_probs: FloatArray, given: IntArray, class_names: Sequence[A
         f"in that order they fit the given labels worse than chance, and far better ({best - as_they_lie:,.0f} nats) in the "
         f"order {listed(order, 15)}. Bring the columns into order, or name them, then the names count."
     )
+
+
+def _log_orders(num_classes: int, num_moved: int) -> float:
+    """Log of how many orders move so many of K classes, at most, times how many such numbers there are."""
+    from scipy.special import gammaln
+
+    return float(gammaln(num_classes + 1) - gammaln(num_classes - num_moved + 1) + np.log(num_classes))
 
 
 def _log_likelihoods(pred_probs: FloatArray, given: IntArray) -> Float64Array:

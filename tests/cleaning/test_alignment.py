@@ -81,6 +81,16 @@ def test_columns_in_the_order_of_the_text_are_refused_with_the_order_that_fits()
     assert issues(np.array(NUMBERS)[given], named).sum() < 20
 
 
+@pytest.mark.parametrize("num_classes", [2, 3, 6, 12])
+def test_two_columns_that_changed_places_are_found(num_classes: int) -> None:
+    given, probs = told(num_classes, 30 * num_classes, hits=0.8)
+    names = [f"c{k:02}" for k in range(num_classes)]
+    swapped = probs.copy()
+    swapped[:, [0, 1]] = probs[:, [1, 0]]
+    assert order_fault(probs, given, names) is None
+    assert "in the order 'c01', 'c00'" in str(order_fault(swapped, given, names))
+
+
 @pytest.mark.parametrize("num_classes", [2, 3, 12, 50])
 @pytest.mark.parametrize("hits", [0.0, 0.02, 0.1, 0.3])
 def test_weak_predictions_in_the_right_order_are_not_refused(num_classes: int, hits: float) -> None:
