@@ -133,8 +133,11 @@ def open_ledger(url: str, now: datetime | None = None) -> Ledger:
         StorageError: If the database refuses or has a newer schema.
     """
     ledger = _engine(url)
-    with _transaction(ledger, writing=True) as connection:
-        _migrate(connection, now or datetime.now(UTC))
+    with _transaction(ledger, writing=False) as connection:
+        is_new = _version(connection) == len(MIGRATIONS)
+    if not is_new:  # who only reads need not wait for a writer
+        with _transaction(ledger, writing=True) as connection:
+            _migrate(connection, now or datetime.now(UTC))
     return ledger
 
 
@@ -219,9 +222,7 @@ def ledger_schema(url: str) -> tuple[int, int, int]:
         StorageError: If the database refuses.
     """
     with _transaction(_engine(url), writing=False) as connection:
-        if not sa.inspect(connection).has_table(_VERSIONS.name):
-            return 0, len(MIGRATIONS), 0
-        found = int(connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0)
+        found = _version(connection)
         return found, len(MIGRATIONS), _count(connection) if found else 0
 
 
@@ -334,10 +335,17 @@ def _without_password(text: str, url: sa.URL) -> str:
     return text
 
 
+def _version(connection: sa.Connection) -> int:
+    """The schema that the database has, 0 for none."""
+    if not sa.inspect(connection).has_table(_VERSIONS.name):
+        return 0
+    return int(connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0)
+
+
 def _migrate(connection: sa.Connection, now: datetime) -> None:
     """Apply the migrations that the database has not seen, in order."""
     connection.execute(sa.schema.CreateTable(_VERSIONS, if_not_exists=True))
-    version = connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0
+    version = _version(connection)
     if version > len(MIGRATIONS):
         raise StorageError(
             f"{_shown(connection.engine.url)}: the ledger must have schema {len(MIGRATIONS)} or older, but has "

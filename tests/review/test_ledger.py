@@ -372,3 +372,19 @@ def test_the_key_ignores_the_order_of_candidates_but_nothing_else() -> None:
     }
     changed = [replace(row, **{name: value}) for name, value in values.items()]
     assert len({decision_key(one) for one in [row, *changed]}) == len(changed) + 1
+
+
+def test_a_writer_keeps_no_reader_waiting_and_is_named_to_the_next_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    append_decisions(open_ledger(url), [decision()])
+    monkeypatch.setattr(ledger_module, "_BUSY_TIMEOUT_MS", 100)
+    holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        assert decisions_of(open_ledger(url), "line 3") == (decision(),)
+        with pytest.raises(StorageError, match="is locked by another process, .* Nothing was written; end that process"):
+            append_decisions(open_ledger(url), [decision("b")])
+    finally:
+        holder.close()
