@@ -12,6 +12,7 @@ import numpy.typing as npt
 from labelclean.arrays import BoolArray, FloatArray, IntArray
 
 Z_90 = 1.645
+MOST_COMPARED = 20  # near-duplicates with conflicting labels that people look at side by side
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def draw_audit(
 
     Args:
         sample_ids: Ids of all samples, length N, each once.
-        is_settled: Samples that must not come (verified earlier), shape (N,).
+        is_settled: Samples that must not come (verified earlier, or shown as a copy), shape (N,).
         audit_samples: Samples wanted; `audit_size` says how many it can be.
         places: Most samples in the queue, or None.
         seed: Feeds the draw.
@@ -175,6 +176,34 @@ def draw_audit(
     return Audit(rows[drawn[:size]], size / len(rows))
 
 
+def repeated_images(conflict_sets: IntArray, images: IntArray, label_scores: FloatArray, order: IntArray) -> BoolArray:
+    """Return the samples that need no look because another of their conflict set shows the same image.
+
+    People decide an image once: of copies of a file, the most doubtful is shown. Of near-duplicates people compare up to
+    20; a set of more is one picture that stands for many, a black one or a placeholder, and is shown once.
+
+    Args:
+        conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1 for samples in none.
+        images: Number of each sample's image, int64, shape (N,), equal for copies.
+        label_scores: Probability that the given label is right, shape (N,), low = suspicious.
+        order: Rank of each sample's id, shape (N,); breaks ties.
+
+    Returns:
+        bool, shape (N,).
+
+    Examples:
+        >>> repeated_images(np.array([0, 0, 0, -1]), np.array([5, 5, 6, 7]), np.array([0.9, 0.2, 0.4, 0.1]), np.arange(4))
+        array([ True, False, False, False])
+    """
+    rows = _conflicts_first(conflict_sets, label_scores, order)
+    sets = conflict_sets[rows]
+    shown = np.where(np.bincount(sets, minlength=1)[sets] > MOST_COMPARED, -1 - sets, images[rows])
+    is_repeated = np.zeros(len(images), dtype=bool)
+    is_repeated[rows] = True
+    is_repeated[rows[np.unique(shown, return_index=True)[1]]] = False
+    return is_repeated
+
+
 def build_queue(
     label_scores: FloatArray,
     is_label_issue: BoolArray,
@@ -186,12 +215,10 @@ def build_queue(
     budget: int | None,
     audit: Audit,
     class_floor: int,
-    images: IntArray | None = None,
 ) -> Queue:
     """Return the review queue: conflict groups first, then by label score, with a floor per class and the audit.
 
-    A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is. Of
-    copies of one image in a conflict group, only the most doubtful stands there: it is decided once.
+    A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is.
 
     Args:
         label_scores: Probability that the given label is right, shape (N,), low = suspicious.
@@ -199,22 +226,18 @@ def build_queue(
         given: Given class, shape (N,).
         conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1
             for samples in none.
-        is_settled: Samples that must not come (verified earlier), shape (N,).
+        is_settled: Samples that must not come (verified earlier, or shown as a copy), shape (N,).
         order: Rank of each sample's id, shape (N,); breaks ties so that row order never matters.
         budget: Most places; None takes every flagged sample, every conflict group and the audit.
         audit: Samples drawn before anything was ranked, none of them settled; they are spread over the queue.
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
-        images: Number of each sample's image, int64, shape (N,), equal for copies; default: all differ.
 
     Returns:
         The queue.
     """
     conflicts = _conflicts_first(conflict_sets, label_scores, order)
     suspicion = np.lexsort((order, label_scores))
-    if images is not None:
-        once = _once_per_image(conflicts, images)
-        suspicion, conflicts = _without(suspicion, _without(conflicts, once)), once
     suspicion = _without(suspicion[~is_settled[suspicion]], audit.rows)
     flagged = suspicion[is_label_issue[suspicion]]
     conflicts = _without(conflicts[~is_settled[conflicts]], audit.rows)
@@ -323,11 +346,6 @@ def _conflicts_first(sets: IntArray, scores: FloatArray, order: IntArray) -> Int
     first = np.full(len(worst), len(order))
     np.minimum.at(first, sets[members], order[members])
     return members[np.lexsort((order[members], first[sets[members]], worst[sets[members]]))]
-
-
-def _once_per_image(rows: IntArray, images: IntArray) -> IntArray:
-    """Rows in their order, of each image the first."""
-    return rows[np.sort(np.unique(images[rows], return_index=True)[1])]
 
 
 def _rare_first(flagged: IntArray, given: IntArray, floor: int) -> IntArray:

@@ -26,6 +26,7 @@ from labelclean.review.queue import (
     estimate_queue,
     looks_to_draw,
     measure_doubt,
+    repeated_images,
 )
 from labelclean.runs.gates import TeacherMeasurements
 from labelclean.storage.tables import READINGS, TABLES, named, probability_columns
@@ -246,17 +247,20 @@ def review_queue(
     order = np.empty(len(ids), dtype=np.int64)
     order[np.argsort(np.asarray(ids, dtype=object), kind="stable")] = np.arange(len(ids))
     missing = looks_to_draw(config.review.audit_samples, refinement.trust.readings.beliefs.num_audited)
+    conflicts = conflict_sets(evidence.duplicate_sets, labels.given)
+    is_repeated = repeated_images(conflicts, images.astype(np.int64), refinement.label_scores, order)
+    # pictures that stand for copies come anyway, and what is said of them tells nothing of others
+    is_known_conflict = np.isin(conflicts, conflicts[is_repeated])
     queue = build_queue(
         refinement.label_scores,
         refinement.is_label_issue,
         labels.given,
-        conflict_sets=conflict_sets(evidence.duplicate_sets, labels.given),
-        is_settled=is_settled,
+        conflict_sets=conflicts,
+        is_settled=is_settled | is_repeated,
         order=order,
         budget=config.review.places,
-        audit=draw_audit(ids, is_settled, missing, config.review.places, seed=config.run.seed),
+        audit=draw_audit(ids, is_settled | is_known_conflict, missing, config.review.places, seed=config.run.seed),
         class_floor=config.review.class_floor,
-        images=images.astype(np.int64),
     )
     scores, readings = refinement.label_scores, refinement.judged.reading_scores
     doubt = measure_doubt(scores, queue.rows, is_settled, readings)

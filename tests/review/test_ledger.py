@@ -384,7 +384,7 @@ def test_a_writer_keeps_no_reader_waiting_and_is_named_to_the_next_writer(
     try:
         holder.execute("BEGIN IMMEDIATE")
         assert decisions_of(open_ledger(url), "line 3") == (decision(),)
-        with pytest.raises(StorageError, match="is locked by another process, .* Nothing was written; end that process"):
+        with pytest.raises(StorageError, match=r"locked by another process, .* Nothing was written; end that"):
             append_decisions(open_ledger(url), [decision("b")])
     finally:
         holder.close()

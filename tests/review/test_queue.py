@@ -16,6 +16,7 @@ from labelclean.review.queue import (
     draw_audit,
     estimate_queue,
     measure_doubt,
+    repeated_images,
 )
 
 
@@ -46,6 +47,19 @@ def test_conflicting_twins_come_before_everything_and_stay_together() -> None:
     got = queue([0.05, 0.9, 0.8, 0.1, 0.7, 0.6], conflict_sets=np.array([-1, 0, -1, -1, 0, -1]))
     assert got.rows.tolist() == [1, 4, 0, 3]
     assert got.sources == ("conflict_group", "conflict_group", "ranked", "ranked")
+
+
+def test_a_picture_that_stands_for_many_is_shown_once() -> None:
+    # rows 0..23: a placeholder in two classes, saved twice with other bytes; 24..26: two copies of a file and a near-duplicate
+    sets = np.array([0] * 24 + [1, 1, 1] + [-1] * 13)
+    images = np.array([0, 1] * 12 + [2, 2, 3, *range(4, 17)])
+    scores = np.linspace(0.1, 0.9, 40)
+    repeated = repeated_images(sets, images, scores, np.arange(40))
+    assert np.flatnonzero(~repeated[:27]).tolist() == [0, 24, 26]
+    assert not repeated[27:].any()
+    got = queue(scores.tolist(), issue_below=0.95, conflict_sets=sets, is_settled=repeated, given=np.arange(40) % 2)
+    assert got.rows.tolist() == [0, 24, *range(26, 40)]
+    assert got.sources[:3] == ("conflict_group",) * 3
 
 
 def test_settled_samples_never_come_back() -> None:

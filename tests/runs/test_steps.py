@@ -233,6 +233,22 @@ def test_no_carried_column_and_no_report_takes_anything_from_a_run(
     assert reports == [folder / "report.html"]
 
 
+def test_a_placeholder_in_several_classes_is_one_conflict_and_one_place_in_the_queue(
+    sample_cache: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    paths = np.array(table.column("image_path").to_pylist(), dtype=object)
+    paths[::25] = paths[0]  # 28 of 700
+    labels = relabelled(tmp_path, image_path=pa.array(paths.tolist()))
+    folder = steps.clean(sample_config(tmp_path, sample_cache, labels))
+    flags = read_table(folder / "flags.parquet", "flags").to_pandas()
+    copies = set(table.column("sample_id").to_pylist()[::25])
+    assert copies <= set(flags.loc[flags["reason"] == "conflict_group", "sample_id"])
+    queue = read_table(folder / "review_queue.parquet", "review_queue").to_pandas()
+    shown = queue[queue["sample_id"].isin(copies)]
+    assert shown["queue_source"].tolist() == ["conflict_group"]
+
+
 def test_a_held_lock_stops_a_second_run(sample_cache: Path, tmp_path: Path) -> None:
     config = sample_config(tmp_path, sample_cache)
     with run_lock(tmp_path / "runs" / ".lock"), pytest.raises(LockError, match="is running on this data set"):
