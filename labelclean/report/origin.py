@@ -13,8 +13,14 @@ import pyarrow.compute as pc
 
 from labelclean.errors import TableError
 from labelclean.report.page import IntArray
-from labelclean.review.facets import MAX_GROUPS, Facet, moments, summed_group_facet, summed_time_facet
-from labelclean.review.opinions import GROUPS
+from labelclean.review.facets import (
+    MAX_GROUPS,
+    Facet,
+    holds_names,
+    moments,
+    summed_group_facet,
+    summed_time_facet,
+)
 from labelclean.storage.parquet import labels_dataset, read_batches, table_schema
 from labelclean.storage.queries import inspector_sums
 from labelclean.storage.tables import REFINED, TABLES
@@ -22,6 +28,7 @@ from labelclean.storage.tables import REFINED, TABLES
 LOG = logging.getLogger("labelclean")
 DUPLICATE_SET = "duplicate_set"
 SCORE = "label_score"
+PLACES = ("line", "shift", "camera")  # a missing chart of these is told
 _HOUSE_COLUMNS = {column.name for name in ("labels", REFINED) for column in TABLES[name].columns} | {DUPLICATE_SET}
 _UNKNOWN_TIME = int(np.datetime64("NaT").astype(np.int64))
 _TEXT_TIMES = (pa.timestamp("us", tz="UTC"), pa.timestamp("us"))
@@ -47,19 +54,31 @@ def facets_of(path: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
     for field in table_schema(path, REFINED):
         if field.name in _HOUSE_COLUMNS:
             continue
-        if field.name in GROUPS and pa.types.is_nested(field.type):
-            LOG.warning(
-                "report: no chart of column %r, which holds %s; one value per sample is drawn.", field.name, field.type
-            )
-        is_name = _is_name(field.type)
-        kind = _text_times(path, field.name) if is_name and field.name == "captured_at" else None
-        if _is_time(field.type) or kind is not None:
-            times.append(_time_facet(path, field.name, kind))
-        elif is_name:
-            sums = _sums(path, field.name, coded, most=MAX_GROUPS)
-            groups.append(None if sums is None else summed_group_facet(field.name, *_arrays(sums)))
+        try:
+            if facet := _facet(path, field):
+                (groups if facet.unit is None else times).append(facet)
+            elif field.name in PLACES and not (holds_names(field.type) or _is_time(field.type)):
+                LOG.warning(
+                    "report: no chart of column %r, which holds %s; one value per sample is drawn.",
+                    field.name,
+                    field.type,
+                )
+        except (pa.ArrowException, ValueError, ArithmeticError) as fault:  # a carried column may hold anything
+            LOG.warning("report: no chart of column %r, whose values cannot be read: %s.", field.name, fault)
     groups.append(_inspectors(path, facts, names, spill))
     return tuple(facet for facet in groups + times if facet is not None)
+
+
+def _facet(path: Path, field: pa.Field) -> Facet | None:
+    """The shares by a carried column: over time, or by its groups."""
+    is_name = _is_name(field.type)
+    kind = _text_times(path, field.name) if is_name and field.name == "captured_at" else None
+    if _is_time(field.type) or kind is not None:
+        return _time_facet(path, field.name, kind)
+    if is_name or (field.name in PLACES and holds_names(field.type)):
+        sums = _sums(path, field.name, coded, most=MAX_GROUPS)
+        return None if sums is None else summed_group_facet(field.name, *_arrays(sums))
+    return None
 
 
 def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[Any]]:

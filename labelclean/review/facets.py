@@ -145,6 +145,36 @@ def summed_group_facet(
     return Facet(column, tuple(groups[:MAX_ROWS]), left_out, _overall(nums, sums), None, is_inspectors)
 
 
+def holds_names(type_: pa.DataType) -> bool:
+    """Return whether a column of this type names groups by one readable value per sample.
+
+    Args:
+        type_: Type of an Arrow column.
+
+    Returns:
+        True for text, numbers, truth values, dates and times of day, also in a dictionary.
+
+    Examples:
+        >>> holds_names(pa.dictionary(pa.int8(), pa.string())), holds_names(pa.list_(pa.string())), holds_names(pa.binary())
+        (True, False, False)
+    """
+    types = pa.types
+    inner = type_.value_type if types.is_dictionary(type_) else type_
+    return any(
+        holds(inner)
+        for holds in (
+            types.is_string,
+            types.is_large_string,
+            types.is_integer,
+            types.is_floating,
+            types.is_decimal,
+            types.is_boolean,
+            types.is_date,
+            types.is_time,
+        )
+    )
+
+
 def moments(times: pa.ChunkedArray) -> TimeArray:
     """Return an Arrow column of times as an array, whatever their unit.
 

@@ -177,7 +177,7 @@ def _write_csv(labels: Labels, target: Path) -> Written:
         writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow([guarded(name) for name in names])
         for table in labels.tables:
-            for row in table.select(names).to_pylist():
+            for row in _rows(table.select(names)):
                 values = (row[name] for name in names)
                 writer.writerow([guarded(value) if isinstance(value, str) else _cell(value) for value in values])
             num_rows += table.num_rows
@@ -219,7 +219,7 @@ def _write_excel(labels: Labels, target: Path) -> Written:
                 raise TableError(
                     f"an Excel sheet may hold {EXCEL_ROWS:,} rows, but there are more. Write a .csv or .parquet."
                 )
-            for row in table.select(names).to_pylist():
+            for row in _rows(table.select(names)):
                 page.append([cell(row[name], name) for name in names])
     except IllegalCharacterError as fault:
         raise TableError(
@@ -315,7 +315,7 @@ def _labelled(labels: Labels, left_out: Counter[str]) -> Iterator[dict[str, Any]
     seen: set[str] = set()
     known = set(labels.class_names)
     for table in labels.tables:
-        for row in table.to_pylist():
+        for row in _rows(table):
             if row["sample_id"] in seen:
                 continue
             seen.add(row["sample_id"])
@@ -355,6 +355,23 @@ def _is_bytes(kind: pa.DataType) -> bool:
         or types.is_binary_view(kind)
         or types.is_fixed_size_binary(kind)
     )
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows as Python values."""
+    columns = [_values(column) for column in table.columns]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(table.column_names, values, strict=True))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values; of times that it does not know (year 300000, a zone of nowhere), Arrow's text in UTC."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError, LookupError):
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp(column.type.unit))
+        return list(column.cast(pa.string()).to_pylist())
 
 
 def _cell(value: Any) -> Any:

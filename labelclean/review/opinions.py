@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from labelclean.arrays import IntArray
 from labelclean.review.decisions import Decision
-from labelclean.review.facets import Facet, TimeArray, moments
+from labelclean.review.facets import Facet, TimeArray, holds_names, moments
 from labelclean.review.inspectors import Inspector, InspectorReport, Opinions, measure_inspectors
 from labelclean.storage.samples import index_in
 
@@ -143,7 +143,7 @@ def _worst(person: dict[str, Any]) -> str:
 def _groups(table: pa.Table, rows: IntArray | None) -> dict[str, tuple[IntArray, list[str | None]]]:
     found = {}
     for name in GROUPS:
-        if name in table.column_names and not pa.types.is_nested(table.column(name).type):
+        if name in table.column_names and holds_names(table.column(name).type):
             column = pc.dictionary_encode(table.column(name), null_encoding="encode").combine_chunks()
             codes = np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
             values = [None if value is None else str(value) for value in column.dictionary.to_pylist()]

@@ -17,6 +17,7 @@ from labelclean.noise.readings import NO_LOOKS, AuditEvidence
 from labelclean.noise.tally import Tally, mean_confidence
 from labelclean.noise.top2 import top2_candidates, top2_margin
 from labelclean.probes.neighbours import neighbours_record, trusted_neighbours
+from labelclean.review.facets import holds_names
 from labelclean.review.flags import Evidence, Flags, conflict_sets
 from labelclean.review.queue import (
     Queue,
@@ -166,7 +167,7 @@ def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float
     found: dict[str, dict[str, tuple[float, float]]] = {}
     wrong = pa.compute.subtract(1.0, refined.column("label_score").cast(pa.float64()))
     for name in ("line", "shift", "camera"):
-        if name in refined.column_names and not pa.types.is_nested(refined.column(name).type):
+        if name in refined.column_names and holds_names(refined.column(name).type):
             both = pa.table({"value": refined.column(name).cast(pa.string()), "wrong": wrong})
             sums = both.group_by("value").aggregate([("wrong", "count"), ("wrong", "sum")]).to_pylist()
             sums.sort(key=lambda row: (-row["wrong_count"], str(row["value"])))

@@ -150,14 +150,18 @@ def _one_per_sample(
     torn = np.unique(sample_of_row[differs])
     if not len(torn):
         return first, torn
-    kept = np.ones(len(starts), dtype=bool)
-    kept[torn] = False
-    return pc.if_else(pa.array(kept), first.combine_chunks(), pa.scalar(None, first.type)), torn
+    is_torn = np.zeros(len(starts), dtype=bool)
+    is_torn[torn] = True
+    return first.take(pa.array(np.arange(len(starts)), mask=is_torn)), torn
 
 
 def _differs(values: pa.ChunkedArray, others: pa.ChunkedArray) -> BoolArray:
     """Rows where two columns differ; two nulls are equal."""
-    if pa.types.is_nested(values.type):
+    if isinstance(values.type, pa.BaseExtensionType):
+        values, others = (pa.chunked_array([array.storage for array in column.chunks]) for column in (values, others))
+    if pa.types.is_float16(values.type):
+        values, others = values.cast(pa.float32()), others.cast(pa.float32())
+    if pa.types.is_nested(values.type) or pa.types.is_null(values.type):
         pairs = zip(values.to_pylist(), others.to_pylist(), strict=True)
         return np.fromiter((a != b for a, b in pairs), dtype=bool, count=len(values))
     unequal = pc.fill_null(pc.not_equal(values, others), False)

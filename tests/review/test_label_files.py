@@ -80,6 +80,17 @@ def test_csv_holds_text_numbers_and_lists_and_no_formula(tmp_path: Path) -> None
         assert back.column(name).to_pylist() == ROWS[name]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.json"])
+def test_times_that_python_does_not_know_are_written_as_text(tmp_path: Path, name: str) -> None:
+    far = pa.array([0, 9_000_000_000_000_000_000] * 2, pa.timestamp("us"))
+    nowhere = pa.array([0] * 4, pa.timestamp("s", "Mars/Olympus"))
+    write_labels(form_of(tmp_path / name, None), labels(tmp_path, far=far, nowhere=nowhere), tmp_path / name)
+    if name == "a.csv":
+        rows = list(csv.DictReader((tmp_path / name).read_text(encoding="utf-8-sig").splitlines()))
+        assert rows[1]["far"] == "<value out of range: 9000000000000000000>"
+        assert rows[0]["nowhere"] == "1970-01-01 00:00:00"
+
+
 def test_the_guard_comes_off_again() -> None:
     for text in ("=1", "'=1", "''=1", "-1", "@x", "+1", "\tx", "＝1", "'x", "x", "", "'", "007"):
         assert unguarded(guarded(text)) == text

@@ -213,7 +213,8 @@ def test_no_carried_column_and_no_report_takes_anything_from_a_run(
 ) -> None:
     exact = pa.array([1_700_000_000_123_456_789 + row for row in range(700)], pa.timestamp("ns"))
     far = pa.array([253_402_300_800_000] * 2 + [1_700_000_000] * 698, pa.timestamp("s"))
-    labels = relabelled(tmp_path, exported=exact, captured_at=far, line=pa.array([["A"], ["B"]] * 350))
+    lists, bytes_ = pa.array([["A"], ["B"]] * 350), pa.array([b"\xff"] * 700)
+    labels = relabelled(tmp_path, exported=exact, captured_at=far, line=lists, shift=bytes_)
     reports: list[Path] = []
 
     def broken_at_its_end(folder: Path) -> None:
@@ -226,6 +227,7 @@ def test_no_carried_column_and_no_report_takes_anything_from_a_run(
     assert set(refined.column("exported").to_pylist()) <= set(exact.to_pylist())
     assert "2 times of column 'captured_at' are not drawn" in caplog.text
     assert "no chart of column 'line'" in caplog.text
+    assert "no chart of column 'shift', which holds binary" in caplog.text
     assert (
         f"no report: a chart that nobody thought of. The labels are published; `labelclean report {folder}`"
         in caplog.text

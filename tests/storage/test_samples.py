@@ -47,6 +47,23 @@ def test_other_columns_are_kept_where_all_rows_agree_and_null_where_not() -> Non
     assert samples.column("shift").to_pylist() == [None, "d"]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1.5, 1.5, 2.5], pa.float16()),
+        pa.array([[1], [1], [2]], pa.list_(pa.int8())),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"a" * 16, b"a" * 16, b"b" * 16], pa.binary(16))),
+        pa.nulls(3),
+    ],
+)
+def test_columns_of_any_type_are_carried(values: pa.Array) -> None:
+    table = labels([("a", "ok", "x"), ("a", "ok", "y"), ("b", "ok", "x")])
+    for carried, wanted in ((values, [0, 2]), (values.take(pa.array([0, 2, 1])), [None, 2])):
+        found = samples_table(table.append_column("carried", carried), ("dent", "ok")).column("carried")
+        assert found.type == values.type
+        assert found.to_pylist() == carried.take(pa.array(wanted, pa.int64())).to_pylist()
+
+
 def test_two_images_for_one_sample_are_a_fault() -> None:
     torn = labels(THREE).drop_columns("image_path").append_column("image_path", pa.array(["1", "2", "1", "4"]))
     with pytest.raises(TableError, match="'image_path' must be the same in all rows of a sample, but differs for 'a'"):
