@@ -35,6 +35,7 @@ class Answer:
         sample_id: The sample that the file names beside the key, if it does.
         run_id: The run that the file names, if it does.
         dataset: The data set that the file names, if it does.
+        shown_label: The given label that the file shows beside, empty for none, if it says.
         fault: Why the answer cannot be read, else empty.
     """
 
@@ -49,6 +50,7 @@ class Answer:
     sample_id: str | None = None
     run_id: str | None = None
     dataset: str | None = None
+    shown_label: str | None = None
     fault: str = ""
 
     @property
@@ -148,7 +150,11 @@ def decisions_from(
     read: dict[str, set[Decision]] = {}
     for answer in found:
         item = item_of.get(answer.key)
-        if item is None or answer.is_empty:
+        if item is None:
+            continue
+        if answer.is_empty:
+            if fault := _changed_beside(answer, item, manifest):
+                conflicting.setdefault(item.key, []).append(f"{item.sample_id} by {answer.annotator_id}: {fault}")
             continue
         named = {*answer.labels, *answer.one_of, *answer.not_class}
         unknown |= named - known
@@ -195,6 +201,18 @@ def _check_origin(answers: Sequence[Answer], manifest: ExportManifest, origin: P
             f"{origin}: must answer run {manifest.run_id!r} of data set {manifest.dataset!r}, as the manifest says, "
             f"but answers {', '.join(found[:5])}. Import it with the manifest of that export; nothing was imported."
         )
+
+
+def _changed_beside(answer: Answer, item: ExportItem, manifest: ExportManifest) -> str:
+    """What an annotator wrote over the given label in place of an answer."""
+    is_blind = item.inclusion_probability is not None or not manifest.settings.get("suggestions", True)
+    exported = "" if is_blind else item.given_label
+    if answer.shown_label in (None, "", exported):
+        return ""
+    return (
+        f"the given label was exported as {exported!r} and is {answer.shown_label!r} now, but nothing says that this is an "
+        "answer"
+    )
 
 
 def _contradiction(answer: Answer, item: ExportItem, num_classes: int) -> str:
@@ -270,7 +288,7 @@ def _letter(report: ImportReport, origin: Path) -> str:
     if report.unknown_labels:
         faults.append(f"{len(report.unknown_labels):,} classes are unknown: {listed(report.unknown_labels)}")
     if report.conflicting:
-        faults.append(f"{len(report.conflicting):,} answers contradict: {listed(report.conflicting)}")
+        faults.append(f"{len(report.conflicting):,} answers cannot be used: {listed(report.conflicting)}")
     return (
         f"{origin}: every answer must fit the export of run {report.run_id!r} ({report.num_tasks:,} tasks), but\n  - "
         + "\n  - ".join(faults)

@@ -20,6 +20,7 @@ NEXT_STEP = (
     "ground_truth and tag what you have looked at 'reviewed' (or 'unsure', 'bad_image'); "
     "save_answers(dataset, 'answers.json')"
 )
+TAGS = ("reviewed", "unsure", "bad_image")
 _FORMAT = "labelclean fiftyone answers 1"
 _LOADER = '''"""Opens a part of a labelclean export in FiftyOne and writes the answers back."""
 
@@ -141,9 +142,13 @@ def _answer(row: Any, number: int, annotator: str, path: Path) -> Answer:
         raise ExchangeError(f"{path}: answer {number:,} must have {listed(wanted)} and tags, but is not whole.")
     said = {name.removeprefix("lc_"): row[name] for name in wanted[1:]}
     who = str(row.get("annotator") or annotator)
-    marks = frozenset({"unsure", "bad_image"} & {str(tag) for tag in row["tags"]})
-    if marks or "reviewed" not in row["tags"]:
+    tags = {str(tag) for tag in row["tags"]}
+    marks = frozenset({"unsure", "bad_image"} & tags)
+    if marks:
         return Answer(row["lc_key"], who, marks=marks, **said)
+    if "reviewed" not in tags:
+        fault = f"tagged {listed(sorted(tags))}, but only {listed(TAGS)} are answers" if tags else ""
+        return Answer(row["lc_key"], who, shown_label=str(row.get("label") or ""), fault=fault, **said)
     if not isinstance(row.get("label"), str):
         return Answer(row["lc_key"], who, fault="'reviewed' without a label", **said)
     return Answer(row["lc_key"], who, labels=(row["label"],), **said)

@@ -246,6 +246,8 @@ def _answer(annotation: Any, said: dict[str, Any]) -> Answer:
         chosen = _chosen(annotation.get("result"))
     except (ValueError, TypeError, KeyError) as fault:
         return Answer(annotator_id=who, fault=f"the annotation cannot be read: {fault}", **said)
+    if not any(chosen.values()):
+        return Answer(annotator_id=who, fault="was submitted without an answer", **said)
     flags = chosen.get("lc_flag", ())
     return Answer(
         annotator_id=who,

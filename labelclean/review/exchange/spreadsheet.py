@@ -165,6 +165,7 @@ def _answer(row: dict[str, str], class_names: Sequence[str], annotator: str) -> 
     given = row["given_label"] or None
     answer = worded_answer(row["lc_key"], row["decision"], labels, row["annotator_id"] or annotator, given)
     said = {"sample_id": row["sample_id"], "dataset": row["dataset"] or None, "fault": answer.fault or fault}
+    said["shown_label"] = row["given_label"]
     return Answer(**{name: getattr(answer, name) for name in answer.__dataclass_fields__} | said)
 
 

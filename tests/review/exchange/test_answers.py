@@ -464,6 +464,7 @@ def test_a_class_named_like_a_control_tag_is_refused_before_anything_is_written(
     [
         ({"from_name": "choice"}, None, "choices of control 'choice' is no answer here"),
         ({"type": "rectanglelabels", "value": {"rectanglelabels": ["ok"]}}, None, "rectanglelabels of control 'label'"),
+        ({"value": {"choices": []}}, None, "was submitted without an answer"),
         (None, {"result": []}, "holds a draft, which was never submitted"),
     ],
 )
@@ -478,8 +479,36 @@ def test_a_submitted_answer_of_another_kind_refuses_the_file_and_is_named(
     else:
         row["annotations"][0]["result"][0] |= changes
     file.write_text(json.dumps(rows), encoding="utf-8")
-    with pytest.raises(ExchangeError, match=f"1 answers contradict: ['\"]{row['data']['lc_sample_id']} by .*{said}"):
+    with pytest.raises(ExchangeError, match=f"1 answers cannot be used: ['\"]{row['data']['lc_sample_id']} by .*{said}"):
         import_decisions(file, "label-studio", export, now=NOW)
+
+
+def test_a_given_label_that_was_overwritten_without_an_answer_is_named(answered: Any) -> None:
+    file, export = answered("csv", {"s1": ("unsure", ())})
+    csv_edited(file, lambda text: text.replace(",dent & crack,", ",ok,"))
+    with pytest.raises(ExchangeError, match="the given label was exported as 'dent & crack' and is 'ok' now"):
+        import_decisions(file, "csv", export, now=NOW)
+    for tool, rows_in in (("huggingface", None), ("fiftyone", "answers")):
+        file, export = answered(tool, {})
+        text = file.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines()] if rows_in is None else json.loads(text)[rows_in]
+        name = "given_label" if rows_in is None else "label"
+        next(row for row in rows if row["lc_sample_id"] == "s2")[name] = "ok"
+        written = "".join(map("{}\n".format, map(json.dumps, rows)))
+        if rows_in is not None:
+            written = json.dumps(json.loads(text) | {rows_in: rows})
+        file.write_text(written, encoding="utf-8")
+        with pytest.raises(ExchangeError, match=f"s2 by {tool}: the given label was exported as"):
+            import_decisions(file, tool, export, now=NOW)
+
+
+def test_tags_of_fiftyone_that_are_no_answer_are_named(answered: Any) -> None:
+    file, export = answered("fiftyone", {})
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["answers"][0]["tags"] = ["wrong"]
+    file.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ExchangeError, match="tagged 'wrong', but only 'reviewed', 'unsure', 'bad_image' are answers"):
+        import_decisions(file, "fiftyone", export, now=NOW)
 
 
 def test_boxes_and_video_tracks_of_cvat_are_no_answers_and_named(answered: Any) -> None:
@@ -488,7 +517,7 @@ def test_boxes_and_video_tracks_of_cvat_are_no_answers_and_named(answered: Any) 
     file.write_text(
         whole.replace("</image>", '<box label="ok" xtl="0" ytl="0" xbr="1" ybr="1"/></image>', 1), encoding="utf-8"
     )
-    with pytest.raises(ExchangeError, match=r"1 answers contradict: .*holds 'box'; only tags say the class"):
+    with pytest.raises(ExchangeError, match=r"1 answers cannot be used: .*holds 'box'; only tags say the class"):
         import_decisions(file, "cvat", export, now=NOW)
     file.write_text(whole.replace("</annotations>", '<track id="0" label="ok"/></annotations>'), encoding="utf-8")
     with pytest.raises(ExchangeError, match="there is a video track of label 'ok'"):
