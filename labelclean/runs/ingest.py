@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from labelclean.runs.ingest_parts import ingest_parts
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, part_done, part_of, recorded
 from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
-from labelclean.storage.samples import given_labels_of, samples_table
+from labelclean.storage.samples import given_labels_of, replaced_columns, samples_table
 from labelclean.storage.spellings import label_counts, missing_sentences
 
+LOG = logging.getLogger("labelclean")
 NUM_OPENED = 200
 
 
@@ -70,6 +72,7 @@ def validated(config: Config) -> dict[str, Any]:
             "they will be rejected"
         )
     sentences += missing_sentences(label_counts(labels.column("given_label")))
+    sentences += replaced_columns(labels_dataset(config.data.labels, files).schema.names)
     sentences += unread_files(config.data.labels)
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
     return {
@@ -103,11 +106,13 @@ def ingest(work: Path) -> bool:
     if part_done(work, "ingest"):
         return True
     with recorded(work, "ingest") as (config, record):
+        arrivals = arrivals_from(part_of(work, "arrivals"))
+        files = files_to_read(config, arrivals)
+        for sentence in replaced_columns(labels_dataset(config.data.labels, files).schema.names):
+            LOG.warning("%s.", sentence)
         if plan_of(work).is_streamed:
             ingest_parts(work, config, record)
             return True
-        arrivals = arrivals_from(part_of(work, "arrivals"))
-        files = files_to_read(config, arrivals)
         labels, has_bytes = read_labels(
             config.data.labels, config.data.class_names, files, spellings=config.data.spellings
         )

@@ -113,6 +113,12 @@ def labels_dataset(path: Path, files: Sequence[Path] | None = None) -> ds.Datase
             f"{path}: every file must be a whole Parquet file, but {len(faults):,} of {len(files):,} cannot be read: "
             f"{listed(faults, 3)}. Write them again or take them out."
         )
+    for file, schema in zip(files, schemas, strict=True):
+        twice = [name for name, count in Counter(schema.names).items() if count > 1]
+        if twice:
+            raise TableError(
+                f"{file}: every column must have a name of its own, but some stand more than once: {listed(twice)}. Rename them."
+            )
     names = [str(file) for file in files]
     keys = [] if path.is_file() else _hive_keys(path, files, schemas)
     partitions = pa.schema([(key, pa.string()) for key in keys])  # as text: a lot 007 is not 7

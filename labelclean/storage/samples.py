@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,30 @@ import pyarrow.compute as pc
 from labelclean.arrays import BoolArray, FloatArray, IntArray
 from labelclean.errors import TableError, listed
 from labelclean.labels import GivenLabels
-from labelclean.storage.tables import conform, matrix, vectors
+from labelclean.storage.tables import TABLES, conform, matrix, vectors
 
 _ONE_PER_SAMPLE = ("image_path", "group_id", "candidate_labels")
+_OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in TABLES[name].columns} - {
+    column.name for column in TABLES["labels"].columns
+}
+
+
+def replaced_columns(names: Iterable[str]) -> list[str]:
+    """Return what is said of columns that are not carried, because a run writes its own under their names.
+
+    Args:
+        names: Columns of the labels.
+
+    Returns:
+        One sentence, or none.
+
+    Examples:
+        >>> replaced_columns(["sample_id", "line", "label_score"])
+        ["not carried: columns 'label_score', for a run writes its own under these names; rename them to keep them"]
+    """
+    taken = [name for name in names if name in _OF_A_RUN]
+    words = "not carried: columns {}, for a run writes its own under these names; rename them to keep them"
+    return [words.format(listed(taken, 8))] if taken else []
 
 
 def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
@@ -22,7 +43,7 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
 
     Ties go to the class that stands first. Other columns keep their value where all rows of a
     sample agree and are null where they do not; a path, group or candidate set that differs
-    within a sample is a fault.
+    within a sample is a fault. Columns that a run writes itself are left out.
 
     Args:
         labels: Conforming `labels` table, sorted by its key.
@@ -43,7 +64,7 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     faults: list[str] = []
     for name in labels.column_names:
-        if name == "annotator_id":
+        if name == "annotator_id" or name in _OF_A_RUN:
             continue
         columns[name], torn = _one_per_sample(labels.column(name), starts, sample_of_row)
         if name in _ONE_PER_SAMPLE and len(torn):

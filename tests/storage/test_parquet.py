@@ -265,3 +265,15 @@ def test_probabilities_are_taken_by_the_names_of_their_classes(tmp_path: Path) -
     pq.write_table(pa.table({"sample_id": ids, "ten": [0.5] * 2, "2": [0.5] * 2}), path)
     with pytest.raises(TableError, match="for each of the classes '2', '10', but has 'ten', '2'"):
         read_pred_probs(path, ids, classes)
+
+
+def test_columns_of_one_name_are_named_with_their_file(tmp_path: Path) -> None:
+    ids = pa.array(["a"])
+    pq.write_table(
+        pa.table([ids] * 5, names=["sample_id", "given_label", "image_path", "note", "note"]), tmp_path / "b.parquet"
+    )
+    pq.write_table(pa.table([ids] * 3, names=["sample_id", "given_label", "image_path"]), tmp_path / "a.parquet")
+    with pytest.raises(
+        TableError, match=r"b\.parquet: every column must have a name of its own, .* more than once: 'note'"
+    ):
+        read_labels(tmp_path, ("a",))

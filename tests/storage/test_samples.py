@@ -64,6 +64,17 @@ def test_columns_of_any_type_are_carried(values: pa.Array) -> None:
         assert found.to_pylist() == carried.take(pa.array(wanted, pa.int64())).to_pylist()
 
 
+def test_columns_that_a_run_writes_itself_are_not_carried() -> None:
+    table = labels(THREE).append_column("content_hash", pa.array([b"x"] * 4))
+    assert samples_table(table, NAMES).column_names == [
+        "sample_id",
+        "image_path",
+        "given_label",
+        "given_votes",
+        "annotator_agreement",
+    ]
+
+
 def test_two_images_for_one_sample_are_a_fault() -> None:
     torn = labels(THREE).drop_columns("image_path").append_column("image_path", pa.array(["1", "2", "1", "4"]))
     with pytest.raises(TableError, match="'image_path' must be the same in all rows of a sample, but differs for 'a'"):

@@ -479,7 +479,9 @@ def test_a_submitted_answer_of_another_kind_refuses_the_file_and_is_named(
     else:
         row["annotations"][0]["result"][0] |= changes
     file.write_text(json.dumps(rows), encoding="utf-8")
-    with pytest.raises(ExchangeError, match=f"1 answers cannot be used: ['\"]{row['data']['lc_sample_id']} by .*{said}"):
+    with pytest.raises(
+        ExchangeError, match=f"1 answers cannot be used: ['\"]{row['data']['lc_sample_id']} by .*{said}"
+    ):
         import_decisions(file, "label-studio", export, now=NOW)
 
 
