@@ -281,13 +281,17 @@ def _read_state(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
 
 def _no_weights(data: bytes) -> str:
     """What a file is that was taken for weights by mistake; empty where it may be weights."""
-    start = data[:200].lstrip().lower()
+    start = data[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "the file is a Git LFS pointer, a note of where the weights lie. Fetch them with `git lfs pull`."
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "the file is a web page, as an address gives that shows a file instead of sending it. Download the file itself."
     if not data:
         return "the file is empty. Copy it again."
+    if start.isascii() and start.translate(None, b"\t\r\n").decode("ascii").isprintable():
+        return (
+            f"the file is text: {' '.join(data[:80].decode('utf-8', 'replace').split())!r}. Download the file itself."
+        )
     return ""
 
 

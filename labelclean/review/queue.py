@@ -179,21 +179,21 @@ def draw_audit(
 def repeated_images(conflict_sets: IntArray, images: IntArray, label_scores: FloatArray, order: IntArray) -> BoolArray:
     """Return the samples that need no look because another of their conflict set shows the same image.
 
-    People decide an image once: of copies of a file, the most doubtful is shown. Of near-duplicates people compare up to
+    People decide an image once: of copies of a file, the first by its id is shown. Of near-duplicates people compare up to
     20; a set of more is one picture that stands for many, a black one or a placeholder, and is shown once.
 
     Args:
         conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1 for samples in none.
         images: Number of each sample's image, int64, shape (N,), equal for copies.
         label_scores: Probability that the given label is right, shape (N,), low = suspicious.
-        order: Rank of each sample's id, shape (N,); breaks ties.
+        order: Rank of each sample's id, shape (N,).
 
     Returns:
         bool, shape (N,).
 
     Examples:
         >>> repeated_images(np.array([0, 0, 0, -1]), np.array([5, 5, 6, 7]), np.array([0.9, 0.2, 0.4, 0.1]), np.arange(4))
-        array([ True, False, False, False])
+        array([False,  True, False, False])
     """
     rows = _conflicts_first(conflict_sets, label_scores, order)
     sets = conflict_sets[rows]

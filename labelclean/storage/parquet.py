@@ -325,8 +325,8 @@ def read_pred_probs(
 
     Args:
         path: Parquet with `sample_id` and either `pred_probs`, lists of K numbers in class order, or a column for every
-            class, by its name; the names may also stand in a struct `pred_probs`, or, as this package writes them, in the
-            file's metadata.
+            class, by its name, other columns not counting; the names may also stand in a struct `pred_probs`, or, as
+            this package writes them, in the file's metadata.
         sample_ids: The samples wanted, length N.
         class_names: The K class names in order.
 
@@ -340,7 +340,7 @@ def read_pred_probs(
         names = pq.read_schema(path).names
         columns = names if "pred_probs" not in names else ["sample_id", "pred_probs"]
         table = pq.read_table(path, columns=columns, partitioning=None)
-        ids = table.column("sample_id").to_pylist()
+        ids = table.column("sample_id").cast(pa.string()).to_pylist()
     except (*_NO_PARQUET, KeyError) as fault:
         raise TableError(f"{path}: must be Parquet with 'sample_id' and 'pred_probs', but: {fault}.") from None
     if "pred_probs" in names and pa.types.is_struct(table.schema.field("pred_probs").type):
@@ -348,7 +348,7 @@ def read_pred_probs(
     is_named = "pred_probs" not in table.column_names
     if is_named:
         found = [name for name in table.column_names if name != "sample_id"]
-        if sorted(found) != sorted(class_names):
+        if not set(class_names) <= set(found):
             raise TableError(
                 f"{path}: must have a column 'pred_probs', or one for each of the classes {listed(tuple(class_names), 12)}, but has "
                 f"{listed(found, 12)}. Name the columns as the classes; classes that no label has go into data.class_names."

@@ -280,6 +280,7 @@ def test_the_cpu_s_flags_agree_with_torch() -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer"),
         (b"\n<!DOCTYPE html><html></html>", "a web page"),
+        (b'{"error": "Repository not found"}', 'text: \'{"error": "Repository not found"}\''),
         (b"", "empty"),
     ],
 )

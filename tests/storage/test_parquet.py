@@ -252,7 +252,7 @@ def test_probabilities_are_taken_by_the_names_of_their_classes(tmp_path: Path) -
     ids = ["b", "a"]
     shares = {"10": [0.5, 0.25], "2": [0.5, 0.75]}
     rows = [{name: shares[name][row] for name in shares} for row in range(2)]
-    for columns in (shares, {"pred_probs": rows}):
+    for columns in (shares, shares | {"path": ["x", "y"]}, {"pred_probs": rows}):
         pq.write_table(pa.table({"sample_id": ids[::-1], **columns}), path)
         probs, is_named = read_pred_probs(path, ids, classes)
         assert is_named
