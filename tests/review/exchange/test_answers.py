@@ -490,7 +490,8 @@ def test_a_given_label_that_was_overwritten_without_an_answer_is_named(answered:
     csv_edited(file, lambda text: text.replace(",dent & crack,", ",ok,"))
     with pytest.raises(ExchangeError, match="the given label was exported as 'dent & crack' and is 'ok' now"):
         import_decisions(file, "csv", export, now=NOW)
-    for tool, rows_in in (("huggingface", None), ("fiftyone", "answers")):
+    others: tuple[tuple[Tool, str | None], ...] = (("huggingface", None), ("fiftyone", "answers"))
+    for tool, rows_in in others:
         file, export = answered(tool, {})
         text = file.read_text(encoding="utf-8")
         rows = [json.loads(line) for line in text.splitlines()] if rows_in is None else json.loads(text)[rows_in]
