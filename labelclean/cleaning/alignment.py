@@ -20,8 +20,8 @@ def in_label_order(
 ) -> tuple[Any, dict[str, Any], list[str]]:
     """Return the labels and what belongs to them, row by row in one order.
 
-    A pandas index is used where it holds the sample_ids, and must else be that of the labels; what has no index is taken
-    as it lies.
+    A pandas index is used where it holds the sample_ids, and must else be that of the labels, or, where these have none,
+    one for all; what has no index is taken as it lies.
 
     Args:
         given_labels: Labels.
@@ -33,7 +33,7 @@ def in_label_order(
     """
     if sample_ids is not None and not _is_indexed(sample_ids) and _holds(given_labels, sample_ids):
         given_labels = given_labels.loc[list(sample_ids)]
-    index = given_labels.index if _is_indexed(given_labels) else None
+    index, leader = (given_labels.index, "given_labels") if _is_indexed(given_labels) else (None, "")
     ordered, faults = {}, []
     for name, values in {**others, "sample_ids": sample_ids}.items():
         ordered[name] = values
@@ -41,12 +41,14 @@ def in_label_order(
             continue
         if name != "sample_ids" and sample_ids is not None and _holds(values, sample_ids):
             ordered[name] = values.loc[list(sample_ids)]
-        elif index is not None and len(values) == len(index):
-            row = int(np.flatnonzero([own != other for own, other in zip(values.index, index, strict=True)])[0])
+        elif index is None:
+            index, leader = values.index, name
+        elif rows := [row for row, (own, other) in enumerate(zip(values.index, index, strict=False)) if own != other]:
+            row = rows[0]
             faults.append(
-                f"{name} must have the index of given_labels, but row {row} is {values.index[row]!r} in {name} and "
-                f"{index[row]!r} in given_labels. Bring it into order with .loc[given_labels.index]; where the rows are in "
-                "order as they lie, hand over .to_numpy()."
+                f"{name} must have the index of {leader}, but row {row} is {values.index[row]!r} in {name} and {index[row]!r} "
+                f"in {leader}. Bring it into order with .loc[{leader}.index]; where the rows are in order as they lie, hand "
+                "over .to_numpy()."
             )
     return given_labels, ordered, faults
 

@@ -174,7 +174,7 @@ _EIGHT_BIT_MODES = {
     "YCbCr": "RGB",
 }
 _TIFF_STARTS = tuple(start for start, plugin in _PLUGINS if plugin is TiffImagePlugin.TiffImageFile)
-_ALWAYS_DECODED = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, Deflate, PackBits
+_ALWAYS_DECODED = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG (not the old one), Deflate, PackBits
 # Pillow unpacks 16-bit colour to the high byte. Asked for the other byte order, it gives the low one.
 _OTHER_BYTE = {
     f"{layout};16{order}": f"{layout};16{other}"
@@ -359,7 +359,7 @@ def _compression_reject(data: bytes, fault: Exception) -> ImageReject | None:
         file.seek(tags.next)
         tags.load(file)
         number = int(tags.get(259, 1))
-    except Exception:
+    except Exception:  # as above: then it is damage
         return None
     if number in _ALWAYS_DECODED or "truncated" in str(fault).lower():
         return None

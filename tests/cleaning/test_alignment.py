@@ -56,6 +56,10 @@ def test_rows_are_taken_by_the_sample_ids_or_refused() -> None:
     assert issues(labels, shuffled, sample_ids=ids).tolist() == issues(labels, frame).tolist()
     with pytest.raises(TableError, match=r"pred_probs must have the index of given_labels, but row \d+ is 's\d+'"):
         issues(labels, shuffled)
+    with pytest.raises(
+        TableError, match="pred_probs must have the index of features, but row 0 is 's89' in pred_probs"
+    ):
+        issues(labels.to_numpy(), frame[::-1], features=frame)
     with pytest.raises(TableError, match="features must have the index of given_labels"):
         clean_labels(labels, features=pd.DataFrame(probs), seed=0)
 

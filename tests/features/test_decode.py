@@ -495,7 +495,7 @@ def test_an_image_that_is_transparent_everywhere_is_refused_as_such() -> None:
     assert decode_image(file.getvalue(), FULL)[1, 1] == pytest.approx(np.array([200, 100, 50]) / 255)
 
 
-@pytest.mark.parametrize("number", [34712, 34887, 33003])
+@pytest.mark.parametrize("number", [6, 34712, 34887, 33003])
 def test_a_compression_that_cannot_be_decoded_is_no_damage(number: int) -> None:
     file = io.BytesIO()
     Image.new("L", (8, 8), 7).save(file, "TIFF")
