@@ -35,6 +35,7 @@ FRONT_DOOR = ""  # labelclean/__init__.py, whose two functions are imported when
 HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "prefect": {"flows"},
     "great_expectations": {"storage.expectations"},
+    "prometheus_client": {"nights.notify"},
     "timm": {"features.backbone"},
     "kornia": {"adapt.views"},
     "PIL": {"features.decode", "features.pixels"},
