@@ -1,4 +1,4 @@
-"""Which image an image is compared with: nearest entries of the feature bank, votes over epochs, gate and draw (P2).
+"""Which image an image is compared with: nearest entries of the feature bank, votes over epochs, gate and draw (P2 [8]).
 
 The bank holds each image's last momentum feature. An image whose own past is its best
 neighbour is trusted to choose a partner among its neighbours; any other is its own partner.
