@@ -129,8 +129,8 @@ def index_in(names: pa.ChunkedArray, class_names: Sequence[str]) -> IntArray:
     Returns:
         int64, shape (N,).
     """
-    found = pc.index_in(names, value_set=pa.array(class_names, pa.string()))
-    return np.asarray(found.to_numpy(), dtype=np.int64)
+    class_index = pc.index_in(names, value_set=pa.array(class_names, pa.string()))
+    return np.asarray(class_index.to_numpy(), dtype=np.int64)
 
 
 def _group_starts(ids: pa.ChunkedArray) -> IntArray:
@@ -150,9 +150,9 @@ def _one_per_sample(
     torn = np.unique(sample_of_row[differs])
     if not len(torn):
         return first, torn
-    kept = np.ones(len(starts), dtype=bool)
-    kept[torn] = False
-    return pc.if_else(pa.array(kept), first.combine_chunks(), pa.scalar(None, first.type)), torn
+    is_whole = np.ones(len(starts), dtype=bool)
+    is_whole[torn] = False
+    return pc.if_else(pa.array(is_whole), first.combine_chunks(), pa.scalar(None, first.type)), torn
 
 
 def _differs(values: pa.ChunkedArray, others: pa.ChunkedArray) -> BoolArray:
