@@ -35,6 +35,7 @@ FRONT_DOOR = ""  # labelclean/__init__.py, whose two functions are imported when
 HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "prefect": {"flows"},
     "great_expectations": {"storage.expectations"},
+    "prometheus_client": {"nights.notify"},
     "timm": {"features.backbone"},
     "kornia": {"adapt.views"},
     "PIL": {"features.decode", "features.pixels"},
@@ -199,3 +200,21 @@ def test_the_package_has_no_assert() -> None:
     for name in modules():
         for node in ast.walk(tree(name)):
             assert not isinstance(node, ast.Assert), f"{name}:{getattr(node, 'lineno', 0)} asserts"
+
+
+def test_what_the_docstrings_cite_is_the_paper_of_that_number() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition("## References")[2]
+    papers = dict(re.findall(r"^(\d+)\. (.*)$", page, flags=re.MULTILINE))
+    assert list(papers) == [str(number) for number in range(1, len(papers) + 1)]
+    cited = [
+        match
+        for path in sorted((ROOT / "labelclean").rglob("*.py"))
+        for match in re.findall(
+            r"([A-Z][\w-]+)(?:,? and \w+|,\s+\w+ and \w+|\s+et al\.)?\s+(\d{4}) \[(\d+)\]",
+            path.read_text(encoding="utf-8"),
+        )
+    ]
+    assert len(cited) > 10
+    for name, year, number in cited:
+        assert name in papers[number]
+        assert year in papers[number]

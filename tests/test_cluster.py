@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -46,14 +45,14 @@ class Nodes:
     """Two nodes of one CPU each."""
 
     address: str
-    processes: list[subprocess.Popen[bytes]]
+    processes: list[psutil.Popen]
 
     def start(self, command: list[str], log: Path) -> None:
         """Start one more; Ray gives a node 30 s to start, which a busy machine may exceed."""
         deadline, number = time.monotonic() + 120, len(self.processes)
         while time.monotonic() < deadline:
             with log.open("ab") as file:
-                self.processes.append(subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True))
+                self.processes.append(psutil.Popen(command, stdout=file, stderr=file, start_new_session=True))
             while time.monotonic() < deadline and self.processes[number].poll() is None:
                 time.sleep(0.5)
                 if "--block" in log.read_text(errors="replace"):  # it says so once it runs
@@ -63,9 +62,9 @@ class Nodes:
         pytest.fail(f"node {number} did not start within 120 s: {log.read_text(errors='replace')[-800:]}")
 
     def end(self, number: int) -> None:
-        """End all processes of a node as a pulled plug does."""
+        """End all processes of a node as a pulled plug does; psutil sees when a number is another process' by now."""
+        parent = self.processes[number]
         with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.processes[number].pid)
             for process in [*parent.children(recursive=True), parent]:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()

@@ -1,4 +1,4 @@
-"""Can a backbone of one's own see more? AdaSim learns it from unlabelled images (P2: Lebailly et al., ICCV 2023).
+"""Can a backbone of one's own see more? AdaSim learns it from unlabelled images (P2: Lebailly et al. 2023 [8]).
 
 In this room say momentum and online, never teacher and student: those are the two probes of label cleaning.
 

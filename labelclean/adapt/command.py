@@ -44,21 +44,21 @@ def run_comparison(config: Config, adapted: Path | None, *, tell: Callable[[str]
     """
     from labelclean.adapt.compare import compare
 
-    found = compare(config, adapted)
+    comparison = compare(config, adapted)
     if not as_json:
-        tell("\n".join(found.sentences()))
+        tell("\n".join(comparison.sentences()))
         return
     record: dict[str, Any] = {
-        one.name: {
-            "probe_accuracy": float(one.is_told_by_probe.mean()),
-            "neighbour_accuracy": float(one.is_told_by_neighbours.mean()),
-            "log_likelihood": one.log_likelihood,
+        judged.name: {
+            "probe_accuracy": float(judged.is_told_by_probe.mean()),
+            "neighbour_accuracy": float(judged.is_told_by_neighbours.mean()),
+            "log_likelihood": judged.log_likelihood,
         }
-        for one in (found.base, found.adapted)
+        for judged in (comparison.base, comparison.adapted)
     }
-    freeze: Literal["adapted", "base"] = "adapted" if found.freeze_adapted else "base"
-    record |= {"gain": found.gain, "standard_error": found.standard_error, "freeze": freeze}
-    tell(json.dumps(record | {"weights": str(found.weights)}))
+    freeze: Literal["adapted", "base"] = "adapted" if comparison.freeze_adapted else "base"
+    record |= {"gain": comparison.gain, "standard_error": comparison.standard_error, "freeze": freeze}
+    tell(json.dumps(record | {"weights": str(comparison.weights)}))
 
 
 def run_sweep(config: Config, num_images: int, epochs: int, *, tell: Callable[[str], None], as_json: bool) -> None:
@@ -84,4 +84,4 @@ def run_sweep(config: Config, num_images: int, epochs: int, *, tell: Callable[[s
                 f"{trial.bootstrapped_share:>12.0%}{trial.self_retrieval:>18.0%}{trial.effective_rank:>16.1f}"
             )
     sentence = advice(trials)
-    tell(json.dumps({"trials": [one._asdict() for one in trials], "advice": sentence}) if as_json else sentence)
+    tell(json.dumps({"trials": [trial._asdict() for trial in trials], "advice": sentence}) if as_json else sentence)

@@ -167,11 +167,12 @@ def judged(
     views = [ridge_view(space, targets, labels, config).values]
     vote = vote_view(space, targets, labels, config)
     views += [] if vote is None else [vote.values]
-    told = [
-        true_class_probs(fit_plain_model(one[None], labels), one[None]).argmax(axis=1) == labels.given for one in views
+    is_given = [
+        true_class_probs(fit_plain_model(view[None], labels), view[None]).argmax(axis=1) == labels.given
+        for view in views
     ]
     together = fit_plain_model(np.stack(views), labels)
-    return Judged(name, told[0], told[-1], together.log_likelihood, space.groups)
+    return Judged(name, is_given[0], is_given[-1], together.log_likelihood, space.groups)
 
 
 def compared(base: Judged, adapted: Judged, weights: Path) -> Comparison:

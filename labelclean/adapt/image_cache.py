@@ -165,12 +165,12 @@ def thumbnails(cache: ImageCache) -> npt.NDArray[np.float32]:
     height, width = cache.array.shape[2:]
     rows = np.linspace(0, height, THUMBNAIL_PX + 1).astype(int)[:-1]
     columns = np.linspace(0, width, THUMBNAIL_PX + 1).astype(int)[:-1]
-    found = np.empty((len(cache.kept), THUMBNAIL_PX * THUMBNAIL_PX), dtype=np.float32)
-    for start in range(0, len(found), BLOCK_IMAGES):
-        block = cache.array[start : min(start + BLOCK_IMAGES, len(found))].mean(axis=1, dtype=np.float32)
+    thumbnails = np.empty((len(cache.kept), THUMBNAIL_PX * THUMBNAIL_PX), dtype=np.float32)
+    for start in range(0, len(thumbnails), BLOCK_IMAGES):
+        block = cache.array[start : min(start + BLOCK_IMAGES, len(thumbnails))].mean(axis=1, dtype=np.float32)
         small = np.add.reduceat(np.add.reduceat(block, rows, axis=1), columns, axis=2)
-        found[start : start + BLOCK_IMAGES] = small.reshape(len(block), -1)
-    return found / np.float32(np.iinfo(cache.array.dtype).max * height * width / THUMBNAIL_PX**2)
+        thumbnails[start : start + BLOCK_IMAGES] = small.reshape(len(block), -1)
+    return thumbnails / np.float32(np.iinfo(cache.array.dtype).max * height * width / THUMBNAIL_PX**2)
 
 
 def _read_note(folder: Path) -> Note:

@@ -75,12 +75,12 @@ def gather_images(config: Config, size: tuple[int, int]) -> tuple[ImageSet, list
     with progress("decoding images", len(contents), "images") as advance:
         rejects += fill_cache(folder, parts, contents, size, config, advance)
     cache = open_cache(folder)
-    kept = [contents[place] for place in cache.kept]
+    usable = [contents[place] for place in cache.kept]
     given, groups = _facts(samples, names, parts[0].content_hashes)
-    keys = [groups.get(content, content) for content in kept]
+    keys = [groups.get(content, content) for content in usable]
     joined = joined_groups(keys, _duplicates(cache, config))
     held_parts = hashed_parts([keys[row] for row in joined], HELD_OUT_PARTS, seed=config.run.seed, purpose="held out")
-    labels = np.array([given.get(content, -1) for content in kept], dtype=np.int64)
+    labels = np.array([given.get(content, -1) for content in usable], dtype=np.int64)
     is_held_out = held_parts < round(config.adapt.held_out_share * HELD_OUT_PARTS)
     return ImageSet(joined, labels, is_held_out & (labels >= 0), names, folder), rejects
 
@@ -134,7 +134,7 @@ def labelled_sources(config: Config, samples: pa.Table, has_bytes: bool) -> Sour
         rows: Iterable[Any] = (
             image_rows(config.data.labels)
             if has_bytes
-            else ((one["sample_id"], one["image_path"], None) for one in samples.to_pylist())
+            else ((sample["sample_id"], sample["image_path"], None) for sample in samples.to_pylist())
         )
         return (ImageSource(*row) for row in rows if not wanted or row[0] in wanted)
 
@@ -197,5 +197,5 @@ def _duplicates(cache: ImageCache, config: Config) -> IntArray:
         return np.full(len(cache.kept), -1)
     small = thumbnails(cache)
     rows = centred_unit_rows(small, feature_mean(small))
-    found = nearest_neighbours(rows, NEAREST, method=settings.method, exact_limit=settings.exact_limit)
-    return near_duplicate_sets(found, settings.duplicate_similarity or duplicate_threshold(found))
+    neighbours = nearest_neighbours(rows, NEAREST, method=settings.method, exact_limit=settings.exact_limit)
+    return near_duplicate_sets(neighbours, settings.duplicate_similarity or duplicate_threshold(neighbours))

@@ -9,6 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+# DistributedDataParallel imports it, too late: once a group is there, the defaults of its functions hold that group for
+# good, and gloo's threads live on after `leave_world` into the end of Python, where they may abort the process
+import torch.distributed.nn
+
 from labelclean.adapt.world import World
 from labelclean.features.backbone import choose_device
 

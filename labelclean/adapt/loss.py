@@ -17,7 +17,7 @@ def dino_loss(
     online_temperature: float,
     momentum_temperature: float,
 ) -> torch.Tensor:
-    """Return the cross-entropy of each crop's online output against the other crop's momentum output (P2, DINO eq. 1).
+    """Return the cross-entropy of each crop's online output against the other crop's momentum output (P2 [8], DINO [3] eq. 1).
 
     H = - sum_p P_momentum(other crop)[p] log P_online(crop)[p], both softmax of logits over their
     temperature, the momentum logits less the centre; averaged over both crops and the batch.

@@ -30,7 +30,7 @@ def feature_spread(bank: torch.Tensor) -> float:
 
 
 def effective_rank(bank: torch.Tensor) -> float:
-    """Return in how many directions the features really differ (Roy and Vetterli 2007).
+    """Return in how many directions the features really differ (Roy and Vetterli 2007 [12]).
 
     The exponential of the entropy of the covariance's normalised eigenvalues, on at most 4,096
     rows evenly spaced.

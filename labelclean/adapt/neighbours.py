@@ -1,4 +1,4 @@
-"""Which image an image is compared with: nearest entries of the feature bank, votes over epochs, gate and draw (P2).
+"""Which image an image is compared with: nearest entries of the feature bank, votes over epochs, gate and draw (P2 [8]).
 
 The bank holds each image's last momentum feature. An image whose own past is its best
 neighbour is trusted to choose a partner among its neighbours; any other is its own partner.
@@ -87,8 +87,8 @@ def nearest_entries(
     for start in range(0, len(bank), BANK_BLOCK):
         block = features @ bank[start : start + BANK_BLOCK].T
         block.masked_fill_(~is_filled[start : start + BANK_BLOCK], -torch.inf)
-        found, place = block.topk(min(num_neighbours, block.shape[1]), dim=1)
-        best, order = torch.cat([best, found], 1).topk(num_neighbours, dim=1)
+        similarity, place = block.topk(min(num_neighbours, block.shape[1]), dim=1)
+        best, order = torch.cat([best, similarity], 1).topk(num_neighbours, dim=1)
         index = torch.cat([index, place + start], 1).gather(1, order)
     is_empty = best == -torch.inf
     return index.masked_fill(is_empty, -1).int(), best.masked_fill(is_empty, 0.0)
@@ -133,9 +133,9 @@ def _vote_block(history: History, groups: IntArray | None, rows: IntArray, votes
     order = np.lexsort((neighbour, neighbour != image, -total, image))
     image, neighbour, total = image[order], neighbour[order], total[order]
     rank = np.arange(len(image)) - np.searchsorted(image, image)
-    kept = rank < num_kept
-    votes.index[image[kept], rank[kept]] = neighbour[kept]
-    votes.score[image[kept], rank[kept]] = total[kept] / window
+    is_best = rank < num_kept
+    votes.index[image[is_best], rank[is_best]] = neighbour[is_best]
+    votes.score[image[is_best], rank[is_best]] = total[is_best] / window
 
 
 def recognises_itself(votes: Votes) -> BoolArray:
@@ -193,11 +193,11 @@ def partner_probs(votes: Votes, temperature: float) -> Float64Array:
         >>> partner_probs(votes, 0.001), partner_probs(votes, 0)
         (array([[0.5, 0.5]]), array([[1., 0.]]))
     """
-    found = votes.index >= 0
+    is_neighbour = votes.index >= 0
     if temperature == 0:
-        return np.asarray(found & (np.arange(votes.index.shape[1]) == 0), dtype=np.float64)
+        return np.asarray(is_neighbour & (np.arange(votes.index.shape[1]) == 0), dtype=np.float64)
     behind = (votes.score - votes.score[:, :1]).astype(np.float64)
-    raised = np.where(found, np.exp(np.minimum(behind / temperature, 0.0)), 0.0)
+    raised = np.where(is_neighbour, np.exp(np.minimum(behind / temperature, 0.0)), 0.0)
     return np.asarray(raised / np.maximum(raised.sum(axis=1, keepdims=True), 1e-300))
 
 

@@ -61,21 +61,21 @@ def readings(rows: Sequence[Row], config: AdaptConfig) -> list[str]:
     if not late:
         ended = f"No epoch has compared an image with another one yet: that begins after adapt.window = {window} epochs"
         return [f"{ended} of {config.epochs}."]
-    found = []
+    sentences = []
     share = _mean(late, "bootstrapped_share")
     if config.mode == "adaptive" and share < FEW:
-        found.append(
+        sentences.append(
             f"Mode adaptive has been nearly plain: {share:.1%} of the images were compared with another one, for "
             f"{_mean(late, 'self_retrieval_1'):.1%} found their own past as their nearest entry. Milder adapt.views "
             "(crop_area, turns, flips, blur_share), more epochs or a higher adapt.temperature open the gate."
         )
     same = _mean(late, "same_group_share")
     if same > MANY:
-        found.append(
+        sentences.append(
             f"{same:.0%} of the partners were of the image's own group or near-duplicate set, which teach little: "
             "set adapt.exclude_group to true."
         )
-    return found
+    return sentences
 
 
 def write_page(folder: Path, rows: Sequence[Row], config: AdaptConfig, facts: Sequence[str]) -> None:

@@ -98,8 +98,8 @@ def told_by_neighbours(bank: np.ndarray, groups: IntArray, given: IntArray, num_
     Returns:
         1 or 0, float64, shape (N,).
     """
-    found = nearest_neighbours(bank, VOTERS + 6)
-    votes = label_votes(outside_group(found, groups, bank, VOTERS), one_hot(given, num_classes))
+    neighbours = nearest_neighbours(bank, VOTERS + 6)
+    votes = label_votes(outside_group(neighbours, groups, bank, VOTERS), one_hot(given, num_classes))
     return np.asarray(votes.argmax(axis=1) == given, dtype=np.float64)
 
 
@@ -113,7 +113,7 @@ def advice(trials: list[Trial]) -> str:
         One sentence.
     """
     plain = trials[0]
-    best = max(trials, key=lambda one: -1.0 if np.isnan(one.accuracy) else one.accuracy)
+    best = max(trials, key=lambda trial: -1.0 if np.isnan(trial.accuracy) else trial.accuracy)
     error = float(np.hypot(plain.standard_error, best.standard_error))
     if best.temperature == 0 or best.accuracy - plain.accuracy < SURE * error:
         return (
@@ -124,7 +124,7 @@ def advice(trials: list[Trial]) -> str:
 
 
 def _trial(temperature: float, window: int, right: np.ndarray, records: list[EpochRecord]) -> Trial:
-    late = [one.bootstrapped_share for one in records[window:]]
+    late = [record.bootstrapped_share for record in records[window:]]
     last = records[-1] if records else None
     return Trial(
         temperature,

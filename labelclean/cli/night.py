@@ -74,9 +74,9 @@ def prune(
         return
     for name, why in done.kept.items():
         typer.echo(f"kept {name}: {why}")
-    said = "would remove" if dry_run else "removed"
+    verb = "would remove" if dry_run else "removed"
     typer.echo(
-        f"{said} {len(done.removed):,} runs, {done.num_bytes / 1e6:,.1f} MB"
+        f"{verb} {len(done.removed):,} runs, {done.num_bytes / 1e6:,.1f} MB"
         + "".join(f"\n  {name}" for name in done.removed)
     )
 

@@ -83,7 +83,7 @@ def import_answers(
 
         pull_answers(export, file, os.environ)
     now = datetime.now(UTC)
-    told, decisions = import_decisions(
+    report, decisions = import_decisions(
         file,
         from_tool,  # type: ignore[arg-type]  # an unknown tool is refused with the list of tools
         export,
@@ -94,16 +94,16 @@ def import_answers(
     ledger = open_ledger(ledger_url(settings.ledger.url, settings.storage.runs, os.environ), now)
     added = append_decisions(ledger, decisions)
     if as_json:
-        typer.echo(json.dumps(asdict(told) | {"num_new": added}, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(report) | {"num_new": added}, ensure_ascii=False))
         return
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(told.by_decision.items()))
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_decision.items()))
     typer.echo(
-        f"{told.num_decisions:,} decisions read ({kinds}), {added:,} new in the ledger, {told.num_unanswered:,} unanswered"
+        f"{report.num_decisions:,} decisions read ({kinds}), {added:,} new in the ledger, {report.num_unanswered:,} unanswered"
     )
     for label, problems in (
-        ("unmatched", told.unmatched),
-        ("conflicting", told.conflicting),
-        ("unknown", told.unknown_labels),
+        ("unmatched", report.unmatched),
+        ("conflicting", report.conflicting),
+        ("unknown", report.unknown_labels),
     ):
         for problem in problems:
             typer.echo(f"{label}: {problem}", err=True)

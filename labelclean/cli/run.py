@@ -129,12 +129,12 @@ def report(
 
 def _budget_item(budget: str) -> str:
     """The config item that a number of samples, or a time such as 45min, stands for."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|h|)", budget.strip())
-    if found is None or not (found[2] or found[1].isdigit()):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(min|h|)", budget.strip())
+    if match is None or not (match[2] or match[1].isdigit()):
         raise ConfigError(f"--budget must be a number of samples, or a time such as 45min or 1.5h, but is {budget!r}.")
-    if not found[2]:
-        return f"review.budget={found[1]}"
-    return f"review.minutes={float(found[1]) * (60 if found[2] == 'h' else 1):g}"
+    if not match[2]:
+        return f"review.budget={match[1]}"
+    return f"review.minutes={float(match[1]) * (60 if match[2] == 'h' else 1):g}"
 
 
 def _night(call: Callable[[], Night]) -> Night:
@@ -179,8 +179,8 @@ def _run_flow(config: Path, overrides: list[str], force: bool) -> Night:
     flow: Any = importlib.import_module("labelclean.flows.clean_labels")
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_is_news)
-    told = flow.clean_labels(str(config.resolve()), overrides, force)
-    return Night(Path(told["run_folder"]) if told["run_folder"] else None, told["nothing_to_do"])
+    answer = flow.clean_labels(str(config.resolve()), overrides, force)
+    return Night(Path(answer["run_folder"]) if answer["run_folder"] else None, answer["nothing_to_do"])
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -242,10 +242,10 @@ def _read_state(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
         data = path.read_bytes()
     except OSError as fault:
         raise StorageError(f"{path}: backbone.weights must be a readable file, but: {fault.strerror}.") from None
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
         raise StorageError(
-            f"{path}: the weights must have the SHA-256 {sha256} (backbone.sha256), but have {found}; "
+            f"{path}: the weights must have the SHA-256 {sha256} (backbone.sha256), but have {digest}; "
             "copy the file again, or correct the digest if this file is meant."
         )
     if strange := _no_weights(data):

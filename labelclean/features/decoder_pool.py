@@ -347,10 +347,10 @@ def _introduce(decoder: _Decoder, settings: DecodeSettings) -> None:
         decoder.process.kill()
         decoder.process.wait()
         decoder.errors.seek(0)
-        told = decoder.errors.read()[-2000:].decode(errors="replace").strip().splitlines()
+        last_lines = decoder.errors.read()[-2000:].decode(errors="replace").strip().splitlines()
         raise StorageError(
             f"A decoding process must start with {sys.executable!r}, but ended with code "
-            f"{decoder.process.returncode}: {told[-1] if told else 'it said nothing'!r}; "
+            f"{decoder.process.returncode}: {last_lines[-1] if last_lines else 'it said nothing'!r}; "
             "check the Python installation, or set backbone.workers to 0."
         ) from None
 

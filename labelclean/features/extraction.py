@@ -78,11 +78,11 @@ def backbone_facts(config: BackboneConfig, precision: Precision, cache: Path) ->
     """
     if config.weights is None or not config.weights.is_file():
         return _facts(build_backbone(config, precision))  # weights from a hub may change under their name
-    found = file_digest(config.weights)
-    if config.sha256 not in (None, found):
+    digest = file_digest(config.weights)
+    if config.sha256 not in (None, digest):
         return _facts(build_backbone(config, precision))  # which refuses them
     settings = config.model_dump(mode="json", exclude={"weights", "batch_size", "workers"})
-    deciding = [settings, found, precision, *(version(name) for name in ("labelclean", "torch", "timm"))]
+    deciding = [settings, digest, precision, *(version(name) for name in ("labelclean", "torch", "timm"))]
     key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
     note = cache / "backbones" / f"{key[:32]}.json"
     if note.is_file():
@@ -252,11 +252,11 @@ class Extractor:
                     continue
                 images.append(image)
                 if len(images) == batch_size:
-                    hashes.append([str(one.content_hash) for one in images])
+                    hashes.append([str(image.content_hash) for image in images])
                     yield _stacked(images)
                     images = []
             if images:
-                hashes.append([str(one.content_hash) for one in images])
+                hashes.append([str(image.content_hash) for image in images])
                 yield _stacked(images)
 
         decoded = batches()
@@ -280,22 +280,22 @@ class Extractor:
 
     def _built(self, precision: Precision) -> Backbone:
         if self.backbone is None:
-            found = build_backbone(self.config.backbone, precision)
-            if found.digest != self.facts.digest:
+            backbone = build_backbone(self.config.backbone, precision)
+            if backbone.digest != self.facts.digest:
                 raise StorageError(
-                    f"backbone {found.name!r}: it must be the one that the feature store is for, digest "
-                    f"{self.facts.digest[:16]}, but on {platform.node()} it has {found.digest[:16]}. Use the same weights "
+                    f"backbone {backbone.name!r}: it must be the one that the feature store is for, digest "
+                    f"{self.facts.digest[:16]}, but on {platform.node()} it has {backbone.digest[:16]}. Use the same weights "
                     "file and the same versions of torch and timm on all machines."
                 )
-            self.backbone = found
+            self.backbone = backbone
         return self.backbone
 
 
 def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
     """One batch; grey images get as many channels as the widest of the batch."""
     pixels = [np.asarray(image.image) for image in images]
-    channels = max(one.shape[0] for one in pixels)
-    return np.stack([one if one.shape[0] == channels else np.repeat(one, channels, axis=0) for one in pixels])
+    channels = max(image.shape[0] for image in pixels)
+    return np.stack([image if image.shape[0] == channels else np.repeat(image, channels, axis=0) for image in pixels])
 
 
 def _store_in_parts(

@@ -82,8 +82,8 @@ def _questions(
             config = read_config(config_path, overrides)
             yield "config", lambda: ("ok", f"{config_path} can be used")
         except LabelcleanError as fault:
-            said = str(fault)
-            yield "config", lambda: ("fail", said)
+            sentence = str(fault)
+            yield "config", lambda: ("fail", sentence)
     yield "device", partial(_device, config.run.device if config else "auto")
     yield "prefect", _prefect
     yield (
@@ -124,14 +124,14 @@ def versions_fit() -> Answer:
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = version(wanted.name)
+            installed = version(wanted.name)
         except PackageNotFoundError:
             wrong.append(f"{wanted.name} is not installed")
             continue
-        if wanted.name.lower() in ("prefect", "fastapi", "sqlalchemy", "torch", "timm"):
-            seen.append(f"{wanted.name} {found}")
-        if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} must be {wanted.specifier}, but is {found}")
+        if wanted.name.lower() in ("prefect", "sqlalchemy", "torch", "timm"):
+            seen.append(f"{wanted.name} {installed}")
+        if not wanted.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{wanted.name} must be {wanted.specifier}, but is {installed}")
     if wrong:
         return "fail", f"{'; '.join(wrong)}. Install again: pip install -c constraints.txt ."
     return "ok", f"labelclean {version('labelclean')}, {', '.join(sorted(seen, key=str.lower))}"
@@ -147,8 +147,8 @@ def bytecode_kept(package: str, *, writes: bool) -> Answer:
     Returns:
         Outcome and sentence.
     """
-    found = importlib.util.find_spec(package)
-    if found is not None and found.cached is not None and Path(found.cached).is_file():
+    spec = importlib.util.find_spec(package)
+    if spec is not None and spec.cached is not None and Path(spec.cached).is_file():
         return "ok", "the packages are compiled"
     if writes:
         return "ok", "the first run compiles the packages and keeps that"
@@ -199,11 +199,11 @@ def _images(config: Config) -> Answer:
         return "fail", f"{root}: data.image_root must be a folder, but is not there. Is the share mounted?"
     head = labels_dataset(config.data.labels, files[-1:]).head(200, columns=["image_path"])
     paths = [path for path in head.column("image_path").to_pylist() if path]
-    found = sum((root / path).is_file() for path in paths)
-    said = f"{found:,} of the first {len(paths):,} images of the newest label file are under {root}"
-    if not found:
-        return "fail", f"{said}. Correct data.image_root, or mount the share."
-    return ("ok" if found == len(paths) else "warn"), said
+    num_there = sum((root / path).is_file() for path in paths)
+    sentence = f"{num_there:,} of the first {len(paths):,} images of the newest label file are under {root}"
+    if not num_there:
+        return "fail", f"{sentence}. Correct data.image_root, or mount the share."
+    return ("ok" if num_there == len(paths) else "warn"), sentence
 
 
 def _backbone(config: Config, environ: Mapping[str, str]) -> Answer:
@@ -272,26 +272,31 @@ def _space(folder: Path) -> Answer:
     except OSError as fault:
         return "fail", f"{place}: cannot be written: {fault.strerror}. Correct the permissions."
     free = shutil.disk_usage(place).free
-    said = f"{free / 1e9:,.1f} GB free at {folder}"
+    sentence = f"{free / 1e9:,.1f} GB free at {folder}"
     if free < LEAST_FREE_BYTES:
-        return "fail", f"{said}. Free space: labelclean prune removes old runs; the cache may be deleted."
-    return ("ok", said) if free >= LOW_FREE_BYTES else ("warn", f"{said}; labelclean prune removes old runs")
+        return "fail", f"{sentence}. Free space: labelclean prune removes old runs; the cache may be deleted."
+    return ("ok", sentence) if free >= LOW_FREE_BYTES else ("warn", f"{sentence}; labelclean prune removes old runs")
 
 
 def _ledger(url: str) -> Answer:
     if not ledger_exists(url):
         return "ok", "nobody has decided anything yet; the first import makes the ledger"
-    found, newest, num_decisions = ledger_schema(url)
-    if found > newest:
-        raise StorageError(f"the ledger has schema {found}, but this labelclean knows {newest}. Update labelclean.")
-    said = f"{num_decisions:,} decisions, schema {found}"
-    return "ok", said if found == newest else f"{said}; the next import or run brings it to {newest}"
+    schema, newest_schema, num_decisions = ledger_schema(url)
+    if schema > newest_schema:
+        raise StorageError(
+            f"the ledger has schema {schema}, but this labelclean knows {newest_schema}. Update labelclean."
+        )
+    sentence = f"{num_decisions:,} decisions, schema {schema}"
+    return (
+        "ok",
+        sentence if schema == newest_schema else f"{sentence}; the next import or run brings it to {newest_schema}",
+    )
 
 
 def _lock(runs: Path) -> Answer:
-    told = lock_sentence(runs / ".lock")
-    if told is not None:
-        return "warn", told
+    sentence = lock_sentence(runs / ".lock")
+    if sentence is not None:
+        return "warn", sentence
     left = sorted(path.name for path in runs.glob(f"{WORK_PREFIX}*")) if runs.is_dir() else []
     return (
         ("warn", f"no run is at work, but one died and left {', '.join(left)}; the next run removes it")

@@ -60,8 +60,8 @@ def run_night(
         raise
     try:
         night = Night(clean(config))
-    except NothingToDo as told:
-        night = Night(Path(told.run_folder) if told.run_folder else None, str(told))
+    except NothingToDo as nothing:
+        night = Night(Path(nothing.run_folder) if nothing.run_folder else None, str(nothing))
     except Exception as fault:
         code = fault.exit_code if isinstance(fault, LabelcleanError) else 1
         _tell(config, environ, *_ending(fault))

@@ -177,6 +177,8 @@ def prometheus_text(dataset: str, attempt: Attempt, newest: RunNumbers | None, l
     Returns:
         Lines of `# HELP`, `# TYPE` and one gauge each; what is not known is left out.
     """
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
     gauges: list[tuple[str, str, float | None]] = [
         ("last_attempt_timestamp_seconds", "When labelclean run was last called and ended.", attempt.at.timestamp()),
         ("last_attempt_exit_code", "Its exit code.", attempt.exit_code),
@@ -198,16 +200,13 @@ def prometheus_text(dataset: str, attempt: Attempt, newest: RunNumbers | None, l
             ("run_duration_seconds", "Duration of the newest run.", newest.duration_s),
             ("peak_memory_bytes", "Peak memory of its process.", newest.peak_memory_bytes),
         ]
-    name = dataset.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    lines = []
+    registry = CollectorRegistry()
     for key, meaning, value in gauges:
         if value is not None:
-            lines += [f"# HELP labelclean_{key} {meaning}", f"# TYPE labelclean_{key} gauge"]
-            lines.append(f'labelclean_{key}{{dataset="{name}"}} {float(value)!r}')
+            Gauge(f"labelclean_{key}", meaning, ["dataset"], registry=registry).labels(dataset).set(value)
     if newest is not None:
-        lines += ["# HELP labelclean_verdict 1 for the verdict of the newest run.", "# TYPE labelclean_verdict gauge"]
-        lines += [
-            f'labelclean_verdict{{dataset="{name}",verdict="{verdict}"}} {float(verdict == newest.verdict)!r}'
-            for verdict in VERDICTS
-        ]
-    return "\n".join(lines) + "\n"
+        meaning = "1 for the verdict of the newest run."
+        verdicts = Gauge("labelclean_verdict", meaning, ["dataset", "verdict"], registry=registry)
+        for verdict in VERDICTS:
+            verdicts.labels(dataset, verdict).set(verdict == newest.verdict)
+    return generate_latest(registry).decode()

@@ -36,10 +36,10 @@ def remove_leftovers(runs: Path) -> list[str]:
     Returns:
         Names of the folders removed.
     """
-    found = leftovers(runs)
-    for folder in found:
+    left = leftovers(runs)
+    for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in found]
+    return [folder.name for folder in left]
 
 
 def prune_runs(runs: Path, keep: int, referred: Collection[str], *, dry_run: bool = False) -> Pruned:

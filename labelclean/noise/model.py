@@ -270,7 +270,7 @@ def _ascend(
 ) -> NoiseModel:
     """Steps of expectation-maximisation; a step that lost likelihood is damped more and more, up to where it cannot lose.
 
-    No softmax curves more than half the square of its views (Boehning 1992), so a Newton step with that added rises.
+    No softmax curves more than half the square of its views (Böhning 1992 [1]), so a Newton step with that added rises.
     """
     sums = _pass(model, views, observed, fit_matrix)
     model = replace(model, log_likelihood=sums.log_likelihood)

@@ -79,11 +79,11 @@ def _most_evident(values: Float32Array, labels: GivenLabels, plain: NoiseModel) 
 def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) -> float:
     """Return the log marginal likelihood of the given labels per sample, less a tenth of the ambiguity it needs.
 
-    Cheeseman and Stutz (1996): log p(labels) is near N log-likelihood + log p(n) - log p(n | C) with
+    Cheeseman and Stutz 1996 [4]: log p(labels) is near N log-likelihood + log p(n) - log p(n | C) with
     the expected counts n of `expected_counts`; rows of C are Dirichlet, a view beyond the first costs half log N
-    (Schwarz 1978). Where confusions are directed, labels cannot tell "all images of k are unclear, k or l"
+    (Schwarz 1978 [13]). Where confusions are directed, labels cannot tell "all images of k are unclear, k or l"
     from "they are k, and many are given as l"; the mean entropy of P(true class | image), times 0.1,
-    decides for classes that are clear (Grandvalet and Bengio 2005). Two classes have no directed confusions.
+    decides for classes that are clear (Grandvalet and Bengio 2005 [5]). Two classes have no directed confusions.
 
     Args:
         model: Fitted to the views.

@@ -65,7 +65,7 @@ def score_limit(label_scores: Float32Array) -> float:
 
     With e = 1 - score the calibrated chance that a label is wrong, calling the m most doubtful
     labels wrong finds sum_m e errors of sum e in all; the expected F1 is about
-    2 sum_m e / (m + sum e) and is largest where e falls below half of it (Lipton et al. 2014). The
+    2 sum_m e / (m + sum e) and is largest where e falls below half of it (Lipton et al. 2014 [10]). The
     number of issues thus follows the estimated number of errors. No label with an error
     chance under 0.2 is called wrong, and every label above 0.5 is.
 
@@ -141,7 +141,7 @@ def estimate_errors(
     wrong are right as there are unclear images: the interval reaches from the least of these numbers to the largest,
     and a standard error of chance beyond.
     Where samples drawn at random were looked at, it is cut down to what their own share allows (Jeffreys' interval;
-    Brown, Cai and DasGupta 2001).
+    Brown, Cai and DasGupta 2001 [2]).
 
     Args:
         per_class: Sum of the chances of being wrong by given class, float64, shape (K,).

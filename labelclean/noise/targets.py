@@ -31,7 +31,7 @@ def given_targets(labels: GivenLabels) -> Float32Array:
 def two_hot_targets(
     pred_probs: Float32Array, labels: GivenLabels, weights: Literal["equal", "teacher"] = "equal"
 ) -> Float32Array:
-    """Return P1's partial labels: the teacher's two most probable classes share the target.
+    """Return P1's [7] partial labels: the teacher's two most probable classes share the target.
 
     Args:
         pred_probs: Out-of-fold teacher probabilities, float32, shape (N, K).

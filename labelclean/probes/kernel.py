@@ -17,7 +17,7 @@ LEAST_EIGENVALUE = 1e-6
 def kernel_rows(unit_rows: Float32Array, landmarks: IntArray) -> Float32Array:
     """Return coordinates in which products are Gaussian similarities, seen from the landmarks.
 
-    Nyström's approximation (Williams and Seeger 2001): with K(a, b) = exp(-|a - b|^2 / (2 s)), s half the
+    Nyström's approximation (Williams and Seeger 2001 [16]): with K(a, b) = exp(-|a - b|^2 / (2 s)), s half the
     median squared distance of the landmarks, rows are K(x, L) K(L, L)^(-1/2), centred. A ridge probe on
     them may bend where one on the features is straight; low-dimensional features gain most.
 

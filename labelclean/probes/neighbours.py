@@ -174,7 +174,7 @@ def duplicate_threshold(neighbours: Neighbours) -> float:
     """Return the similarity from which two samples of this data set count as near-duplicates.
 
     Distances d = 1 - similarity to the 5th and 10th neighbour tell the local dimension m
-    (Levina and Bickel 2005: log(d10/d5) has mean (2/m) (psi(10) - psi(5))). A pair so much
+    (Levina and Bickel 2005 [9]: log(d10/d5) has mean (2/m) (psi(10) - psi(5))). A pair so much
     nearer than the 10th neighbour that unrelated samples come as near once in 100,000 draws
     is a near-duplicate; it must also reach a cosine of 0.95.
 

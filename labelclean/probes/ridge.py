@@ -106,7 +106,7 @@ def design_of_sums(unit_rows: Float32Array, folds: IntArray, sums: FeatureSums) 
 def fit_ridge(
     design: Design, targets: Float32Array, penalties: Sequence[float], rounds: int = 1
 ) -> list[tuple[LinearProbe, ...]]:
-    """Return ridge probes in closed form, for each penalty one per fold (methods: P1 in closed form).
+    """Return ridge probes in closed form, for each penalty one per fold (methods: P1 [7] in closed form).
 
     Args:
         design: Features and folds.
@@ -172,7 +172,7 @@ def fit_cross_entropy(
 ) -> tuple[LinearProbe, ...]:
     """Return softmax probes that minimise cross-entropy + (penalty / 2) |W|^2, one per fold.
 
-    Every step uses Böhning's bound on the softmax Hessian, (1/2)(I - 11'/K) x S (Böhning 1992),
+    Every step uses Böhning's bound on the softmax Hessian, (1/2)(I - 11'/K) x S (Böhning 1992 [1]),
     so the one eigendecomposition serves all steps; steps are accelerated (Nesterov).
 
     Args:
@@ -199,7 +199,7 @@ def fit_gce(
     """Return softmax probes that minimise generalised cross-entropy, averaged over the candidates, one per fold.
 
     The loss of a sample is sum over a of t_a (1 - p_a^q) / q with q = 0.7 (Zhang and Sabuncu
-    2018; P1 averages it over the two candidates). It is concave in the cross-entropy, so
+    2018 [18]; P1 averages it over the two candidates). It is concave in the cross-entropy, so
     Böhning's bound holds for it too.
 
     Args:

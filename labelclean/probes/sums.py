@@ -206,7 +206,7 @@ def numbered_parts(start: int, size: int, num_parts: int, *, seed: int, purpose:
         purpose: As there.
 
     Returns:
-        int64, shape (N,), in [0, P): the splitmix64 of number and salt (Steele et al. 2014).
+        int64, shape (N,), in [0, P): the splitmix64 of number and salt (Steele et al. 2014 [14]).
     """
     salt = int.from_bytes(hashlib.blake2b(f"{seed}/{purpose}/".encode(), digest_size=8).digest(), "big")
     z = np.arange(start + 1, start + size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
@@ -418,7 +418,7 @@ def centred_cross(sums: FeatureSums, targets: TargetSums, weights: Float64Array)
 def ridge_rounds(
     basis: Spectrum, targets: TargetSums, weights: Float64Array, penalty: float, rounds: int = 1
 ) -> tuple[Float64Array, Float64Array]:
-    """Return weights and bias after some rounds of label averaging (P1) in closed form.
+    """Return weights and bias after some rounds of label averaging (P1 [7]) in closed form.
 
     Round 1 is ridge regression with an unpenalised intercept, W_1 = (S + c I)^-1 X'(Y - y_mean);
     each further round is fitted to the outputs of the one before, W_t = (S + c I)^-1 S W_{t-1}.

@@ -72,7 +72,7 @@ class Facet:
 
 
 def wilson_interval(expected: float, num: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a share.
+    """Return the score interval of a share (Wilson 1927 [17]).
 
     Args:
         expected: Number of wrong labels, may be fractional, in [0, num].

@@ -177,18 +177,18 @@ def _hive_pairs(folders: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _clashes(path: Path, files: Sequence[Path], schemas: Sequence[pa.Schema]) -> list[str]:
     """Columns of which two files have types that cannot be joined, each with both files."""
     first: dict[str, tuple[Path, pa.Field]] = {}
-    told: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for file, schema in zip(files, schemas, strict=True):
         for field in schema:
             other, known = first.setdefault(field.name, (file, field))
             try:
                 pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive")
             except pa.ArrowException:
-                told.setdefault(
+                faults.setdefault(
                     field.name,
                     f"{field.name!r} is {known.type} in {_below(other, path)}, {field.type} in {_below(file, path)}",
                 )
-    return list(told.values())
+    return list(faults.values())
 
 
 def _below(file: Path, path: Path) -> str:
@@ -253,10 +253,12 @@ def _schema(file: Path) -> pa.Schema:
 
 def _unreadable(path: Path, fault: Exception) -> TableError | StorageError:
     """Damage is the table's fault; a file that went away or a disk that fails may pass by itself."""
-    said = " ".join(str(fault).split())[:300]
+    reason = " ".join(str(fault).split())[:300]
     if isinstance(fault, OSError) and fault.errno is not None:
-        return StorageError(f"{path}: the labels can no longer be read: {said}. Put the file back, or check the disk.")
-    return TableError(f"{path}: the labels cannot be read: {said}. Write the file again.")
+        return StorageError(
+            f"{path}: the labels can no longer be read: {reason}. Put the file back, or check the disk."
+        )
+    return TableError(f"{path}: the labels cannot be read: {reason}. Write the file again.")
 
 
 def _check_image_column(path: Path, schema: pa.Schema) -> None:
@@ -497,7 +499,7 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     Returns:
         Arguments of pyarrow's Parquet writers.
     """
-    words = [one.name for one in schema if _is_word(one.type) and one.name != "sample_id"]
+    words = [field.name for field in schema if _is_word(field.type) and field.name != "sample_id"]
     return {"compression": "zstd", "use_dictionary": words or False}
 
 

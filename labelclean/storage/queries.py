@@ -164,8 +164,8 @@ def count_repeats(
         FROM before JOIN (SELECT sample_id, given_label FROM read_parquet(?)) USING (sample_id)
     """
     register_spellings(connection, spellings or {})
-    (found,) = connection.execute(question, [names_of(earlier), names_of(earlier), names_of(now)]).fetchall()
-    return int(found[0]), int(found[1])
+    (repeats,) = connection.execute(question, [names_of(earlier), names_of(earlier), names_of(now)]).fetchall()
+    return int(repeats[0]), int(repeats[1])
 
 
 def inspector_sums(
@@ -250,8 +250,8 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
             {"target": str(temporary)},
         )
     counts = connection.execute("SELECT count(*) FILTER (NOT is_stored), count(*) FILTER (is_stored) FROM contents")
-    ((wanted, found),) = counts.fetchall()
-    return int(wanted), int(found)
+    ((wanted, num_found),) = counts.fetchall()
+    return int(wanted), int(num_found)
 
 
 def rejected_images(connection: Any, hashes: Sequence[Path], wanted: Path, refused: Mapping[str, Any]) -> None:
@@ -345,18 +345,18 @@ def stored_places(
         ORDER BY file, part, place
     """
     values = [names_of(stored), names_of(samples), names_of(samples)]
-    name, kept = "", list[pa.Table]()
+    name, tables = "", list[pa.Table]()
     for table in rows_of(connection, question, values, 100_000):
         files = table.column("file").combine_chunks().dictionary_encode()
         for code, file in enumerate(files.dictionary.to_pylist()):
-            some = table.filter(pa.compute.equal(files.indices, code))
-            if file != name and kept:
-                yield name, *_numbers(kept)
-                kept = []
+            rows = table.filter(pa.compute.equal(files.indices, code))
+            if file != name and tables:
+                yield name, *_numbers(tables)
+                tables = []
             name = file
-            kept.append(some)
-    if kept:
-        yield name, *_numbers(kept)
+            tables.append(rows)
+    if tables:
+        yield name, *_numbers(tables)
 
 
 def _numbers(tables: Sequence[pa.Table]) -> tuple[IntArray, IntArray, IntArray]:

@@ -150,8 +150,8 @@ def index_in(names: pa.ChunkedArray, class_names: Sequence[str]) -> IntArray:
     Returns:
         int64, shape (N,).
     """
-    found = pc.index_in(names, value_set=pa.array(class_names, pa.string()))
-    return np.asarray(found.to_numpy(), dtype=np.int64)
+    class_index = pc.index_in(names, value_set=pa.array(class_names, pa.string()))
+    return np.asarray(class_index.to_numpy(), dtype=np.int64)
 
 
 def _group_starts(ids: pa.ChunkedArray) -> IntArray:

@@ -101,10 +101,12 @@ def missing_sentences(counts: Mapping[str, int]) -> list[str]:
     Returns:
         One sentence, or none.
     """
-    found = [f"{_written(name)} ({count:,})" for name, count in sorted(counts.items()) if look(name) in _MISSING]
-    if not found:
+    missing = [f"{_written(name)} ({count:,})" for name, count in sorted(counts.items()) if look(name) in _MISSING]
+    if not missing:
         return []
-    return [f"class names look like missing values: {', '.join(found)}; if they are, take these rows out of the labels"]
+    return [
+        f"class names look like missing values: {', '.join(missing)}; if they are, take these rows out of the labels"
+    ]
 
 
 def respelled(table: pa.Table, spellings: Mapping[str, str]) -> pa.Table:

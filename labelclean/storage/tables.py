@@ -617,7 +617,7 @@ def _value_faults(
     if not count:
         return []
     tally = sorted(pc.value_counts(values.filter(unknown)).to_pylist(), key=lambda row: (-row["counts"], row["values"]))
-    found = ", ".join(f"{row['values']!r} ({row['counts']:,})" for row in tally[:5]) + (
+    examples = ", ".join(f"{row['values']!r} ({row['counts']:,})" for row in tally[:5]) + (
         ", ..." if len(tally) > 5 else ""
     )
     what = "class names of data.class_names" if column.kind == "class" else "allowed values"
@@ -633,7 +633,7 @@ def _value_faults(
     )
     return [
         f"column {column.name!r} must hold one of the {len(allowed)} {what} ({listed(sorted(allowed), 8)}), "
-        f"but {count:,} of {len(values):,} rows do not: {found}; {_where(unknown, ids)}; {remedy}"
+        f"but {count:,} of {len(values):,} rows do not: {examples}; {_where(unknown, ids)}; {remedy}"
     ]
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -93,22 +92,17 @@ def test_the_command_killed_at_any_moment_resumes_to_the_same_weights(factory: P
         return int(record["epoch"]) * 3 + int(record["step"])
 
     subprocess.run(command("whole"), cwd=ROOT, env=_environment(), check=True, capture_output=True)
-    rng, reached, kills = np.random.default_rng(0), [0], 0
-    while not list((factory / "killed").glob("2*")):
-        again = ["--resume"] if list((factory / "killed").glob(".work-*/checkpoint.pt")) else []
-        process = subprocess.Popen(command("killed") + again, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE)
-        began = time.monotonic()
-        while steps_stored() == reached[-1] and process.poll() is None and time.monotonic() - began < 120:
-            time.sleep(0.05)
-        time.sleep(float(rng.uniform(0, 1.5)))  # anywhere: in a step, in writing, in drawing
-        kills += process.poll() is None
+    reached = 0
+    for more in (1, 3, 5, 8):  # of 90 steps; the moment within a step is the machine's: in computing, writing, drawing
+        again = ["--resume"] if reached else []
+        process = subprocess.Popen(command("killed") + again, cwd=ROOT, env=_environment(), stderr=subprocess.DEVNULL)
+        while steps_stored() < reached + more and process.poll() is None:
+            time.sleep(0.01)
         process.kill()
-        process.communicate()
-        reached.append(steps_stored())
-        if kills == 4:
-            subprocess.run([*command("killed"), "--resume"], cwd=ROOT, env=_environment(), check=True)
-    assert kills
-    assert reached[: kills + 1] == sorted(reached[: kills + 1])  # nothing that was stored is ever lost
+        assert process.wait() == -signal.SIGKILL
+        assert steps_stored() >= reached + more  # nothing that was stored is ever lost
+        reached = steps_stored()
+    subprocess.run([*command("killed"), "--resume"], cwd=ROOT, env=_environment(), check=True)
     whole, killed = (next((factory / out).glob("2*/backbone.safetensors")) for out in ("whole", "killed"))
     assert whole.read_bytes() == killed.read_bytes()
 
@@ -134,6 +128,7 @@ def test_the_weights_are_those_of_the_momentum_backbone(tmp_path: Path) -> None:
 
 TOGETHER = """
 import sys
+from pathlib import Path
 import torch
 from labelclean.adapt.launcher import joined_world, leave_world
 from tests.adapt import toy
@@ -143,6 +138,8 @@ state, records, history = toy.trained(toy.task(world, mode="naive"))
 if world.rank == 0:
     torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, sys.argv[1])
 leave_world(world)
+threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in threads if "gloo" in name], threads  # one that lives on may abort Python's end
 """
 
 

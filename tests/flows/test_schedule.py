@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,12 +40,13 @@ def running(command: list[str], folder: Path, name: str) -> Iterator[subprocess.
         try:
             yield process
         finally:
-            for sign in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(process.pid, sign)
-                    process.wait(20)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
+            leader = psutil.Process(process.pid)  # not waited for before the group is killed: its number stays its own
+            os.killpg(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            while leader.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
 
 
 def ask(path: str, **body: Any) -> Any:

@@ -45,8 +45,8 @@ def other_version(monkeypatch: pytest.MonkeyPatch, package: str, found: str) -> 
     )
 
 
-@pytest.mark.parametrize(("package", "found"), [("sqlalchemy", "2.1.9"), ("fastapi", "0.165.0"), ("prefect", "3.9.1")])
-def test_the_pins_that_prefect_needs_and_pip_does_not_find_are_watched(
+@pytest.mark.parametrize(("package", "found"), [("sqlalchemy", "2.0.58"), ("pillow", "11.3.0"), ("prefect", "3.10.0")])
+def test_a_package_outside_the_bounds_of_labelclean_is_told(
     monkeypatch: pytest.MonkeyPatch, package: str, found: str
 ) -> None:
     other_version(monkeypatch, package, found)

@@ -10,6 +10,7 @@ import pytest
 from labelclean.report.file import write_report
 from labelclean.report.trial_page import render_trial
 from labelclean.texts import LANGUAGES, Texts
+from tests.pages import wait_until_drawn
 from tests.report.made_runs import factory, hostile, write_refused_run, write_run
 from tests.report.test_trial_page import record
 
@@ -53,6 +54,7 @@ class Visit:
         self.page.on("dialog", self._note_dialog)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(report.as_uri())
+        wait_until_drawn(self.page)
 
     def _note_dialog(self, dialog: Dialog) -> None:
         self.messages.append(dialog.message)

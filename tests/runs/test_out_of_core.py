@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -188,8 +187,8 @@ def test_a_run_that_is_killed_in_earnest_goes_on(sample_cache: Path, tmp_path: P
     child = subprocess.Popen(command)
     while child.poll() is None and not list((tmp_path / "runs").glob(".work-*/steps/stream/given.npz")):
         time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    child.kill()  # never a process that was given its number later
+    assert child.wait() == -signal.SIGKILL
     (left,) = (tmp_path / "runs").glob(".work-*")
     kept = (left / "steps" / "ingest.json").read_bytes()
     said = subprocess.run(command[:-10] + command[-8:], check=True, capture_output=True, text=True)

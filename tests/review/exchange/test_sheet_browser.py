@@ -14,6 +14,7 @@ from labelclean.errors import ExchangeError
 from labelclean.review.exchange.sheet import texts
 from labelclean.review.exchange.tools import export_run, import_decisions
 from labelclean.review.ledger import append_decisions, decisions_of, open_ledger
+from tests.pages import wait_until_drawn
 from tests.review.exchange import conftest
 from tests.review.exchange.conftest import NAMES, make_run, rows_of
 
@@ -40,11 +41,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(conftest, "NAMES", tuple(f"defect {k:02}" for k in range(40)))
         patch.setattr("labelclean.storage.parquet.sync", lambda _: None)
         return export_run(make_run(root, 500), "sheet", root / "out").folder
-
-
-def wait_until_drawn(page: Page) -> None:
-    """A browser drops keys that come before the first picture of a page is drawn; people are not that fast."""
-    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
 
 class Visit:
@@ -302,6 +298,6 @@ def test_axe_finds_nothing(browser: Browser, export: Path, state: str, scheme: s
     if state == "done":
         visit.press(*["u"] * NUM)
         assert visit.page.locator("#done").is_visible()
-    visit.page.wait_for_timeout(50)
+    wait_until_drawn(visit.page)
     assert visit.axe(script=axe) == []
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
