@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from typing import Any
@@ -37,6 +38,8 @@ def joined_world(run_device: str) -> World:
     if not dist.is_initialized():
         # process 0 may hash and decode millions of images while the others wait
         dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+        if not on_gpus:
+            atexit.register(_end_group)  # a process that refuses never comes to `leave_world`
     return World(int(os.environ["RANK"]), size)
 
 
@@ -81,6 +84,11 @@ def leave_world(world: World) -> None:
     """
     if world.size > 1:
         dist.barrier()
+        dist.destroy_process_group()
+
+
+def _end_group() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

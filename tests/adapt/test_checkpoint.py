@@ -14,7 +14,7 @@ import torch
 from labelclean.adapt.checkpoint import open_history, read_checkpoint, write_checkpoint, write_weights
 from labelclean.adapt.state import EpochRecord, State, Task
 from labelclean.adapt.train import train
-from labelclean.errors import StorageError
+from labelclean.errors import GateError, StorageError
 from tests.adapt import toy
 from tests.adapt.test_session import config, factory
 from tests.adapt.test_train import same_bits
@@ -136,7 +136,7 @@ from tests.adapt import toy
 world = joined_world("cpu")
 state, records, history = toy.trained(toy.task(world, mode="naive"))
 if world.rank == 0:
-    torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, sys.argv[1])
+    torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, Path(sys.argv[1]) / "out.pt")
 leave_world(world)
 threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
 assert not [name for name in threads if "gloo" in name], threads  # one that lives on may abort Python's end
@@ -145,20 +145,58 @@ assert not [name for name in threads if "gloo" in name], threads  # one that liv
 
 @pytest.mark.training
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    script, out = tmp_path / "together.py", tmp_path / "out.pt"
-    script.write_text(TOGETHER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(out)], cwd=ROOT, env=_environment(), text=True, capture_output=True
-    )
+    done = _together(TOGETHER, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = torch.load(out, weights_only=True)
+    found = torch.load(tmp_path / "out.pt", weights_only=True)
     alone, records, _ = toy.trained(toy.task(mode="naive"))
     torch.testing.assert_close(found["bank"], alone.bank, rtol=1e-3, atol=1e-4)
     for name, value in alone.momentum.state_dict().items():
         torch.testing.assert_close(found["momentum"][name], value, rtol=1e-3, atol=1e-4)
     shares = [one.bootstrapped_share for one in records if isinstance(one, EpochRecord)]
     assert [row[4] for row in found["records"]] == pytest.approx(shares, abs=0.1)
+
+
+REFUSED = """
+import atexit, os, signal, sys, time
+from pathlib import Path
+from labelclean.errors import GateError
+
+def keep_threads():
+    names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    (folder / f"threads-{os.environ['RANK']}").write_text(" ".join(names))
+
+folder = Path(sys.argv[1])
+atexit.register(keep_threads)  # registered first, called last
+from labelclean.adapt.launcher import joined_world
+from tests.adapt import toy
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher stops the second as soon as the first has ended
+try:
+    toy.trained(toy.task(joined_world("cpu"), mode="naive", min_feature_spread=0.99))
+except GateError as refusal:
+    (folder / f"refused-{os.environ['RANK']}").touch()
+    while len(list(folder.glob("refused-*"))) < 2:
+        time.sleep(0.01)
+    sys.exit(refusal.exit_code)
+"""
+
+
+@pytest.mark.training
+def test_two_processes_that_refuse_leave_no_thread_that_could_abort_them(tmp_path: Path) -> None:
+    done = _together(REFUSED, tmp_path)
+    assert f"exitcode  : {GateError.exit_code}" in done.stderr, done.stderr[-3000:]
+    threads = [(tmp_path / f"threads-{rank}").read_text() for rank in range(2)]
+    assert not [names for names in threads if "gloo" in names], threads
+
+
+def _together(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in two processes that torch's launcher starts; the folder is its argument."""
+    script = folder / "together.py"
+    script.write_text(program)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*command, str(script), str(folder)], cwd=ROOT, env=_environment(), text=True, capture_output=True
+    )
 
 
 def _environment() -> dict[str, str]:
