@@ -29,7 +29,7 @@ class HeldOut:
 
     Attributes:
         rows: Z = (X - x_mean) V of the n samples that may be scored, shape (n, R): float64, or float32 where samples are
-            many and no leverage comes near 1.
+            many.
         samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
         values: Eigenvalues s of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
         groups: Number of each sample's group, int64, shape (N,), in [0, G).
@@ -61,7 +61,8 @@ class HeldOut:
             targets: What the probe learns, float32, shape (N, K).
             penalty: c, above 0.
             wanted: Samples, int64, shape (m,), each once; default: all that may be scored.
-            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); default: `cross` of these targets.
+            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); needed where only some may be scored, else by
+                default `cross` of these targets.
 
         Returns:
             float32, shape (m, K), rows aligned with ``wanted``.
@@ -88,7 +89,7 @@ class HeldOut:
         return found if wanted is None else found[np.searchsorted(some, wanted)]
 
     def cross(self, targets: Float32Array) -> Float64Array:
-        """Return Z'Y, float64, shape (R, K), of targets of all N samples; where all may be scored it serves every penalty."""
+        """Return Z'Y, float64, shape (R, K), of targets of all N samples; it serves every penalty where all may be scored."""
         return np.asarray(self.rows.T @ targets.astype(self.rows.dtype), dtype=np.float64)
 
     @cached_property
@@ -128,8 +129,9 @@ def hold_out_all(design: Design, groups: IntArray) -> HeldOut:
         groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
 
     Returns:
-        The features, turned; in single precision by the design's own decomposition where a mean leverage, D / N at
-        most, stays under a half: 1 - leverage then keeps its digits.
+        The features, turned; in single precision by the design's own decomposition where there are at least twice as many
+        samples as dimensions. Rows of length 1 have a leverage of at most 1 / (1 + c) beside 1 / N, so that even at the
+        least c, .002, what is divided by is thousands of times the rounding.
     """
     num_samples, num_dims = design.unit_rows.shape
     if num_samples < 2 * num_dims:
