@@ -45,11 +45,12 @@ class Unvouched:
         return replace(labels, candidates=np.where(rows[:, None], fixed, labels.candidates))
 
 
-def find_unvouched(labels: GivenLabels, groups: IntArray, duplicate_sets: IntArray) -> Unvouched:
+def find_unvouched(given: IntArray, num_classes: int, groups: IntArray, duplicate_sets: IntArray) -> Unvouched:
     """Return the samples that nothing outside their own group can speak for or against.
 
     Args:
-        labels: Given labels of N samples.
+        given: Given class of each of N samples, int64, shape (N,).
+        num_classes: K.
         groups: Group of each sample (near-duplicates joined with the factory's groups), int64, shape (N,).
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
 
@@ -57,16 +58,13 @@ def find_unvouched(labels: GivenLabels, groups: IntArray, duplicate_sets: IntArr
         The samples. A class of one sample is judged as ever: it may be a slip of the pen.
 
     Examples:
-        >>> from labelclean.labels import given_labels
-        >>> labels = given_labels(np.array([0, 0, 1, 1, 1]), 2)
-        >>> find_unvouched(labels, np.array([7, 7, 1, 2, 7]), np.full(5, -1)).classes
+        >>> find_unvouched(np.array([0, 0, 1, 1, 1]), 2, np.array([7, 7, 1, 2, 7]), np.full(5, -1)).classes
         array([0])
     """
-    given, size = labels.given, labels.num_classes
-    first, last = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+    first, last = np.full(num_classes, np.iinfo(np.int64).max), np.full(num_classes, -1)
     np.minimum.at(first, given, groups)
     np.maximum.at(last, given, groups)
-    classes = np.flatnonzero((first == last) & (np.bincount(given, minlength=size) > 1))
+    classes = np.flatnonzero((first == last) & (np.bincount(given, minlength=num_classes) > 1))
     return Unvouched(classes, np.isin(given, classes), _copies(given, duplicate_sets), bool(np.ptp(groups) == 0))
 
 
@@ -153,9 +151,10 @@ def _squares(unit_rows: Float32Array, votes: Float32Array) -> Float32Array:
 
 def _copies(given: IntArray, duplicate_sets: IntArray) -> BoolArray:
     """Members of sets of more than 20 near-duplicates whose labels differ."""
-    is_copy = np.zeros(len(given), dtype=bool)
-    numbers, counts = np.unique(duplicate_sets[duplicate_sets >= 0], return_counts=True)
-    for number in numbers[counts > MOST_COPIES].tolist():
-        members = duplicate_sets == number
-        is_copy |= members & (np.ptp(given[members]) > 0)
+    is_copy, rows = np.zeros(len(given), dtype=bool), np.flatnonzero(duplicate_sets >= 0)
+    _, number, counts = np.unique(duplicate_sets[rows], return_inverse=True, return_counts=True)
+    least, most = np.full(len(counts), np.iinfo(np.int64).max), np.full(len(counts), -1)
+    np.minimum.at(least, number, given[rows])
+    np.maximum.at(most, number, given[rows])
+    is_copy[rows] = ((counts > MOST_COPIES) & (least < most))[number]
     return is_copy

@@ -10,17 +10,18 @@ import psutil
 
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError
-from labelclean.probes.index import WIDTHS, code_bytes
+from labelclean.probes.index import MOST_WIDE_BYTES, WIDTHS, code_bytes
 from labelclean.storage.tables import MANY_CLASSES, TOP_CLASSES
 
-LEAST_SAMPLE_ROWS = 5_000
+ROWS_PER_CLASS = 100
+MOST_SAMPLE_ROWS = 200_000
 MOST_BLOCK_ROWS = 16_384
 LEAST_BLOCK_ROWS = 512
 BLOCK_CELLS = 8_000_000
 PROGRAM_BYTES = (
     880 * 2**20
 )  # libraries 410; the rest is what their allocators and threads keep, as measured from 10^4 to 10^7
-SAMPLE_BYTES = 16  # labels, folds and hashes while they are handed over
+SAMPLE_BYTES = 88  # label, keys, near-duplicate set and group while they are joined
 LIST_BYTES = 6 * 26
 EXTRACTION_BYTES = 1400 * 2**20  # program, backbone, one batch, decoding processes
 EXPECTATIONS_BYTES = 200 * 2**20  # Great Expectations over one part of the labels: 145 as measured
@@ -123,18 +124,17 @@ def neighbours_need(size: Size, directions: int) -> int:
     return size.num_samples * max(filling, 3 * kept) + block
 
 
-def streamed_need(size: Size, config: CleaningConfig, sample_rows: int, directions: int = 0) -> int:
-    """Return the bytes that cleaning out of core needs in all.
+def streamed_need(size: Size, config: CleaningConfig, sample_rows: int) -> int:
+    """Return the bytes that cleaning needs where there are more samples than those on which choices are made.
 
     Args:
         size: N, D and K.
-        config: Section `teacher` is read.
+        config: Sections `neighbours` and `teacher` are read.
         sample_rows: n, samples on which choices are made.
-        directions: R of the neighbour index, at most; 0: no neighbours are looked for.
 
     Returns:
         Program, sums with their decompositions, matrices over classes, the sample and the blocks; some bytes per
-        sample only for the labels that are handed over, and for neighbours.
+        sample only for labels, keys and neighbours.
     """
     landmarks, folds = config.teacher.landmarks, config.teacher.folds
     dims, classes = size.num_dims, size.num_classes
@@ -143,7 +143,8 @@ def streamed_need(size: Size, config: CleaningConfig, sample_rows: int, directio
     sample = sample_rows * (6 * dims + 6 * landmarks + 4 * 16 * classes)
     block = block_rows(classes) * (12 * dims + 16 * landmarks + 4 * 24 * classes)
     near = 0
-    if directions:
+    if config.neighbours.method != "none":
+        directions = index_directions(size.num_samples, dims)
         near = neighbours_need(size, directions) + sample_rows * (4 * directions + LIST_BYTES)
     return PROGRAM_BYTES + sums + matrices + sample + block + near + SAMPLE_BYTES * size.num_samples
 
@@ -166,56 +167,77 @@ def in_memory_need(size: Size, config: CleaningConfig) -> int:
     return PROGRAM_BYTES + sums + 8 * 12 * classes**2 + each * size.num_samples
 
 
-def fitting_directions(size: Size, config: CleaningConfig, limit: int | None) -> int:
-    """Return how many directions an index may have, so that it leaves half of the spare memory to the sample.
+def choice_rows(config: CleaningConfig, num_classes: int) -> int:
+    """Return the samples on which choices are made, at most: `teacher.choice_rows`, but enough for every class.
+
+    Args:
+        config: Section `teacher` is read.
+        num_classes: K.
+
+    Returns:
+        n.
+
+    Examples:
+        >>> choice_rows(CleaningConfig(), 20), choice_rows(CleaningConfig(), 1_000)
+        (50000, 100000)
+    """
+    return max(config.teacher.choice_rows, min(ROWS_PER_CLASS * num_classes, MOST_SAMPLE_ROWS))
+
+
+def index_directions(num_samples: int, num_dims: int) -> int:
+    """Return how many directions a neighbour index has at most: its codes stay within 1 GiB, but of no fewer than 64.
+
+    Args:
+        num_samples: N.
+        num_dims: D.
+
+    Returns:
+        R, at most D.
+
+    Examples:
+        >>> index_directions(10**5, 1280), index_directions(10**7, 1280)
+        (1280, 64)
+    """
+    widths = [*(width for width in WIDTHS if width < num_dims), num_dims]
+    return max((width for width in widths if 2 * width * num_samples <= MOST_WIDE_BYTES), default=widths[0])
+
+
+def cleaning_need(size: Size, config: CleaningConfig) -> int:
+    """Return the bytes that cleaning needs in all.
+
+    Args:
+        size: N, D and K.
+        config: Sections `neighbours` and `teacher` are read.
+
+    Returns:
+        That of all samples in memory up to `teacher.choice_rows`; beyond, that of so many and of blocks.
+    """
+    rows = choice_rows(config, size.num_classes)
+    return in_memory_need(size, config) if size.num_samples <= rows else streamed_need(size, config, rows)
+
+
+def check_memory(size: Size, config: CleaningConfig, limit: int | None, key: str, least: int = 0) -> int:
+    """Refuse a data set that takes more memory than it may; how much there is changes no result.
 
     Args:
         size: N, D and K.
         config: Sections `neighbours` and `teacher` are read.
         limit: Bytes; None: no limit.
+        key: What the limit is called.
+        least: Bytes that anything but cleaning takes.
 
     Returns:
-        R, at most D; 0 where no neighbours are looked for. The fewest where even they do not fit.
-
-    Examples:
-        >>> config = CleaningConfig.model_validate({"neighbours": {"method": "index"}})
-        >>> fitting_directions(Size(10**7, 768, 20), config, 4 * 2**30)
-        64
-    """
-    if config.neighbours.method != "index":
-        return 0
-    widths = [*(width for width in WIDTHS if width < size.num_dims), size.num_dims]
-    if limit is None:
-        return widths[-1]
-    spare = (limit - streamed_need(size, config, LEAST_SAMPLE_ROWS)) / 2
-    return max((width for width in widths if neighbours_need(size, width) <= spare), default=widths[0])
-
-
-def fitting_sample(size: Size, config: CleaningConfig, sample_rows: int, limit: int | None, directions: int = 0) -> int:
-    """Return the largest sample that keeps cleaning out of core within its memory.
-
-    Args:
-        size: N, D and K.
-        config: Section `teacher` is read.
-        sample_rows: n, at most.
-        limit: Bytes; None: no limit.
-        directions: As in `streamed_need`.
-
-    Returns:
-        n.
+        The bytes that are needed.
 
     Raises:
-        ConfigError: If even the least sample does not fit.
+        ConfigError: If the limit is less.
     """
-    least = min(LEAST_SAMPLE_ROWS, sample_rows)
-    need = streamed_need(size, config, least, directions)
-    if limit is None:
-        return sample_rows
-    if need > limit:
-        raise ConfigError(
-            f"max_memory must be at least {need / 2**20:,.0f} MiB for {size}, but is {limit / 2**20:,.0f} MiB. Allow more, "
-            f"or lower teacher.landmarks ({config.teacher.landmarks}) or teacher.folds ({config.teacher.folds})"
-            f"{', or leave neighbours out (neighbours.method: none)' if directions else ''}. Nothing was started."
-        )
-    each = streamed_need(size, config, least + 1, directions) - need
-    return min(sample_rows, least + (limit - need) // each)
+    need = max(cleaning_need(size, config), least)
+    if limit is None or need <= limit:
+        return need
+    near = "" if config.neighbours.method == "none" else ", or leave neighbours out (neighbours.method: none)"
+    raise ConfigError(
+        f"{key} must be at least {need / 2**20:,.0f} MiB for {size}, but is {limit / 2**20:,.0f} MiB. Allow more, or lower "
+        f"teacher.choice_rows ({config.teacher.choice_rows:,}), teacher.landmarks ({config.teacher.landmarks}) or "
+        f"teacher.folds ({config.teacher.folds}){near}. Nothing was started."
+    )

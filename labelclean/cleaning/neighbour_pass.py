@@ -1,14 +1,15 @@
-"""Nearest neighbours out of core: one pass over the shards fills an index, a second one searches it shard by shard.
+"""Nearest neighbours and near-duplicates among more samples than fit into memory: an index is filled, then searched.
 
-Only the index, short codes of all samples, is held in memory. Its similarities, along the directions of the index
-and to the precision of its codes, are taken as they are: exact ones would need the features of others, which lie anywhere
-on the disk. Near-duplicates are not looked for; only groups are kept apart.
+One pass fills an index, a second one searches it shard by shard; only the index, short codes of all samples, is held in
+memory. Its similarities, along its directions and to the precision of its codes, are taken as they are, but where they
+say that two samples may be near-duplicates: of these the features are read and compared.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from labelclean.arrays import BoolArray, Float32Array, IntArray
-from labelclean.cleaning.neighbour_lists import gathered_lists, write_lists
+from labelclean.arrays import Float32Array, IntArray
+from labelclean.cleaning.chance import Unvouched, find_unvouched
+from labelclean.cleaning.memory import index_directions
+from labelclean.cleaning.neighbour_lists import gathered_lists, read_lists, write_lists
 from labelclean.cleaning.passes import Blocks, Each, Task
 from labelclean.cleaning.sample import Chosen
-from labelclean.cleaning.shard_labels import read_part_labels, sample_starts
+from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, sample_starts
 from labelclean.config import CleaningConfig
 from labelclean.errors import StorageError
-from labelclean.probes.feature_space import VOTERS
+from labelclean.probes.feature_space import SampleKeys, num_voters
 from labelclean.probes.index import (
     RECALL_AT,
     RECALL_QUERIES,
@@ -35,7 +38,16 @@ from labelclean.probes.index import (
     tune_index,
     write_cells,
 )
-from labelclean.probes.neighbours import SPARE_NEIGHBOURS, Neighbours
+from labelclean.probes.neighbours import (
+    SPARE_NEIGHBOURS,
+    Neighbours,
+    conflict_sets,
+    copies_of,
+    duplicate_threshold,
+    joined_groups,
+    near_duplicate_sets,
+    with_copies,
+)
 from labelclean.storage.parquet import atomic_path, make_folder
 
 FOLDER = "neighbours"
@@ -47,6 +59,8 @@ SEEN_ROWS = 4096
 WIDER = 4
 MOST_WANTED = 2048
 SEARCH_CELLS = 2**20
+CODE_ERROR = 0.02  # of a squared distance along the directions: codes of one or two bytes, similarities of two
+COMPARED_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class StoredIndex:
         with np.load(self.facts) as kept:
             return stored_index(str(self.cells), kept["directions"], int(kept["num_cells"]), int(kept["num_probes"]))
 
-    def write(self, index: NeighbourIndex, recall: float) -> None:
+    def write(self, index: NeighbourIndex, recall: float, threshold: float) -> None:
         """Write an index, whole or not at all."""
         with atomic_path(self.cells) as temporary:
             try:
@@ -76,26 +90,34 @@ class StoredIndex:
                     f"{self.cells}: the neighbour index cannot be written: {' '.join(str(fault).split())[:200]}. Free space "
                     "or correct the permissions, and start again."
                 ) from fault
-        facts: dict[str, Any] = {"num_cells": index.num_cells, "num_probes": index.num_probes, "recall": recall}
+        facts: dict[str, Any] = {
+            "num_cells": index.num_cells,
+            "num_probes": index.num_probes,
+            "recall": recall,
+            "threshold": threshold,
+        }
         with atomic_path(self.facts) as temporary, temporary.open("wb") as file:
             np.savez(file, directions=index.directions, **facts)
 
     @property
     def recall(self) -> float:
         """Share of the 10 nearest that the lists hold, measured against an exact search of 200 samples among all."""
+        return self._fact("recall")
+
+    @property
+    def threshold(self) -> float:
+        """Similarity from which samples are near-duplicates, by the exact nearest of these 200 samples."""
+        return self._fact("threshold")
+
+    def _fact(self, name: str) -> float:
         with np.load(self.facts) as kept:
-            return float(kept["recall"])
+            return float(kept[name])
 
 
 def find_neighbours(
-    task: Task,
-    chosen: Chosen,
-    unit_rows: Float32Array,
-    config: CleaningConfig,
-    most_directions: int | None = None,
-    each: Each = map,
-) -> tuple[Task, Neighbours]:
-    """Return the neighbours of all samples, in a file per shard, and those of the sample.
+    task: Task, chosen: Chosen, unit_rows: Float32Array, config: CleaningConfig, each: Each = map
+) -> tuple[Task, float]:
+    """Return the nearest samples of all samples, of whatever group, in a file per shard.
 
     A finished index, and finished lists of a shard, are taken as they are by a run that goes on.
 
@@ -103,30 +125,70 @@ def find_neighbours(
         task: The shards.
         chosen: The sample; the cells of the index are learned from it.
         unit_rows: Its centred unit features, float32, shape (n, D).
-        config: `neighbours.k` is read.
-        most_directions: R of the index, at most; default: D.
+        config: Section `neighbours` is read.
         each: Applies a function to all shards: `map`, or a cluster. The index is filled here.
 
     Returns:
-        The task with the lists of each shard, and the neighbours of the sample, numbered over all samples in the order
-        of the shards, those that do not count left out.
+        The task with the lists of each shard, numbered over all samples in the order of the shards, those that do not
+        count left out; and the recall of the index.
     """
-    wanted = min(config.neighbours.k or max(VOTERS), chosen.num_samples - 1)
-    folder = task.folder / FOLDER
-    make_folder(folder)
-    own = _digest(task.digest, wanted, most_directions)
-    starts = sample_starts(task.labels)
-    groups = _groups(folder / f"groups-{own}.npy", task.labels, int(starts[-1]))
-    index = StoredIndex(folder / f"index-{own}.faiss", folder / f"index-{own}.npz")
+    wanted = min(num_voters(config), chosen.num_samples - 1)
+    make_folder(task.folder / FOLDER)
+    index = _stored(task, wanted)
     if not index.facts.exists():
-        filled, recall = _filled(task, chosen, unit_rows, starts, wanted, most_directions)
-        index.write(filled, recall)
-        del filled
-    lists = tuple(
-        folder / f"lists-{number:05d}-{_digest(own, shard.digest)}.npy" for number, shard in enumerate(task.shards)
-    )
-    deque(each(ListsPass(task, index, groups, starts, lists, wanted), range(len(lists))), maxlen=0)
-    return replace(task, lists=lists), gathered_lists(lists, chosen.parts, chosen.rows, index.recall)
+        index.write(*_filled(task, chosen, unit_rows, wanted))
+    lists = _paths(task, "lists", wanted)
+    deque(each(ListsPass(task.linear, index, lists, wanted), range(len(lists))), maxlen=0)
+    return replace(task, lists=lists), index.recall
+
+
+def joined(task: Task, config: CleaningConfig, *, is_vouched: bool, each: Each = map) -> tuple[Task, Unvouched | None]:
+    """Return the task with near-duplicates joined: new keys of the labels, and neighbours of other groups alone.
+
+    Args:
+        task: The shards, with the lists of `find_neighbours` unless neighbours are left out.
+        config: Section `neighbours` is read.
+        is_vouched: A model of the user's own vouches for all samples.
+        each: Applies a function to all shards.
+
+    Returns:
+        The task; and the samples that nothing outside their group can vouch for, None where a model does.
+    """
+    starts, labels = sample_starts(task.labels), [read_shard_labels(one) for one in task.labels]
+    keys = [one.keys for one in labels]
+    whole = SampleKeys(*(np.concatenate([vars(one)[name] for one in keys]) for name in vars(keys[0])))
+    sets = np.full(len(whole.lots), -1)
+    if task.lists:
+        index = _stored(task, min(num_voters(config), len(sets) - 1))
+        threshold = config.neighbours.duplicate_similarity or index.threshold
+        sets = near_duplicate_sets(*_near_pairs(task, starts, threshold), len(sets), threshold)
+    sets = with_copies(sets, np.concatenate([_copies(task, number) for number in range(len(labels))]))
+    groups = joined_groups(whole.groups, sets)
+    whole = whole.joined(groups)
+    given = np.concatenate([one.given for one in labels]).astype(np.int64)
+    unvouched = None if is_vouched else find_unvouched(given, task.num_classes, groups, sets)
+    conflicts = conflict_sets(sets, given)
+    paths = tuple(task.folder / f"joined-{number:05d}.npz" for number in range(len(labels)))
+    for number, (one, path) in enumerate(zip(labels, paths, strict=True)):
+        at = slice(int(starts[number]), int(starts[number + 1]))
+        one = one.with_keys(SampleKeys(*(values[at] for values in vars(whole).values())))
+        stands = None if unvouched is None else _standing(one, (unvouched.is_alone | unvouched.is_copy)[at], task)
+        numbers = {"duplicate_sets": sets[at], "conflict_sets": conflicts[at]} if (sets[at] >= 0).any() else {}
+        replace(one, stands=stands, **numbers).write(path)
+    task = replace(task, labels=paths)
+    if not task.lists:
+        return task, unvouched
+    wanted = min(num_voters(config), len(sets) - 1)
+    grouped = task.folder / FOLDER / f"groups-{_own(task, wanted)}.npy"
+    _write(grouped, groups)
+    lists = _paths(task, "near", wanted)
+    deque(each(StrangersPass(task, _stored(task, wanted), grouped, starts, lists, wanted), range(len(lists))), maxlen=0)
+    return replace(task, lists=lists), unvouched
+
+
+def neighbours_of(task: Task, chosen: Chosen, recall: float) -> Neighbours:
+    """Return the neighbours of the sample, numbered over all samples."""
+    return gathered_lists(task.lists, chosen.parts, chosen.rows, recall)
 
 
 @dataclass(frozen=True)
@@ -136,7 +198,56 @@ class ListsPass:
     Attributes:
         task: The shards.
         index: The finished index.
-        groups: File with the group of all samples, or None where each is its own.
+        lists: Where the lists of each shard go.
+        wanted: Neighbours per sample, M; some more are kept, for some may be of the sample's own group.
+    """
+
+    task: Task
+    index: StoredIndex
+    lists: tuple[Path, ...]
+    wanted: int
+
+    def __call__(self, number: int) -> None:
+        """Write the lists of one shard, and the length of its features along the directions, unless they are there."""
+        size = len(read_shard_labels(self.task.labels[number]))
+        if self.lists[number].exists() or not size:
+            return
+        num_samples = int(self._starts[-1])
+        width = min(self.wanted + SPARE_NEIGHBOURS, num_samples - 1)
+        index, similarity = np.empty((size, width), np.int64), np.empty((size, width), np.float32)
+        lengths = np.empty(size, dtype=np.float32)
+        for block in self._blocks.of(number):
+            own, rows = self._starts[number] + block.samples, block.rows[0]
+            for at in _steps(len(rows), width + 1):
+                found, near = search_index(self._index, rows[at], width + 1)
+                order = np.argsort((found == own[at, None]) | (found < 0), axis=1, kind="stable")[:, :width]
+                index[block.samples[at]] = np.take_along_axis(found, order, 1)
+                similarity[block.samples[at]] = np.take_along_axis(near, order, 1)
+            lengths[block.samples] = ((rows @ self._index.directions) ** 2).sum(axis=1)
+        _write(_lengths(self.lists[number]), lengths)
+        write_lists(self.lists[number], Neighbours(index, np.where(index >= 0, similarity, 0)))
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return Blocks(self.task)
+
+    @cached_property
+    def _index(self) -> NeighbourIndex:
+        return self.index.open()
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return sample_starts(self.task.labels)
+
+
+@dataclass(frozen=True)
+class StrangersPass:
+    """Leaves the nearest samples of other groups in the lists of one shard, searching again where too few are left.
+
+    Attributes:
+        task: The shards, with lists of whatever group.
+        index: The finished index.
+        groups: File with the group of all samples.
         starts: Number of the first sample of each shard and, last, N; int64, shape (S + 1,).
         lists: Where the lists of each shard go.
         wanted: Neighbours per sample, M.
@@ -144,62 +255,50 @@ class ListsPass:
 
     task: Task
     index: StoredIndex
-    groups: Path | None
+    groups: Path
     starts: IntArray
     lists: tuple[Path, ...]
     wanted: int
 
     def __call__(self, number: int) -> None:
         """Write the lists of one shard, unless they are there."""
-        size = int(self.starts[number + 1] - self.starts[number])
-        if self.lists[number].exists() or not size:
+        own = np.arange(self.starts[number], self.starts[number + 1])
+        if self.lists[number].exists() or not len(own):
             return
-        index, similarity = np.empty((size, self.wanted), np.int64), np.empty((size, self.wanted), np.float32)
-        for block in self._blocks.of(number):
-            own = self.starts[number] + block.samples
-            index[block.samples], similarity[block.samples] = self._strangers(block.rows[0], own)
-        write_lists(self.lists[number], Neighbours(index, similarity))
+        raw = read_lists(self.task.lists[number], np.arange(len(own)))
+        found, short = self._nearest(raw.index, raw.similarity, own)
+        more, num_samples = WIDER * raw.index.shape[1], int(self.starts[-1])
+        while len(short) and raw.index.shape[1] < num_samples - 1:
+            more = min(more, MOST_WANTED, num_samples)
+            rows = self.task.unit_rows(number, short)
+            left = []
+            for at in _steps(len(short), more):
+                again, still = self._nearest(*search_index(self._index, rows[at], more), own[short[at]])
+                found.index[short[at]], found.similarity[short[at]] = again.index, again.similarity
+                left.append(short[at][still])
+            if more >= min(MOST_WANTED, num_samples):
+                break
+            short, more = np.concatenate(left), WIDER * more
+        write_lists(self.lists[number], found)
 
-    @cached_property
-    def _blocks(self) -> Blocks:
-        return _linear_blocks(self.task)
+    def _nearest(self, index: IntArray, similarity: Float32Array, own: IntArray) -> tuple[Neighbours, IntArray]:
+        """The nearest strangers among those found; and the rows that have too few."""
+        groups = self._groups
+        is_stranger = (index >= 0) & (groups[index] != groups[own][:, None])
+        order = np.argsort(~is_stranger, axis=1, kind="stable")[:, : self.wanted]
+        is_stranger, index = np.take_along_axis(is_stranger, order, 1), np.take_along_axis(index, order, 1)
+        similarity = np.take_along_axis(similarity, order, 1)
+        near = Neighbours(np.where(is_stranger, index, -1), np.where(is_stranger, similarity, np.float32(0)))
+        return near, np.flatnonzero(~is_stranger.all(axis=1))
 
     @cached_property
     def _index(self) -> NeighbourIndex:
         return self.index.open()
 
     @cached_property
-    def _groups(self) -> IntArray | None:
-        found: IntArray | None = None if self.groups is None else np.load(self.groups)
+    def _groups(self) -> IntArray:
+        found: IntArray = np.load(self.groups)
         return found
-
-    def _strangers(self, unit_rows: Float32Array, own: IntArray) -> tuple[IntArray, Float32Array]:
-        """The nearest samples of other groups; rows that see too few are searched again, for more."""
-        num_samples = int(self.starts[-1])
-        index = np.full((len(own), self.wanted), -1, dtype=np.int64)
-        similarity = np.zeros(index.shape, dtype=np.float32)
-        rows, more = np.arange(len(own)), min(self.wanted + SPARE_NEIGHBOURS + 1, num_samples)
-        while len(rows):
-            step, short = max(1, SEARCH_CELLS // more), []
-            for start in range(0, len(rows), step):
-                some = rows[start : start + step]
-                found, near = search_index(self._index, unit_rows[some], more)
-                is_stranger = self._is_stranger(found, own[some])
-                order = np.argsort(~is_stranger, axis=1, kind="stable")[:, : self.wanted]
-                is_stranger, found = np.take_along_axis(is_stranger, order, 1), np.take_along_axis(found, order, 1)
-                near = np.take_along_axis(near, order, 1)
-                index[some], similarity[some] = np.where(is_stranger, found, -1), np.where(is_stranger, near, 0)
-                short.append(some[~is_stranger.all(axis=1)])
-            if more >= min(MOST_WANTED, num_samples):
-                break
-            rows, more = np.concatenate(short), min(WIDER * more, MOST_WANTED, num_samples)
-        return index, similarity
-
-    def _is_stranger(self, found: IntArray, own: IntArray) -> BoolArray:
-        is_other: BoolArray = (found >= 0) & (found != own[:, None])
-        if self._groups is not None:
-            is_other &= self._groups[found] != self._groups[own][:, None]
-        return is_other
 
 
 class _Truth:
@@ -226,7 +325,7 @@ class _Truth:
         self._similarity, self._numbers = np.take_along_axis(similarity, order, 1), np.take_along_axis(known, order, 1)
 
     def nearest(self, wanted: int) -> Float32Array:
-        """Similarities of the nearest, falling, shape (Q, wanted)."""
+        """Similarities of the nearest, the query itself first, falling, shape (Q, wanted)."""
         return self._similarity[:, :wanted]
 
     def similarity(self, found: IntArray) -> Float32Array:
@@ -235,19 +334,14 @@ class _Truth:
         return np.asarray(np.where(is_same, self._similarity[:, None, :], -np.inf).max(axis=2), dtype=np.float32)
 
 
-def _filled(
-    task: Task,
-    chosen: Chosen,
-    unit_rows: Float32Array,
-    starts: IntArray,
-    wanted: int,
-    most_directions: int | None,
-) -> tuple[NeighbourIndex, float]:
-    """An index learned from the sample, with all samples in order, tuned; and its recall."""
-    num_samples = int(starts[-1])
-    index = build_index(unit_rows, num_samples, least_rows_per_cell=ROWS_PER_CELL, most_directions=most_directions)
-    truth = _Truth(unit_rows[np.sort(chosen.order[:RECALL_QUERIES])], num_samples)
-    blocks = _linear_blocks(task)
+def _filled(task: Task, chosen: Chosen, unit_rows: Float32Array, wanted: int) -> tuple[NeighbourIndex, float, float]:
+    """An index learned from the sample, with all samples in order, tuned; its recall, and the near-duplicates' threshold."""
+    starts = sample_starts(task.labels)
+    num_samples, num_dims = int(starts[-1]), unit_rows.shape[1]
+    directions = index_directions(num_samples, num_dims)
+    index = build_index(unit_rows, num_samples, least_rows_per_cell=ROWS_PER_CELL, most_directions=directions)
+    truth = _Truth(unit_rows[np.sort(chosen.keys.order[:RECALL_QUERIES])], num_samples)
+    blocks = Blocks(task.linear)
     for number in range(len(task.shards)):
         for block in blocks.of(number):
             rows = block.rows[0][np.argsort(block.samples, kind="stable")]
@@ -256,28 +350,104 @@ def _filled(
     nearest = truth.nearest(min(RECALL_AT, wanted) + 1)
     limits = {"most_probes": MOST_PROBES, "wanted": wanted + 1}
     recall = tune_index(index, truth.queries, nearest, truth.similarity, least_gain=LEAST_GAIN, **limits)
-    return index, recall
+    return index, recall, duplicate_threshold(nearest[:, 1:])
 
 
-def _linear_blocks(task: Task) -> Blocks:
-    """Blocks of unit rows alone."""
-    return Blocks(replace(task, means=task.means[:1], kernel=None, lists=()))
+def _near_pairs(task: Task, starts: IntArray, threshold: float) -> tuple[IntArray, IntArray, Float32Array]:
+    """Pairs of samples whose features are similar enough, and how similar they are.
+
+    Along any directions two samples lie no farther apart than in all, so that only pairs that are near along the
+    directions of the index need be compared.
+    """
+    lengths = np.concatenate(
+        [_read(_lengths(path), start) for path, start in zip(task.lists, np.diff(starts), strict=True)]
+    )
+    pairs = []
+    for path, start, end in zip(task.lists, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        near = (
+            read_lists(path, np.arange(end - start)) if end > start else Neighbours(*[np.empty((0, 1), np.int64)] * 2)
+        )
+        apart = lengths[start:end, None] + lengths[near.index] - 2 * near.similarity
+        row, place = np.nonzero((near.index >= 0) & (apart <= 2 * (1 - threshold) + CODE_ERROR))
+        pairs.append(np.sort(np.stack([start + row, near.index[row, place]], axis=1), axis=1))
+    both = np.unique(np.concatenate(pairs), axis=0)
+    similarity = np.empty(len(both), dtype=np.float32)
+    for at in _compared(both):
+        numbers, place = np.unique(both[at], return_inverse=True)
+        rows = _rows_at(task, starts, numbers)
+        left, right = place.reshape(-1, 2).T
+        similarity[at] = (rows[left] * rows[right]).sum(axis=1)
+    is_near = similarity >= threshold
+    return both[is_near, 0], both[is_near, 1], similarity[is_near]
 
 
-def _groups(path: Path, labels: tuple[Path, ...], num_samples: int) -> Path | None:
-    """The group of all samples in a file; None where each is its own, as are those of a shard without groups."""
-    groups, start, is_grouped = np.empty(num_samples, dtype=np.int64), 0, False
-    for one in labels:
-        known = read_part_labels(one)
-        own = -1 - np.arange(start, start + len(known))  # hashes are at least 0
-        groups[start : start + len(known)] = own if known.groups is None else known.groups
-        is_grouped |= known.groups is not None
-        start += len(known)
-    if not is_grouped:
-        return None
+def _compared(pairs: IntArray) -> Iterator[slice]:
+    """Runs of pairs whose features are held together."""
+    for start in range(0, len(pairs), COMPARED_ROWS // 2):
+        yield slice(start, start + COMPARED_ROWS // 2)
+
+
+def _rows_at(task: Task, starts: IntArray, numbers: IntArray) -> Float32Array:
+    """Centred unit features of samples by their number over all, ascending, float32, shape (n, D)."""
+    shards = np.searchsorted(starts, numbers, side="right") - 1
+    return np.concatenate(
+        [task.unit_rows(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
+    )
+
+
+def _copies(task: Task, number: int) -> IntArray:
+    """A hash of the features of each sample of a shard, int64, shape (n,)."""
+    known, copies = read_shard_labels(task.labels[number]), []
+    for start, raw in task.shards[number].blocks(COMPARED_ROWS):
+        kept = slice(None) if known.kept is None else known.kept[start : start + len(raw)]
+        copies.append(copies_of(raw[kept]))
+    return np.concatenate([np.empty(0, np.int64), *copies])
+
+
+def _standing(labels: ShardLabels, is_open: Any, task: Task) -> Any:
+    """Which of some samples people have not verified; None where none is."""
+    rows = np.flatnonzero(is_open)
+    stands = np.zeros(len(labels), dtype=bool)
+    stands[rows] = ~labels.labels(rows, task.num_classes).is_verified
+    return stands if stands.any() else None
+
+
+def _steps(num_rows: int, wanted: int) -> Iterator[slice]:
+    """Rows that are searched together, so that their results stay small."""
+    step = max(1, SEARCH_CELLS // wanted)
+    for start in range(0, num_rows, step):
+        yield slice(start, start + step)
+
+
+def _stored(task: Task, wanted: int) -> StoredIndex:
+    own = _own(task, wanted)
+    return StoredIndex(task.folder / FOLDER / f"index-{own}.faiss", task.folder / FOLDER / f"index-{own}.npz")
+
+
+def _paths(task: Task, name: str, wanted: int) -> tuple[Path, ...]:
+    own = _own(task, wanted)
+    return tuple(
+        task.folder / FOLDER / f"{name}-{number:05d}-{_digest(own, shard.digest)}.npy"
+        for number, shard in enumerate(task.shards)
+    )
+
+
+def _lengths(lists: Path) -> Path:
+    return lists.with_name(f"lengths-{lists.name}")
+
+
+def _write(path: Path, values: Any) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, groups)
-    return path
+        np.save(file, values)
+
+
+def _read(path: Path, size: int) -> Float32Array:
+    found: Float32Array = np.load(path) if size else np.empty(0, np.float32)
+    return found
+
+
+def _own(task: Task, wanted: int) -> str:
+    return _digest(task.digest, wanted)
 
 
 def _digest(*said: object) -> str:

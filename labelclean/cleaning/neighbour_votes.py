@@ -1,4 +1,4 @@
-"""What neighbours vote with out of core: the given labels of all samples, or the posteriors that a pass left."""
+"""What neighbours vote with out of core: the given labels of all samples, or the targets that a pass left."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def given_votes(task: Task) -> VoteTargets:
     return VoteTargets(path, task.num_classes)
 
 
-def posterior_parts(task: Task, name: str) -> tuple[Path, ...]:
-    """Return where a pass (`passes.sums_over`) writes the posteriors of each shard.
+def kept_votes_parts(task: Task, name: str) -> tuple[Path, ...]:
+    """Return where a pass (`passes.sums_over`) writes the targets of each shard.
 
     Args:
         task: The shards.
@@ -41,13 +41,13 @@ def posterior_parts(task: Task, name: str) -> tuple[Path, ...]:
     return tuple(folder / f"part-{number:05d}.npy" for number in range(len(task.shards)))
 
 
-def posterior_votes(task: Task, name: str, parts: tuple[Path, ...]) -> VoteTargets:
-    """Return votes with the posteriors that a finished pass wrote.
+def kept_votes(task: Task, name: str, parts: tuple[Path, ...]) -> VoteTargets:
+    """Return votes with the targets that a finished pass wrote.
 
     Args:
         task: The shards.
         name: The pass.
-        parts: What `posterior_parts` gave.
+        parts: What `kept_votes_parts` gave.
 
     Returns:
         The votes.

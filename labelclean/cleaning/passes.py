@@ -1,30 +1,30 @@
-"""Passes over feature shards, a block at a time in memory that is used again; a killed pass goes on where it stopped."""
+"""Blocks over shards: unit features with their labels, and sums over all of them; a killed pass goes on where it stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
+from labelclean.arrays import Float32Array, Float64Array, IntArray
 from labelclean.cleaning.memory import block_rows
 from labelclean.cleaning.neighbour_lists import read_lists
-from labelclean.cleaning.shard_labels import PartLabels, read_part_labels
+from labelclean.cleaning.power import powered
+from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
 from labelclean.cleaning.shards import FeatureBlock, Shard
-from labelclean.cleaning.stage import Stage
+from labelclean.cleaning.stage import Block, Stage
+from labelclean.cleaning.student import Rule
 from labelclean.cleaning.vote_targets import Kept, new_targets, put_targets
 from labelclean.errors import TableError
-from labelclean.labels import GivenLabels
-from labelclean.noise.model import posterior
 from labelclean.noise.targets import given_targets
-from labelclean.probes.kernel import Kernel, raw_kernel_rows
-from labelclean.probes.neighbours import Neighbours
+from labelclean.probes.feature_space import Centring
+from labelclean.probes.kernel import raw_kernel_rows
 from labelclean.probes.sums import FeatureSums, TargetSums, unit_block
 from labelclean.storage.parquet import atomic_path
 
@@ -40,11 +40,11 @@ class Task:
 
     Attributes:
         shards: The S feature shards.
-        labels: File with the labels of each shard (`PartLabels`).
+        labels: Labels of each shard, or the file that holds them (`ShardLabels`).
         num_classes: K.
         num_folds: F.
-        means: Mean of the features and, with a kernel, of its rows.
-        kernel: Turns unit rows into kernel rows; None if switched off.
+        power: Features are taken as sign(x) |x|^power.
+        centring: Turns them into rows.
         folder: Where checkpoints lie.
         digest: Of everything that a result hangs on.
         device: Torch device of the sums.
@@ -52,46 +52,41 @@ class Task:
     """
 
     shards: tuple[Shard, ...]
-    labels: tuple[Path, ...]
+    labels: tuple[Path | ShardLabels, ...]
     num_classes: int
     num_folds: int
-    means: tuple[Float64Array, ...]
-    kernel: Kernel | None
+    power: float
+    centring: Centring
     folder: Path
     digest: str
     device: str = "cpu"
     lists: tuple[Path, ...] = ()
 
-
-@dataclass(frozen=True)
-class Block:
-    """Some samples of a shard, sorted by fold; its rows are valid until the next block is asked for.
-
-    Attributes:
-        rows: For each design float32, shape (B, D) and (B, R).
-        folds: int64, shape (B,), ascending.
-        labels: Their given labels.
-        samples: Row of each among the shard's samples, int64, shape (B,).
-        is_old: Which are in the sums of a reference already, bool, shape (B,); None: none.
-        near: Their neighbours, numbered over all samples; None where none were looked for.
-    """
-
-    rows: tuple[Float32Array, ...]
-    folds: IntArray
-    labels: GivenLabels
-    samples: IntArray
-    is_old: BoolArray | None = None
-    near: Neighbours | None = None
+    @property
+    def means(self) -> tuple[Float64Array, ...]:
+        """Mean of the features and, with a kernel, of its rows."""
+        kernel_mean = self.centring.kernel_mean
+        return (self.centring.mean,) if kernel_mean is None else (self.centring.mean, kernel_mean)
 
     @property
-    def new(self) -> Block:
-        """The same without samples that a reference holds."""
-        if self.is_old is None or not self.is_old.any():
-            return self
-        kept = np.flatnonzero(~self.is_old)
-        rows = tuple(one[kept] for one in self.rows)
-        near = None if self.near is None else Neighbours(self.near.index[kept], self.near.similarity[kept])
-        return Block(rows, self.folds[kept], self.labels.take(kept), self.samples[kept], near=near)
+    def linear(self) -> Task:
+        """The same for blocks of unit features alone."""
+        return replace(self, centring=Centring(self.centring.mean), lists=())
+
+    def unit_rows(self, number: int, rows: IntArray) -> Float32Array:
+        """Return the centred unit features of some samples of a shard.
+
+        Args:
+            number: The shard.
+            rows: Rows among its samples, int64, shape (n,), ascending.
+
+        Returns:
+            float32, shape (n, D).
+        """
+        known = read_shard_labels(self.labels[number])
+        places = rows if known.kept is None else np.flatnonzero(known.kept)[rows]
+        taken = self.shards[number].take(places, block_rows(self.num_classes))
+        return unit_block(powered(taken, self.power), self.centring.mean)
 
 
 class Blocks:
@@ -100,54 +95,53 @@ class Blocks:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._size = block_rows(task.num_classes)
-        self._rows = np.empty((self._size, len(task.means[0])), dtype=np.float32)
-        if task.kernel is not None:
+        self._rows = np.empty((self._size, len(task.centring.mean)), dtype=np.float32)
+        if task.centring.kernel is not None:
             self._near, self._curved = (
-                np.empty((self._size, width), dtype=np.float32) for width in task.kernel.whitening.shape
+                np.empty((self._size, width), dtype=np.float32) for width in task.centring.kernel.whitening.shape
             )
 
     def of(self, number: int) -> Iterator[Block]:
         """Yield the samples of one shard that count, block by block."""
-        shard, known = self._task.shards[number], read_part_labels(self._task.labels[number])
-        lists = self._task.lists[number] if self._task.lists else None
+        shard, known = self._task.shards[number], read_shard_labels(self._task.labels[number])
         done = 0
         for start, raw in ahead(shard.blocks(self._size)):
             kept = np.arange(len(raw)) if known.kept is None else np.flatnonzero(known.kept[start : start + len(raw)])
             if len(kept):
-                yield self._block(shard, start, raw, kept, known, lists, done)
+                yield self._block(number, start, raw, kept, known, done)
                 done += len(kept)
 
     def _block(
-        self,
-        shard: Shard,
-        start: int,
-        raw: FeatureBlock,
-        kept: IntArray,
-        known: PartLabels,
-        lists: Path | None,
-        done: int,
+        self, number: int, start: int, raw: FeatureBlock, kept: IntArray, known: ShardLabels, done: int
     ) -> Block:
+        task = self._task
         order = np.argsort(known.folds[done : done + len(kept)], kind="stable")
-        linear = unit_block(raw[kept[order]], self._task.means[0], out=self._rows[: len(order)])
+        taken = powered(raw[kept[order]], task.power)
+        linear = unit_block(taken, task.centring.mean, out=self._rows[: len(order)])
         if not np.isfinite(linear[:, 0]).all():
             bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
             raise TableError(
-                f"{shard.path}: features must be finite, but {len(bad):,} rows from row {start:,} on hold "
+                f"{task.shards[number].name}: features must be finite, but {len(bad):,} rows from row {start:,} on hold "
                 f"NaN or infinity: rows {(bad[:5] + start).tolist()}. Extract them again."
             )
         samples = done + order
-        folds = known.folds[samples].astype(np.int64)
-        is_old = None if known.old is None else known.old[samples]
-        near = None if lists is None else read_lists(lists, samples)
-        labels = known.labels(samples, self._task.num_classes)
-        return Block(self._designs(linear), folds, labels, samples, is_old, near)
+        return Block(
+            rows=self._designs(linear),
+            folds=known.folds[samples].astype(np.int64),
+            buckets=known.buckets[samples].astype(np.int64),
+            labels=known.labels(samples, task.num_classes),
+            samples=samples,
+            is_old=None if known.old is None else known.old[samples],
+            near=read_lists(task.lists[number], samples) if task.lists else None,
+            pred_probs=None if known.pred_probs is None else known.pred_probs[samples],
+        )
 
     def _designs(self, linear: Float32Array) -> tuple[Float32Array, ...]:
-        task = self._task
-        if task.kernel is None:
+        kernel = self._task.centring.kernel
+        if kernel is None:
             return (linear,)
-        curved = raw_kernel_rows(task.kernel, linear, (self._near[: len(linear)], self._curved[: len(linear)]))
-        curved -= task.means[1].astype(np.float32)
+        curved = raw_kernel_rows(kernel, linear, (self._near[: len(linear)], self._curved[: len(linear)]))
+        curved -= self._task.means[1].astype(np.float32)
         return linear, curved
 
 
@@ -173,31 +167,32 @@ class SumsPass:
 
     Attributes:
         task: The shards.
-        stage: Whose posterior is summed up; None: the given labels, with X'X beside them.
-        kept: Where the posterior is written too, for neighbours to vote with, a file per shard; empty: nowhere.
+        made: Stage and rule that make the targets; None: the given labels, with X'X beside them.
+        kept: Where the targets are written too, for neighbours to vote with, a file per shard; empty: nowhere.
     """
 
     task: Task
-    stage: Stage | None
+    made: tuple[Stage, Rule] | None
     kept: tuple[Path, ...] = ()
 
     def __call__(self, number: int) -> State:
         """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold."""
-        state = zero_sums(self.task, with_grams=self.stage is None)
+        state = zero_sums(self.task, with_grams=self.made is None)
         adder = _adder(state, self.task)
         with self._file(number) as kept:
             for block in self._blocks.of(number):
-                targets = self._targets(block.new)
-                adder.add(block.new, targets)
+                targets = self._targets(block)
+                is_new = slice(None) if block.is_old is None else ~block.is_old
+                adder.add(block.new, targets[is_new])
                 if kept is not None:
-                    put_targets(kept, block.new.samples, targets)
+                    put_targets(kept, block.samples, targets)
         adder.finish()
         return state
 
     @contextmanager
     def _file(self, number: int) -> Iterator[Kept | None]:
-        """Rows for the posterior of one shard, whose file is there when the block ends well."""
-        size = len(read_part_labels(self.task.labels[number])) if self.kept else 0
+        """Rows for the targets of one shard, whose file is there when the block ends well."""
+        size = len(read_shard_labels(self.task.labels[number])) if self.kept else 0
         if not size:
             yield None
             return
@@ -209,9 +204,10 @@ class SumsPass:
         return Blocks(self.task)
 
     def _targets(self, block: Block) -> Float32Array:
-        if self.stage is None:
+        if self.made is None:
             return given_targets(block.labels)
-        return posterior(self.stage.probs(block.rows, block.folds, block.near), block.labels, self.stage.matrix)
+        stage, rule = self.made
+        return rule(stage, stage.values(block), block.labels)
 
 
 @contextmanager
@@ -238,8 +234,8 @@ def each_shard(cluster: str | None) -> Iterator[Each]:
 
 
 def sums_over(
-    task: Task, name: str, stage: Stage | None, each: Each = map, posteriors: tuple[Path, ...] = ()
-) -> tuple[list[FeatureSums], list[TargetSums]]:
+    task: Task, name: str, made: tuple[Stage, Rule] | None, each: Each = map, kept: tuple[Path, ...] = ()
+) -> tuple[list[FeatureSums], tuple[TargetSums, ...]]:
     """Return sums over all shards, for each design; every so many rows they are put on disk with the shards they hold.
 
     The sums of single shards are added in the order of the shards, whoever made them: the same bits everywhere.
@@ -247,34 +243,34 @@ def sums_over(
     Args:
         task: The shards.
         name: The pass; names its checkpoint.
-        stage: Whose posterior is summed up; None: the given labels, with X'X beside them.
+        made: As in `SumsPass`.
         each: Applies a function to all numbers, in order: `map`, or a cluster.
-        posteriors: Where the posterior of each shard is written too; empty: nowhere.
+        kept: As in `SumsPass`.
 
     Returns:
-        Feature sums (none of a stage) and target sums, one of each per design.
+        Feature sums (none of made targets) and target sums, one of each per design.
     """
     path = task.folder / f"{name}.npz"
     state, done = _restored(path, task.digest)
     if state is None:
-        state = zero_sums(task, with_grams=stage is None)
+        state = zero_sums(task, with_grams=made is None)
     left, rows = range(done, len(task.shards)), 0
-    for number, found in zip(left, each(SumsPass(task, stage, posteriors), left), strict=True):
+    for number, found in zip(left, each(SumsPass(task, made, kept), left), strict=True):
         for key, value in found.items():
             state[key] += value
         rows += task.shards[number].num_rows
         if rows >= CHECKPOINT_ROWS or number + 1 == len(task.shards):
-            kept: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(task.digest), **state}
+            marks: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(task.digest)}
             with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **kept)
+                np.savez(file, **marks | state)
             rows = 0
     designs = range(len(task.means))
     grams = [
         FeatureSums(task.means[one], state["count"], state[f"total{one}"], state[f"gram{one}"])
         for one in designs
-        if stage is None
+        if made is None
     ]
-    return grams, [TargetSums(state["targets"], state[f"cross{one}"]) for one in designs]
+    return grams, tuple(TargetSums(state["targets"], state[f"cross{one}"]) for one in designs)
 
 
 def _restored(path: Path, digest: str) -> tuple[State | None, int]:

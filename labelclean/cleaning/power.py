@@ -6,18 +6,18 @@ them even; the root is the usual rung for such counts. Which is better depends o
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from functools import partial
 
 import numpy as np
 
 from labelclean.arrays import FloatArray, IntArray
-from labelclean.cleaning.views import PENALTIES, most_likely
+from labelclean.cleaning.views import Candidate, most_likely, penalties_of
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.targets import given_targets
+from labelclean.probes.feature_space import SampleKeys
 from labelclean.probes.held_out import hold_out
-from labelclean.probes.sums import centred_unit_rows, feature_mean, hashed_parts
+from labelclean.probes.sums import centred_unit_rows, feature_mean
 
 POWERS = (1.0, 0.5)
 CHOICE_ROWS = 2_000
@@ -44,41 +44,31 @@ def powered(features: FloatArray, power: float) -> FloatArray:
     return np.asarray(np.copysign(roots, features, out=roots))
 
 
-def choose_power(
-    features: FloatArray,
-    sample_ids: Sequence[Hashable],
-    groups: Sequence[Hashable] | None,
-    labels: GivenLabels,
-    config: CleaningConfig,
-    *,
-    seed: int,
-) -> float:
+def choose_power(features: FloatArray, keys: SampleKeys, labels: GivenLabels, config: CleaningConfig) -> float:
     """Return the power under which a ridge probe makes the given labels likeliest.
 
     Judged on up to 2,000 samples, each scored by a probe that did not see its group, under the noise model of
-    `views.ridge_view`. No truth is looked at.
+    `views.most_likely`. No truth is looked at.
 
     Args:
         features: Raw features, float, shape (N, D).
-        sample_ids: Id of each sample, length N.
-        groups: Group of each sample, length N, or None.
+        keys: Keys of the N samples.
         labels: Given labels.
         config: `teacher.power` fixes the power; `teacher.lambdas` is read.
-        seed: Salts the hash that chooses the samples.
 
     Returns:
         1 or 0.5, or what the configuration says; 1 where there are fewer than two groups.
     """
     if config.teacher.power != "auto":
         return config.teacher.power
-    lots = hashed_parts(list(sample_ids), 2**62, seed=seed, purpose="selection")
-    rows = np.sort(np.argsort(lots, kind="stable")[:CHOICE_ROWS])
-    together = _numbers(sample_ids if groups is None else groups, rows)
-    if together.max(initial=0) < 1:
+    rows = np.sort(keys.order[:CHOICE_ROWS])
+    some, few = keys.take(rows), labels.take(rows)
+    if np.ptp(some.groups) == 0:
         return 1.0
-    some = labels.take(rows)
-    order = np.argsort(lots[rows], kind="stable")
-    return max(POWERS, key=lambda power: _log_likelihood(powered(features[rows], power), together, order, some, config))
+    return max(
+        POWERS,
+        key=lambda power: _log_likelihood(powered(features[rows], power), some.groups, some.order, few, config),
+    )
 
 
 def _log_likelihood(
@@ -87,13 +77,9 @@ def _log_likelihood(
     """Mean log-probability of a given label under the likeliest penalty, nats."""
     unit_rows = centred_unit_rows(features, feature_mean(features))
     held, targets = hold_out(unit_rows, groups), given_targets(labels)
-    penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
     cross = held.cross(targets)
-    candidates = [("ridge", penalty, partial(held.scores, targets, penalty, cross=cross)) for penalty in penalties]
+    candidates = [
+        Candidate("ridge", penalty, partial(held.scores, targets, penalty, cross=cross), None)
+        for penalty in penalties_of(config, labels.num_classes)
+    ]
     return most_likely(candidates, order, labels).log_likelihood
-
-
-def _numbers(keys: Sequence[Hashable], rows: IntArray) -> IntArray:
-    """The keys of some rows as numbers."""
-    first: dict[Hashable, int] = {}
-    return np.array([first.setdefault(keys[row], len(first)) for row in rows.tolist()], dtype=np.int64)

@@ -9,53 +9,64 @@ from typing import Any
 
 import numpy as np
 
-from labelclean.arrays import Float32Array, Float64Array, IntArray
+from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from labelclean.cleaning.memory import MOST_BLOCK_ROWS
-from labelclean.cleaning.shard_labels import read_part_labels
+from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
 from labelclean.cleaning.shards import Shard
-from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
-from labelclean.probes.feature_space import FeatureSpace
-from labelclean.probes.kernel import Kernel, fit_kernel, raw_kernel_rows
-from labelclean.probes.ridge import Design, design_of_sums
-from labelclean.probes.sums import FeatureSums, feature_mean, unit_block
+from labelclean.probes.feature_space import SampleKeys
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The n samples whose hashes are smallest.
+    """The n samples whose hashes are smallest, in the order of the shards.
 
     Attributes:
-        parts: Shard of each, int64, shape (n,).
-        rows: Row of each among the samples of its shard, int64, shape (n,); sorted by fold.
+        parts: Shard of each, int64, shape (n,), ascending.
+        rows: Row of each among the samples of its shard, int64, shape (n,).
         places: Row of each in its shard, int64, shape (n,).
-        folds: int64, shape (n,), ascending.
-        buckets: int64, shape (n,).
+        keys: Their keys.
         labels: Their given labels.
-        order: Positions by hash, int64, shape (n,).
         num_samples: Samples of all shards.
+        is_old: Samples that are in the sums of a reference already, bool, shape (n,).
+        duplicate_sets: Number of the near-duplicate set over all samples, int64, shape (n,), -1 for samples in none.
+        pred_probs: Probabilities of the user's own model, float32, shape (n, K), or None.
     """
 
     parts: IntArray
     rows: IntArray
     places: IntArray
-    folds: IntArray
-    buckets: IntArray
+    keys: SampleKeys
     labels: GivenLabels
-    order: IntArray
     num_samples: int
+    is_old: BoolArray
+    duplicate_sets: IntArray
+    pred_probs: Float32Array | None
 
-    def take(self, at: IntArray) -> Chosen:
-        """Return some of them, at ascending positions."""
-        rows = (self.parts[at], self.rows[at], self.places[at], self.folds[at], self.buckets[at])
-        return Chosen(*rows, self.labels.take(at), np.arange(len(at)), self.num_samples)
+    def __len__(self) -> int:
+        """Samples that were chosen."""
+        return len(self.rows)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all samples."""
+        return len(self) == self.num_samples
+
+    def of_shard(self, number: int) -> slice:
+        """Return where those of one shard stand."""
+        first, last = np.searchsorted(self.parts, [number, number + 1]).tolist()
+        return slice(first, last)
+
+    def numbers(self, starts: IntArray) -> IntArray:
+        """Return the number of each over all samples, int64, shape (n,), from `shard_labels.sample_starts`."""
+        return np.asarray(starts[self.parts] + self.rows, dtype=np.int64)
 
 
-def choose_sample(labels: Sequence[Path], num_classes: int, sample_rows: int) -> Chosen:
+def choose_sample(labels: Sequence[Path | ShardLabels], num_classes: int, sample_rows: int) -> Chosen:
     """Return the hashed sample of all shards, reading their labels one after the other.
 
     Args:
-        labels: File with the labels of each shard.
+        labels: Labels of each shard, or the file that holds them.
         num_classes: K.
         sample_rows: n, at most.
 
@@ -65,7 +76,7 @@ def choose_sample(labels: Sequence[Path], num_classes: int, sample_rows: int) ->
     lots = parts = rows = np.empty(0, dtype=np.int64)
     total = 0
     for number, path in enumerate(labels):
-        known = read_part_labels(path)
+        known = read_shard_labels(path)
         total += len(known)
         lots = np.concatenate([lots, known.lots])
         parts = np.concatenate([parts, np.full(len(known), number)])
@@ -74,29 +85,51 @@ def choose_sample(labels: Sequence[Path], num_classes: int, sample_rows: int) ->
             least = np.argpartition(lots, sample_rows - 1)[:sample_rows]
             lots, parts, rows = lots[least], parts[least], rows[least]
     by_place = np.lexsort((rows, parts))
-    lots, parts, rows = lots[by_place], parts[by_place], rows[by_place]
-    folds, buckets, places = (np.empty(len(rows), dtype=np.int64) for _ in range(3))
+    return sample_at(labels, num_classes, parts[by_place], rows[by_place], total)
+
+
+def sample_at(
+    labels: Sequence[Path | ShardLabels], num_classes: int, parts: IntArray, rows: IntArray, num_samples: int
+) -> Chosen:
+    """Return the samples at some places.
+
+    Args:
+        labels: Labels of each shard, or the file that holds them.
+        num_classes: K.
+        parts: Shard of each, int64, shape (n,), ascending.
+        rows: Row of each among the samples of its shard, int64, shape (n,), ascending within a shard.
+        num_samples: Samples of all shards.
+
+    Returns:
+        The sample.
+    """
+    places, is_old, sets = np.empty(len(rows), np.int64), np.zeros(len(rows), bool), np.full(len(rows), -1)
+    keys: list[SampleKeys] = []
     found: list[GivenLabels] = []
+    probs: list[Float32Array] = []
     for number in np.unique(parts).tolist():
-        known, at = read_part_labels(labels[number]), np.flatnonzero(parts == number)
-        folds[at], buckets[at] = known.folds[rows[at]], known.buckets[rows[at]]
+        known, at = read_shard_labels(labels[number]), np.flatnonzero(parts == number)
+        keys.append(known.keys.take(rows[at]))
         places[at] = rows[at] if known.kept is None else np.flatnonzero(known.kept)[rows[at]]
+        is_old[at] = False if known.old is None else known.old[rows[at]]
+        sets[at] = -1 if known.duplicate_sets is None else known.duplicate_sets[rows[at]]
         found.append(known.labels(rows[at], num_classes))
-    by_fold = np.argsort(folds, kind="stable")
-    joined = _joined(found).take(by_fold)
+        probs += [] if known.pred_probs is None else [known.pred_probs[rows[at]]]
+    columns = (np.concatenate([vars(some)[name] for some in keys]) for name in vars(keys[0])) if keys else ()
     return Chosen(
-        parts=parts[by_fold],
-        rows=rows[by_fold],
-        places=places[by_fold],
-        folds=folds[by_fold],
-        buckets=buckets[by_fold],
-        labels=joined,
-        order=np.argsort(lots[by_fold], kind="stable"),
-        num_samples=total,
+        parts=parts,
+        rows=rows,
+        places=places,
+        keys=SampleKeys(*columns) if keys else SampleKeys(*[np.empty(0, np.int64)] * 4),
+        labels=_joined(found, num_classes),
+        num_samples=num_samples,
+        is_old=is_old,
+        duplicate_sets=sets,
+        pred_probs=np.concatenate(probs) if probs else None,
     )
 
 
-def read_sample(shards: Sequence[Shard], chosen: Chosen) -> Float32Array:
+def read_sample(shards: Sequence[Shard], chosen: Chosen) -> FloatArray:
     """Return the raw features of the sample.
 
     Args:
@@ -104,79 +137,20 @@ def read_sample(shards: Sequence[Shard], chosen: Chosen) -> Float32Array:
         chosen: Which of their rows.
 
     Returns:
-        float32, shape (n, D).
+        float16 or float32, shape (n, D).
     """
-    features = np.empty((len(chosen.rows), shards[0].num_features), dtype=np.float32)
+    dtype = np.result_type(*(shards[number].dtype for number in np.unique(chosen.parts).tolist()))
+    features = np.empty((len(chosen), shards[0].num_features), dtype=dtype)
     for number in np.unique(chosen.parts).tolist():
-        at = np.flatnonzero(chosen.parts == number)
-        at = at[np.argsort(chosen.places[at], kind="stable")]
+        at = chosen.of_shard(number)
         features[at] = shards[number].take(chosen.places[at], MOST_BLOCK_ROWS)
     return features
 
 
-def sample_space(
-    features: Float32Array,
-    chosen: Chosen,
-    config: CleaningConfig,
-    mean: Float64Array | None = None,
-    curve: tuple[Kernel, Float64Array] | None = None,
-) -> tuple[FeatureSpace, tuple[Kernel, Float64Array] | None]:
-    """Return the sample's features, with no sums yet, and the kernel of its landmarks.
-
-    Args:
-        features: The raw features of the n samples, float32, shape (n, D); overwritten.
-        chosen: The sample.
-        config: `teacher.landmarks` is read.
-        mean: Centring of a reference; default: the sample's mean.
-        curve: Kernel of a reference and the centring of its rows; default: made of the sample.
-
-    Returns:
-        The space, and kernel and centring; None if switched off.
-    """
-    mean = feature_mean(features) if mean is None else mean
-    for start in range(0, len(features), MOST_BLOCK_ROWS):
-        some = features[start : start + MOST_BLOCK_ROWS]
-        unit_block(some, mean, out=some)
-    landmarks = np.sort(chosen.order[: config.teacher.landmarks])
-    kernel, centre = curve if curve is not None else (None, None)
-    if curve is None and len(landmarks) >= 2:
-        kernel = fit_kernel(features[landmarks])
-    curved = None
-    if kernel is not None:
-        rows = np.empty((len(features), kernel.num_columns), dtype=np.float32)
-        for start in range(0, len(features), MOST_BLOCK_ROWS):
-            some = features[start : start + MOST_BLOCK_ROWS]
-            rows[start : start + MOST_BLOCK_ROWS] = raw_kernel_rows(kernel, some)
-        centre = feature_mean(rows) if centre is None else centre
-        rows -= centre.astype(np.float32)
-        curved = Design(rows, chosen.folds, _no_sums(centre), ())
-        curve = (kernel, centre)
-    numbers = np.arange(len(features))
-    space = FeatureSpace(
-        design=Design(features, chosen.folds, _no_sums(mean), ()),
-        curved=curved,
-        neighbours=None,
-        duplicate_sets=np.full(len(features), -1),
-        duplicate_similarity=1.0,
-        groups=numbers,
-        buckets=chosen.buckets,
-        bucket_sums=None,
-        selection=chosen.order,
-    )
-    return space, curve
-
-
-def with_sums(design: Design, sums: FeatureSums) -> Design:
-    """Return the sample's rows with the sums and decompositions of all samples."""
-    return design_of_sums(design.unit_rows, design.folds, sums)
-
-
-def _no_sums(mean: Float64Array) -> FeatureSums:
-    return FeatureSums(mean, np.empty(0), np.empty((0, len(mean))), np.empty((0, len(mean), len(mean))))
-
-
-def _joined(found: Sequence[GivenLabels]) -> GivenLabels:
+def _joined(found: Sequence[GivenLabels], num_classes: int) -> GivenLabels:
     """Labels of several shards, one after the other."""
+    if not found:
+        return GivenLabels(np.empty((0, num_classes), np.float32), np.empty((0, num_classes), bool))
     before: Any = None
     audited: Any = None
     if any(one.before_review is not None for one in found):

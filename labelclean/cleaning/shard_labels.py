@@ -1,4 +1,4 @@
-"""The labels of one shard beside its features: given classes, folds, and what reviewers or several inspectors said."""
+"""The labels of one shard beside its features: given classes, keys, and what reviewers or several inspectors said."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.arrays import BoolArray, IntArray
-from labelclean.labels import GivenLabels, given_labels
-from labelclean.probes.sums import bucketed, hashed_parts
+from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.labels import GivenLabels, given_labels, one_hot
+from labelclean.probes.feature_space import SampleKeys
 from labelclean.storage.parquet import atomic_path
-
-_ODD = ("odd", "votes", "candidates", "observed", "audited")
 
 
 @dataclass(frozen=True)
-class PartLabels:
+class ShardLabels:
     """The samples of one shard; all arrays but ``kept`` have one row per sample that counts.
 
     Attributes:
@@ -28,43 +26,62 @@ class PartLabels:
         folds: Fold, uint8, shape (n,).
         lots: Hash by which samples are chosen, int64, shape (n,).
         buckets: Hash bucket for bootstraps, uint8, shape (n,).
+        groups: Hash of the group, or of the sample where it has none, int64, shape (n,).
         kept: Which rows of the shard count, bool, shape (m,); None: all.
         old: Samples that are in the sums of a reference already, bool, shape (n,); None: none.
-        groups: Hash of the group, int64, shape (n,), where neighbours must be of other groups; None: each is its own.
         odd: Rows that are not plainly one label, int64, shape (q,), ascending.
         votes: Their votes, float32, shape (q, K).
         candidates: Their possible classes, bool, shape (q, K).
         observed: Their votes before review, float32, shape (q, K).
         audited: Which of them are verified and were drawn at random over all, bool, shape (q,); None: none.
         num_votes: How many inspectors each row of votes stands for, float32, shape (n,); None: one.
+        stands: Samples that are not judged, for nothing can vouch for or against them, bool, shape (n,); None: none.
+        duplicate_sets: Number of the near-duplicate set over all samples, int64, shape (n,), -1 for samples in none; None:
+            none.
+        conflict_sets: The same, -1 also where all labels of the set agree.
+        pred_probs: Probabilities of the user's own model, float32, shape (n, K); None where he brings none.
     """
 
     given: npt.NDArray[np.int32]
     folds: npt.NDArray[np.uint8]
     lots: IntArray
     buckets: npt.NDArray[np.uint8]
+    groups: IntArray
     kept: BoolArray | None = None
     old: BoolArray | None = None
-    groups: IntArray | None = None
     odd: IntArray | None = None
     votes: npt.NDArray[np.float32] | None = None
     candidates: BoolArray | None = None
     observed: npt.NDArray[np.float32] | None = None
     audited: BoolArray | None = None
     num_votes: npt.NDArray[np.float32] | None = None
+    stands: BoolArray | None = None
+    duplicate_sets: IntArray | None = None
+    conflict_sets: IntArray | None = None
+    pred_probs: Float32Array | None = None
 
     def __len__(self) -> int:
         """Samples that count."""
         return len(self.given)
 
     @property
+    def keys(self) -> SampleKeys:
+        """Keys of the samples."""
+        folds, buckets = self.folds.astype(np.int64), self.buckets.astype(np.int64)
+        return SampleKeys(self.lots, self.groups, folds, buckets)
+
+    @property
     def digest(self) -> str:
         """Digest of all that a result hangs on."""
-        said = hashlib.sha256(self.given.tobytes() + self.folds.tobytes() + self.lots.tobytes())
-        odd = (self.odd, self.votes, self.candidates, self.observed, self.audited, self.num_votes)
-        for kept in (self.kept, self.old, self.groups, *odd):
-            said.update(b"" if kept is None else kept.tobytes())
+        said = hashlib.sha256()
+        for name, values in vars(self).items():
+            said.update(name.encode() if values is None else np.ascontiguousarray(values).tobytes())
         return said.hexdigest()
+
+    def with_keys(self, keys: SampleKeys) -> ShardLabels:
+        """Return the same with other keys."""
+        folds, buckets = keys.folds.astype(np.uint8), keys.buckets.astype(np.uint8)
+        return replace(self, folds=folds, buckets=buckets, groups=keys.groups)
 
     def labels(self, rows: IntArray, num_classes: int) -> GivenLabels:
         """Return the labels of some samples.
@@ -76,6 +93,14 @@ class PartLabels:
         Returns:
             Labels aligned with ``rows``.
         """
+        found = self._voted(rows, num_classes)
+        if self.stands is None or not self.stands[rows].any():
+            return found
+        fixed = one_hot(found.given, num_classes).astype(bool)
+        return replace(found, candidates=np.where(self.stands[rows, None], fixed, found.candidates))
+
+    def _voted(self, rows: IntArray, num_classes: int) -> GivenLabels:
+        """What people said of some samples."""
         plain = given_labels(self.given[rows], num_classes)
         if self.num_votes is not None:
             plain = replace(plain, num_votes=self.num_votes[rows])
@@ -96,80 +121,80 @@ class PartLabels:
 
     def write(self, path: Path) -> None:
         """Write the labels, whole or not at all."""
-        found = {name: value for name, value in vars(self).items() if value is not None}
+        arrays = {name: values for name, values in vars(self).items() if values is not None}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **found)
+            np.savez(file, **arrays)
 
 
-def read_part_labels(path: Path) -> PartLabels:
-    """Return what `PartLabels.write` wrote."""
-    with np.load(path) as kept:
-        return PartLabels(**{name: kept[name] for name in kept.files})
+def read_shard_labels(labels: Path | ShardLabels) -> ShardLabels:
+    """Return what `ShardLabels.write` wrote, or labels that are in memory as they are."""
+    if isinstance(labels, ShardLabels):
+        return labels
+    with np.load(labels) as kept:
+        return ShardLabels(**{name: kept[name] for name in kept.files})
 
 
-def sample_starts(paths: Sequence[Path]) -> IntArray:
+def sample_starts(labels: Sequence[Path | ShardLabels]) -> IntArray:
     """Return the number of the first sample of each shard and, last, N.
 
     Args:
-        paths: File with the labels of each of the S shards.
+        labels: Labels of each of the S shards, or the file that holds them.
 
     Returns:
         int64, shape (S + 1,).
     """
     sizes = []
-    for path in paths:
-        with np.load(path) as kept:
-            sizes.append(len(kept["given"]))
+    for one in labels:
+        if isinstance(one, ShardLabels):
+            sizes.append(len(one))
+        else:
+            with np.load(one) as kept:
+                sizes.append(len(kept["given"]))
     return np.cumsum([0, *sizes])
 
 
-def part_labels(
+def shard_labels(
     labels: GivenLabels | npt.NDArray[np.integer[Any]],
-    keys: Sequence[str] | None,
-    ids: Sequence[str],
+    keys: SampleKeys,
     *,
-    num_folds: int,
-    num_buckets: int,
-    seed: int,
     kept: BoolArray | None = None,
     old: BoolArray | None = None,
-    with_groups: bool = False,
-) -> PartLabels:
-    """Return the labels of one shard with the hashes of its samples.
+    pred_probs: Float32Array | None = None,
+) -> ShardLabels:
+    """Return the labels of one shard with the keys of its samples.
 
     Args:
         labels: Given labels of its n samples that count, or only their classes, shape (n,).
-        keys: Group of each sample; None: each is its own.
-        ids: Ids of the samples.
-        num_folds: F.
-        num_buckets: Hash buckets per fold.
-        seed: Salts the hashes.
+        keys: Their keys.
         kept: Which rows of the shard count; None: all.
         old: Samples that are in the sums of a reference already; None: none.
-        with_groups: Keep the hash of the group too.
+        pred_probs: Probabilities of the user's own model, float32, shape (n, K); None: he brings none.
 
     Returns:
         The labels.
     """
-    groups = hashed_parts(keys, 2**62, seed=seed, purpose="group") if with_groups and keys is not None else None
-    keys = ids if keys is None else keys
-    folds = hashed_parts(keys, num_folds, seed=seed, purpose="fold")
-    found = PartLabels(
+    plain = ShardLabels(
         given=(labels.given if isinstance(labels, GivenLabels) else labels).astype(np.int32),
-        folds=folds.astype(np.uint8),
-        lots=hashed_parts(ids, 2**62, seed=seed, purpose="selection"),
-        buckets=bucketed(keys, folds, num_buckets, seed=seed).astype(np.uint8),
+        folds=keys.folds.astype(np.uint8),
+        lots=keys.lots,
+        buckets=keys.buckets.astype(np.uint8),
+        groups=keys.groups,
         kept=None if kept is None or kept.all() else kept,
         old=None if old is None or not old.any() else old,
-        groups=groups,
+        pred_probs=pred_probs,
     )
     if not isinstance(labels, GivenLabels):
-        return found
-    found = replace(found, num_votes=labels.num_votes)
+        return plain
+    plain = replace(plain, num_votes=labels.num_votes)
     is_plain = (labels.votes.max(axis=1, initial=0.0) == 1.0) & labels.candidates.all(axis=1)
     odd = np.flatnonzero(~is_plain | (labels.observed != labels.votes).any(axis=1))
     if not len(odd):
-        return found
-    audited = labels.is_audited[odd] if labels.is_audited is not None and labels.is_audited[odd].any() else None
-    parts = (odd, labels.votes[odd], labels.candidates[odd], labels.observed[odd], audited)
-    return PartLabels(**(vars(found) | dict(zip(_ODD, parts, strict=True))))
+        return plain
+    return replace(
+        plain,
+        odd=odd,
+        votes=labels.votes[odd],
+        candidates=labels.candidates[odd],
+        observed=labels.observed[odd],
+        audited=labels.is_audited[odd] if labels.is_audited is not None and labels.is_audited[odd].any() else None,
+    )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,80 @@ KINDS = (".npy", ".parquet")
 FeatureBlock = npt.NDArray[np.floating]
 
 
+class Shard(Protocol):
+    """Features of some samples."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def num_rows(self) -> int:
+        """Its samples."""
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the features."""
+
+    @property
+    def digest(self) -> str:
+        """Changes when the features do."""
+
+    def blocks(self, num_rows: int) -> Iterator[tuple[int, FeatureBlock]]:
+        """Yield first row and features, shape (B, D), of one block after the other."""
+
+    def take(self, rows: IntArray, num_rows: int) -> FeatureBlock:
+        """Return some rows, ascending, shape (n, D)."""
+
+
 @dataclass(frozen=True)
-class Shard:
+class HeldShard:
+    """Features that are in memory, or mapped into it.
+
+    Attributes:
+        features: Real numbers, shape (m, D).
+        name: What messages call them.
+    """
+
+    features: npt.NDArray[Any]
+    name: str = "features"
+
+    @property
+    def num_rows(self) -> int:
+        """Its samples."""
+        return len(self.features)
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return int(self.features.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Their own; whole numbers are taken as float64."""
+        return self.features.dtype if self.features.dtype.kind == "f" else np.dtype(np.float64)
+
+    @property
+    def digest(self) -> str:
+        """Nothing of it is kept beyond this process, so its shape tells it."""
+        return f"{self.name}/{self.features.shape}"
+
+    def blocks(self, num_rows: int) -> Iterator[tuple[int, FeatureBlock]]:
+        """Yield first row and features, shape (B, D), of one block after the other."""
+        for start in range(0, len(self.features), num_rows):
+            yield start, np.asarray(self.features[start : start + num_rows], dtype=self.dtype)
+
+    def take(self, rows: IntArray, num_rows: int) -> FeatureBlock:
+        """Return some rows, shape (n, D)."""
+        return np.asarray(self.features[rows], dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class FileShard:
     """One file of features.
 
     Attributes:
@@ -41,6 +113,11 @@ class Shard:
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
     data_start: int = 0
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
 
     @property
     def digest(self) -> str:
@@ -98,7 +175,7 @@ class Shard:
             )
 
 
-def find_shards(features: str | Path | Sequence[str | Path]) -> tuple[Shard, ...]:
+def find_shards(features: str | Path | Sequence[str | Path]) -> tuple[FileShard, ...]:
     """Return the shards in a folder or a list of files.
 
     Args:
@@ -133,7 +210,7 @@ def find_shards(features: str | Path | Sequence[str | Path]) -> tuple[Shard, ...
     return tuple(shards)
 
 
-def _shard(path: Path) -> Shard:
+def _shard(path: Path) -> FileShard:
     if path.suffix == ".npy":
         with path.open("rb") as raw:
             version = np.lib.format.read_magic(raw)
@@ -141,7 +218,7 @@ def _shard(path: Path) -> Shard:
             shape, is_fortran, dtype = read(raw)
             if len(shape) != 2 or is_fortran or dtype.str not in ("<f2", "<f4"):
                 raise TableError(f"must be float16 or float32 of shape (N, D) in row order, but is {dtype} of {shape}")
-            return Shard(path, shape[0], shape[1], (), dtype, raw.tell())
+            return FileShard(path, shape[0], shape[1], (), dtype, raw.tell())
     if path.suffix != ".parquet":
         raise TableError("must be a .parquet or .npy file")
     with pq.ParquetFile(path) as file:
@@ -150,4 +227,4 @@ def _shard(path: Path) -> Shard:
         if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
             raise TableError(f"column 'feature' must be a fixed-size list of float16 or float32, but is {kind}")
         dtype = np.dtype(np.float16 if kind.value_type == pa.float16() else np.float32)
-        return Shard(path, file.metadata.num_rows, kind.list_size, tuple(schema.names), dtype)
+        return FileShard(path, file.metadata.num_rows, kind.list_size, tuple(schema.names), dtype)

@@ -1,4 +1,4 @@
-"""Cleaning out of core: four passes over feature shards (two more with neighbours), a block at a time; a killed run goes on where it stopped."""
+"""`clean_shards`: the method over feature shards on disk, in memory that does not grow with them; a killed run goes on."""
 
 from __future__ import annotations
 
@@ -14,27 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from labelclean.arrays import Float64Array, IntArray
+from labelclean.arrays import Float64Array
 from labelclean.cleaning.inputs import class_names_of, cleaning_settings
-from labelclean.cleaning.learning import Learned, learn_student, learn_teacher, num_rounds, teacher_faults
-from labelclean.cleaning.memory import LEAST_SAMPLE_ROWS, Size, fitting_directions, fitting_sample, memory_limit
+from labelclean.cleaning.memory import Size, check_memory, choice_rows, memory_limit
 from labelclean.cleaning.passes import each_shard
-from labelclean.cleaning.sample import choose_sample
-from labelclean.cleaning.shard_labels import PartLabels, part_labels
-from labelclean.cleaning.shards import Shard, find_shards
+from labelclean.cleaning.population import Learned, learn_student, learn_teacher, setting_faults
+from labelclean.cleaning.shard_labels import shard_labels
+from labelclean.cleaning.shards import FileShard, find_shards
 from labelclean.cleaning.verdicts import Found, write_parts
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.labels import class_indices
 from labelclean.noise.tally import Tally
+from labelclean.probes.feature_space import numbered_keys, sample_keys
 from labelclean.probes.neighbours import neighbours_record
-from labelclean.probes.sums import numbered_parts
 from labelclean.storage.parquet import make_folder, read_json, write_json
 from labelclean.storage.queries import check_distinct_ids
 from labelclean.storage.tables import probability_columns
-
-SAMPLE_ROWS = 50_000
-MOST_SAMPLE_ROWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -67,16 +63,14 @@ def clean_shards(
     seed: int,
     config: CleaningConfig | Mapping[str, Any] | None = None,
     max_memory: int | str | None = None,
-    sample_rows: int = SAMPLE_ROWS,
+    sample_rows: int | None = None,
     device: str = "cpu",
     cluster: str | None = None,
 ) -> CleanedShards:
     """Find and correct wrong labels of features that lie in shards on disk, in memory that does not grow with them.
 
-    Neighbours are left out unless `neighbours.method` is `index`: then two more passes find them, and they vote as in
-    memory. Only groups keep neighbours apart; near-duplicates are not looked for. Where the sample holds all samples,
-    scores equal those of `clean_labels` with `teacher.left_out=fold`, `teacher.power=1` and `neighbours.method=none` up
-    to rounding, or with `index` up to the precision of its codes.
+    What it finds is what `clean_labels` finds of the same samples, however they are cut into shards. Up to
+    `teacher.choice_rows` samples all are held together; of more, two to four passes over the shards are made.
 
     Args:
         features: Folder or list of shards: Parquet with a column `feature` (fixed-size list of float16 or float32) and, if
@@ -85,10 +79,10 @@ def clean_shards(
         groups: Group of each row; default: column `group_id`, if it is there.
         out: Folder for the results; that of a killed run goes on where it stopped.
         seed: Feeds the hashes of folds and sample.
-        config: Sections `neighbours`, `teacher` and `refine`; default: the defaults. `neighbours.method` must not be
-            `exact`; `auto` leaves neighbours out here.
-        max_memory: Bytes, or a text such as `2GiB`, that the run may need in all; the sample shrinks to fit.
-        sample_rows: Samples on which choices are made, from 5,000 to 200,000.
+        config: Sections `neighbours`, `teacher` and `refine`; default: the defaults.
+        max_memory: Bytes, or a text such as `2GiB`, that the run may need in all; refused before anything starts where
+            it does not suffice.
+        sample_rows: In place of `teacher.choice_rows`.
         device: Torch device for the sums, such as `cuda`.
         cluster: Ray cluster that works on the shards: `auto` or an address; default: this process. Results are the
             same. All its machines must see the shards and ``out`` under the same paths.
@@ -98,35 +92,45 @@ def clean_shards(
 
     Raises:
         TableError: If shards and labels do not fit together.
-        ConfigError: If the settings ask for what is not done out of core, or ``max_memory`` cannot be kept.
+        ConfigError: If the settings ask for what is not done with so many samples, or ``max_memory`` cannot be kept.
         StorageError: If ``out`` holds the results of other data or settings, or the disk refuses.
         DeviceError: If the cluster cannot be reached, or its machines die on one shard again and again.
     """
     settings = cleaning_settings(config)
-    _check_settings(settings, sample_rows)
+    if sample_rows is not None:
+        settings = cleaning_settings(
+            {**settings.model_dump(), "teacher": {**settings.teacher.model_dump(), "choice_rows": sample_rows}}
+        )
     shards = tuple(replace(shard, path=shard.path.absolute()) for shard in find_shards(features))
     total = sum(shard.num_rows for shard in shards)
     _check_lengths(labels, groups, total)
     names = _class_names(shards, labels)
-    limit = None if max_memory is None else memory_limit(max_memory)
     size = Size(total, shards[0].num_features, len(names))
-    directions = fitting_directions(size, settings, limit)
-    rows = fitting_sample(size, settings, min(sample_rows, total), limit, directions)
+    if faults := setting_faults(settings, total, len(names)):
+        raise ConfigError(f"clean_shards: {'; '.join(faults)}.")
+    check_memory(size, settings, None if max_memory is None else memory_limit(max_memory), "max_memory")
     folder = Path(out).absolute()
     work = folder / "work"
-    digest = _digest(shards, labels, groups, settings, (seed, rows, names), directions)
+    digest = _digest(shards, labels, groups, settings, (seed, names))
     _claim(folder, digest)
     with_ids = [shard.path for shard in shards if "sample_id" in shard.columns]
     if with_ids:
         check_distinct_ids(with_ids, work / "spill")
     paths = _write_labels(shards, labels, groups, names, work, settings, seed)
-    chosen = choose_sample(paths, len(names), rows)
     starts = np.cumsum([0, *(shard.num_rows for shard in shards)]).tolist()
-    outputs, method = _RefinedLabels(tuple(shards), tuple(starts), names), settings.refine.method
-    known: dict[str, Any] = {"folder": work, "digest": digest, "device": device, "most_directions": directions}
+    outputs = _RefinedLabels(tuple(shards), tuple(starts), names)
+    known: dict[str, Any] = {"seed": seed, "folder": work, "digest": digest, "device": device}
     with each_shard(cluster) as each:
-        taught = learn_teacher(shards, paths, chosen, settings, **known, each=each)
-        learned = learn_student(taught, settings, num_rounds(settings, method), each=each)
+        taught = learn_teacher(
+            shards,
+            paths,
+            len(names),
+            settings,
+            sample_rows=choice_rows(settings, len(names)),
+            each=each,
+            **known,
+        )
+        learned = learn_student(taught, settings)
         tally = write_parts(learned, outputs, folder, each=each)
     for checkpoint in [*work.glob("*.npz"), *(work / "neighbours").rglob("*.*")]:
         checkpoint.unlink()
@@ -137,7 +141,7 @@ def clean_shards(
 class _RefinedLabels:
     """Makes the table of some samples of a shard."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[FileShard, ...]
     starts: tuple[int, ...]
     names: list[Any]
 
@@ -156,7 +160,7 @@ class _RefinedLabels:
 
 
 @lru_cache(maxsize=1)
-def sample_ids(shard: Shard, start: int) -> pa.Array:
+def sample_ids(shard: FileShard, start: int) -> pa.Array:
     """Return the ids of a shard's rows: its column `sample_id`, or their numbers over all shards."""
     found = shard.column("sample_id")
     ids = pa.array(np.arange(start, start + shard.num_rows)) if found is None else found.combine_chunks()
@@ -164,7 +168,7 @@ def sample_ids(shard: Shard, start: int) -> pa.Array:
 
 
 def _write_labels(
-    shards: Sequence[Shard],
+    shards: Sequence[FileShard],
     labels: Sequence[Any] | npt.NDArray[Any] | None,
     groups: Sequence[Hashable] | None,
     names: list[Any],
@@ -174,7 +178,8 @@ def _write_labels(
 ) -> list[Path]:
     """The labels of each shard in a file of their own; those that are there stay."""
     make_folder(work / "labels")
-    paths, start = [], 0
+    paths, start, num_folds = [], 0, config.teacher.folds
+    is_many = sum(shard.num_rows for shard in shards) > choice_rows(config, len(names))
     for number, shard in enumerate(shards):
         rows, path = slice(start, start + shard.num_rows), work / "labels" / f"part-{number:05d}.npz"
         paths.append(path)
@@ -182,25 +187,16 @@ def _write_labels(
             values = _values(shard, "given_label") if labels is None else np.asarray(labels[rows]).tolist()
             given = class_indices(values or [], names)
             ids = _values(shard, "sample_id")
-            lots = _values(shard, "group_id") if groups is None else list(groups[rows])
-            if ids is None and lots is None:
-                _numbered_labels(given, start, config.teacher.folds, seed).write(path)
+            together = _values(shard, "group_id") if groups is None else list(groups[rows])
+            if ids is None and together is None and is_many:
+                keys = numbered_keys(start, len(given), num_folds=num_folds, seed=seed)
             else:
                 ids = [str(row) for row in range(rows.start, rows.stop)] if ids is None else ids
-                keys = None if lots is None else _keys(lots, ids)
-                folds, is_near = config.teacher.folds, config.neighbours.method == "index"
-                known = part_labels(given, keys, ids, num_folds=folds, num_buckets=1, seed=seed, with_groups=is_near)
-                known.write(path)
+                names_of_groups = None if together is None else _keys(together, ids)
+                keys = sample_keys(ids, names_of_groups, num_folds=num_folds, seed=seed)
+            shard_labels(given, keys).write(path)
         start += shard.num_rows
     return paths
-
-
-def _numbered_labels(given: IntArray, start: int, num_folds: int, seed: int) -> PartLabels:
-    """Labels of samples without ids or groups: their numbers are hashed in one go."""
-    size = len(given)
-    folds = numbered_parts(start, size, num_folds, seed=seed, purpose="fold").astype(np.uint8)
-    lots = numbered_parts(start, size, 2**62, seed=seed, purpose="selection")
-    return PartLabels(given.astype(np.int32), folds, lots, np.zeros(size, dtype=np.uint8))
 
 
 def _keys(lots: Sequence[Any], ids: Sequence[str]) -> list[str]:
@@ -208,7 +204,7 @@ def _keys(lots: Sequence[Any], ids: Sequence[str]) -> list[str]:
     return [f"sample {sample}" if lot is None else str(lot) for lot, sample in zip(lots, ids, strict=True)]
 
 
-def _class_names(shards: Sequence[Shard], labels: Sequence[Any] | npt.NDArray[Any] | None) -> list[Any]:
+def _class_names(shards: Sequence[FileShard], labels: Sequence[Any] | npt.NDArray[Any] | None) -> list[Any]:
     """The distinct labels, sorted; refuses labels that are missing."""
     found: set[Any] = set()
     if labels is not None:
@@ -232,37 +228,26 @@ def _class_names(shards: Sequence[Shard], labels: Sequence[Any] | npt.NDArray[An
 
 def _summary(folder: Path, names: list[Any], tally: Tally, learned: Learned) -> CleanedShards:
     """The figures of all shards, also as `summary.json`."""
-    estimate = tally.errors(learned.trust.readings)
+    taught, refinement = learned.taught, learned.refinement
+    estimate, matrix = tally.errors(refinement.trust.readings), refinement.noise_matrix
     record = {
         "num_samples": tally.num_samples,
-        "num_shards": len(learned.task.shards),
+        "num_shards": len(taught.task.shards),
         "class_names": names,
-        "samples_for_choices": len(learned.chosen.rows),
-        "neighbours": neighbours_record(learned.space.neighbours),
+        "samples_for_choices": len(taught.chosen),
+        "neighbours": neighbours_record(taught.space.neighbours),
         "num_issues": tally.num_issues,
         "estimated_errors": {"value": estimate.value, "low": estimate.low, "high": estimate.high},
-        "noise_matrix": learned.student.matrix.round(6).tolist(),
+        "noise_matrix": matrix.round(6).tolist(),
     }
     write_json(folder / "summary.json", record)
     errors = (estimate.value, estimate.low, estimate.high)
-    return CleanedShards(folder, names, tally.num_samples, tally.num_issues, errors, learned.student.matrix)
+    return CleanedShards(folder, names, tally.num_samples, tally.num_issues, errors, matrix)
 
 
-def _values(shard: Shard, name: str) -> list[Any] | None:
+def _values(shard: FileShard, name: str) -> list[Any] | None:
     found = shard.column(name)
     return None if found is None else found.to_pylist()
-
-
-def _check_settings(config: CleaningConfig, sample_rows: int) -> None:
-    faults = teacher_faults(config)
-    if config.refine.method not in ("auto", "posterior", "none"):
-        faults.append(f"refine.method must be 'auto', 'none' or 'posterior', but is {config.refine.method!r}")
-    if config.neighbours.method == "exact":
-        faults.append("neighbours.method must be 'auto', 'index' or 'none', but is 'exact', which compares all pairs")
-    if not LEAST_SAMPLE_ROWS <= sample_rows <= MOST_SAMPLE_ROWS:
-        faults.append(f"sample_rows must lie within 5,000 and 200,000, but is {sample_rows:,}")
-    if faults:
-        raise ConfigError(f"clean_shards: {'; '.join(faults)}. Use clean_labels for data that fits into memory.")
 
 
 def _check_lengths(
@@ -277,18 +262,15 @@ def _check_lengths(
 
 
 def _digest(
-    shards: Sequence[Shard],
+    shards: Sequence[FileShard],
     labels: Sequence[Any] | npt.NDArray[Any] | None,
     groups: Sequence[Hashable] | None,
     config: CleaningConfig,
     said: tuple[Any, ...],
-    directions: int,
 ) -> str:
     """Digest of everything that a result hangs on."""
     digest = hashlib.sha256(json.dumps(said).encode())
-    digest.update(config.model_dump_json(include={"teacher", "refine"}).encode())
-    if directions:
-        digest.update(f"{config.neighbours.model_dump_json()}/{directions}".encode())
+    digest.update(config.model_dump_json(include={"neighbours", "teacher", "refine", "gates"}).encode())
     for shard in shards:
         digest.update(shard.digest.encode())
     for values in (labels, groups):

@@ -8,22 +8,28 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.arrays import Float32Array, IntArray
-from labelclean.cleaning.learning import Learned
-from labelclean.cleaning.passes import Block, Blocks, Each, Task
-from labelclean.cleaning.stage import Stage
+from labelclean.cleaning.passes import Blocks, Each, Task
+from labelclean.cleaning.population import Learned
+from labelclean.cleaning.sample import Chosen
+from labelclean.cleaning.shard_labels import read_shard_labels
+from labelclean.cleaning.stage import Block, Stage, Votes, vote_shares
+from labelclean.cleaning.student import Refinement
+from labelclean.cleaning.teacher import Teacher
 from labelclean.labels import GivenLabels
 from labelclean.noise.tally import Tally, added, tally_from, tally_of
-from labelclean.noise.trust import JudgedLabels, Trust
-from labelclean.probes.neighbours import mean_similarity
+from labelclean.noise.top2 import Refits, top2_candidates, top2_margin
+from labelclean.noise.trust import JudgedLabels, Trust, joined_judged
+from labelclean.probes.neighbours import Neighbours, conflict_sets, mean_similarity
 from labelclean.storage.parquet import atomic_path, make_folder, parquet_options
 
 WORKERS = 2
@@ -36,45 +42,224 @@ class Found:
     Attributes:
         rows: Row of each among the shard's samples, int64, shape (B,), ascending.
         labels: Their given labels.
-        pred_probs: The teacher's P(given class | image), float32, shape (B, K).
+        given_probs: The teacher's P(given class | image), float32, shape (B, K).
+        pred_probs: The student's P(true class | image), float32, shape (B, K).
         judged: Soft labels, predicted classes, scores, issues.
-        neighbour_votes: Class shares among the neighbours, float32, shape (B, K); None where none were looked for.
+        top2_agreement: Share of refits that agree on the pair, float32, shape (B,); None where there are no refits.
+        duplicate_sets: Number of the near-duplicate set over all samples, int64, shape (B,), -1 for samples in none.
+        conflict_sets: The same, -1 also where all labels of the set agree.
+        near: Their neighbours, numbered over all samples; None where none were looked for.
+        neighbour_votes: Class shares among the neighbours, float32, shape (B, K), or None.
         neighbour_similarity: Mean similarity to the neighbours, float32, shape (B,), or None.
     """
 
     rows: IntArray
     labels: GivenLabels
+    given_probs: Float32Array
     pred_probs: Float32Array
     judged: JudgedLabels
+    top2_agreement: Float32Array | None
+    duplicate_sets: IntArray
+    conflict_sets: IntArray
+    near: Neighbours | None = None
     neighbour_votes: Float32Array | None = None
     neighbour_similarity: Float32Array | None = None
 
     @property
     def tally(self) -> Tally:
         """What is counted."""
-        return tally_of(self.labels, self.judged, self.pred_probs)
+        return tally_of(self.labels, self.judged, self.given_probs)
 
 
 Outputs = Callable[[int, Found], dict[str, pa.Table]]
+Finder = Callable[[int], Iterator[Found]]
+"""What was found about the samples of a shard, block by block."""
 
 
 @dataclass(frozen=True)
-class WritePass:
-    """Writes the tables of one shard, and tells what was counted; goes to any process or machine that sees the shards.
+class WholeFinder:
+    """What was found on the sample is the answer, for it holds all samples.
+
+    Attributes:
+        chosen: Where the samples stand.
+        whole: What was found about them.
+    """
+
+    chosen: Chosen
+    whole: Found
+
+    def __call__(self, number: int) -> Iterator[Found]:
+        """Yield the samples of one shard."""
+        at, whole = self.chosen.of_shard(number), self.whole
+        if at.start == at.stop:
+            return
+        rows = np.arange(at.start, at.stop)
+        yield Found(
+            rows=self.chosen.rows[at],
+            labels=whole.labels.take(rows),
+            given_probs=whole.given_probs[at],
+            pred_probs=whole.pred_probs[at],
+            judged=whole.judged.take(rows),
+            top2_agreement=None if whole.top2_agreement is None else whole.top2_agreement[at],
+            duplicate_sets=whole.duplicate_sets[at],
+            conflict_sets=whole.conflict_sets[at],
+            near=None if whole.near is None else whole.near.take(rows),
+            neighbour_votes=None if whole.neighbour_votes is None else whole.neighbour_votes[at],
+            neighbour_similarity=None if whole.neighbour_similarity is None else whole.neighbour_similarity[at],
+        )
+
+
+@dataclass(frozen=True)
+class BlockFinder:
+    """Scores the blocks of a shard; goes to any process or machine that sees the shards.
 
     Attributes:
         task: The shards.
         teacher: First stage.
-        student: Last stage.
+        student: Last stage; the same object where nothing is refined.
         trust: Turns probabilities into labels.
-        outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
-        folder: Where the tables' folders go.
+        refits: Refits of the teacher; None: there are none.
+        votes: The given labels' votes of any neighbours; None: there are no neighbours.
     """
 
     task: Task
     teacher: Stage
     student: Stage
     trust: Trust
+    refits: Refits | None
+    votes: Votes | None
+
+    def __call__(self, number: int) -> Iterator[Found]:
+        """Yield what was found in each block; probabilities are worked out beside the reading of the next blocks."""
+        waiting: deque[Future[Found]] = deque()
+        known = read_shard_labels(self.task.labels[number])
+        sets = [known.duplicate_sets, known.conflict_sets]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for block in self._blocks.of(number):
+                first = self.teacher.values(block)
+                last = first if self.student is self.teacher else self.student.values(block)
+                agreement = None if self.refits is None else self.refits.agreement(block.rows[0], block.buckets)
+                own = [np.full(len(block.samples), -1) if one is None else one[block.samples] for one in sets]
+                waiting.append(pool.submit(self._found, block, first, last, agreement, own))
+                if len(waiting) > WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return Blocks(self.task)
+
+    def _found(
+        self,
+        block: Block,
+        first: Float32Array,
+        last: Float32Array,
+        agreement: Float32Array | None,
+        sets: list[IntArray],
+    ) -> Found:
+        order = np.argsort(block.samples, kind="stable")
+        labels, near = block.labels.take(order), None if block.near is None else block.near.take(order)
+        given_probs, pred_probs = self.teacher.given_probs(first)[order], self.student.true_probs(last)[order]
+        return Found(
+            rows=block.samples[order],
+            labels=labels,
+            given_probs=given_probs,
+            pred_probs=pred_probs,
+            judged=self.trust.judge(pred_probs, given_probs, labels),
+            top2_agreement=None if agreement is None else agreement[order],
+            duplicate_sets=sets[0][order],
+            conflict_sets=sets[1][order],
+            near=near,
+            neighbour_votes=None if near is None or self.votes is None else vote_shares(self.votes(near)),
+            neighbour_similarity=None if near is None else mean_similarity(near),
+        )
+
+
+def finder_of(learned: Learned) -> Finder:
+    """Return what tells what was found about the samples of any shard.
+
+    Args:
+        learned: Teacher and student.
+
+    Returns:
+        The finder.
+    """
+    taught, refinement, teacher = learned.taught, learned.refinement, learned.taught.teacher
+    if not taught.chosen.is_whole:
+        first, votes = teacher.fit.stage, None if taught.others is None else taught.others.given.votes
+        last = first if refinement.fit is teacher.fit else refinement.fit.stage
+        return BlockFinder(taught.task, first, last, refinement.trust, teacher.refits, votes)
+    sets = taught.space.duplicate_sets
+    whole = Found(
+        rows=taught.chosen.rows,
+        labels=taught.labels,
+        given_probs=teacher.pred_probs,
+        pred_probs=refinement.pred_probs,
+        judged=refinement.judged,
+        top2_agreement=teacher.top2_agreement,
+        duplicate_sets=sets,
+        conflict_sets=conflict_sets(sets, taught.labels.given),
+        near=taught.space.neighbours,
+        neighbour_votes=refinement.neighbour_votes,
+        neighbour_similarity=refinement.neighbour_similarity,
+    )
+    return WholeFinder(taught.chosen, whole)
+
+
+def everyone(learned: Learned) -> tuple[Teacher, Refinement]:
+    """Return teacher and refinement of all samples, in the order of the shards, in memory.
+
+    Args:
+        learned: Teacher and student of the sample on which choices were made.
+
+    Returns:
+        Both; their fits and models remain those of the sample.
+    """
+    finder, shards = finder_of(learned), range(len(learned.taught.task.shards))
+    blocks = [found for number in shards for found in finder(number)]
+    joined: dict[str, Any] = {}
+    for name in (
+        "given_probs",
+        "pred_probs",
+        "top2_agreement",
+        "duplicate_sets",
+        "neighbour_votes",
+        "neighbour_similarity",
+    ):
+        values = [getattr(found, name) for found in blocks]
+        joined[name] = None if values[0] is None else np.concatenate(values)
+    pair = top2_candidates(joined["given_probs"])
+    teacher = replace(
+        learned.taught.teacher,
+        pred_probs=joined["given_probs"],
+        top1=pair[:, 0],
+        runner_up=pair[:, 1],
+        top2_margin=top2_margin(joined["given_probs"]),
+        top2_agreement=joined["top2_agreement"],
+    )
+    refinement = replace(
+        learned.refinement,
+        judged=joined_judged([found.judged for found in blocks]),
+        tally=added(found.tally for found in blocks),
+        **{name: joined[name] for name in ("pred_probs", "duplicate_sets", "neighbour_votes", "neighbour_similarity")},
+    )
+    return teacher, refinement
+
+
+@dataclass(frozen=True)
+class WritePass:
+    """Writes the tables of one shard, and tells what was counted.
+
+    Attributes:
+        task: The shards.
+        finder: What was found about their samples.
+        outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
+        folder: Where the tables' folders go.
+    """
+
+    task: Task
+    finder: Finder
     outputs: Outputs
     folder: Path
 
@@ -82,37 +267,7 @@ class WritePass:
         """Write `TABLE/part-NNNNN.parquet` unless it is there with its digest; None for a shard without samples."""
         unit = hashlib.sha256(f"{self.task.digest}/{self.task.shards[number].digest}".encode()).hexdigest()
         tally = _written(self.folder, number, unit)
-        if tally is not None:
-            return tally
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return _write_part(self.folder, number, unit, self._found_blocks(number, pool), self.outputs)
-
-    @cached_property
-    def _blocks(self) -> Blocks:
-        return Blocks(self.task)
-
-    def _found_blocks(self, number: int, pool: ThreadPoolExecutor) -> Iterator[Found]:
-        """What was found in each block; probabilities are worked out beside the reading of the next blocks."""
-        waiting: deque[Future[Found]] = deque()
-        for block in self._blocks.of(number):
-            first = self.teacher.values(block.rows, block.folds, block.near)
-            last = None if self.student is self.teacher else self.student.values(block.rows, block.folds, block.near)
-            waiting.append(pool.submit(self._found, block, first, last))
-            if len(waiting) > WORKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _found(self, block: Block, first: Float32Array, last: Float32Array | None) -> Found:
-        given_probs = self.teacher.given_probs(first)
-        pred_probs = self.teacher.true_probs(first) if last is None else self.student.true_probs(last)
-        order = np.argsort(block.samples, kind="stable")
-        labels = block.labels.take(order)
-        judged = self.trust.judge(pred_probs[order], given_probs[order], labels)
-        votes = similarity = None
-        if self.teacher.voters is not None and block.near is not None:
-            votes, similarity = self.teacher.voters.shares(block.near)[order], mean_similarity(block.near)[order]
-        return Found(block.samples[order], labels, given_probs[order], judged, votes, similarity)
+        return tally or _write_part(self.folder, number, unit, self.finder(number), self.outputs)
 
 
 def write_parts(
@@ -121,23 +276,27 @@ def write_parts(
     folder: Path,
     *,
     each: Each = map,
+    num_parts: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tally:
     """Write the tables of every shard; those that are there with their digest stay.
 
     Args:
-        learned: Teacher, student and trust.
+        learned: Teacher and student.
         outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
         folder: Where the tables' folders go.
         each: Applies a function to all shards: `map`, or a cluster.
+        num_parts: Only the first so many shards; default: all.
         advance: Told of every sample done.
 
     Returns:
         What is counted over all samples.
     """
-    task, tallies = learned.task, []
-    write = WritePass(task, learned.teacher, learned.student, learned.trust, outputs, folder)
-    for tally in each(write, range(len(task.shards))):
+    task, tallies = learned.taught.task, []
+    write = WritePass(task, finder_of(learned), outputs, folder)
+    if learned.taught.chosen.is_whole:
+        each = map
+    for tally in each(write, range(num_parts or len(task.shards))):
         if tally is not None:
             tallies.append(tally)
             advance(tally.num_samples)

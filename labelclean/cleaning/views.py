@@ -9,46 +9,89 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
 from labelclean.arrays import Float32Array, Float64Array, IntArray
+from labelclean.cleaning.stage import FoldProbes, OwnModel, Scorer, Stage, Voters, Votes, votes_against_shares, votes_of
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
+from labelclean.noise.model_choice import choose_noise_model
 from labelclean.probes.feature_space import VOTERS, FeatureSpace
-from labelclean.probes.held_out import HeldOut, hold_out_some, left_out, whole_groups
-from labelclean.probes.neighbours import Neighbours, label_votes, nearest_of
+from labelclean.probes.held_out import is_group_left_out
+from labelclean.probes.neighbours import nearest_of
 from labelclean.probes.ridge import (
     Design,
     LinearProbe,
+    build_design,
     fit_cross_entropy,
     fit_gce,
-    fit_one_ridge,
-    fit_ridge,
-    log_shares,
     log_shares_of_total,
     out_of_fold_logits,
     shares_of_sums,
     solve_ridge,
-    training_shares,
 )
-from labelclean.probes.sums import TargetSums, build_target_sums, centred_cross
+from labelclean.probes.sums import TargetSums, build_target_sums
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 STUDENT_DECAYS = (0.1, 1.0)
-PRIOR_VOTE = 0.5
+ROUNDS = (1, 2, 3, 4, 5)
 SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
 MOST_SELECTION_ROWS = 10_000
-MOST_HELD_ROWS = 12_000  # they are held beside the features: with large groups they would be nearly all samples
 
-Votes = Callable[[Neighbours], Float32Array]
-"""Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
 Judge = Callable[[Float32Array, GivenLabels], NoiseModel]
 Values = Callable[[IntArray | None], Float32Array]
 """z of some samples, or of all; most candidates are only ever asked for the samples that judge."""
+Scoring = Callable[[float], Scorer]
+"""What scores any samples, with the scale of its view inside."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What probes learn and neighbours vote with.
+
+    Attributes:
+        rows: Targets of the N samples on which choices are made, float32, shape (N, K).
+        sums: For each design the sums of all samples, per fold, where there are more than these N; else None.
+        votes: Votes of any neighbours; None: neighbours are numbered as the N samples, and ``rows`` votes.
+        total: Sum of the targets of all that vote, float64, shape (K,); None: that of ``rows``.
+    """
+
+    rows: Float32Array
+    sums: tuple[TargetSums, ...] | None = None
+    votes: Votes | None = None
+    total: Float64Array | None = None
+
+    @property
+    def prior(self) -> Float64Array:
+        """Log class shares of all that vote, float64, shape (K,)."""
+        return log_shares_of_total(self.rows.sum(axis=0, dtype=np.float64) if self.total is None else self.total)
+
+    def sums_of(self, number: int, design: Design) -> TargetSums:
+        """Return the sums of one design."""
+        if self.sums is not None:
+            return self.sums[number]
+        return build_target_sums(design.unit_rows, self.rows, design.folds, design.num_folds)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A view to choose among.
+
+    Attributes:
+        name: `ridge`, `kernel` or `votes`.
+        setting: The penalty c, or the number of voters.
+        values: z of samples on which choices are made.
+        scoring: z of any samples; None where each sample is scored by a probe of its own.
+    """
+
+    name: str
+    setting: float
+    values: Values
+    scoring: Scoring | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +104,7 @@ class View:
         setting: The penalty c, or the number of voters.
         log_likelihood: Mean log-probability of a given label when this view stands alone.
         scale: What the scores were multiplied by, so that the view alone is calibrated.
+        scoring: As in `Candidate`.
     """
 
     name: str
@@ -68,299 +112,222 @@ class View:
     setting: float
     log_likelihood: float
     scale: float = 1.0
+    scoring: Scoring | None = None
 
 
-def ridge_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
-    """Return the out-of-fold ridge scores whose penalty makes the given labels likeliest.
+@dataclass(frozen=True)
+class Fit:
+    """Views of the N samples on which choices are made, and the models that join them.
+
+    Attributes:
+        views: The views.
+        values: Theirs, float32, shape (V, N, K), the pattern view last where ``noise`` has one.
+        plain: Model of the given labels on the views without pattern.
+        noise: Model of the true class.
+        matrix: C, float64, shape (K, K).
+    """
+
+    views: tuple[View, ...]
+    values: Float32Array
+    plain: NoiseModel
+    noise: NoiseModel
+    matrix: Float64Array
+
+    @property
+    def probs(self) -> Float32Array:
+        """P(true class | image), float32, shape (N, K), rows sum to 1."""
+        return true_class_probs(self.noise, self.values)
+
+    @property
+    def stage(self) -> Stage:
+        """The same for any samples.
+
+        Raises:
+            ValueError: If a view scores each sample by a probe of its own.
+        """
+        scorers = tuple(view.scoring(view.scale) for view in self.views if view.scoring is not None)
+        if len(scorers) < len(self.views):
+            raise ValueError("views that leave out single groups score no samples but their own.")
+        return Stage(scorers, self.plain, self.noise, self.matrix)
+
+
+def fit_views(views: Iterable[View], labels: GivenLabels, order: IntArray | None) -> Fit:
+    """Return views joined under the noise model with the most evidence.
 
     Args:
-        space: Features and folds.
-        targets: What the probe learns, float32, shape (N, K).
-        labels: Given labels, which judge.
-        config: `teacher.lambdas` and `refine.rounds` (rounds 1 here) are read.
+        views: Views of N samples, at least one.
+        labels: Their given labels.
+        order: The samples in the order in which they are taken to decide, int64, shape (N,); None: all decide.
 
     Returns:
-        The view: scores minus the class shares of the samples that were learned from (those of all samples would
-        let a fold's own labels speak against themselves). `teacher.left_out` says who is left out.
+        The fit.
     """
-    return most_likely(_ridge_candidates(space, "ridge", targets, config), space.selection, labels)
+    views = tuple(views)
+    values = np.stack([view.values for view in views])
+    plain = fit_plain_model(values, labels)
+    values, noise = choose_noise_model(values, labels, plain, order)
+    return Fit(views, values, plain, noise, noise.matrix)
 
 
-def kernel_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
-    """Return the out-of-fold scores of a ridge probe on the kernel rows; arguments as in `ridge_view`.
+def teacher_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[View]:
+    """Return the view of each design and, where there are neighbours, that of their votes, judged by the given labels.
+
+    Args:
+        space: Features, folds and neighbours of N samples.
+        targets: What is learned.
+        labels: Given labels of the N samples, which judge.
+        config: Sections `teacher` and `neighbours` are read.
 
     Returns:
-        The view; None where the kernel is switched off.
+        The views.
     """
-    if space.curved is None:
-        return None
-    return most_likely(_ridge_candidates(space, "kernel", targets, config), space.selection, labels)
+    return _views(space, targets, labels, config, _with_noise)
 
 
-def multi_round_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
+def student_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[View]:
+    """Return the same, judged by the targets themselves, without noise.
+
+    Args:
+        space: Features, folds and neighbours of N samples.
+        targets: What is learned: posteriors of the true class.
+        labels: Given labels of the N samples; only their possible classes matter here.
+        config: Sections `teacher` and `neighbours` are read.
+
+    Returns:
+        The views. They never saw a sample's own target, but the targets were made with all labels: a little memory of a
+        sample's own label remains.
+    """
+    return _views(space, targets, GivenLabels(targets.rows, labels.candidates), config, _plainly)
+
+
+def _views(
+    space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig, judge: Judge
+) -> list[View]:
+    candidates = [_ridge_candidates(space, number, targets, config) for number in range(len(space.designs))]
+    if space.neighbours is not None:
+        candidates.append(_vote_candidates(space, targets, config))
+    return [most_likely(some, space.selection, labels, judge) for some in candidates]
+
+
+def multi_round_view(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> View:
     """Return the scores after some rounds of label averaging; rounds and penalty chosen on the given labels.
 
     Args:
         space: Features and folds.
-        targets: What round 1 learns, float32, shape (N, K).
+        targets: What round 1 learns.
         labels: Given labels, which judge.
         config: `refine.rounds` fixes the rounds; default: the likeliest of 1 to 5.
 
     Returns:
         The view; ``setting`` is the penalty.
     """
-    rounds = (config.refine.rounds,) if config.refine.rounds else (1, 2, 3, 4, 5)
-    return most_likely(ridge_candidates(space.design, targets, config, rounds), space.selection, labels)
+    rounds = (config.refine.rounds,) if config.refine.rounds else ROUNDS
+    return most_likely(_fold_candidates(space, 0, targets, config, rounds), space.selection, labels)
 
 
-def ridge_candidates(
-    design: Design, targets: Float32Array, config: CleaningConfig, rounds: tuple[int, ...], *, name: str = "ridge"
-) -> Iterable[tuple[str, float, Values]]:
-    """Yield name, penalty and values of each ridge view to choose among."""
-    shares = training_shares(design, targets)[design.folds]
-    penalties = [targets.shape[1] * value for value in config.teacher.lambdas or PENALTIES]
-    for round_number in rounds:
-        fits = fit_ridge(design, targets, penalties, round_number)
-        for penalty, probes in zip(penalties, fits, strict=True):
-            yield name, penalty, partial(_ridge_values, design, probes, shares)
-
-
-def _ridge_candidates(
-    space: FeatureSpace, name: str, targets: Float32Array, config: CleaningConfig
-) -> Iterable[tuple[str, float, Values]]:
-    """Name, penalty and values of each ridge view of one round, a group or a fold left out (`held_out.left_out`)."""
-    design, num_classes = space.designs[name], targets.shape[1]
-    penalties = [num_classes * value for value in config.teacher.lambdas or PENALTIES]
-    judged_by, scored_by = left_out(space.groups, config)
-    if scored_by == "group":
-        held = space.held_out[name]
-        cross = held.cross(targets)
-        return [(name, penalty, partial(held.scores, targets, penalty, cross=cross)) for penalty in penalties]
-    judges = whole_groups(judging_rows(space.selection, num_classes), space.groups)
-    if judged_by == "fold" or len(judges) > MOST_HELD_ROWS:
-        return ridge_candidates(design, targets, config, (1,), name=name)
-    taught = _Taught(
-        hold_out_some(design.unit_rows, space.groups, judges, design.whole),
-        design,
-        targets,
-        build_target_sums(design.unit_rows, targets, design.folds, design.num_folds),
-    )
-    return [(name, penalty, partial(taught.values, penalty)) for penalty in penalties]
-
-
-@dataclass(frozen=True)
-class _Taught:
-    """Ridge probes of many samples, judged by other means than they score by, for each is the cheaper in its place.
-
-    Those that judge are scored with their group left out: one decomposition serves all penalties. Then all are scored
-    by folds: the chosen penalty needs one factor per fold.
-    """
-
-    held: HeldOut
-    design: Design
-    targets: Float32Array
-    sums: TargetSums
-
-    def values(self, penalty: float, rows: IntArray | None) -> Float32Array:
-        if rows is not None:
-            return self.held.scores(self.targets, penalty, rows, cross=self._cross)
-        shares = training_shares(self.design, self.targets)[self.design.folds]
-        return _ridge_values(self.design, fit_one_ridge(self.design, self.sums, penalty), shares, None)
-
-    @cached_property
-    def _cross(self) -> Float64Array:
-        cross = centred_cross(self.design.sums, self.sums, np.ones(self.design.num_folds))
-        return np.asarray(self.design.whole.vectors.T @ cross)
-
-
-def _ridge_values(
-    design: Design, probes: tuple[LinearProbe, ...], shares: Float32Array, rows: IntArray | None
-) -> Float32Array:
-    """Out-of-fold scores minus class shares of some samples or all."""
-    return out_of_fold_logits(design, probes, rows) - (shares if rows is None else shares[rows])
-
-
-def sums_view(
-    name: str,
-    design: Design,
-    sums: TargetSums,
-    space: FeatureSpace,
-    labels: GivenLabels,
-    config: CleaningConfig,
-    *,
-    is_student: bool,
-) -> View:
-    """Return the view of probes that are solved from sums over more samples than those that judge it.
-
-    Args:
-        name: `ridge` or `kernel`.
-        design: Features of the N samples that judge; its sums and decompositions are those of all samples.
-        sums: Target sums of all samples, per fold.
-        space: Which of the N samples judge first.
-        labels: Given labels of the N samples; for a student its targets in their place.
-        config: `teacher.lambdas` is read.
-        is_student: Whether a plain model judges, as in `student_probs`, or one with noise.
-
-    Returns:
-        The view of the N samples.
-    """
-    shares = shares_of_sums(sums, design.sums.count)[design.folds]
-    penalties = [labels.num_classes * value for value in config.teacher.lambdas or PENALTIES]
-    candidates = (
-        (name, penalty, partial(_ridge_values, design, probes, shares))
-        for penalty in penalties
-        for probes in solve_ridge(design.spectra, sums, [penalty])
-    )
-    return most_likely(candidates, space.selection, labels, _plainly if is_student else _with_noise)
-
-
-def vote_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View | None:
-    """Return the log of the neighbours' label shares against the class shares.
-
-    Args:
-        space: Neighbours of other groups.
-        targets: Labels that vote, float32, shape (N, K).
-        labels: Given labels, which judge the number of voters.
-        config: `neighbours.k` fixes it; default: the likelier of 10 and 20.
-
-    Returns:
-        The view; None without neighbours.
-    """
-    if space.neighbours is None:
-        return None
-    return most_likely(_vote_candidates(space, targets, config), space.selection, labels)
-
-
-def sums_vote_view(
-    votes: Votes,
-    total: Float64Array,
-    space: FeatureSpace,
-    labels: GivenLabels,
-    config: CleaningConfig,
-    *,
-    is_student: bool,
-) -> View:
-    """Return the view of neighbours that are sought among more samples than those that judge it.
-
-    Args:
-        votes: Votes of any neighbours.
-        total: Sum of what votes over all samples, float64, shape (K,).
-        space: Neighbours of the N samples that judge, numbered over all samples.
-        labels: Given labels of the N samples; for a student its targets in their place.
-        config: `neighbours.k` is read.
-        is_student: As in `sums_view`.
-
-    Returns:
-        The view of the N samples.
-    """
-    prior = log_shares_of_total(total)
-    candidates = (
-        ("votes", float(count), partial(_rows_of, votes_against_shares(votes(some), prior)))
-        for count, some in _voters(space, config)
-    )
-    return most_likely(candidates, space.selection, labels, _plainly if is_student else _with_noise)
-
-
-def log_votes(neighbours: Neighbours, targets: Float32Array) -> Float32Array:
-    """Return log of (votes + half a vote of the class shares), normalised, minus the log class shares.
-
-    Args:
-        neighbours: Neighbours of N samples.
-        targets: Labels that vote, float32, shape (N, K).
-
-    Returns:
-        float32, shape (N, K); 0 for a sample without neighbours.
-    """
-    return votes_against_shares(label_votes(neighbours, targets), log_shares(targets))
-
-
-def votes_against_shares(votes: Float32Array, prior: Float64Array) -> Float32Array:
-    """Return `log_votes` from the votes and the log class shares.
-
-    Args:
-        votes: Similarity-weighted votes, float32, shape (N, K).
-        prior: Log class shares of all that vote, float64, shape (K,).
-
-    Returns:
-        float32, shape (N, K); 0 for a sample without votes.
-    """
-    shares = (votes + PRIOR_VOTE * np.exp(prior)) / (votes.sum(axis=1, keepdims=True) + PRIOR_VOTE)
-    return np.asarray(np.log(shares) - prior, dtype=np.float32)
-
-
-def student_probs(
-    space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig
-) -> Float32Array:
-    """Return P(true class | image) of a student that learned the posterior of the true class.
-
-    Its ridge probes and its neighbours' votes never saw a sample's own target, but the targets were made with all
-    labels: a little memory of a sample's own label remains.
-
-    Args:
-        space: Features, folds and neighbours.
-        targets: Posterior of the true class, float32, shape (N, K), rows sum to 1.
-        labels: Given labels; only their possible classes matter here.
-        config: Sections `teacher` and `neighbours` are read.
-
-    Returns:
-        float32, shape (N, K), rows sum to 1.
-    """
-    soft = GivenLabels(targets, labels.candidates)
-    candidates = [_ridge_candidates(space, name, targets, config) for name in space.designs]
-    if space.neighbours is not None:
-        candidates.append(_vote_candidates(space, targets, config))
-    found = [most_likely(one, space.selection, soft, _plainly) for one in candidates]
-    values = np.stack([view.values for view in found])
-    return true_class_probs(fit_plain_model(values, soft), values)
-
-
-def two_hot_view(
-    space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig
-) -> Float32Array:
+def two_hot_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
     """Return the logits of P1's partial-label student: cross-entropy on the pair, then for `gce` the robust loss.
 
     Args:
         space: Features and folds.
-        targets: Partial labels, float32, shape (N, K), rows sum to 1.
+        targets: Partial labels, float32, shape (N, K), rows sum to 1; the student learns from these samples alone.
         labels: Given labels, which judge the weight decay.
         config: `refine.loss` and `teacher.lambdas` are read.
 
     Returns:
-        float32, shape (N, K): logits minus the log class shares.
+        The view: logits minus the log class shares.
 
     Raises:
         ValueError: If `teacher.lambdas` is empty.
     """
-    best: tuple[float, Float32Array] | None = None
+    whole = space.design
+    design = build_design(whole.unit_rows, whole.folds, whole.num_folds, whole.sums.mean)
+    prior, best = Targets(targets).prior.astype(np.float32), None
     for decay in config.teacher.lambdas or STUDENT_DECAYS:
-        probes = fit_cross_entropy(space.design, targets, decay)
+        probes = fit_cross_entropy(design, targets, decay)
         if config.refine.loss == "gce":
-            probes = fit_gce(space.design, targets, decay, start=probes)
-        values = out_of_fold_logits(space.design, probes) - log_shares(targets).astype(np.float32)
+            probes = fit_gce(design, targets, decay, start=probes)
+        shares = np.tile(prior, (design.num_folds, 1))
+        values = _fold_values(design, probes, shares, None)
         likelihood = fit_plain_model(values[None], labels).log_likelihood
-        if best is None or likelihood > best[0]:
-            best = (likelihood, values)
+        if best is None or likelihood > best.log_likelihood:
+            best = View("ridge", values, decay, likelihood, scoring=partial(_fold_probes, 0, probes, shares))
     if best is None:
         raise ValueError("teacher.lambdas must hold at least one value, but is empty.")
-    return best[1]
+    return best
 
 
-def _vote_candidates(
-    space: FeatureSpace, targets: Float32Array, config: CleaningConfig
-) -> Iterable[tuple[str, float, Values]]:
-    """Name, voters and values of each vote view to choose among."""
-    for count, some in _voters(space, config):
-        values = log_votes(some, targets)
-        yield "votes", float(count), partial(_rows_of, values)
+def own_view(values: Float32Array, prior: Float64Array) -> View:
+    """Return the view of the user's own model.
+
+    Args:
+        values: `stage.log_odds_of` its probabilities, float32, shape (N, K).
+        prior: Log class shares of the given labels, float64, shape (K,).
+
+    Returns:
+        The view.
+    """
+    return View("pred_probs", values, 0.0, 0.0, scoring=lambda _: OwnModel(prior))
 
 
-def _voters(space: FeatureSpace, config: CleaningConfig) -> Iterable[tuple[int, Neighbours]]:
-    """How many may vote, and who."""
+def _ridge_candidates(
+    space: FeatureSpace, number: int, targets: Targets, config: CleaningConfig
+) -> Iterable[Candidate]:
+    """Each ridge view of a design to choose among: a sample's group is left out where that can be, else its fold."""
+    if targets.sums is not None or not is_group_left_out(space.groups, config):
+        return _fold_candidates(space, number, targets, config, (1,))
+    name = list(space.designs)[number]
+    held, rows = space.held_out[name], targets.rows
+    cross = held.cross(rows)
+    return [
+        Candidate(name, penalty, partial(held.scores, rows, penalty, cross=cross), None)
+        for penalty in penalties_of(config, rows.shape[1])
+    ]
+
+
+def _fold_candidates(
+    space: FeatureSpace, number: int, targets: Targets, config: CleaningConfig, rounds: tuple[int, ...]
+) -> Iterable[Candidate]:
+    name, design = list(space.designs.items())[number]
+    sums = targets.sums_of(number, design)
+    shares = shares_of_sums(sums, design.sums.count)
+    for round_number in rounds:
+        for penalty in penalties_of(config, targets.rows.shape[1]):
+            probes = solve_ridge(design.spectra, sums, [penalty], round_number)[0]
+            values = partial(_fold_values, design, probes, shares)
+            yield Candidate(name, penalty, values, partial(_fold_probes, number, probes, shares))
+
+
+def penalties_of(config: CleaningConfig, num_classes: int) -> list[float]:
+    """Return the values of c to choose among."""
+    return [num_classes * value for value in config.teacher.lambdas or PENALTIES]
+
+
+def _fold_values(
+    design: Design, probes: tuple[LinearProbe, ...], shares: Float32Array, rows: IntArray | None
+) -> Float32Array:
+    """Out-of-fold scores, minus the class shares of what was learned from (those of all samples would let a fold's own
+    labels speak against themselves).
+    """
+    folds = design.folds if rows is None else design.folds[rows]
+    return out_of_fold_logits(design, probes, rows) - shares[folds]
+
+
+def _fold_probes(number: int, probes: tuple[LinearProbe, ...], shares: Float32Array, scale: float) -> FoldProbes:
+    """The same for any samples, class shares and scale inside."""
+    by = np.float32(scale)
+    scaled = (LinearProbe(one.weights * by, (one.bias - share) * by) for one, share in zip(probes, shares, strict=True))
+    return FoldProbes(number, tuple(scaled))
+
+
+def _vote_candidates(space: FeatureSpace, targets: Targets, config: CleaningConfig) -> Iterable[Candidate]:
+    """Each number of voters to choose among."""
     if space.neighbours is None:
         return
-    nearest = space.neighbours
+    votes, prior = targets.votes or votes_of(targets.rows), targets.prior
     for count in (config.neighbours.k,) if config.neighbours.k else VOTERS:
-        yield count, nearest_of(nearest, count)
+        values = votes_against_shares(votes(nearest_of(space.neighbours, count)), prior)
+        yield Candidate("votes", float(count), partial(_rows_of, values), partial(Voters, votes, count, prior))
 
 
 def _rows_of(values: Float32Array, rows: IntArray | None) -> Float32Array:
@@ -390,12 +357,12 @@ def judging_rows(order: IntArray, num_classes: int) -> IntArray:
 
 
 def most_likely(
-    candidates: Iterable[tuple[str, float, Values]], order: IntArray, labels: GivenLabels, judge: Judge = _with_noise
+    candidates: Iterable[Candidate], order: IntArray, labels: GivenLabels, judge: Judge = _with_noise
 ) -> View:
     """Return the candidate under which the noise model makes the given labels likeliest, scaled by its weight there.
 
     Args:
-        candidates: Name, setting and values of each.
+        candidates: At least one.
         order: The N samples in the order in which they are taken to judge, int64, shape (N,).
         labels: Given labels of the N samples.
         judge: Fits a noise model to one view.
@@ -408,12 +375,14 @@ def most_likely(
     """
     rows = judging_rows(order, labels.num_classes)
     judges = labels.take(rows)
-    best: tuple[float, float, str, float, Values] | None = None
-    for name, setting, values in candidates:
-        model = judge(values(rows)[None], judges)
-        if best is None or model.log_likelihood > best[0]:
-            best = (model.log_likelihood, float(model.view_weights[0]), name, setting, values)
+    best: tuple[NoiseModel, Candidate] | None = None
+    for candidate in candidates:
+        model = judge(candidate.values(rows)[None], judges)
+        if best is None or model.log_likelihood > best[0].log_likelihood:
+            best = model, candidate
     if best is None:
         raise ValueError("There is no candidate view to choose among.")
-    likelihood, scale, name, setting, values = best
-    return View(name, values(None) * np.float32(scale), setting, likelihood, scale)
+    model, chosen = best
+    scale = float(model.view_weights[0])
+    values = chosen.values(None) * np.float32(scale)
+    return View(chosen.name, values, chosen.setting, model.log_likelihood, scale, chosen.scoring)

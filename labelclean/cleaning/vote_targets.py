@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.memory import block_rows
-from labelclean.cleaning.shard_labels import read_part_labels
+from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
 from labelclean.noise.targets import given_targets
 from labelclean.probes.neighbours import Neighbours, label_votes
 from labelclean.storage.parquet import atomic_path
@@ -97,19 +97,19 @@ def put_targets(kept: Kept, rows: IntArray, targets: Float32Array) -> None:
     kept[rows] = some
 
 
-def write_given_targets(path: Path, labels: Sequence[Path], starts: IntArray, num_classes: int) -> None:
+def write_given_targets(path: Path, labels: Sequence[Path | ShardLabels], starts: IntArray, num_classes: int) -> None:
     """Write the targets that the given labels of all shards make (`targets.given_targets`).
 
     Args:
         path: The file.
-        labels: File with the labels of each shard.
+        labels: Labels of each shard, or the file that holds them.
         starts: Number of the first sample of each shard and, last, N; int64, shape (S + 1,).
         num_classes: K.
     """
     step = block_rows(num_classes)
     with new_targets(path, int(starts[-1]), num_classes) as kept:
         for one, start in zip(labels, starts.tolist(), strict=False):
-            known = read_part_labels(one)
+            known = read_shard_labels(one)
             for first in range(0, len(known), step):
                 rows = np.arange(first, min(first + step, len(known)))
                 put_targets(kept, start + rows, given_targets(known.labels(rows, num_classes)))

@@ -18,8 +18,7 @@ class NeighboursConfig(Section):
     Attributes:
         method: `exact` compares all pairs in blocks, `index` uses faiss (its recall is measured against
             exact search and told in the summary), `none` does without, `auto` is exact up to `exact_limit`
-            samples and index above. Out of core `auto` does without, `index` must
-            be asked for, and `exact` is refused.
+            samples and index above. `exact` needs all samples in memory: up to `teacher.choice_rows`.
         k: Neighbours that vote; default: 10 or 20, whichever makes the given labels likelier.
         exact_limit: Samples above which `auto` takes the index: there comparing all pairs takes as long as all the rest.
         duplicate_similarity: Cosine similarity from which two images count as
@@ -38,13 +37,14 @@ class TeacherConfig(Section):
     Attributes:
         folds: Cross-fitting folds; a group is never split.
         left_out: What the probe behind a sample's evidence never saw: its `group` (itself, its near-duplicates, its lot)
-            or its `fold`; `auto` is `group` up to 10,000 samples, beyond that `group` for the choice of the weight decay
-            and `fold` for the evidence. Out of core it is always the fold.
+            or its `fold`; `auto` is `group` up to 10,000 samples, where no group is large, and `fold` beyond: there a
+            fold is a small part of what is learned from. `group` needs all samples in memory: up to `choice_rows`.
         power: Features are taken as sign(x) |x|^power; `auto` takes 1 or 0.5, whichever makes the given labels likelier.
-            Out of core `auto` is 1.
         lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);
             the choice looks at the given labels only; default: 0.001 to 100.
         landmarks: Samples that the kernel view compares with; 0 leaves it out.
+        choice_rows: Samples on which choices are made, drawn by a hash of their ids; of more samples the others are known
+            by sums over all and scored block by block. 100 per class where that is more, up to 200,000.
         repeats: Refits for the top-2 stability.
         pred_probs: Parquet with `sample_id` and out-of-sample probabilities to use in place of the teacher: `pred_probs`
             with lists in the order of `data.class_names`, or a column for every class by its name.
@@ -55,6 +55,7 @@ class TeacherConfig(Section):
     power: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     lambdas: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     landmarks: int = Field(default=500, ge=0, le=5000)
+    choice_rows: int = Field(default=50_000, ge=100, le=1_000_000)
     repeats: int = Field(default=10, ge=2, le=100)
     pred_probs: ConfigPath | None = None
 

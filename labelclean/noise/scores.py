@@ -10,6 +10,8 @@ from labelclean.arrays import BoolArray, Float32Array, Float64Array
 
 LEAST_ERROR_CHANCE = 0.2
 MOST_ERROR_CHANCE = 0.5
+CURVE_STEP = 0.05
+CURVE_ENDS = (1e-6, 0.999)
 TIE_BREAK = 1e-4
 GAIN_DRAWS = 2_000
 
@@ -89,24 +91,28 @@ def score_limit(label_scores: Float32Array) -> float:
 
 @dataclass(frozen=True)
 class ScoreCurve:
-    """Chances made to rise with the rank, as a curve over the rank.
+    """Chances made to rise with the rank, as a curve over the rank's log odds.
 
     Attributes:
-        rank: float64, shape (n,), ascending.
+        log_odds: float64, shape (n,), ascending, at least 0.05 apart.
         level: Score before the tie-break, float64, shape (n,), ascending.
     """
 
-    rank: Float64Array
+    log_odds: Float64Array
     level: Float64Array
 
     def scores(self, rank: Float32Array) -> Float32Array:
         """Return the scores at some ranks, float32, shape (N,), straight lines between the fitted ones."""
-        level = np.interp(rank.astype(np.float64), self.rank, self.level)
+        level = np.interp(_log_odds(rank), self.log_odds, self.level)
         return np.asarray((1.0 - TIE_BREAK) * level + TIE_BREAK * rank, dtype=np.float32)
 
 
 def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
     """Return chances made to rise with the rank: isotonic regression, ties broken by the rank.
+
+    The curve has its knots 0.05 apart in log odds, up to a rank of .999; a sample counts at the two beside it. A curve
+    through every single rank is so steep that rounding in the seventh digit, as of sums in another order, moves scores in
+    the second.
 
     Args:
         rank: What orders the samples, float32, shape (N,), in [0, 1].
@@ -122,9 +128,23 @@ def fit_score_curve(rank: Float32Array, chance: Float32Array) -> ScoreCurve:
     """
     from scipy.optimize import isotonic_regression
 
-    order = np.lexsort((chance, rank))
-    level = isotonic_regression(chance[order].astype(np.float64)).x
-    return ScoreCurve(rank[order].astype(np.float64), level)
+    place = _log_odds(rank) / CURVE_STEP
+    first = np.floor(place.min())
+    below = np.floor(place - first).astype(np.int64)
+    above = place - first - below
+    weight, total = (
+        np.bincount(below, (1 - above) * of, below.max() + 2) + np.bincount(below + 1, above * of, below.max() + 2)
+        for of in (np.ones(len(rank)), chance.astype(np.float64))
+    )
+    at = np.flatnonzero(weight > 0)
+    level = isotonic_regression(total[at] / weight[at], weights=weight[at]).x
+    return ScoreCurve((first + at) * CURVE_STEP, level)
+
+
+def _log_odds(rank: Float32Array) -> Float64Array:
+    """Log odds of ranks, within what single precision can tell."""
+    clipped = np.clip(rank.astype(np.float64), *CURVE_ENDS)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)
 
 
 def estimate_errors(

@@ -98,24 +98,43 @@ def two_hot(candidates: IntArray, num_classes: int) -> Float32Array:
     return rows
 
 
-def top2_agreement(
-    unit_rows: Float32Array,
-    buckets: IntArray,
-    sums: FeatureSums,
-    targets: TargetSums,
-    penalty: float,
-    *,
-    repeats: int,
-    seed: int,
-) -> Float32Array:
-    """Return the share of teacher refits that agree on a sample's top-2 pair.
+@dataclass(frozen=True)
+class Refits:
+    """Refits of the teacher, each to another weighting of hash buckets of the samples.
 
-    Each refit weights the hash buckets by Poisson(1) counts (a bootstrap on stored sums) and
-    scores only the buckets that it left out. Every bucket is left out at least twice.
+    Attributes:
+        weights: float32, shape (R, D, K).
+        bias: float32, shape (R, K).
+        counts: How often each bucket counted, float64, shape (R, P).
+    """
+
+    weights: Float32Array
+    bias: Float32Array
+    counts: Float64Array
+
+    def agreement(self, unit_rows: Float32Array, buckets: IntArray) -> Float32Array:
+        """Return the share of refits that agree on a sample's top-2 pair, of those that left its bucket out.
+
+        Args:
+            unit_rows: Centred unit features, float32, shape (N, D).
+            buckets: Hash bucket of each sample, int64, shape (N,), in [0, P).
+
+        Returns:
+            float32, shape (N,), in (0, 1]: the share with its most common unordered pair.
+        """
+        num_classes = self.bias.shape[1]
+        pairs = np.full((len(buckets), len(self.counts)), -1, dtype=np.int64)
+        for repeat, (weights, bias, counts) in enumerate(zip(self.weights, self.bias, self.counts, strict=True)):
+            rows = np.flatnonzero(counts[buckets] == 0)
+            pair = np.sort(top2_candidates(unit_rows[rows] @ weights + bias), axis=1)
+            pairs[rows, repeat] = pair[:, 0] * num_classes + pair[:, 1]
+        return agreement_of_pairs(pairs)
+
+
+def fit_refits(sums: FeatureSums, targets: TargetSums, penalty: float, *, repeats: int, seed: int) -> Refits:
+    """Return refits that weight the hash buckets by Poisson(1) counts: a bootstrap on stored sums.
 
     Args:
-        unit_rows: Centred unit features, float32, shape (N, D).
-        buckets: Hash bucket of each sample, int64, shape (N,), in [0, P).
         sums: Feature sums per bucket.
         targets: Target sums per bucket.
         penalty: c of the ridge teacher.
@@ -123,18 +142,11 @@ def top2_agreement(
         seed: Draws the Poisson counts.
 
     Returns:
-        float32, shape (N,), in (0, 1]: of the refits that scored the sample, the share with
-        its most common unordered pair.
+        The refits; every bucket is left out at least twice.
     """
     counts = _bootstrap_counts(sums.num_parts, repeats, seed)
-    num_classes = targets.total.shape[1]
-    pairs = np.full((len(buckets), repeats), -1, dtype=np.int64)
-    for repeat, weights in enumerate(counts):
-        fitted, bias = solved_ridge(sums, targets, weights, penalty)
-        rows = np.flatnonzero(weights[buckets] == 0)
-        pair = np.sort(top2_candidates(unit_rows[rows] @ fitted.astype(np.float32) + bias), axis=1)
-        pairs[rows, repeat] = pair[:, 0] * num_classes + pair[:, 1]
-    return agreement_of_pairs(pairs)
+    fitted, bias = zip(*(solved_ridge(sums, targets, weights, penalty) for weights in counts), strict=True)
+    return Refits(np.stack(fitted).astype(np.float32), np.stack(bias).astype(np.float32), counts)
 
 
 def agreement_of_pairs(pairs: IntArray) -> Float32Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,27 @@ class JudgedLabels:
     is_label_issue: BoolArray
     reading_scores: Float32Array
     reading_gains: Float32Array
+
+    def take(self, rows: IntArray) -> JudgedLabels:
+        """Return the same for some samples."""
+        return JudgedLabels(
+            self.soft_labels[rows],
+            self.predicted[rows],
+            self.label_scores[rows],
+            self.is_label_issue[rows],
+            self.reading_scores[:, rows],
+            self.reading_gains[:, rows],
+        )
+
+
+def joined_judged(parts: Sequence[JudgedLabels]) -> JudgedLabels:
+    """Return what was found about the samples of all parts, one after the other."""
+    names = ("soft_labels", "predicted", "label_scores", "is_label_issue")
+    rows = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    readings = (
+        np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("reading_scores", "reading_gains")
+    )
+    return JudgedLabels(*rows, *readings)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from labelclean.probes.ridge import Design
 from labelclean.probes.sums import Spectrum, decomposed
 from labelclean.probes.threads import one_thread
 
-Part = Literal["group", "fold"]
 MOST_SAMPLES = 10_000
 MOST_IN_GROUP = 500
 
@@ -173,24 +171,21 @@ def whole_groups(wanted: IntArray, groups: IntArray) -> IntArray:
     return np.flatnonzero(np.isin(groups, groups[wanted]))
 
 
-def left_out(groups: IntArray, config: CleaningConfig) -> tuple[Part, Part]:
-    """Return what a probe leaves out when a penalty is chosen, and when samples are scored: a group or a fold.
+def is_group_left_out(groups: IntArray, config: CleaningConfig) -> bool:
+    """Return whether a probe leaves out a sample's group, or its fold.
 
     Args:
         groups: Group of each sample, int64, shape (N,).
-        config: `teacher.left_out`: `auto` leaves out groups where none has more than 500 samples or half of all; beyond
-            10,000 samples it scores them by folds, for a fold is a small part of what there is.
+        config: `teacher.left_out`: `auto` leaves out groups where none has more than 500 samples or half of all, up to
+            10,000 samples: beyond, a fold is a small part of what there is.
 
     Returns:
-        The two parts.
+        The verdict.
     """
-    said = config.teacher.left_out
-    if said != "auto":
-        return said, said
+    if config.teacher.left_out != "auto":
+        return config.teacher.left_out == "group"
     largest = int(np.unique(groups, return_counts=True)[1].max(initial=0))
-    if largest > min(MOST_IN_GROUP, len(groups) // 2):
-        return "fold", "fold"
-    return "group", "group" if len(groups) <= MOST_SAMPLES else "fold"
+    return largest <= min(MOST_IN_GROUP, len(groups) // 2) and len(groups) <= MOST_SAMPLES
 
 
 def _together(groups: IntArray, sizes: IntArray) -> list[IntArray]:

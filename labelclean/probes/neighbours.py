@@ -6,7 +6,7 @@ the cosine similarity. Nothing here ever holds an N x N matrix.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -47,6 +47,10 @@ class Neighbours:
     similarity: Float32Array
     method: str = "exact"
     recall: float = 1.0
+
+    def take(self, rows: IntArray) -> Neighbours:
+        """Return those of some samples."""
+        return replace(self, index=self.index[rows], similarity=self.similarity[rows])
 
 
 def nearest_neighbours(
@@ -170,7 +174,7 @@ def trusted_neighbours(neighbours: Neighbours, is_trusted: BoolArray, limit: int
     return np.pad(index, ((0, 0), (0, limit - index.shape[1])), constant_values=-1)
 
 
-def duplicate_threshold(neighbours: Neighbours) -> float:
+def duplicate_threshold(similarity: Float32Array) -> float:
     """Return the similarity from which two samples of this data set count as near-duplicates.
 
     Distances d = 1 - similarity to the 5th and 10th neighbour tell the local dimension m
@@ -179,21 +183,41 @@ def duplicate_threshold(neighbours: Neighbours) -> float:
     is a near-duplicate; it must also reach a cosine of 0.95.
 
     Args:
-        neighbours: Neighbours of N samples, group members included.
+        similarity: Cosine similarities of samples to their nearest others, group members included, falling along a row,
+            float32, shape (N, M); 0 where there are fewer than M others.
 
     Returns:
         Cosine similarity in [0.95, 1]. With fewer than 10 neighbours only exact copies count.
     """
-    if neighbours.index.shape[1] < 10 or (neighbours.index[:, 9] < 0).any():
+    if similarity.shape[1] < 10 or not len(similarity):
         return EXACT_COPY
-    distance = np.maximum(1.0 - neighbours.similarity[:, :10].astype(np.float64), 1e-7)
+    distance = np.maximum(1.0 - similarity[:, :10].astype(np.float64), 1e-7)
     growth = float(np.median(np.log(distance[:, 9] / distance[:, 4])))
     tenth = float(np.median(distance[:, 9]))
     shrink = np.exp(np.log(1e-5) * growth / 0.7456)  # psi(10) - psi(5); the exponent is 2/m
     return float(min(max(1.0 - tenth * shrink, LEAST_DUPLICATE_SIMILARITY), EXACT_COPY))
 
 
-def near_duplicate_sets(neighbours: Neighbours, threshold: float) -> IntArray:
+def duplicate_pairs(neighbours: Neighbours, threshold: float) -> tuple[IntArray, IntArray, Float32Array]:
+    """Return the pairs of samples that are similar enough.
+
+    Args:
+        neighbours: Neighbours of N samples, group members included.
+        threshold: Least cosine similarity.
+
+    Returns:
+        Both rows, int64, shape (P,), and their similarity, float32, shape (P,).
+    """
+    num_samples, width = neighbours.index.shape
+    left = np.repeat(np.arange(num_samples), width)
+    right, similarity = neighbours.index.ravel(), neighbours.similarity.ravel()
+    is_pair = (similarity >= threshold) & (right >= 0)
+    return left[is_pair], right[is_pair], similarity[is_pair]
+
+
+def near_duplicate_sets(
+    left: IntArray, right: IntArray, similarity: Float32Array, num_samples: int, threshold: float
+) -> IntArray:
     """Return the near-duplicate set of each sample.
 
     Pairs above the threshold are joined. Chains of merely similar samples must not grow into
@@ -202,17 +226,15 @@ def near_duplicate_sets(neighbours: Neighbours, threshold: float) -> IntArray:
     common part and is dissolved.
 
     Args:
-        neighbours: Neighbours of N samples, group members included.
+        left: One sample of each pair, int64, shape (P,).
+        right: The other, int64, shape (P,).
+        similarity: Their cosine similarity, at least the threshold, float32, shape (P,).
+        num_samples: N.
         threshold: Cosine similarity from which two samples are near-duplicates.
 
     Returns:
         int64, shape (N,): the lowest row number of the sample's set, -1 for samples in none.
     """
-    num_samples, width = neighbours.index.shape
-    left = np.repeat(np.arange(num_samples), width)
-    right, similarity = neighbours.index.ravel(), neighbours.similarity.ravel()
-    is_pair = (similarity >= threshold) & (right >= 0)
-    left, right, similarity = left[is_pair], right[is_pair], similarity[is_pair]
     limit = max(LARGEST_SET, int(LARGEST_SET_SHARE * num_samples))
     while True:
         sets = _components(num_samples, left, right)
@@ -225,36 +247,43 @@ def near_duplicate_sets(neighbours: Neighbours, threshold: float) -> IntArray:
         left, right, similarity = left[keep], right[keep], similarity[keep]
 
 
-def with_exact_copies(sets: IntArray, features: FloatArray) -> IntArray:
+def copies_of(features: FloatArray) -> IntArray:
+    """Return a hash of each row's bytes: equal for one and the same feature.
+
+    Args:
+        features: Raw features, float, shape (N, D).
+
+    Returns:
+        int64, shape (N,).
+    """
+    rows, blake2b = np.ascontiguousarray(features), hashlib.blake2b
+    digests = b"".join([blake2b(row, digest_size=8).digest() for row in rows])
+    return np.frombuffer(digests, dtype=np.int64)
+
+
+def with_copies(sets: IntArray, copies: IntArray) -> IntArray:
     """Return near-duplicate sets in which samples of one and the same feature always stand together, however many.
 
     Args:
         sets: Near-duplicate set of each sample, int64, shape (N,), -1 for samples in none.
-        features: Raw features, float, shape (N, D).
+        copies: `copies_of` their features, int64, shape (N,).
 
     Returns:
         int64, shape (N,): the lowest row number of the sample's set, -1 for samples in none.
 
     Examples:
-        >>> with_exact_copies(np.array([-1, -1, 2, 2]), np.array([[1.0], [5.0], [1.0], [3.0]]))
+        >>> with_copies(np.array([-1, -1, 2, 2]), np.array([7, 5, 7, 3]))
         array([ 0, -1,  0,  0])
     """
-    first: dict[bytes, int] = {}
-    copies = np.array([first.setdefault(row.tobytes(), number) for number, row in enumerate(features)], dtype=np.int64)
-    rows = np.arange(len(sets))
-    if len(first) == len(rows):
-        return sets
-    joined = _components(
-        len(rows), np.concatenate([rows, rows]), np.concatenate([copies, np.where(sets >= 0, sets, rows)])
-    )
-    return np.where(np.bincount(joined, minlength=len(rows))[joined] > 1, joined, -1)
+    joined = joined_groups(copies, sets)
+    return np.where(np.bincount(joined, minlength=len(sets))[joined] > 1, joined, -1)
 
 
-def joined_groups(groups: Sequence[Hashable] | None, sets: IntArray) -> IntArray:
+def joined_groups(groups: IntArray, sets: IntArray) -> IntArray:
     """Return groups that hold whole near-duplicate sets and whole groups of the factory.
 
     Args:
-        groups: Group id of each sample, length N, or None.
+        groups: Group of each sample, any numbers, int64, shape (N,).
         sets: Near-duplicate set of each sample, int64, shape (N,), -1 for samples in none.
 
     Returns:
@@ -262,16 +291,44 @@ def joined_groups(groups: Sequence[Hashable] | None, sets: IntArray) -> IntArray
         belongs to nothing is a group of its own.
 
     Examples:
-        >>> joined_groups(["a", "b", "a", "c"], np.array([-1, 1, 1, -1]))
+        >>> joined_groups(np.array([4, 9, 4, 6]), np.array([-1, 1, 1, -1]))
         array([0, 0, 0, 3])
     """
     rows = np.arange(len(sets))
-    twin = np.where(sets >= 0, sets, rows)
-    if groups is None:
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    member, twin = first[group], np.where(sets >= 0, sets, rows)
+    if len(first) == len(rows):
         return twin
-    first: dict[Hashable, int] = {}
-    member = np.array([first.setdefault(key, row) for row, key in enumerate(groups)], dtype=np.int64)
     return _components(len(sets), np.concatenate([rows, rows]), np.concatenate([member, twin]))
+
+
+def conflict_sets(duplicate_sets: IntArray, given: IntArray) -> IntArray:
+    """Return the near-duplicate sets whose given labels differ.
+
+    Args:
+        duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
+        given: Given class, shape (N,).
+
+    Returns:
+        The same numbers, -1 also where all labels of the set agree.
+
+    Examples:
+        >>> conflict_sets(np.array([0, 0, 1, 1, -1]), np.array([2, 2, 0, 1, 0]))
+        array([-1, -1,  1,  1, -1])
+    """
+    if duplicate_sets.max(initial=-1) < 0:
+        return duplicate_sets.copy()
+    size = int(duplicate_sets.max()) + 1
+    members = duplicate_sets >= 0
+    low = np.full(size, np.iinfo(np.int64).max)
+    high = np.full(size, -1)
+    np.minimum.at(low, duplicate_sets[members], given[members])
+    np.maximum.at(high, duplicate_sets[members], given[members])
+    differs = members & (low != high)[np.maximum(duplicate_sets, 0)]
+    return np.where(differs, duplicate_sets, -1)
+
+
+_Part = tuple[str, BoolArray, FloatArray]
 
 
 def neighbours_record(neighbours: Neighbours | None) -> dict[str, Any] | None:

@@ -118,7 +118,7 @@ def unit_block(features: npt.NDArray[np.floating], mean: Float64Array, out: Floa
     """Return what `centred_unit_rows` does for one block of a shard, in single precision throughout.
 
     Args:
-        features: One block of rows, float16 or float32, shape (B, D).
+        features: One block of rows, float, shape (B, D); float64 is centred before it is rounded.
         mean: The fixed mu, float64, shape (D,).
         out: Where to write it, float32, shape (B, D): fresh memory costs several times the arithmetic.
 
@@ -128,6 +128,9 @@ def unit_block(features: npt.NDArray[np.floating], mean: Float64Array, out: Floa
     import torch
 
     rows = np.empty(features.shape, dtype=np.float32) if out is None else out
+    if features.dtype == np.float64:
+        rows[...] = centred_unit_rows(features, mean)
+        return rows
     to, raw = torch.from_numpy(rows), torch.from_numpy(np.ascontiguousarray(features))
     centre, largest = torch.from_numpy(mean.astype(np.float32)), float(np.abs(mean).max(initial=0.0))
     for start in range(0, len(raw), UNIT_ROWS):

@@ -26,6 +26,7 @@ class Evidence:
         neighbour_votes: Class shares among the neighbours, shape (N, K), or None without neighbours.
         neighbour_similarity: Mean cosine similarity to the neighbours, shape (N,), or None.
         duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
+        conflict_sets: The same, -1 also where all labels of the set agree (`neighbours.conflict_sets`).
         class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
         usual_similarity: Median of ``neighbour_similarity`` and its median deviation in the whole data set; default:
             among these.
@@ -41,6 +42,7 @@ class Evidence:
     neighbour_votes: FloatArray | None
     neighbour_similarity: FloatArray | None
     duplicate_sets: IntArray
+    conflict_sets: IntArray
     class_counts: IntArray | None = None
     usual_similarity: tuple[np.floating, np.floating] | None = None
 
@@ -93,35 +95,6 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
     )
 
 
-def conflict_sets(duplicate_sets: IntArray, given: IntArray) -> IntArray:
-    """Return the near-duplicate sets whose given labels differ.
-
-    Args:
-        duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
-        given: Given class, shape (N,).
-
-    Returns:
-        The same numbers, -1 also where all labels of the set agree.
-
-    Examples:
-        >>> conflict_sets(np.array([0, 0, 1, 1, -1]), np.array([2, 2, 0, 1, 0]))
-        array([-1, -1,  1,  1, -1])
-    """
-    if duplicate_sets.max(initial=-1) < 0:
-        return duplicate_sets.copy()
-    size = int(duplicate_sets.max()) + 1
-    members = duplicate_sets >= 0
-    low = np.full(size, np.iinfo(np.int64).max)
-    high = np.full(size, -1)
-    np.minimum.at(low, duplicate_sets[members], given[members])
-    np.maximum.at(high, duplicate_sets[members], given[members])
-    differs = members & (low != high)[np.maximum(duplicate_sets, 0)]
-    return np.where(differs, duplicate_sets, -1)
-
-
-_Part = tuple[str, BoolArray, FloatArray]
-
-
 def _other_class(evidence: Evidence) -> _Part:
     """What we would change."""
     changed = evidence.is_label_issue & (evidence.predicted != evidence.given)
@@ -144,7 +117,7 @@ def _neighbours_disagree(evidence: Evidence, share: float) -> _Part:
 
 
 def _conflict_group(evidence: Evidence) -> _Part:
-    return "conflict_group", conflict_sets(evidence.duplicate_sets, evidence.given) >= 0, np.ones(len(evidence.given))
+    return "conflict_group", evidence.conflict_sets >= 0, np.ones(len(evidence.given))
 
 
 def _near_duplicate(evidence: Evidence) -> _Part:

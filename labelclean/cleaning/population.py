@@ -1,0 +1,441 @@
+"""All samples, wherever they lie: what is learned from sums over them, and chosen on some of them.
+
+Choices are made on the samples whose hashes are smallest, up to `teacher.choice_rows`. Where these are all, what is found
+on them is the answer; where there are more, passes over the shards sum up what probes learn and neighbours vote, and what
+was chosen scores any block (`Fit.stage`). Earlier nights add their sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from labelclean.arrays import Float32Array, FloatArray, IntArray
+from labelclean.cleaning.chance import Unvouched, find_unvouched
+from labelclean.cleaning.memory import choice_rows
+from labelclean.cleaning.neighbour_pass import find_neighbours, joined, neighbours_of
+from labelclean.cleaning.neighbour_votes import given_votes, kept_votes, kept_votes_parts
+from labelclean.cleaning.passes import Each, Task, sums_over
+from labelclean.cleaning.power import choose_power, powered
+from labelclean.cleaning.sample import Chosen, choose_sample, read_sample, sample_at
+from labelclean.cleaning.shard_labels import ShardLabels
+from labelclean.cleaning.shards import Shard
+from labelclean.cleaning.student import Others, Refinement, Rule, refine_labels
+from labelclean.cleaning.teacher import Teacher, fit_teacher, teacher_from_pred_probs
+from labelclean.cleaning.views import Fit, Targets
+from labelclean.config import CleaningConfig
+from labelclean.labels import GivenLabels
+from labelclean.noise.model import posterior
+from labelclean.noise.readings import NO_LOOKS, AuditEvidence
+from labelclean.noise.targets import given_targets
+from labelclean.probes.feature_space import Centring, FeatureSpace, landmark_kernel, space_of_keys
+from labelclean.probes.kernel import Kernel, raw_kernel_rows
+from labelclean.probes.ridge import Design, build_design, design_of_sums
+from labelclean.probes.sums import (
+    FeatureSums,
+    TargetSums,
+    build_target_sums,
+    centred_unit_rows,
+    feature_mean,
+    merged_feature_sums,
+    merged_target_sums,
+    unit_block,
+)
+
+
+@dataclass(frozen=True)
+class LearnedSums:
+    """All that a later night needs of the samples so far; sums of nights with the same centring add.
+
+    Attributes:
+        features: For each design (features, kernel rows) n, X'1 and X'X per fold.
+        given: For each design X'Y of the given labels.
+        rounds: For each student round and design X'Y of its targets.
+        kernel: Turns unit rows into kernel rows; None if switched off.
+        power: Features were taken as sign(x) |x|^power.
+    """
+
+    features: tuple[FeatureSums, ...]
+    given: tuple[TargetSums, ...]
+    rounds: tuple[tuple[TargetSums, ...], ...]
+    kernel: Kernel | None
+    power: float = 1.0
+
+    @property
+    def centring(self) -> Centring:
+        """What tonight's features are turned into rows by."""
+        kernel_mean = None if self.kernel is None else self.features[1].mean
+        return Centring(self.features[0].mean, self.kernel, kernel_mean)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The samples of earlier nights, known by their sums alone, beside all samples of tonight (`student.Others`).
+
+    Attributes:
+        reference: Sums of earlier nights.
+        space: Tonight's samples and those that the reference kept.
+        is_new: Which of these are not in its sums, bool, shape (N,).
+        given: As in `student.Others`.
+    """
+
+    reference: LearnedSums
+    space: FeatureSpace
+    is_new: IntArray
+    given: Targets
+
+    def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
+        """Return what the targets of tonight and of earlier nights teach; only posteriors were kept of these."""
+        before = self.reference.rounds[_round(name)]
+        return Targets(rows, _merged(before, new_sums(self.space, self.is_new, rows)))
+
+
+@dataclass(frozen=True)
+class Population:
+    """The samples of all shards (`student.Others`).
+
+    Attributes:
+        task: The shards.
+        each: Applies a function to all of them: `map`, or a cluster.
+        reference: Sums of earlier nights; None: there are none.
+        given: As in `student.Others`.
+    """
+
+    task: Task
+    each: Each
+    reference: LearnedSums | None
+    given: Targets
+
+    def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
+        """Return what the targets of all samples teach: one pass over the shards."""
+        kept = kept_votes_parts(self.task, name) if self.task.lists else ()
+        sums = sums_over(self.task, name, (fit.stage, rule), self.each, kept)[1]
+        total, votes = sums[0].total.sum(axis=0), kept_votes(self.task, name, kept) if kept else None
+        if self.reference is not None:
+            sums = _merged(self.reference.rounds[_round(name)], sums)
+        return Targets(rows, sums, votes, total)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The teacher and all that the student needs.
+
+    Attributes:
+        task: The shards; its lists and joined labels are there only where the sample does not hold all samples.
+        chosen: The sample on which choices are made.
+        features: Its features, to the power that was chosen, shape (n, D).
+        space: Its rows, neighbours and near-duplicates; sums are those of all samples.
+        labels: Its given labels; those that nothing can vouch for stand.
+        unvouched: Samples that nothing outside their group can vouch for; None where a model of the user's own does.
+        teacher: The teacher.
+        others: All samples, where there are more than the sample, or earlier nights.
+    """
+
+    task: Task
+    chosen: Chosen
+    features: FloatArray = field(repr=False)
+    space: FeatureSpace
+    labels: GivenLabels
+    unvouched: Unvouched | None
+    teacher: Teacher
+    others: Others | None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Teacher and student.
+
+    Attributes:
+        taught: The teacher.
+        refinement: What the student makes of the sample.
+    """
+
+    taught: Taught
+    refinement: Refinement
+
+
+def learn_teacher(
+    shards: Sequence[Shard],
+    labels: Sequence[Path | ShardLabels],
+    num_classes: int,
+    config: CleaningConfig,
+    *,
+    seed: int,
+    sample_rows: int,
+    folder: Path,
+    digest: str,
+    device: str = "cpu",
+    reference: LearnedSums | None = None,
+    each: Each = map,
+) -> Taught:
+    """Return the teacher of the samples of some shards.
+
+    Args:
+        shards: The feature shards.
+        labels: Labels of each, or the file that holds them (`shard_labels`).
+        num_classes: K.
+        config: Sections `neighbours`, `teacher` and `gates` are read.
+        seed: Draws the bootstrap of the stability check.
+        sample_rows: Samples on which choices are made, at most.
+        folder: Where checkpoints lie; nothing is left there where the sample holds all samples.
+        digest: Of everything that a result hangs on.
+        device: Torch device of sums and neighbour search.
+        reference: Sums of earlier nights, to which these samples are added.
+        each: Applies a function to all shards: `map`, or a cluster.
+
+    Returns:
+        The teacher.
+    """
+    chosen = choose_sample(labels, num_classes, sample_rows)
+    features = read_sample(shards, chosen)
+    power = choose_power(features, chosen.keys, chosen.labels, config) if reference is None else reference.power
+    features = powered(features, power)
+    centring = None if reference is None else reference.centring
+    task = Task(
+        tuple(shards),
+        tuple(labels),
+        num_classes,
+        config.teacher.folds,
+        power,
+        Centring(np.empty(0)),
+        folder,
+        digest,
+        device,
+    )
+    if chosen.is_whole:
+        return _taught_whole(task, chosen, features, config, seed, centring, reference)
+    return _taught_in_passes(task, chosen, features, config, seed, centring, reference, each)
+
+
+def _taught_whole(
+    task: Task,
+    chosen: Chosen,
+    features: FloatArray,
+    config: CleaningConfig,
+    seed: int,
+    centring: Centring | None,
+    reference: LearnedSums | None,
+) -> Taught:
+    """The teacher where the sample holds all samples."""
+    labels, others, unvouched = chosen.labels, None, None
+    space = space_of_keys(features, chosen.keys, config, device=task.device, centring=centring)
+    if chosen.pred_probs is None:
+        unvouched = find_unvouched(labels.given, labels.num_classes, space.groups, space.duplicate_sets)
+        labels = unvouched.standing(labels)
+    if reference is not None:
+        is_new = np.flatnonzero(~chosen.is_old)
+        grams = [
+            merged_feature_sums(
+                before, build_design(one.unit_rows[is_new], one.folds[is_new], one.num_folds, one.sums.mean).sums
+            )
+            for before, one in zip(reference.features, space.designs.values(), strict=True)
+        ]
+        space = _with_sums(space, grams)
+        rows = given_targets(labels)
+        given = Targets(rows, _merged(reference.given, new_sums(space, is_new, rows)))
+        others = Earlier(reference, space, is_new, given)
+    teacher = _teacher(space, labels, chosen, config, seed, others)
+    return Taught(task, chosen, features, space, labels, unvouched, teacher, others)
+
+
+def _taught_in_passes(
+    task: Task,
+    chosen: Chosen,
+    features: FloatArray,
+    config: CleaningConfig,
+    seed: int,
+    centring: Centring | None,
+    reference: LearnedSums | None,
+    each: Each,
+) -> Taught:
+    """The teacher where there are more samples than those on which choices are made."""
+    space, centring = _sample_space(features, chosen, config, centring)
+    task, recall = replace(task, centring=centring), 1.0
+    if config.neighbours.method != "none":
+        task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
+    task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
+    chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
+    grams, sums = sums_over(task, "given", None, each)
+    total = sums[0].total.sum(axis=0)
+    if reference is not None:
+        grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]
+        sums = _merged(reference.given, sums)
+    space = _with_sums(
+        replace(
+            space,
+            design=replace(space.design, folds=chosen.keys.folds),
+            curved=None if space.curved is None else replace(space.curved, folds=chosen.keys.folds),
+            neighbours=neighbours_of(task, chosen, recall) if task.lists else None,
+            duplicate_sets=chosen.duplicate_sets,
+            groups=chosen.keys.groups,
+            buckets=chosen.keys.buckets,
+        ),
+        grams,
+    )
+    labels = chosen.labels
+    given = Targets(given_targets(labels), sums, given_votes(task) if task.lists else None, total)
+    population = Population(task, each, reference, given)
+    teacher = _teacher(space, labels, chosen, config, seed, population)
+    return Taught(task, chosen, features, space, labels, unvouched, teacher, population)
+
+
+def _teacher(
+    space: FeatureSpace,
+    labels: GivenLabels,
+    chosen: Chosen,
+    config: CleaningConfig,
+    seed: int,
+    others: Others | None,
+) -> Teacher:
+    if chosen.pred_probs is not None:
+        return teacher_from_pred_probs(chosen.pred_probs, labels, config)
+    return fit_teacher(space, labels, config, seed=seed, given=None if others is None else others.given)
+
+
+def _sample_space(
+    features: FloatArray, chosen: Chosen, config: CleaningConfig, centring: Centring | None
+) -> tuple[FeatureSpace, Centring]:
+    """The sample's rows with no sums yet, and what makes rows of any samples."""
+    mean = feature_mean(features) if centring is None else centring.mean
+    rows, folds, order = unit_block(features, mean), chosen.keys.folds, chosen.keys.order
+    kernel = None if centring is None else centring.kernel
+    if centring is None and min(config.teacher.landmarks, len(rows)) >= 2:
+        kernel = landmark_kernel(rows, order, config)
+    curved, kernel_mean = None, None
+    if kernel is not None:
+        near = raw_kernel_rows(kernel, rows)
+        kernel_mean = feature_mean(near) if centring is None or centring.kernel_mean is None else centring.kernel_mean
+        near -= kernel_mean.astype(np.float32)
+        curved = Design(near, folds, _no_sums(len(kernel_mean)), ())
+    space = FeatureSpace(
+        design=Design(rows, folds, _no_sums(len(mean)), ()),
+        curved=curved,
+        kernel=kernel,
+        neighbours=None,
+        duplicate_sets=chosen.duplicate_sets,
+        groups=chosen.keys.groups,
+        buckets=chosen.keys.buckets,
+        bucket_sums=None,
+        selection=order,
+    )
+    return space, Centring(mean, kernel, kernel_mean)
+
+
+def learn_student(
+    taught: Taught,
+    config: CleaningConfig,
+    *,
+    allowed: Collection[str] | None = None,
+    earlier: AuditEvidence = NO_LOOKS,
+) -> Learned:
+    """Return student and trust.
+
+    Args:
+        taught: The teacher.
+        config: Sections `teacher`, `neighbours`, `refine` and `gates` are read.
+        allowed: Refinements that the gates allow; default: all that the data permit.
+        earlier: Random looks at samples of earlier runs.
+
+    Returns:
+        All that `verdicts.write_parts` needs.
+
+    Raises:
+        GateError: As `student.refine_labels`.
+    """
+    refinement = refine_labels(
+        taught.space, taught.labels, taught.teacher, config, allowed=allowed, earlier=earlier, others=taught.others
+    )
+    return Learned(taught, refinement)
+
+
+def setting_faults(config: CleaningConfig, num_samples: int, num_classes: int) -> list[str]:
+    """Return what is asked for and needs all samples in memory, where there are more than that.
+
+    Args:
+        config: Sections `neighbours` and `teacher` are read.
+        num_samples: N.
+        num_classes: K.
+
+    Returns:
+        Half sentences; none where all can be done.
+    """
+    rows, faults = choice_rows(config, num_classes), []
+    if num_samples > rows:
+        most = f"with more than {rows:,} samples (teacher.choice_rows), and there are {num_samples:,}"
+        if config.teacher.left_out == "group":
+            faults.append(f"teacher.left_out must be auto or fold {most}: sums are kept by fold")
+        if config.neighbours.method == "exact":
+            faults.append(f"neighbours.method must be auto, index or none {most}: exact compares all pairs")
+    return faults
+
+
+def learned_sums(learned: Learned) -> LearnedSums:
+    """Return what a run leaves for the nights after it.
+
+    Args:
+        learned: Teacher and student.
+
+    Returns:
+        The sums, the reference's included.
+    """
+    taught, refinement = learned.taught, learned.refinement
+    rows = [targets.rows for targets in refinement.rounds]
+    if not rows:
+        rows = [posterior(taught.teacher.fit.probs, taught.labels, taught.teacher.fit.matrix)]
+    power, space = taught.task.power, taught.space
+    if taught.others is not None:
+        given, rounds = taught.others.given.sums, [targets.sums for targets in refinement.rounds]
+        designs = space.designs.values()
+        if given is None or any(one is None for one in rounds):
+            raise ValueError("the sums of all samples are needed, but there are none.")
+        return LearnedSums(
+            tuple(design.sums for design in designs), given, tuple(one for one in rounds if one), space.kernel, power
+        )
+    mean = space.design.sums.mean
+    if space.design.unit_rows.shape[1] < len(mean):  # in coordinates of their own span, that mean nothing to others
+        unit_rows = centred_unit_rows(taught.features, mean)
+        kernel = None if space.kernel is None else replace(space.kernel, seats=_seats(unit_rows, space))
+        design = build_design(unit_rows, space.design.folds, space.design.num_folds, mean)
+        space = replace(space, design=design, kernel=kernel)
+    everyone = np.arange(len(space))
+    given = new_sums(space, everyone, given_targets(taught.labels))
+    rounds = tuple(new_sums(space, everyone, one) for one in rows)
+    return LearnedSums(tuple(design.sums for design in space.designs.values()), given, rounds, space.kernel, power)
+
+
+def _seats(unit_rows: Float32Array, space: FeatureSpace) -> FloatArray:
+    """The kernel's landmarks among the samples: distances, and so the kernel's coordinates, are the same in both."""
+    landmarks = np.sort(space.selection[: len(space.kernel.seats)]) if space.kernel is not None else []
+    return unit_rows[landmarks].astype(np.float64)
+
+
+def new_sums(space: FeatureSpace, rows: IntArray, targets: Float32Array) -> tuple[TargetSums, ...]:
+    """Return for each design the sums of the targets of some samples."""
+    return tuple(
+        build_target_sums(design.unit_rows[rows], targets[rows], design.folds[rows], design.num_folds)
+        for design in space.designs.values()
+    )
+
+
+def _with_sums(space: FeatureSpace, sums: Sequence[FeatureSums]) -> FeatureSpace:
+    """The sample's rows with the sums and decompositions of all samples."""
+    design = design_of_sums(space.design.unit_rows, space.design.folds, sums[0])
+    if space.curved is None:
+        return replace(space, design=design)
+    return replace(space, design=design, curved=design_of_sums(space.curved.unit_rows, space.curved.folds, sums[1]))
+
+
+def _merged(before: Sequence[TargetSums], tonight: Sequence[TargetSums]) -> tuple[TargetSums, ...]:
+    return tuple(merged_target_sums(*both) for both in zip(before, tonight, strict=True))
+
+
+def _round(name: str) -> int:
+    """Which student round a pass is, from 0."""
+    return int(name.removeprefix("student-")) - 1
+
+
+def _no_sums(num_dims: int) -> FeatureSums:
+    return FeatureSums(np.empty(num_dims), np.empty(0), np.empty((0, num_dims)), np.empty((0, num_dims, num_dims)))
