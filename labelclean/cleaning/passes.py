@@ -116,25 +116,14 @@ class Blocks:
     ) -> Block:
         task = self._task
         order = np.argsort(known.folds[done : done + len(kept)], kind="stable")
-        taken = powered(raw[kept[order]], task.power)
-        linear = unit_block(taken, task.centring.mean, out=self._rows[: len(order)])
+        linear = unit_block(powered(raw[kept[order]], task.power), task.centring.mean, out=self._rows[: len(order)])
         if not np.isfinite(linear[:, 0]).all():
             bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
             raise TableError(
                 f"{task.shards[number].name}: features must be finite, but {len(bad):,} rows from row {start:,} on hold "
                 f"NaN or infinity: rows {(bad[:5] + start).tolist()}. Extract them again."
             )
-        samples = done + order
-        return Block(
-            rows=self._designs(linear),
-            folds=known.folds[samples].astype(np.int64),
-            buckets=known.buckets[samples].astype(np.int64),
-            labels=known.labels(samples, task.num_classes),
-            samples=samples,
-            is_old=None if known.old is None else known.old[samples],
-            near=read_lists(task.lists[number], samples) if task.lists else None,
-            pred_probs=None if known.pred_probs is None else known.pred_probs[samples],
-        )
+        return _labelled(task, number, self._designs(linear), done + order, known)
 
     def _designs(self, linear: Float32Array) -> tuple[Float32Array, ...]:
         kernel = self._task.centring.kernel
@@ -143,6 +132,41 @@ class Blocks:
         curved = raw_kernel_rows(kernel, linear, (self._near[: len(linear)], self._curved[: len(linear)]))
         curved -= self._task.means[1].astype(np.float32)
         return linear, curved
+
+
+def block_at(task: Task, number: int, rows: IntArray) -> Block:
+    """Return a few samples of a shard.
+
+    Args:
+        task: The shards.
+        number: The shard.
+        rows: Rows among its samples, int64, shape (B,), ascending.
+
+    Returns:
+        The block, sorted by fold.
+    """
+    known, linear = read_shard_labels(task.labels[number]), task.unit_rows(number, rows)
+    order = np.argsort(known.folds[rows], kind="stable")
+    designs: tuple[Float32Array, ...] = (linear[order],)
+    if task.centring.kernel is not None:
+        designs += (raw_kernel_rows(task.centring.kernel, designs[0]) - task.means[1].astype(np.float32),)
+    return _labelled(task, number, designs, rows[order], known)
+
+
+def _labelled(
+    task: Task, number: int, designs: tuple[Float32Array, ...], samples: IntArray, known: ShardLabels
+) -> Block:
+    """A block of rows with what is known of their samples."""
+    return Block(
+        rows=designs,
+        folds=known.folds[samples].astype(np.int64),
+        buckets=known.buckets[samples].astype(np.int64),
+        labels=known.labels(samples, task.num_classes),
+        samples=samples,
+        is_old=None if known.old is None else known.old[samples],
+        near=read_lists(task.lists[number], samples) if task.lists else None,
+        pred_probs=None if known.pred_probs is None else known.pred_probs[samples],
+    )
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

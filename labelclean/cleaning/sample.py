@@ -121,7 +121,7 @@ def sample_at(
         rows=rows,
         places=places,
         keys=SampleKeys(*columns) if keys else SampleKeys(*[np.empty(0, np.int64)] * 4),
-        labels=_joined(found, num_classes),
+        labels=joined_labels(found, num_classes),
         num_samples=num_samples,
         is_old=is_old,
         duplicate_sets=sets,
@@ -147,8 +147,8 @@ def read_sample(shards: Sequence[Shard], chosen: Chosen) -> FloatArray:
     return features
 
 
-def _joined(found: Sequence[GivenLabels], num_classes: int) -> GivenLabels:
-    """Labels of several shards, one after the other."""
+def joined_labels(found: Sequence[GivenLabels], num_classes: int) -> GivenLabels:
+    """Return the labels of several shards, one after the other."""
     if not found:
         return GivenLabels(np.empty((0, num_classes), np.float32), np.empty((0, num_classes), bool))
     before: Any = None

@@ -119,6 +119,19 @@ class ShardLabels:
         audited[hit] = self.audited[at[hit]]
         return replace(plain, before_review=observed, is_audited=audited)
 
+    def take(self, rows: IntArray, num_classes: int) -> ShardLabels:
+        """Return the labels of some samples, in a shard that holds them alone.
+
+        Args:
+            rows: Their rows, int64, shape (n,), ascending.
+            num_classes: K.
+
+        Returns:
+            The labels; without probabilities and near-duplicates.
+        """
+        old = None if self.old is None else self.old[rows]
+        return shard_labels(self._voted(rows, num_classes), self.keys.take(rows), old=old)
+
     def write(self, path: Path) -> None:
         """Write the labels, whole or not at all."""
         arrays = {name: values for name, values in vars(self).items() if values is not None}

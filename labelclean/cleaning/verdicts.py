@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.arrays import Float32Array, IntArray
-from labelclean.cleaning.passes import Blocks, Each, Task
+from labelclean.cleaning.passes import Blocks, Each, Task, block_at
 from labelclean.cleaning.population import Learned
-from labelclean.cleaning.sample import Chosen
-from labelclean.cleaning.shard_labels import read_shard_labels
+from labelclean.cleaning.sample import Chosen, joined_labels
+from labelclean.cleaning.shard_labels import read_shard_labels, sample_starts
 from labelclean.cleaning.stage import Block, Stage, Votes, vote_shares
 from labelclean.cleaning.student import Refinement
 from labelclean.cleaning.teacher import Teacher
@@ -245,6 +245,33 @@ def everyone(learned: Learned) -> tuple[Teacher, Refinement]:
         **{name: joined[name] for name in ("pred_probs", "duplicate_sets", "neighbour_votes", "neighbour_similarity")},
     )
     return teacher, refinement
+
+
+def found_at(learned: Learned, numbers: IntArray) -> tuple[GivenLabels, Float32Array, list[tuple[int, IntArray]]]:
+    """Return what the student says of a few samples.
+
+    Args:
+        learned: Teacher and student.
+        numbers: Their numbers over all samples, int64, shape (n,), ascending.
+
+    Returns:
+        Their given labels; P(true class | image), float32, shape (n, K); and for each shard that holds some, its number
+        and their rows among its samples.
+    """
+    taught = learned.taught
+    starts = sample_starts(taught.task.labels)
+    shards = np.searchsorted(starts, numbers, side="right") - 1
+    at = [(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
+    if taught.chosen.is_whole:
+        return taught.labels.take(numbers), learned.refinement.pred_probs[numbers], at
+    stage, num_classes = learned.refinement.fit.stage, taught.task.num_classes
+    labels, probs = [taught.labels.take(np.empty(0, np.int64))], [np.empty((0, num_classes), np.float32)]
+    for number, rows in at:
+        block = block_at(taught.task, number, rows)
+        back = np.argsort(block.samples, kind="stable")
+        labels.append(block.labels.take(back))
+        probs.append(stage.true_probs(stage.values(block))[back])
+    return joined_labels(labels, num_classes), np.concatenate(probs), at
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,11 @@ class RunConfig(Section):
         window: Name of the night or lot that the run stands for, such as 2026-11-24; a window that
             has a good run is not cleaned again without --force. Default: every call runs.
         max_memory: Most memory that the run and its helpers may take, such as 2GiB; refused before anything
-            starts where it does not suffice. Default: what is free.
-        in_memory_samples: Larger data sets are cleaned out of core, from shards on disk; without neighbours, unless
-            `neighbours.method` is `index`.
-        reference: Run folder whose sums tonight's samples are added to: tonight's teacher knows all samples,
-            at the cost of tonight's.
+            starts where it does not suffice. Default: no limit.
+        in_memory_samples: Labels and features of more samples are read, sorted and written in parts on disk, and a killed
+            run goes on where it stopped; what is found does not hang on it.
+        reference: Run folder whose sums tonight's samples are added to: tonight's teacher knows all samples, at the cost of
+            tonight's; neighbours and near-duplicates are sought among tonight's and those that the reference kept.
     """
 
     seed: int = Field(ge=0, lt=2**32)
@@ -68,7 +68,7 @@ class RunConfig(Section):
     dataset: str | None = None
     window: str | None = Field(default=None, pattern=r"^[0-9A-Za-z][0-9A-Za-z._:+-]{0,63}$")
     max_memory: str | None = Field(default=None, pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)?$")
-    in_memory_samples: int = Field(default=500_000, ge=0)
+    in_memory_samples: int = Field(default=100_000, ge=0)
     reference: ConfigPath | None = None
 
     @field_validator("max_memory", mode="before")

@@ -1,4 +1,4 @@
-"""The review queue out of core: DuckDB finds the rows that can stand in it, and `queue.build_queue` ranks them."""
+"""The review queue of scores in parts: DuckDB finds the rows that can stand in it, and `queue.build_queue` ranks them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from labelclean.arrays import BoolArray, IntArray
 from labelclean.config import Config
+from labelclean.noise.trust import JudgedLabels
 from labelclean.review.queue import (
     Audit,
     Queue,
@@ -24,11 +25,10 @@ from labelclean.review.queue import (
     estimate_queue,
     looks_to_draw,
     measure_doubt,
+    repeated_images,
 )
 from labelclean.storage.queries import database, names_of
 from labelclean.storage.tables import named
-
-MOST_PLACES = 100_000
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class PartQueue:
     Attributes:
         table: Table `review_queue`.
         queue: Places and sources; rows count within the candidates.
+        numbers: Number over all samples of each place, int64, shape (Q,).
         estimate: What it should bring.
-        cut_from: Flagged samples where not all of them got a place, else None.
     """
 
     table: pa.Table
     queue: Queue
+    numbers: IntArray
     estimate: QueueEstimate
-    cut_from: int | None
 
 
 def part_queue(
@@ -59,8 +59,7 @@ def part_queue(
     """Return the review queue of scores in parts.
 
     Args:
-        scores: Parts with `sample_id`, `given`, `predicted`, `runner_up`, `label_score`, `is_label_issue`, `is_settled`,
-            `reading_0` and so on, and where known `image_path` and `content_hash`.
+        scores: Parts of `score_rows`.
         flags: Parts of the table `flags`.
         names: The K class names.
         config: Sections `review` and `run` are read.
@@ -72,56 +71,99 @@ def part_queue(
     """
     with database(spill) as connection:
         connection.read_parquet(names_of(scores)).create_view("scores")
-        ((num_samples, unsettled, flagged, total),) = connection.execute("""
-            SELECT count(*), count(*) FILTER (NOT is_settled), count(*) FILTER (NOT is_settled AND is_label_issue),
+        connection.register("repeated", _repeated(connection))
+        ((num_samples, drawable, flagged, total),) = connection.execute("""
+            SELECT count(*), count(*) FILTER (NOT is_settled AND known.number IS NULL),
+                count(*) FILTER (NOT is_settled AND repeated.is_shown IS NOT FALSE AND (is_label_issue OR conflict_set >= 0)),
                 sum(1 - label_score::DOUBLE) FILTER (NOT is_settled)
-            FROM scores
+            FROM scores LEFT JOIN repeated USING (number) LEFT JOIN
+                (SELECT number FROM repeated WHERE is_of_many) known USING (number)
         """).fetchall()
-        budget, cut_from = config.review.places, None
-        if (flagged if budget is None else budget) > MOST_PLACES:
-            budget, cut_from = MOST_PLACES, flagged
-        places = flagged if budget is None else budget
-        size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), unsettled, budget)
-        salt = audit_salt(config.run.seed, num_samples, unsettled)
-        rows = _candidates(connection, places, (salt, size), config)
+        budget = config.review.places
+        size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), drawable, budget)
+        salt = audit_salt(config.run.seed, num_samples, drawable)
+        rows = _candidates(connection, flagged if budget is None else budget, (salt, size), config)
         queue = build_queue(
             rows.column("label_score").to_numpy(),
             rows.column("is_label_issue").to_numpy(),
             rows.column("given").to_numpy().astype(np.int64),
-            conflict_sets=np.full(rows.num_rows, -1),
+            conflict_sets=rows.column("conflict_set").to_numpy().astype(np.int64),
             is_settled=np.zeros(rows.num_rows, dtype=bool),
             order=np.arange(rows.num_rows),
             budget=budget,
-            audit=_audit(rows, salt, unsettled),
+            audit=_audit(rows, salt, drawable),
             class_floor=config.review.class_floor,
         )
         chosen = rows.take(pa.array(queue.rows))
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
+        beside = _neighbour_ids(connection, chosen, config.review.neighbours)
     settled = np.zeros(rows.num_rows, dtype=bool)
     readings = np.stack([rows.column(name).to_numpy() for name in rows.column_names if name.startswith("reading_")])
     label_scores = rows.column("label_score").to_numpy()
     doubt = measure_doubt(label_scores, queue.rows, settled, readings, total=float(total or 0))
     estimate = estimate_queue(label_scores, queue.rows, settled, doubt, total=float(total or 0))
-    return PartQueue(_table(chosen, queue, reasons, names), queue, estimate, cut_from)
+    numbers = chosen.column("number").to_numpy().astype(np.int64)
+    return PartQueue(_table(chosen, queue, reasons, beside, names), queue, numbers, estimate)
+
+
+def _repeated(connection: Any) -> pa.Table:
+    """Members of conflicting sets: which are shown, and which are of a picture that stands for many (`repeated_images`).
+
+    Pictures that stand for copies come anyway, and what is said of them tells nothing of others: the audit leaves them out.
+    """
+    rows = connection.sql("""
+        SELECT number, conflict_set, label_score, dense_rank() OVER (ORDER BY content_hash) AS image
+        FROM scores WHERE conflict_set >= 0 ORDER BY sample_id
+    """).to_arrow_table()
+    sets, images = (rows.column(name).to_numpy().astype(np.int64) for name in ("conflict_set", "image"))
+    is_repeated: BoolArray = repeated_images(sets, images, rows.column("label_score").to_numpy(), np.arange(len(sets)))
+    is_of_many = np.isin(sets, sets[is_repeated])
+    return pa.table({"number": rows.column("number"), "is_shown": ~is_repeated, "is_of_many": is_of_many})
 
 
 def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, and of the others the most doubtful, and those of each class."""
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most doubtful, and those of each class."""
     question = """
-        WITH open AS (SELECT * FROM scores WHERE NOT is_settled),
-        audit AS (SELECT sample_id FROM open ORDER BY md5(? || sample_id), sample_id LIMIT ?),
-        others AS (SELECT * FROM open ANTI JOIN audit USING (sample_id)),
-        doubtful AS (SELECT sample_id FROM others ORDER BY label_score, sample_id LIMIT ?),
+        WITH open AS (
+            SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
+            WHERE NOT is_settled AND is_shown IS NOT FALSE
+        ),
+        audit AS (
+            SELECT number FROM open WHERE NOT is_of_many ORDER BY md5(? || sample_id), sample_id LIMIT ?
+        ),
+        others AS (SELECT * FROM open ANTI JOIN audit USING (number)),
+        doubtful AS (SELECT number FROM others ORDER BY label_score, sample_id LIMIT ?),
         by_class AS (
-            SELECT sample_id FROM others WHERE is_label_issue
+            SELECT number FROM others WHERE is_label_issue
             QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
         ),
-        firm AS (SELECT * FROM doubtful UNION SELECT * FROM by_class)
-        SELECT open.*, audit.sample_id IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (sample_id)
-        WHERE audit.sample_id IS NOT NULL OR sample_id IN (SELECT sample_id FROM firm) ORDER BY sample_id
+        firm AS (
+            SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT number FROM open WHERE conflict_set >= 0
+        )
+        SELECT open.*, audit.number IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (number)
+        WHERE audit.number IS NOT NULL OR number IN (SELECT number FROM firm) ORDER BY sample_id
     """
     values = [*draw, places, config.review.class_floor]
     return connection.sql(question, params=values).to_arrow_table()
+
+
+def _neighbour_ids(connection: Any, chosen: pa.Table, limit: int) -> list[list[str]]:
+    """Ids of the nearest trusted neighbours of each place; those given the suggested class come first."""
+    if "near" not in chosen.column_names or limit == 0:
+        return [[] for _ in range(chosen.num_rows)]
+    near = chosen.column("near").to_pylist()
+    wanted = sorted({number for numbers in near for number in numbers if number >= 0})
+    connection.register("beside", pa.table({"number": pa.array(wanted, pa.int64())}))
+    found = connection.sql("""
+        SELECT number, sample_id, given FROM scores SEMI JOIN beside USING (number) WHERE NOT is_label_issue
+    """).to_arrow_table()
+    known = dict(zip(found.column("number").to_pylist(), found.select(["sample_id", "given"]).to_pylist(), strict=True))
+    lists = []
+    for numbers, suggested in zip(near, chosen.column("predicted").to_pylist(), strict=True):
+        trusted = [known[number] for number in numbers if number in known]
+        first = sorted(trusted, key=lambda one: one["given"] != suggested)[:limit]
+        lists.append([str(one["sample_id"]) for one in first])
+    return lists
 
 
 def _audit(rows: pa.Table, salt: str, num_unsettled: int) -> Audit:
@@ -142,7 +184,9 @@ def _reasons(connection: Any, ids: pa.ChunkedArray, flags: Sequence[Path]) -> di
     return dict(zip(*(found.column(name).to_pylist() for name in ("sample_id", "reasons")), strict=True))
 
 
-def _table(chosen: pa.Table, queue: Queue, reasons: dict[str, list[str]], names: Sequence[str]) -> pa.Table:
+def _table(
+    chosen: pa.Table, queue: Queue, reasons: dict[str, list[str]], beside: list[list[str]], names: Sequence[str]
+) -> pa.Table:
     """The table `review_queue`."""
     ids = chosen.column("sample_id")
     classes = {
@@ -161,7 +205,7 @@ def _table(chosen: pa.Table, queue: Queue, reasons: dict[str, list[str]], names:
         "reasons": pa.array([reasons.get(sample, []) for sample in ids.to_pylist()], pa.list_(pa.string())),
         "queue_source": pa.array(list(queue.sources), pa.string()),
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
-        "neighbour_ids": pa.array([[] for _ in range(chosen.num_rows)], pa.list_(pa.string())),
+        "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
     }
     kept = {name: chosen.column(name) for name in ("content_hash", "image_path") if name in chosen.column_names}
     return pa.table(columns | kept)
@@ -169,55 +213,56 @@ def _table(chosen: pa.Table, queue: Queue, reasons: dict[str, list[str]], names:
 
 def score_rows(
     samples: pa.Table,
+    numbers: IntArray,
     given: Any,
-    soft_labels: Any,
-    label_scores: Any,
-    is_label_issue: Any,
-    is_settled: Any,
-    reading_scores: Any,
+    judged: JudgedLabels,
+    is_settled: BoolArray,
+    conflict_sets: IntArray,
+    near: IntArray | None,
 ) -> pa.Table:
     """Return what `part_queue` needs of some samples.
 
     Args:
         samples: Table `samples`, N rows.
+        numbers: Number of each over all samples, int64, shape (N,).
         given: Class as ingested, shape (N,).
-        soft_labels: float32, shape (N, K).
-        label_scores: Shape (N,).
-        is_label_issue: Shape (N,).
-        is_settled: Shape (N,).
-        reading_scores: Shape (R, N).
+        judged: What was found about them.
+        is_settled: Samples that must not come back, shape (N,).
+        conflict_sets: Number of the near-duplicate set whose labels differ, int64, shape (N,), -1 for samples in none.
+        near: Numbers of their neighbours, int64, shape (N, M), -1 where there are fewer; None: none were looked for.
 
     Returns:
-        N rows.
+        N rows: `number`, `sample_id`, `given`, `predicted`, `runner_up`, `label_score`, `is_label_issue`, `is_settled`,
+        `conflict_set`, `reading_0` and so on, and where known `near`, `content_hash` and `image_path`.
     """
-    two = np.argsort(-soft_labels, axis=1, kind="stable")[:, :2]
+    two = np.argsort(-judged.soft_labels, axis=1, kind="stable")[:, :2]
     columns = {
+        "number": numbers,
         "sample_id": samples.column("sample_id"),
         "given": given,
         "predicted": two[:, 0],
         "runner_up": two[:, 1],
-        "label_score": label_scores,
-        "is_label_issue": is_label_issue,
+        "label_score": judged.label_scores,
+        "is_label_issue": judged.is_label_issue,
         "is_settled": is_settled,
+        "conflict_set": conflict_sets,
     }
-    columns |= {f"reading_{number}": scores for number, scores in enumerate(reading_scores)}
+    columns |= {f"reading_{number}": scores for number, scores in enumerate(judged.reading_scores)}
+    if near is not None:
+        flat = pa.array(near.astype(np.int32).ravel())
+        columns["near"] = pa.FixedSizeListArray.from_arrays(flat, near.shape[1])
     columns |= {name: samples.column(name) for name in ("content_hash", "image_path") if name in samples.column_names}
     return pa.table(columns)
 
 
-def predicted_of(scores: Sequence[Path], ids: pa.Array) -> dict[str, int]:
-    """Return the predicted class of some samples.
+def predicted_of(scores: Sequence[Path]) -> IntArray:
+    """Return the predicted class of all samples.
 
     Args:
-        scores: Parts of `score_rows`.
-        ids: Their ids.
+        scores: Parts of `score_rows`, in order.
 
     Returns:
-        Class index by id.
+        Class index, int64, shape (N,).
     """
-    found: dict[str, int] = {}
-    for path in scores:
-        table = pq.read_table(path, columns=["sample_id", "predicted"], partitioning=None)
-        table = table.filter(pc.is_in(table.column("sample_id"), value_set=ids))
-        found |= dict(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
-    return found
+    columns = [pq.read_table(path, columns=["predicted"], partitioning=None).column(0).to_numpy() for path in scores]
+    return np.concatenate(columns).astype(np.int64)

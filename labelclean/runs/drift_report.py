@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from labelclean.arrays import FloatArray
+from labelclean.cleaning.power import powered
 from labelclean.noise.distribution import jensen_shannon, population_stability_index
 from labelclean.runs.drift import measure_feature_drift, noise_shifts
 from labelclean.runs.night_sums import RunSums
@@ -28,9 +31,8 @@ def drift_record(name: str, reference: RunSums, tonight: RunSums, counts: FloatA
     """
     then = reference.counts / max(reference.counts.sum(), 1)
     now = counts / max(counts.sum(), 1)
-    drift = measure_feature_drift(
-        reference.rows, tonight.rows, reference.row_folds, tonight.row_folds, reference.sums.features[0].mean
-    )
+    rows = [powered(night.rows.astype(np.float32), reference.sums.power) for night in (reference, tonight)]
+    drift = measure_feature_drift(*rows, reference.row_folds, tonight.row_folds, reference.sums.features[0].mean)
     new = [k for k in range(len(counts)) if counts[k] > 0 and reference.counts[k] == 0]
     return {
         "run": name,

@@ -113,10 +113,9 @@ def ingest(work: Path) -> bool:
         if plan_of(work).is_streamed:
             ingest_parts(work, config, record)
             return True
-        labels, has_bytes = read_labels(
-            config.data.labels, config.data.class_names, files, spellings=config.data.spellings
-        )
-        names = _class_names(labels, config)
+        settled = plan_of(work).class_names or config.data.class_names
+        labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
+        names = settled or _class_names(labels, config)
         record["expectations"] = checked_expectations(labels, work, config)
         samples = samples_table(labels, names)
         if "annotator_id" in labels.column_names:

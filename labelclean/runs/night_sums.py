@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labelclean.arrays import IntArray
-from labelclean.cleaning.learning import LearnedSums
+from labelclean.cleaning.population import LearnedSums
+from labelclean.cleaning.sample import choose_sample, read_sample
+from labelclean.cleaning.shard_labels import ShardLabels, shard_labels
+from labelclean.cleaning.shards import Shard
 from labelclean.config import Config
 from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.probes.kernel import Kernel
@@ -21,6 +24,19 @@ from labelclean.storage.parquet import atomic_path
 
 SUMS = "sums.npz"
 KEPT_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class KeptSamples:
+    """Some samples of all nights so far, those whose hashes are smallest: neighbours and choices of later nights.
+
+    Attributes:
+        features: Raw features, float16, shape (n, D).
+        labels: Their labels; all are in the sums.
+    """
+
+    features: npt.NDArray[np.float16]
+    labels: ShardLabels
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class RunSums:
         row_folds: Fold of each, int64, shape (n,).
         noise: Column -> value -> number of labels and expected number of wrong ones, this night.
         runs: Ids of the earlier runs whose samples are in the sums too, oldest first.
+        kept: Samples that later nights see; None in a folder of an older version, which gives its sums alone.
     """
 
     class_names: tuple[str, ...]
@@ -52,6 +69,7 @@ class RunSums:
     row_folds: IntArray
     noise: Mapping[str, Mapping[str, tuple[float, float]]]
     runs: tuple[str, ...]
+    kept: KeptSamples | None = None
 
 
 def write_run_sums(folder: Path, run: RunSums) -> None:
@@ -79,6 +97,10 @@ def write_run_sums(folder: Path, run: RunSums) -> None:
     for number, targets in enumerate((run.sums.given, *run.sums.rounds)):
         for one, target in enumerate(targets):
             arrays |= {f"y{number}_{one}": target.total, f"xy{number}_{one}": target.cross}
+    arrays["power"] = np.array(run.sums.power)
+    if run.kept is not None:
+        labels = {name: values for name, values in vars(run.kept.labels).items() if values is not None}
+        arrays |= {"kept_features": run.kept.features} | {f"kept_{name}": values for name, values in labels.items()}
     if run.sums.kernel is not None:
         arrays |= {f"kernel_{name}": value for name, value in vars(run.sums.kernel).items()}
     with atomic_path(folder / SUMS) as temporary, temporary.open("wb") as file:
@@ -112,7 +134,12 @@ def read_run_sums(folder: Path) -> RunSums:
         kernel = None
         if "kernel_seats" in arrays:
             kernel = Kernel(arrays["kernel_seats"], float(arrays["kernel_width"]), arrays["kernel_whitening"])
-        sums = LearnedSums(features, targets[0], tuple(targets[1:]), kernel)
+        power = float(arrays.get("power", np.array(1.0)))
+        sums = LearnedSums(features, targets[0], tuple(targets[1:]), kernel, power)
+        kept = None
+        if "kept_features" in arrays:
+            labels = {name[5:]: values for name, values in arrays.items() if name.startswith("kept_")}
+            kept = KeptSamples(labels.pop("features"), ShardLabels(**labels))
     except FileNotFoundError:
         raise StorageError(
             f"{path}: run.reference must name a run folder with {SUMS}, but there is none: the run is older than this version, "
@@ -121,7 +148,30 @@ def read_run_sums(folder: Path) -> RunSums:
     except (OSError, KeyError, ValueError, IndexError) as fault:
         raise StorageError(f"{path}: the sums must be whole, but: {fault}. Name another run.") from None
     said |= {"class_names": tuple(said["class_names"]), "runs": tuple(said["runs"])}
-    return RunSums(**said, counts=arrays["counts"], sums=sums, rows=arrays["rows"], row_folds=arrays["row_folds"])
+    return RunSums(
+        **said, counts=arrays["counts"], sums=sums, rows=arrays["rows"], row_folds=arrays["row_folds"], kept=kept
+    )
+
+
+def kept_samples(
+    shards: Sequence[Shard], labels: Sequence[Path], num_tonight: int, num_classes: int
+) -> tuple[npt.NDArray[np.float16], IntArray, KeptSamples]:
+    """Return what a run leaves of single samples: up to 2,000 of tonight, and up to 2,000 of all nights.
+
+    Args:
+        shards: Feature shards, those of earlier nights last.
+        labels: File with the labels of each.
+        num_tonight: How many of them are tonight's.
+        num_classes: K.
+
+    Returns:
+        Raw features and folds of tonight's, and the samples of all nights.
+    """
+    tonight = choose_sample(labels[:num_tonight], num_classes, KEPT_ROWS)
+    everybody = choose_sample(labels, num_classes, KEPT_ROWS)
+    known = shard_labels(replace(everybody.labels, is_audited=None), everybody.keys, old=np.ones(len(everybody), bool))
+    kept = KeptSamples(read_sample(shards, everybody).astype(np.float16), known)
+    return read_sample(shards, tonight).astype(np.float16), tonight.keys.folds, kept
 
 
 def check_reference(
@@ -167,6 +217,8 @@ def check_reference(
     ):
         if now != then and not (key == "refine.rounds" and now < then):
             faults.append(f"{key} is {now}, there {then}")
+    if config.teacher.power not in ("auto", reference.sums.power):
+        faults.append(f"teacher.power is {config.teacher.power}, there {reference.sums.power:g}")
     if faults:
         raise ConfigError(
             f"run.reference = {folder}: its sums cannot be added to, because {'; '.join(faults)}. Give tonight's run the "

@@ -11,50 +11,26 @@ import pyarrow as pa
 import pyarrow.compute
 
 from labelclean.noise.distribution import class_correlation
-from labelclean.noise.model import posterior, true_class_probs
+from labelclean.noise.model import posterior
 from labelclean.noise.promise import LOOKS
 from labelclean.noise.readings import NO_LOOKS, AuditEvidence
 from labelclean.noise.tally import Tally, mean_confidence
 from labelclean.noise.top2 import top2_candidates, top2_margin
-from labelclean.probes.neighbours import neighbours_record, trusted_neighbours
+from labelclean.probes.neighbours import neighbours_record
 from labelclean.review.facets import holds_names
-from labelclean.review.flags import Evidence, Flags, conflict_sets
-from labelclean.review.queue import (
-    Queue,
-    QueueEstimate,
-    build_queue,
-    draw_audit,
-    estimate_queue,
-    looks_to_draw,
-    measure_doubt,
-    repeated_images,
-)
 from labelclean.runs.gates import TeacherMeasurements
 from labelclean.storage.tables import READINGS, TABLES, named, probability_columns
 
 if TYPE_CHECKING:
-    from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
-    from labelclean.cleaning.clean import Refinement, Teacher
-    from labelclean.config import Config
+    from labelclean.arrays import Float32Array, FloatArray, IntArray
+    from labelclean.cleaning.teacher import Teacher
     from labelclean.labels import GivenLabels
     from labelclean.noise.readings import Beliefs, Readings
     from labelclean.noise.trust import JudgedLabels
     from labelclean.probes.feature_space import FeatureSpace
     from labelclean.review.decisions import Standing
-
-
-def teacher_table(ids: Sequence[str], teacher: Teacher, names: Sequence[str]) -> pa.Table:
-    """Return the table `teacher_predictions`.
-
-    Args:
-        ids: Sample ids, length N.
-        teacher: The teacher of these samples.
-        names: The K class names.
-
-    Returns:
-        N rows.
-    """
-    return predictions_table(pa.array(ids, pa.string()), teacher.pred_probs, teacher.top2_agreement, names)
+    from labelclean.review.flags import Flags
+    from labelclean.review.queue import Queue, QueueEstimate
 
 
 def predictions_table(
@@ -98,7 +74,7 @@ def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[
     """
     shares = labels.votes.mean(axis=0, dtype=np.float64)
     chance = float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
-    soft = posterior(true_class_probs(teacher.noise, teacher.views), labels, teacher.noise.matrix)
+    soft = posterior(teacher.fit.probs, labels, teacher.fit.matrix)
     return TeacherMeasurements(
         num_classes=len(names),
         mean_agreement=teacher.top2.mean_agreement,
@@ -109,26 +85,6 @@ def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[
         noise_matrix=teacher.noise.matrix,
         estimated_noise=float(1 - soft[np.arange(len(labels)), labels.given].mean()),
         exceeds_chance=teacher.exceeds_chance,
-    )
-
-
-def refined_table(samples: pa.Table, refinement: Refinement, space: FeatureSpace, names: Sequence[str]) -> pa.Table:
-    """Return the table `refined_labels`: the samples with all their columns and what was found.
-
-    Args:
-        samples: Table `samples`, N rows.
-        refinement: The refinement of these samples.
-        space: Their near-duplicate sets.
-        names: The K class names.
-
-    Returns:
-        N rows.
-    """
-    return judged_table(
-        samples,
-        refinement.judged,
-        space.duplicate_sets,
-        names,
     )
 
 
@@ -176,33 +132,6 @@ def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float
     return found
 
 
-def flag_evidence(labels: GivenLabels, teacher: Teacher, refinement: Refinement, space: FeatureSpace) -> Evidence:
-    """Return what the reasons are written from.
-
-    Args:
-        labels: Given labels of N samples.
-        teacher: Their teacher.
-        refinement: Their refinement.
-        space: Their features, neighbours and near-duplicate sets.
-
-    Returns:
-        The evidence.
-    """
-    near = space.neighbours
-    return Evidence(
-        votes=labels.votes,
-        given=labels.given,
-        predicted=refinement.predicted,
-        label_scores=refinement.label_scores,
-        is_label_issue=refinement.is_label_issue,
-        top2_margin=teacher.top2_margin,
-        top2_agreement=teacher.top2_agreement,
-        neighbour_votes=refinement.neighbour_votes,
-        neighbour_similarity=None if near is None else near.similarity.mean(axis=1),
-        duplicate_sets=space.duplicate_sets,
-    )
-
-
 def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:
     """Return the table `flags`.
 
@@ -220,100 +149,6 @@ def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:
             "score": flags.scores,
         }
     )
-
-
-def review_queue(
-    samples: pa.Table,
-    labels: GivenLabels,
-    refinement: Refinement,
-    evidence: Evidence,
-    is_settled: BoolArray,
-    config: Config,
-) -> tuple[Queue, QueueEstimate]:
-    """Return the review queue and what it should bring.
-
-    Args:
-        samples: Table `samples`, N rows.
-        labels: Their given labels.
-        refinement: Their refinement.
-        evidence: Their evidence.
-        is_settled: Samples that must not come back, shape (N,).
-        config: Sections `review` and `run` are read.
-
-    Returns:
-        Queue and estimate.
-    """
-    ids = samples.column("sample_id").to_pylist()
-    images = samples.column("content_hash").combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.empty(len(ids), dtype=np.int64)
-    order[np.argsort(np.asarray(ids, dtype=object), kind="stable")] = np.arange(len(ids))
-    missing = looks_to_draw(config.review.audit_samples, refinement.trust.readings.beliefs.num_audited)
-    conflicts = conflict_sets(evidence.duplicate_sets, labels.given)
-    is_repeated = repeated_images(conflicts, images.astype(np.int64), refinement.label_scores, order)
-    # pictures that stand for copies come anyway, and what is said of them tells nothing of others
-    is_known_conflict = np.isin(conflicts, conflicts[is_repeated])
-    queue = build_queue(
-        refinement.label_scores,
-        refinement.is_label_issue,
-        labels.given,
-        conflict_sets=conflicts,
-        is_settled=is_settled | is_repeated,
-        order=order,
-        budget=config.review.places,
-        audit=draw_audit(ids, is_settled | is_known_conflict, missing, config.review.places, seed=config.run.seed),
-        class_floor=config.review.class_floor,
-    )
-    scores, readings = refinement.label_scores, refinement.judged.reading_scores
-    doubt = measure_doubt(scores, queue.rows, is_settled, readings)
-    return queue, estimate_queue(scores, queue.rows, is_settled, doubt)
-
-
-def queue_table(
-    samples: pa.Table,
-    queue: Queue,
-    refinement: Refinement,
-    flags: Flags,
-    space: FeatureSpace,
-    names: Sequence[str],
-    num_neighbours: int,
-) -> pa.Table:
-    """Return the table `review_queue`.
-
-    Args:
-        samples: Table `samples`, N rows.
-        queue: Its queue.
-        refinement: Its refinement.
-        flags: Its reasons.
-        space: Its neighbours.
-        names: The K class names.
-        num_neighbours: Most neighbours to name beside each sample.
-
-    Returns:
-        One row per place in the queue.
-    """
-    rows = pa.array(queue.rows)
-    reasons: dict[int, list[tuple[float, str]]] = {}
-    for row, reason, score in zip(flags.rows.tolist(), flags.reasons.tolist(), flags.scores.tolist(), strict=True):
-        reasons.setdefault(row, []).append((-score, reason))
-    runner_up = _runner_up(refinement.soft_labels)
-    columns = {
-        "rank": np.arange(1, len(queue.rows) + 1),
-        "sample_id": samples.column("sample_id").take(rows),
-        "given_label": samples.column("given_label").take(rows),
-        "predicted_label": named(refinement.predicted[queue.rows], names),
-        "runner_up_label": named(runner_up[queue.rows], names),
-        "label_score": refinement.label_scores[queue.rows],
-        "reasons": pa.array(
-            [[why for _, why in sorted(reasons.get(r, []))] for r in queue.rows.tolist()], pa.list_(pa.string())
-        ),
-        "queue_source": pa.array(list(queue.sources), pa.string()),
-        "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
-        "neighbour_ids": _neighbour_ids(samples, queue, refinement, space, names, num_neighbours),
-        "content_hash": samples.column("content_hash").take(rows),
-    }
-    if "image_path" in samples.column_names:
-        columns["image_path"] = samples.column("image_path").take(rows)
-    return pa.table(columns)
 
 
 def standing_record(standing: Standing) -> dict[str, int]:
@@ -482,25 +317,3 @@ def beliefs_record(beliefs: Beliefs) -> dict[str, Any]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 4)
-
-
-def _runner_up(soft_labels: FloatArray) -> IntArray:
-    """Second class of each row; ties by class index."""
-    return np.argsort(-soft_labels, axis=1, kind="stable")[:, 1]
-
-
-def _neighbour_ids(
-    samples: pa.Table, queue: Queue, refinement: Refinement, space: FeatureSpace, names: Sequence[str], limit: int
-) -> pa.Array:
-    """Ids of the nearest trusted neighbours of each place; those given the suggested class come first."""
-    ids = samples.column("sample_id").to_pylist()
-    given = samples.column("given_label").to_pylist()
-    if space.neighbours is None or limit == 0:
-        return pa.array([[] for _ in queue.rows], pa.list_(pa.string()))
-    near = trusted_neighbours(space.neighbours, ~refinement.is_label_issue, space.neighbours.index.shape[1])
-    lists = []
-    for row in queue.rows.tolist():
-        found = [int(other) for other in near[row] if other >= 0]
-        suggested = names[int(refinement.predicted[row])]
-        lists.append([ids[other] for other in sorted(found, key=lambda other: given[other] != suggested)[:limit]])
-    return pa.array(lists, pa.list_(pa.string()))

@@ -1,27 +1,26 @@
-"""Before anything starts: whether a run fits into memory or goes out of core, and whether its memory suffices."""
+"""Before anything starts: whether a run's tables are read whole or in parts, and whether its memory suffices."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelclean.cleaning.learning import teacher_faults
 from labelclean.cleaning.memory import (
     EXPECTATIONS_BYTES,
     EXTRACTION_BYTES,
     Size,
     available_memory,
-    fitting_directions,
-    fitting_sample,
-    in_memory_need,
+    check_memory,
+    choice_rows,
     memory_limit,
-    streamed_need,
 )
+from labelclean.cleaning.population import setting_faults
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.labels import in_class_order
@@ -32,36 +31,27 @@ from labelclean.storage.parquet import labels_dataset, read_json
 if TYPE_CHECKING:
     from labelclean.features.extraction import BackboneFacts
 
-SAMPLE_ROWS = 50_000
-SAMPLE_ROWS_PER_CLASS = 100
-MOST_SAMPLE_ROWS = 200_000
-SHARE_OF_FREE = 0.7
-STREAMED_METHODS = ("auto", "posterior", "none")
+LOG = logging.getLogger("labelclean")
+SURELY_FITTING = 20_000  # rows that any machine that decodes images has the memory for
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run goes about its data.
+    """How a run goes about its data; nothing of it changes a result.
 
     Attributes:
-        is_streamed: Out of core, from shards on disk.
-        why: One sentence; empty for an ordinary run in memory.
+        is_streamed: Labels, features and outputs lie in parts on disk, and a killed run goes on where it stopped.
         limit: Bytes that it may take, or None.
         need: Bytes that it is expected to take at most, or None where nobody asked.
-        sample_rows: Samples on which choices are made out of core.
         class_names: The classes, where a reference settles them.
-        digest: Of everything that a killed run's units hang on; empty in memory.
-        directions: How many a neighbour index out of core may have; 0 where no neighbours are looked for.
+        digest: Of everything that a killed run's units hang on; empty where nothing is kept of one.
     """
 
     is_streamed: bool = False
-    why: str = ""
     limit: int | None = None
     need: int | None = None
-    sample_rows: int = SAMPLE_ROWS
     class_names: tuple[str, ...] | None = None
     digest: str = ""
-    directions: int = 0
 
     def record(self) -> dict[str, Any]:
         """Return the same as JSON values; `plan_from` turns them back."""
@@ -90,38 +80,34 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
         The plan.
 
     Raises:
-        ConfigError: If the memory does not suffice, or the data must go out of core and the settings ask for
-            what is not done there.
+        ConfigError: If the memory does not suffice, or settings ask for what is not done with so many samples or with a
+            reference.
     """
     files = files_to_read(config, arrivals)
     num_rows = labels_dataset(config.data.labels, files).count_rows()
-    wanted, reference = config.run.max_memory, config.run.reference
-    is_small = num_rows <= config.run.in_memory_samples
-    limit = None if wanted is None else memory_limit(wanted)
-    if is_small and limit is None and reference is None and num_rows < config.run.in_memory_samples // 20:
-        return Plan()
+    limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)
+    is_streamed = num_rows > config.run.in_memory_samples
+    digest = _digest(config, arrivals) if is_streamed else ""
+    if limit is None and config.run.reference is None and num_rows <= SURELY_FITTING:
+        return Plan(is_streamed, digest=digest)
     names = config.data.class_names or found_classes(config.data.labels, files, config.data.spellings)
-    size = measured_size(config, num_rows, names)
+    settled = None if config.run.reference is None else _reference_classes(config, names)
+    size = measured_size(config, num_rows, settled or names)
+    _check_settings(config, size)
     checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0
-    in_memory = max(in_memory_need(size, config), EXTRACTION_BYTES) + checks
-    available = limit if limit is not None else int(SHARE_OF_FREE * available_memory())
-    if reference is None and is_small and in_memory <= available:
-        return Plan(limit=limit, need=in_memory)
-    names = names if reference is None else _reference_classes(config, names)
-    why = _why(config, size, in_memory, available)
-    _check_streamed(config, why)
-    rows = min(max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLASS * size.num_classes), MOST_SAMPLE_ROWS, num_rows)
-    spare = None if limit is None else limit - checks
-    directions = fitting_directions(size, config, spare)
-    rows = fitting_sample(size, config, rows, spare, directions)
-    need = max(streamed_need(size, config, rows, directions), EXTRACTION_BYTES) + checks
-    if limit is not None and need > limit:
-        raise ConfigError(
-            f"run.max_memory must be at least {need / 2**20:,.0f} MiB for {size}: so much do decoding and the backbone take, "
-            f"but it is {limit / 2**20:,.0f} MiB. Allow more. Nothing was started."
+    left = None if limit is None else limit - checks
+    need = check_memory(size, config, left, "run.max_memory", EXTRACTION_BYTES) + checks
+    free = available_memory()
+    if need > free:
+        LOG.warning(
+            "cleaning %s takes about %s MiB, and %s MiB are free: the machine may become slow, or stop the run. Free some, "
+            "or lower teacher.choice_rows (%s).",
+            size,
+            f"{need / 2**20:,.0f}",
+            f"{free / 2**20:,.0f}",
+            f"{choice_rows(config, size.num_classes):,}",
         )
-    settled = None if reference is None else tuple(names)
-    return Plan(True, why, limit, need, rows, settled, _digest(config, arrivals), directions)
+    return Plan(is_streamed, limit, need, settled, digest)
 
 
 def measured_size(config: Config, num_rows: int, names: Sequence[str]) -> Size:
@@ -186,33 +172,22 @@ def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping
     return tuple(in_class_order(spellings.get(name, name) for name in names))
 
 
-def _why(config: Config, size: Size, in_memory: int, available: int) -> str:
+def _check_settings(config: Config, size: Size) -> None:
+    """Refuse what is not done with so many samples, or with a reference; all faults at once."""
+    faults = setting_faults(config, size.num_samples, size.num_classes)
     if config.run.reference is not None:
-        return f"out of core: the samples are added to the sums of {config.run.reference.name}"
-    if size.num_samples > config.run.in_memory_samples:
-        return f"out of core: {size.num_samples:,} rows are more than run.in_memory_samples = {config.run.in_memory_samples:,}"
-    return f"out of core: {size} would take about {in_memory / 2**20:,.0f} MiB in memory, and {available / 2**20:,.0f} MiB are there"
-
-
-def _check_streamed(config: Config, why: str) -> None:
-    """Refuse what is not done out of core; all faults at once."""
-    faults = teacher_faults(config)
-    if config.refine.method not in STREAMED_METHODS:
-        faults.append(f"refine.method must be one of {', '.join(STREAMED_METHODS)}, but is {config.refine.method!r}")
-    if config.neighbours.method == "exact":
-        faults.append("neighbours.method must be auto, index or none, but is 'exact', which compares all pairs")
-    if config.neighbours.method == "index" and config.run.reference is not None:
-        faults.append(
-            "neighbours.method must be auto or none with run.reference, but is 'index': of earlier samples only sums are "
-            "kept, so neighbours cannot be sought among them"
-        )
-    if config.teacher.pred_probs is not None:
-        faults.append("teacher.pred_probs must be left out, but names a file")
+        if config.teacher.left_out == "group":
+            faults.append(
+                "teacher.left_out must be auto or fold with run.reference: earlier samples are known by sums per fold"
+            )
+        if config.refine.method == "adaptive":
+            faults.append("refine.method must not be adaptive with run.reference: no sums of its targets are kept")
+        if config.teacher.pred_probs is not None:
+            faults.append(
+                "teacher.pred_probs must be left out with run.reference: it learns nothing from earlier nights"
+            )
     if faults:
-        raise ConfigError(
-            f"the run goes {why}; there {'; '.join(faults)}. Change these, or raise run.max_memory and run.in_memory_samples "
-            "so that it fits into memory. Nothing was started."
-        )
+        raise ConfigError(f"{'; '.join(faults)}. Change these. Nothing was started.")
 
 
 def _digest(config: Config, arrivals: Arrivals) -> str:

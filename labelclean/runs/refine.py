@@ -9,165 +9,256 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from labelclean.cleaning.alignment import order_fault
-from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.config import Config
-from labelclean.errors import TableError, listed
+from labelclean.errors import listed
 from labelclean.noise.readings import has_looks
-from labelclean.review.decisions import reviewed_labels
-from labelclean.review.flags import build_flags
+from labelclean.probes.neighbours import mean_similarity
+from labelclean.progress import progress
+from labelclean.review.flags import usual_similarity
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
+from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.drift import added_noise
+from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_moves, judge_teacher
-from labelclean.runs.night_sums import KEPT_ROWS, RunSums, write_run_sums
+from labelclean.runs.ingest_parts import LABELS, part_paths
+from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.outputs import (
-    flag_evidence,
-    flag_table,
     noise_by_column,
     queue_record,
-    queue_table,
-    refined_table,
     refinement_record,
-    review_queue,
-    standing_record,
     teacher_measurements,
     teacher_record,
-    teacher_table,
 )
+from labelclean.runs.part_tables import RunTables
+from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
-from labelclean.runs.run import known_decisions, standing_of
-from labelclean.storage.parquet import read_pred_probs, read_table, write_table
-from labelclean.storage.samples import given_labels_of, groups_of
+from labelclean.runs.run import known_decisions
+from labelclean.storage.parquet import join_parts, read_table, write_table
 
 if TYPE_CHECKING:
-    from labelclean.cleaning.clean import Teacher
+    from labelclean.cleaning.chance import Unvouched
+    from labelclean.cleaning.passes import Each
+    from labelclean.cleaning.population import Learned, Taught
+    from labelclean.cleaning.teacher import Teacher
+    from labelclean.noise.tally import Tally
     from labelclean.probes.feature_space import FeatureSpace
+
+JOINED = ("teacher_predictions", "refined_labels", "flags")
 
 
 def refine(work: Path) -> bool:
-    """Teach, judge the teacher, refine; leaves teacher predictions, refined labels and flags."""
-    from labelclean.cleaning.clean import fit_teacher, refine_labels, teacher_from_pred_probs
-    from labelclean.cleaning.learning import sums_in_memory
-    from labelclean.cleaning.power import choose_power, powered
-    from labelclean.features.store import FeatureStore
-    from labelclean.probes.feature_space import build_feature_space
+    """Teach, judge the teacher, refine; leaves teacher predictions, refined labels, flags and the review queue.
+
+    Of a large run every part of every pass is a unit that a killed run keeps.
+    """
+    from labelclean.cleaning.passes import each_shard
 
     with recorded(work, "refine") as (config, record):
-        if plan_of(work).is_streamed:
-            from labelclean.runs.refine_parts import refine_parts
-
-            return refine_parts(work, config, record)
-        samples = read_table(work / INTERNAL / "samples.parquet", "samples")
-        names = tuple(part_of(work, "ingest")["class_names"])
-        decisions = known_decisions(config)
-        standing, decided = standing_of(samples, names, config, decisions)
-        record["reviewed"] = standing_record(standing)
-        samples = samples.filter(pa.array(~standing.is_excluded))
-        decided = [one for one, is_out in zip(decided, standing.is_excluded.tolist(), strict=True) if not is_out]
-        standing = standing.take(~standing.is_excluded)
-        labels = reviewed_labels(given_labels_of(samples, names), standing)
-        ids = samples.column("sample_id").to_pylist()
-        extracted = part_of(work, "extract")
-        store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
-        features = store.read(samples.column("content_hash").to_pylist())
-        seed = config.run.seed
-        groups = groups_of(samples)
-        power = choose_power(features, ids, groups, labels, config, seed=seed)
-        space = build_feature_space(
-            powered(features, power), ids, groups, config, seed=seed, device=extracted["device"]
-        )
-        unvouched = None
-        if config.teacher.pred_probs is not None:  # a model of the user's own vouches from outside every group
-            probs, is_named = read_pred_probs(config.teacher.pred_probs, ids, names)
-            if not is_named and (fault := order_fault(probs, labels.observed.argmax(axis=1), names)):
-                raise TableError(f"{config.teacher.pred_probs}: {fault}")
-            teacher = teacher_from_pred_probs(probs, labels, config)
-        else:
-            unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)
-            labels = unvouched.standing(labels)
-            teacher = fit_teacher(space, labels, config, seed=seed)
-        write_table(
-            work / "teacher_predictions.parquet", teacher_table(ids, teacher, names), "teacher_predictions", names
-        )
-        earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
-        draws = earlier_draws(config, names, ids)
-        looks = evidence_of(draws, decisions, names)
-        is_told = teacher.exceeds_chance or has_looks(labels, looks)
-        measurements = replace(teacher_measurements(teacher, labels, names), exceeds_chance=is_told)
-        measured = judge_teacher(measurements, names, config.gates.top2)
-        if unvouched is not None:
-            measured = Verdict(judge_groups(unvouched.classes, unvouched.is_copy, names) + measured.findings)
-        verdict = Verdict(earlier.findings + measured.findings)
-        record |= {
-            "findings": [finding_record(finding) for finding in measured.findings],
-            "teacher": teacher_record(teacher, labels, space, names) | {"feature_power": power},
-        }
-        if not is_told:
-            record |= refused_by_chance(config, teacher, unvouched, space, names)
+        names, decisions = tuple(part_of(work, "ingest")["class_names"]), known_decisions(config)
+        reference = None if config.run.reference is None else read_run_sums(config.run.reference)
+        parts = labelled_parts(work, config, names, decisions, reference)
+        record["reviewed"] = parts.reviewed
+        if not parts.num_samples:
+            record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
-        if not goes_on(verdict, config, record):
-            return False
-        refinement = refine_labels(
-            space,
-            labels,
-            teacher,
-            _permitted(config, verdict),
-            allowed=verdict.allowed,
-            earlier=looks,
-        )
-        evidence = flag_evidence(labels, teacher, refinement, space)
-        flags = build_flags(evidence, config.flags, config.gates.top2.unstable_below)
-        refined = refined_table(samples, refinement, space, names)
-        write_table(work / "refined_labels.parquet", refined, "refined_labels", names)
-        write_table(work / "flags.parquet", flag_table(ids, flags), "flags")
-        queue, estimate = review_queue(samples, labels, refinement, evidence, standing.is_settled, config)
-        write_table(
-            work / "review_queue.parquet",
-            queue_table(samples, queue, refinement, flags, space, names, config.review.neighbours),
-            "review_queue",
-            names,
-        )
-        drawn = np.sort(queue.rows[~np.isnan(queue.inclusion_probabilities)])
+        with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
+            taught = _taught(work, config, parts, names, reference, each)
+            ids = ids_of(parts)
+            draws = earlier_draws(config, names, ids.to_pylist())
+            looks = evidence_of(draws, decisions, names)
+            verdict = _judged(work, config, record, taught, names, is_looked_at=has_looks(taught.labels, looks))
+            if verdict is None:
+                return False
+            learned = _learned(taught, config, verdict, looks)
+            tally = _write_tables(work, parts, learned, names, config, each)
+        refinement = learned.refinement
         readings = refinement.trust.readings
-        write_draws(work, samples, drawn, readings, refinement.pred_probs, labels, draws, names)
-        tally = refinement.tally
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
-        record |= refinement_record(
-            config.refine.method,
-            refinement.method,
-            refinement.why,
-            refinement.noise_matrix,
-            tally,
-            readings,
-            names,
-            looks,
-        )
-        single = work / INTERNAL / OPINIONS
-        labelled = label_opinions(read_table(single, "labels"), ids, names) if single.is_file() else None
-        reviewed = review_opinions(decided, samples, names)
-        record["inspectors"] = inspectors_record(labelled, reviewed, refinement.predicted, names)
-        record |= {"queue": queue_record(queue, estimate, config.review.seconds_per_sample)}
+        how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
+        record |= refinement_record(*how, tally, readings, names, looks)
+        queue = _write_queue(work, names, config, readings.beliefs.num_audited)
+        record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
+        _write_draws(work, parts, learned, queue, draws, names)
+        record["inspectors"] = _inspectors(work, parts, ids, names)
         if config.teacher.pred_probs is None:
-            sums = sums_in_memory(features, space, labels, teacher, config, is_plain=power == 1.0)
-            kept = np.sort(space.selection[:KEPT_ROWS])
-            left = RunSums(
-                class_names=names,
-                backbone=extracted["backbone"]["digest"],
-                decode=extracted["decode_digest"],
-                seed=seed,
-                folds=config.teacher.folds,
-                counts=tally.votes,
-                sums=sums,
-                rows=features[kept].astype(np.float16),
-                row_folds=space.design.folds[kept],
-                noise=noise_by_column(refined),
-                runs=(),
-            )
-            write_run_sums(work, left)
+            _leave_sums(work, config, parts, learned, tally, names, reference, record)
     return True
+
+
+def _taught(
+    work: Path, config: Config, parts: RunParts, names: Sequence[str], reference: RunSums | None, each: Each
+) -> Taught:
+    """The teacher of all samples."""
+    from labelclean.cleaning.memory import choice_rows
+    from labelclean.cleaning.population import learn_teacher
+
+    return learn_teacher(
+        parts.shards,
+        parts.labels,
+        len(names),
+        config,
+        seed=config.run.seed,
+        sample_rows=choice_rows(config, len(names)),
+        folder=work / INTERNAL / STREAM,
+        digest=parts.digest,
+        device=part_of(work, "extract")["device"],
+        reference=None if reference is None else reference.sums,
+        each=each,
+    )
+
+
+def _judged(
+    work: Path, config: Config, record: dict[str, Any], taught: Taught, names: Sequence[str], *, is_looked_at: bool
+) -> Verdict | None:
+    """What all gates say of the teacher; None where the run stops."""
+    teacher = taught.teacher
+    earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
+    is_told = teacher.exceeds_chance or is_looked_at
+    measurements = replace(teacher_measurements(teacher, taught.labels, names), exceeds_chance=is_told)
+    measured = judge_teacher(measurements, names, config.gates.top2)
+    if taught.unvouched is not None:
+        measured = Verdict(judge_groups(taught.unvouched.classes, taught.unvouched.is_copy, names) + measured.findings)
+    verdict = Verdict(earlier.findings + measured.findings)
+    record |= {
+        "findings": [finding_record(finding) for finding in measured.findings],
+        "teacher": teacher_record(teacher, taught.labels, taught.space, names) | {"feature_power": taught.task.power},
+    }
+    if not taught.chosen.is_whole:
+        record["chosen_on"] = len(taught.chosen)
+    if not is_told:
+        record |= refused_by_chance(config, teacher, taught.unvouched, taught.space, names)
+        return None
+    return verdict if goes_on(verdict, config, record) else None
+
+
+def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Learned:
+    """Student and trust; a refinement that the gates rule out is replaced by `auto`."""
+    from labelclean.cleaning.population import learn_student
+
+    if config.refine.method not in ("auto", *verdict.allowed):
+        config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
+    return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
+
+
+def _write_tables(
+    work: Path, parts: RunParts, learned: Learned, names: Sequence[str], config: Config, each: Each
+) -> Tally:
+    """Predictions, refined labels, flags and scores, part by part, then joined."""
+    from labelclean.cleaning.shard_labels import sample_starts
+    from labelclean.cleaning.verdicts import write_parts
+
+    near, num_parts = learned.taught.space.neighbours, len(parts.samples)
+    usual = None if near is None else usual_similarity(mean_similarity(near))
+    starts = sample_starts(parts.labels[:num_parts])
+    tables = RunTables(parts.samples, parts.labels[:num_parts], starts, tuple(names), config, parts.counts, usual)
+    stream = work / INTERNAL / STREAM
+    with progress("judging labels", parts.num_samples, "samples") as advance:
+        tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
+    for name in JOINED:
+        join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
+    return tally
+
+
+def _score_paths(work: Path) -> list[Path]:
+    return sorted((work / INTERNAL / STREAM / "scores").glob("part-*.parquet"))
+
+
+def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: float) -> PartQueue:
+    """`review_queue.parquet`."""
+    flags = sorted((work / INTERNAL / STREAM / "flags").glob("part-*.parquet"))
+    found = part_queue(_score_paths(work), flags, names, config, work / INTERNAL / "spill", num_looks)
+    write_table(work / "review_queue.parquet", found.table, "review_queue", names)
+    return found
+
+
+def _write_draws(
+    work: Path, parts: RunParts, learned: Learned, queue: PartQueue, draws: pa.Table | None, names: Sequence[str]
+) -> None:
+    """What the readings make of tonight's draw, before anybody has looked."""
+    from labelclean.cleaning.verdicts import found_at
+
+    drawn = np.sort(queue.numbers[~np.isnan(queue.queue.inclusion_probabilities)])
+    labels, pred_probs, at = found_at(learned, drawn)
+    columns = ["sample_id", "given_label", "content_hash"]
+    some = [
+        samples_of_part(parts.samples[number], parts.labels[number])[0].select(columns).take(pa.array(rows))
+        for number, rows in at
+    ]
+    schema = pq.read_schema(parts.samples[0])
+    samples = pa.concat_tables(some) if some else pa.schema([schema.field(name) for name in columns]).empty_table()
+    write_draws(
+        work,
+        samples,
+        np.arange(len(drawn)),
+        learned.refinement.trust.readings,
+        pred_probs,
+        labels,
+        draws,
+        names,
+    )
+
+
+def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]) -> dict[str, Any]:
+    """Inspectors compared with what the run suggests, and reviewers with each other."""
+    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
+    labelled, suggested = None, np.empty(0, dtype=np.int64)
+    if single and single[0].is_file() and "annotator_id" in pq.read_schema(single[0]).names:
+        suggested = predicted_of(_score_paths(work))
+        table = pa.concat_tables([read_table(path, "labels") for path in single])
+        labelled = label_opinions(table, ids.to_pylist(), names)
+    found = inspectors_record(labelled, None, suggested, names)
+    decided, about = parts.decided
+    if about is not None:
+        reviewed = review_opinions(decided, about, names)
+        found["reviews"] = inspectors_record(None, reviewed, np.zeros(len(decided), dtype=np.int64), names)["reviews"]
+    return found
+
+
+def _leave_sums(
+    work: Path,
+    config: Config,
+    parts: RunParts,
+    learned: Learned,
+    tally: Tally,
+    names: Sequence[str],
+    reference: RunSums | None,
+    record: dict[str, Any],
+) -> None:
+    """`sums.npz` for the next night, and how this one differs from its reference."""
+    from labelclean.cleaning.population import learned_sums
+
+    extracted = part_of(work, "extract")
+    rows, folds, kept = kept_samples(parts.shards, parts.labels, len(parts.samples), len(names))
+    counts = np.array(part_of(work, "check_distribution")["counts"])
+    tonight = RunSums(
+        class_names=tuple(names),
+        backbone=extracted["backbone"]["digest"],
+        decode=extracted["decode_digest"],
+        seed=config.run.seed,
+        folds=config.teacher.folds,
+        counts=tally.votes if reference is None else counts + reference.counts,
+        sums=learned_sums(learned),
+        rows=rows,
+        row_folds=folds,
+        noise=_noise(work),
+        runs=() if reference is None or config.run.reference is None else (*reference.runs, config.run.reference.name),
+        kept=kept,
+    )
+    write_run_sums(work, tonight)
+    if reference is not None and config.run.reference is not None:
+        record["reference"] = drift_record(config.run.reference.name, reference, tonight, counts, parts.num_known)
+
+
+def _noise(work: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Expected wrong labels by line, shift and camera, read part by part."""
+    paths = sorted((work / INTERNAL / STREAM / "refined_labels").glob("part-*.parquet"))
+    columns = [name for name in pq.read_schema(paths[0]).names if name in ("line", "shift", "camera", "label_score")]
+    return added_noise([noise_by_column(read_table(path, "refined_labels", columns)) for path in paths])
 
 
 def refused_by_chance(
@@ -186,7 +277,7 @@ def refused_by_chance(
     Returns:
         JSON values: the sentence, and the cause where it shows (`alike`, `one_group`, `class_groups`, else `chance`).
     """
-    from labelclean.cleaning.clean import nothing_tells
+    from labelclean.cleaning.teacher import nothing_tells
 
     num_samples = len(space)
     copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
@@ -223,10 +314,3 @@ def refused_by_chance(
         )
     refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": cause}
     return stopped(sentence) | {"refinement": refinement}
-
-
-def _permitted(config: Config, verdict: Verdict) -> Config:
-    """The configuration with a refinement that the gates rule out replaced by `auto`."""
-    if config.refine.method in ("auto", *verdict.allowed):
-        return config
-    return config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})

@@ -82,7 +82,7 @@ def open_run(
 ) -> Iterator[Run]:
     """Hold the data set's lock and give a hidden work folder; a failed run leaves none behind.
 
-    Only a run out of core keeps it when it is stopped: the next one with the same settings and label files goes on there.
+    Only a run in parts keeps it when it is stopped: the next one with the same settings and label files goes on there.
 
     Args:
         config: The configuration.
@@ -112,8 +112,6 @@ def open_run(
             write_json(work / INTERNAL / "config.json", config.model_dump(mode="json"))
             write_json(work / INTERNAL / "arrivals.json", arrivals.record())
             write_json(work / INTERNAL / "plan.json", plan.record())
-            if plan.why:
-                LOG.info("%s", plan.why)
             yield Run(run_id, work, config, started_at, started_s)
         except BaseException as fault:
             is_kept = plan.is_streamed and not isinstance(fault, (ConfigError, TableError))
@@ -124,7 +122,7 @@ def open_run(
 
 
 def _take_over_or_remove(runs: Path, work: Path, plan: Plan) -> None:
-    """Go on where a killed run out of core stopped; remove what other dead runs left."""
+    """Go on where a killed run in parts stopped; remove what other dead runs left."""
     for leftover in leftovers(runs):
         if leftover == work:
             continue

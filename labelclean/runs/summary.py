@@ -52,7 +52,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "queue": refine.get("queue"),
         "arrivals": ingest.get("arrivals"),
         "reference": refine.get("reference"),
-        "out_of_core": refine.get("out_of_core"),
+        "chosen_on": refine.get("chosen_on"),
     }
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
@@ -190,23 +190,15 @@ def _reject_sentences(outcome: Outcome) -> list[str]:
     return said
 
 
-def out_of_core_sentences(summary: dict[str, Any]) -> list[str]:
-    """Return what a run out of core did otherwise, for people."""
-    if not summary.get("out_of_core"):
+def choice_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return on how many samples choices were made, where these are not all, for people."""
+    if not summary.get("chosen_on"):
         return []
     neighbours = (summary.get("teacher") or {}).get("neighbours")
-    near = "neighbours and near-duplicates were not looked for"
-    if neighbours:
-        held = 100 * neighbours["recall_at_10"]
-        near = f"the index held {held:.1f}% of the 10 nearest neighbours, near-duplicates were not looked for"
-    choices = summary["out_of_core"]["samples_for_choices"]
-    said = [f"{summary['out_of_core']['why']}; choices were made on {choices:,} samples, {near}"]
-    queue = summary.get("queue") or {}
-    if queue.get("cut_from"):
-        said.append(
-            f"the queue holds the most doubtful of {queue['cut_from']:,} flagged samples; review.budget sets its size"
-        )
-    return said
+    near = (
+        f"; the index held {100 * neighbours['recall_at_10']:.1f}% of the 10 nearest neighbours" if neighbours else ""
+    )
+    return [f"choices were made on {summary['chosen_on']:,} samples (teacher.choice_rows){near}"]
 
 
 def print_summary(outcome: Outcome) -> None:
@@ -229,7 +221,7 @@ def print_summary(outcome: Outcome) -> None:
     for sentence in _reject_sentences(outcome):
         console.print(Text(sentence, style="yellow"))
     said = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
-    for sentence in (*said, *out_of_core_sentences(summary)):
+    for sentence in (*said, *choice_sentences(summary)):
         console.print(Text(sentence))
     console.print(Text(f"outputs: {outcome.folder}"))
     if (outcome.folder / "report.html").is_file():

@@ -193,10 +193,11 @@ def cleaning_seconds(config: Config, num_samples: int, num_features: int, num_cl
     Returns:
         Seconds.
     """
-    from labelclean.cleaning.clean import fit_teacher, refine_labels
     from labelclean.cleaning.power import choose_power, powered
+    from labelclean.cleaning.student import refine_labels
+    from labelclean.cleaning.teacher import fit_teacher
     from labelclean.labels import given_labels
-    from labelclean.probes.feature_space import build_feature_space
+    from labelclean.probes.feature_space import sample_keys, space_of_keys
 
     num = min(num_samples, NUM_MADE_UP)
     random = np.random.default_rng(0)
@@ -206,8 +207,9 @@ def cleaning_seconds(config: Config, num_samples: int, num_features: int, num_cl
     labels = given_labels(given, num_classes)
     started = time.monotonic()
     ids = [str(row) for row in range(num)]
-    power = choose_power(features, ids, None, labels, config, seed=0)
-    space = build_feature_space(powered(features, power), ids, None, config, seed=0)
+    keys = sample_keys(ids, None, num_folds=config.teacher.folds, seed=0)
+    power = choose_power(features, keys, labels, config)
+    space = space_of_keys(powered(features, power), keys, config)
     refine_labels(space, labels, fit_teacher(space, labels, config, seed=0), config)
     seconds = time.monotonic() - started
     started = time.monotonic()

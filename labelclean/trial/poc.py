@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from labelclean.cleaning.chance import find_unvouched
-from labelclean.cleaning.clean import Refinement, fit_teacher, refine_labels
 from labelclean.cleaning.power import choose_power, powered
+from labelclean.cleaning.student import Refinement, refine_labels
+from labelclean.cleaning.teacher import fit_teacher
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.features.store import FeatureStore
@@ -23,7 +24,7 @@ from labelclean.noise.distribution import measure_distribution, measure_moves
 from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_share
 from labelclean.noise.readings import mixture
 from labelclean.noise.scores import RandomLooks
-from labelclean.probes.feature_space import build_feature_space
+from labelclean.probes.feature_space import build_feature_space, sample_keys
 from labelclean.probes.sums import hashed_parts
 from labelclean.review.queue import estimate_queue
 from labelclean.runs.extract import extract
@@ -88,7 +89,8 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     store = FeatureStore(Path(stored["store"]), stored["backbone"]["num_features"])
     features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)
     ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
-    power = choose_power(features, ids, groups, labels, config, seed=config.run.seed)
+    keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
+    power = choose_power(features, keys, labels, config)
     material = Material(powered(features, power), labels, ids, groups)
     facts = {
         "dataset": dataset_name(config),
@@ -176,7 +178,7 @@ def _measured(
     seed, labels = config.run.seed, material.labels
     curve = learning_curve(material, config, seed=seed)
     space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
-    labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
+    labels = find_unvouched(labels.given, len(names), space.groups, space.duplicate_sets).standing(labels)
     teacher = fit_teacher(space, labels, config, seed=seed)
     report = measure_distribution(labels)
     shares = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)

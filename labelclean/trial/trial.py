@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.arrays import Float32Array, FloatArray, IntArray
-from labelclean.cleaning.clean import METHODS, fit_teacher, refine_labels, teacher_from_pred_probs
+from labelclean.cleaning.student import METHODS, refine_labels
+from labelclean.cleaning.teacher import fit_teacher, teacher_from_pred_probs
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels, one_hot
 from labelclean.probes.feature_space import build_feature_space

@@ -1,0 +1,86 @@
+"""From what was found about some samples of a part to the rows of its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.arrays import IntArray
+from labelclean.cleaning.verdicts import Found
+from labelclean.config import Config
+from labelclean.noise.top2 import top2_margin
+from labelclean.review.flags import Evidence, build_flags
+from labelclean.review.part_queue import score_rows
+from labelclean.runs.outputs import flag_table, judged_table, predictions_table
+from labelclean.runs.parts import samples_of_part
+from labelclean.storage.tables import conform
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """Makes the tables of some samples of a part; goes to any process or machine that sees the run's folder.
+
+    Attributes:
+        samples: Table `samples` of each part.
+        labels: File with the labels of each.
+        starts: Number of the first sample of each part and, last, N; int64, shape (P + 1,).
+        names: The K class names.
+        config: Sections `flags` and `gates` are read.
+        counts: Samples of each given class, int64, shape (K,).
+        usual_similarity: Median of the similarity to neighbours and its median deviation; None without neighbours.
+    """
+
+    samples: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    starts: IntArray
+    names: tuple[str, ...]
+    config: Config
+    counts: IntArray
+    usual_similarity: tuple[np.floating, np.floating] | None
+
+    def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
+        """Return `teacher_predictions`, `refined_labels`, `flags` and what the queue is made of."""
+        whole, settled = samples_of_part(self.samples[number], self.labels[number])
+        some, names, judged = whole.take(pa.array(found.rows)), self.names, found.judged
+        ids = some.column("sample_id").combine_chunks()
+        flags = build_flags(self._evidence(found), self.config.flags, self.config.gates.top2.unstable_below)
+        predictions = predictions_table(ids, found.given_probs, found.top2_agreement, names)
+        refined = judged_table(some, judged, found.duplicate_sets, names)
+        scores = score_rows(
+            some,
+            self.starts[number] + found.rows,
+            pc.index_in(some.column("given_label"), value_set=pa.array(names, pa.string())),
+            judged,
+            settled[found.rows],
+            found.conflict_sets,
+            None if found.near is None else found.near.index,
+        )
+        return {
+            "teacher_predictions": conform(predictions, "teacher_predictions", class_names=names),
+            "refined_labels": conform(refined, "refined_labels", class_names=names),
+            "flags": conform(flag_table(ids.to_pylist(), flags), "flags"),
+            "scores": scores,
+        }
+
+    def _evidence(self, found: Found) -> Evidence:
+        """What the reasons are written from."""
+        judged = found.judged
+        return Evidence(
+            votes=found.labels.votes,
+            given=found.labels.given,
+            predicted=judged.predicted,
+            label_scores=judged.label_scores,
+            is_label_issue=judged.is_label_issue,
+            top2_margin=np.clip(top2_margin(found.given_probs), 0, 1),
+            top2_agreement=found.top2_agreement,
+            neighbour_votes=found.neighbour_votes,
+            neighbour_similarity=found.neighbour_similarity,
+            duplicate_sets=found.duplicate_sets,
+            conflict_sets=found.conflict_sets,
+            class_counts=self.counts,
+            usual_similarity=self.usual_similarity,
+        )

@@ -1,0 +1,202 @@
+"""The samples of a run with their features and labels, in one part or in many; what earlier nights kept is one more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.cleaning.alignment import order_fault
+from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, shard_labels
+from labelclean.cleaning.shards import HeldShard, Shard, find_shards
+from labelclean.config import Config
+from labelclean.errors import TableError
+from labelclean.features.store import FeatureStore
+from labelclean.probes.feature_space import sample_keys
+from labelclean.review.decisions import Decision, reviewed_labels
+from labelclean.runs.extract_parts import FEATURES, SAMPLES
+from labelclean.runs.ingest_parts import part_paths
+from labelclean.runs.night_sums import RunSums
+from labelclean.runs.outputs import standing_record
+from labelclean.runs.plan import plan_of
+from labelclean.runs.record import INTERNAL, part_of
+from labelclean.runs.run import standing_of
+from labelclean.storage.parquet import make_folder, read_pred_probs, read_table
+from labelclean.storage.queries import samples_known
+from labelclean.storage.samples import given_labels_of, groups_of
+
+STREAM = "stream"
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The P parts of a run that hold samples.
+
+    Attributes:
+        samples: Table `samples` of each.
+        shards: Features of each; with a reference that kept some, those come last.
+        labels: File with the labels of each; those of what the reference kept come last.
+        reviewed: What people have decided, summed up for the summary.
+        decided: Single decisions, and the samples that they are about.
+        digest: Of all labels.
+        num_known: Samples that the reference holds already.
+        counts: Samples of each given class, int64, shape (K,).
+    """
+
+    samples: tuple[Path, ...]
+    shards: tuple[Shard, ...]
+    labels: tuple[Path, ...]
+    reviewed: dict[str, int]
+    decided: tuple[tuple[tuple[Decision, ...], ...], pa.Table | None]
+    digest: str
+    num_known: int
+    counts: IntArray
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of this run that count."""
+        return int(self.counts.sum())
+
+
+def labelled_parts(
+    work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision], reference: RunSums | None
+) -> RunParts:
+    """Return the parts with what people have decided; labels are written anew by every start, for decisions may have come.
+
+    Args:
+        work: The run's work folder.
+        config: The configuration.
+        names: The K class names.
+        decisions: All decisions of the data set.
+        reference: What the reference run left; None without one.
+
+    Returns:
+        The parts.
+
+    Raises:
+        TableError: If the user's own probabilities do not fit.
+    """
+    folder = work / INTERNAL / STREAM / "labels"
+    make_folder(folder)
+    paths = [path for path in _sample_paths(work) if pq.read_metadata(path).num_rows]
+    known = _known(work, config, reference, paths)
+    probs, is_named = _own_probs(config, paths, names)
+    labels, reviewed, digest = [], [], hashlib.sha256()
+    decided: list[tuple[Decision, ...]] = []
+    about: list[pa.Table] = []
+    counts, start = np.zeros(len(names), dtype=np.int64), 0
+    for path in paths:
+        samples = read_table(path, "samples")
+        standing, single = standing_of(samples, names, config, decisions)
+        rows = np.flatnonzero(~standing.is_excluded)
+        some = samples.take(pa.array(rows))
+        ids = some.column("sample_id").to_pylist()
+        given = reviewed_labels(given_labels_of(samples, names), standing).take(rows)
+        one = shard_labels(
+            given,
+            sample_keys(ids, groups_of(some), num_folds=config.teacher.folds, seed=config.run.seed),
+            kept=~standing.is_excluded,
+            old=np.array([sample in known for sample in ids], dtype=bool) if known else None,
+            pred_probs=None if probs is None else probs[start : start + samples.num_rows][rows],
+        )
+        labels.append(folder / f"{path.stem}.npz")
+        one.write(labels[-1])
+        np.save(settled_path(labels[-1]), standing.is_settled[rows])
+        digest.update(one.digest.encode())
+        reviewed.append(standing_record(standing))
+        hit = [row for row in rows.tolist() if single[row]]
+        decided += [single[row] for row in hit]
+        about += [samples.take(pa.array(hit, pa.int64()))] if hit else []
+        counts += np.bincount(given.given, minlength=len(names))
+        start += samples.num_rows
+    if probs is not None and not is_named:
+        _check_order(config, labels, names)
+    shards = _shards(work, paths)
+    if reference is not None and reference.kept is not None:
+        kept, rows = reference.kept, _not_tonight(reference.kept.labels, labels)
+        if len(rows):
+            shards += (HeldShard(kept.features[rows], "what the reference kept"),)
+            labels.append(folder / "kept.npz")
+            kept.labels.take(rows, len(names)).write(labels[-1])
+    return RunParts(
+        samples=tuple(paths),
+        shards=shards,
+        labels=tuple(labels),
+        reviewed={key: sum(one[key] for one in reviewed) for key in reviewed[0]},
+        decided=(tuple(decided), pa.concat_tables(about, promote_options="permissive") if about else None),
+        digest=hashlib.sha256((plan_of(work).digest + digest.hexdigest()).encode()).hexdigest(),
+        num_known=len(known),
+        counts=counts,
+    )
+
+
+def settled_path(labels: Path) -> Path:
+    """Return the file that says which samples of a part people have settled."""
+    return labels.with_suffix(".settled.npy")
+
+
+@lru_cache(maxsize=1)
+def samples_of_part(samples: Path, labels: Path) -> tuple[pa.Table, BoolArray]:
+    """Return the samples of a part that count, and which of them people have settled."""
+    table = read_table(samples, "samples")
+    kept = read_shard_labels(labels).kept
+    counted = table if kept is None else table.filter(pa.array(kept))
+    return counted, np.load(settled_path(labels))
+
+
+def ids_of(parts: RunParts) -> pa.Array:
+    """Return the ids of all samples that count, in order."""
+    found = [samples_of_part(*both)[0].column("sample_id") for both in zip(parts.samples, parts.labels, strict=False)]
+    return pa.concat_arrays([chunk for column in found for chunk in column.chunks])
+
+
+def _sample_paths(work: Path) -> list[Path]:
+    """Files of the table `samples`, in order."""
+    return part_paths(work, SAMPLES) if plan_of(work).is_streamed else [work / INTERNAL / "samples.parquet"]
+
+
+def _shards(work: Path, paths: Sequence[Path]) -> tuple[Shard, ...]:
+    """Features of the samples: in memory where the samples are, else in a file per part."""
+    if plan_of(work).is_streamed:
+        return find_shards([work / INTERNAL / FEATURES / f"{path.stem}.npy" for path in paths])
+    extracted = part_of(work, "extract")
+    store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
+    hashes = [read_table(path, "samples", ["content_hash"]).column(0).to_pylist() for path in paths]
+    return tuple(HeldShard(store.read(some)) for some in hashes)
+
+
+def _known(work: Path, config: Config, reference: RunSums | None, paths: Sequence[Path]) -> set[str]:
+    """Ids of samples that the reference's sums hold already."""
+    if reference is None or config.run.reference is None:
+        return set()
+    return samples_known(config.run.reference, reference.runs, paths, work / INTERNAL / "spill")
+
+
+def _own_probs(config: Config, paths: Sequence[Path], names: Sequence[str]) -> tuple[Float32Array | None, bool]:
+    """Probabilities of the user's own model for the samples of all parts, and whether names told their columns."""
+    if config.teacher.pred_probs is None:
+        return None, False
+    ids = [sample for path in paths for sample in read_table(path, "samples", ["sample_id"]).column(0).to_pylist()]
+    return read_pred_probs(config.teacher.pred_probs, ids, names)
+
+
+def _check_order(config: Config, labels: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuse probabilities whose columns fit the labels far better in another order."""
+    known = [read_shard_labels(path) for path in labels]
+    given = [one.labels(np.arange(len(one)), len(names)).observed.argmax(axis=1) for one in known]
+    own = np.concatenate([one.pred_probs for one in known if one.pred_probs is not None])
+    if fault := order_fault(own, np.concatenate(given), names):
+        raise TableError(f"{config.teacher.pred_probs}: {fault}")
+
+
+def _not_tonight(kept: ShardLabels, tonight: Sequence[Path]) -> IntArray:
+    """Rows that were kept of samples that are not there again."""
+    lots = np.concatenate([read_shard_labels(path).lots for path in tonight])
+    return np.flatnonzero(~np.isin(kept.lots, lots))
