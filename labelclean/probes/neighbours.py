@@ -328,9 +328,6 @@ def conflict_sets(duplicate_sets: IntArray, given: IntArray) -> IntArray:
     return np.where(differs, duplicate_sets, -1)
 
 
-_Part = tuple[str, BoolArray, FloatArray]
-
-
 def neighbours_record(neighbours: Neighbours | None) -> dict[str, Any] | None:
     """Return how neighbours were found and what share of the true ones, as JSON values; None where none were."""
     if neighbours is None:

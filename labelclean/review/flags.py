@@ -95,6 +95,9 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
     )
 
 
+_Part = tuple[str, BoolArray, FloatArray]
+
+
 def _other_class(evidence: Evidence) -> _Part:
     """What we would change."""
     changed = evidence.is_label_issue & (evidence.predicted != evidence.given)
