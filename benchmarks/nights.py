@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.data import DataSet, noisy_labels, real_features
-from labelclean.cleaning.clean import Refinement, fit_teacher, refine_labels
+from labelclean.cleaning.student import Refinement, refine_labels
+from labelclean.cleaning.teacher import fit_teacher
 from labelclean.config import Config
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.probes.feature_space import FeatureSpace, build_feature_space

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from labelclean.adapt.checkpoint import WEIGHTS
 from labelclean.adapt.image_set import Sources, labelled_sources
 from labelclean.arrays import IntArray
-from labelclean.cleaning.views import ridge_view, vote_view
+from labelclean.cleaning.views import Targets, teacher_views
 from labelclean.config import BackboneConfig, Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.features.backbone import build_trainable, choose_device, choose_precision
@@ -162,11 +162,9 @@ def judged(
     Returns:
         The judgement.
     """
-    space = build_feature_space(features, sample_ids, groups, config, seed=config.run.seed)
-    targets = given_targets(labels)
-    views = [ridge_view(space, targets, labels, config).values]
-    vote = vote_view(space, targets, labels, config)
-    views += [] if vote is None else [vote.values]
+    straight = config.model_copy(update={"teacher": config.teacher.model_copy(update={"landmarks": 0})})
+    space = build_feature_space(features, sample_ids, groups, straight, seed=config.run.seed)
+    views = [view.values for view in teacher_views(space, Targets(given_targets(labels)), labels, straight)]
     is_given = [
         true_class_probs(fit_plain_model(view[None], labels), view[None]).argmax(axis=1) == labels.given
         for view in views

@@ -23,7 +23,13 @@ from labelclean.config import Config
 from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.features.decoder_pool import ImageSource, Reject
 from labelclean.features.extraction import hash_images
-from labelclean.probes.neighbours import duplicate_threshold, joined_groups, near_duplicate_sets, nearest_neighbours
+from labelclean.probes.neighbours import (
+    duplicate_pairs,
+    duplicate_threshold,
+    joined_groups,
+    near_duplicate_sets,
+    nearest_neighbours,
+)
 from labelclean.probes.sums import centred_unit_rows, feature_mean, hashed_parts
 from labelclean.progress import progress
 from labelclean.runs.ingest import image_root, samples_of
@@ -78,7 +84,8 @@ def gather_images(config: Config, size: tuple[int, int]) -> tuple[ImageSet, list
     usable = [contents[place] for place in cache.kept]
     given, groups = _facts(samples, names, parts[0].content_hashes)
     keys = [groups.get(content, content) for content in usable]
-    joined = joined_groups(keys, _duplicates(cache, config))
+    numbers = np.unique(keys, return_inverse=True)[1]
+    joined = joined_groups(numbers, _duplicates(cache, config))
     held_parts = hashed_parts([keys[row] for row in joined], HELD_OUT_PARTS, seed=config.run.seed, purpose="held out")
     labels = np.array([given.get(content, -1) for content in usable], dtype=np.int64)
     is_held_out = held_parts < round(config.adapt.held_out_share * HELD_OUT_PARTS)
@@ -198,4 +205,5 @@ def _duplicates(cache: ImageCache, config: Config) -> IntArray:
     small = thumbnails(cache)
     rows = centred_unit_rows(small, feature_mean(small))
     neighbours = nearest_neighbours(rows, NEAREST, method=settings.method, exact_limit=settings.exact_limit)
-    return near_duplicate_sets(neighbours, settings.duplicate_similarity or duplicate_threshold(neighbours))
+    threshold = settings.duplicate_similarity or duplicate_threshold(neighbours.similarity)
+    return near_duplicate_sets(*duplicate_pairs(neighbours, threshold), len(cache.kept), threshold)

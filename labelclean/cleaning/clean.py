@@ -170,7 +170,7 @@ def _cleaned(
         shard_labels(labels.take(at), keys.take(at), pred_probs=None if pred_probs is None else pred_probs[at])
         for at in parts
     ]
-    with TemporaryDirectory(prefix="labelclean-") if len(parts) > 1 else nullcontext("") as folder:
+    with TemporaryDirectory(prefix="labelclean-") if num_samples > rows else nullcontext("") as folder:
         taught = learn_teacher(
             [HeldShard(features[at[0] : at[-1] + 1]) for at in parts],
             known,

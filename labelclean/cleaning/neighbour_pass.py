@@ -173,8 +173,10 @@ def joined(task: Task, config: CleaningConfig, *, is_vouched: bool, each: Each =
         at = slice(int(starts[number]), int(starts[number + 1]))
         one = one.with_keys(SampleKeys(*(values[at] for values in vars(whole).values())))
         stands = None if unvouched is None else _standing(one, (unvouched.is_alone | unvouched.is_copy)[at], task)
-        numbers = {"duplicate_sets": sets[at], "conflict_sets": conflicts[at]} if (sets[at] >= 0).any() else {}
-        replace(one, stands=stands, **numbers).write(path)
+        one = replace(one, stands=stands)
+        if (sets[at] >= 0).any():
+            one = replace(one, duplicate_sets=sets[at], conflict_sets=conflicts[at])
+        one.write(path)
     task = replace(task, labels=paths)
     if not task.lists:
         return task, unvouched
@@ -364,9 +366,9 @@ def _near_pairs(task: Task, starts: IntArray, threshold: float) -> tuple[IntArra
     )
     pairs = []
     for path, start, end in zip(task.lists, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        near = (
-            read_lists(path, np.arange(end - start)) if end > start else Neighbours(*[np.empty((0, 1), np.int64)] * 2)
-        )
+        if end == start:
+            continue
+        near = read_lists(path, np.arange(end - start))
         apart = lengths[start:end, None] + lengths[near.index] - 2 * near.similarity
         row, place = np.nonzero((near.index >= 0) & (apart <= 2 * (1 - threshold) + CODE_ERROR))
         pairs.append(np.sort(np.stack([start + row, near.index[row, place]], axis=1), axis=1))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.arrays import Float32Array, FloatArray, IntArray
+from labelclean.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined, neighbours_of
@@ -387,29 +387,25 @@ def learned_sums(learned: Learned) -> LearnedSums:
         rows = [posterior(taught.teacher.fit.probs, taught.labels, taught.teacher.fit.matrix)]
     power, space = taught.task.power, taught.space
     if taught.others is not None:
-        given, rounds = taught.others.given.sums, [targets.sums for targets in refinement.rounds]
-        designs = space.designs.values()
-        if given is None or any(one is None for one in rounds):
+        given, rounds = taught.others.given.sums, tuple(one.sums for one in refinement.rounds if one.sums is not None)
+        if given is None or len(rounds) < len(refinement.rounds):
             raise ValueError("the sums of all samples are needed, but there are none.")
-        return LearnedSums(
-            tuple(design.sums for design in designs), given, tuple(one for one in rounds if one), space.kernel, power
-        )
+        return LearnedSums(tuple(one.sums for one in space.designs.values()), given, rounds, space.kernel, power)
     mean = space.design.sums.mean
     if space.design.unit_rows.shape[1] < len(mean):  # in coordinates of their own span, that mean nothing to others
         unit_rows = centred_unit_rows(taught.features, mean)
-        kernel = None if space.kernel is None else replace(space.kernel, seats=_seats(unit_rows, space))
+        kernel = None if space.kernel is None else replace(space.kernel, seats=_seats(space.kernel, unit_rows, space))
         design = build_design(unit_rows, space.design.folds, space.design.num_folds, mean)
         space = replace(space, design=design, kernel=kernel)
     everyone = np.arange(len(space))
     given = new_sums(space, everyone, given_targets(taught.labels))
-    rounds = tuple(new_sums(space, everyone, one) for one in rows)
-    return LearnedSums(tuple(design.sums for design in space.designs.values()), given, rounds, space.kernel, power)
+    student = tuple(new_sums(space, everyone, one) for one in rows)
+    return LearnedSums(tuple(one.sums for one in space.designs.values()), given, student, space.kernel, power)
 
 
-def _seats(unit_rows: Float32Array, space: FeatureSpace) -> FloatArray:
+def _seats(kernel: Kernel, unit_rows: Float32Array, space: FeatureSpace) -> Float64Array:
     """The kernel's landmarks among the samples: distances, and so the kernel's coordinates, are the same in both."""
-    landmarks = np.sort(space.selection[: len(space.kernel.seats)]) if space.kernel is not None else []
-    return unit_rows[landmarks].astype(np.float64)
+    return unit_rows[np.sort(space.selection[: len(kernel.seats)])].astype(np.float64)
 
 
 def new_sums(space: FeatureSpace, rows: IntArray, targets: Float32Array) -> tuple[TargetSums, ...]:

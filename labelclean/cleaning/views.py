@@ -306,9 +306,7 @@ def penalties_of(config: CleaningConfig, num_classes: int) -> list[float]:
 def _fold_values(
     design: Design, probes: tuple[LinearProbe, ...], shares: Float32Array, rows: IntArray | None
 ) -> Float32Array:
-    """Out-of-fold scores, minus the class shares of what was learned from (those of all samples would let a fold's own
-    labels speak against themselves).
-    """
+    """Out-of-fold scores less the class shares of what was learned from; those of all would hold a fold's own labels."""
     folds = design.folds if rows is None else design.folds[rows]
     return out_of_fold_logits(design, probes, rows) - shares[folds]
 

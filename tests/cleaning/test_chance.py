@@ -99,20 +99,20 @@ def test_where_nothing_tells_the_refinement_is_none_and_says_so() -> None:
 def test_a_class_within_one_group_is_named_and_stands() -> None:
     given = np.array([0, 0, 1, 1, 1, 2])
     groups = np.array([5, 5, 1, 2, 5, 9])
-    found = find_unvouched(given_labels(given, 3), groups, np.full(6, -1))
+    found = find_unvouched(given, 3, groups, np.full(6, -1))
     assert found.classes.tolist() == [0]
     assert found.is_alone.tolist() == [True, True, False, False, False, False]
     assert found.standing(given_labels(given, 3)).is_verified.tolist() == found.is_alone.tolist()
     assert not found.has_one_group
-    assert find_unvouched(given_labels(given, 3), np.zeros(6, np.int64), np.full(6, -1)).has_one_group
+    assert find_unvouched(given, 3, np.zeros(6, np.int64), np.full(6, -1)).has_one_group
 
 
 def test_many_copies_with_different_labels_are_one_image_to_decide_once() -> None:
     given = np.array([0] * 20 + [1] * 10)
     sets = np.array([0] * 21 + [-1] * 9)
-    found = find_unvouched(given_labels(given, 2), np.arange(30), sets)
+    found = find_unvouched(given, 2, np.arange(30), sets)
     assert found.is_copy.tolist() == [True] * 21 + [False] * 9
-    same = find_unvouched(given_labels(np.zeros(30, np.int64), 2), np.arange(30), sets)
+    same = find_unvouched(np.zeros(30, np.int64), 2, np.arange(30), sets)
     assert not same.is_copy.any()
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelclean.cleaning.clean import CleanedLabels, clean_labels, fit_teacher, refine_labels, teacher_from_pred_probs
+from labelclean.cleaning.clean import CleanedLabels, clean_labels
+from labelclean.cleaning.student import refine_labels
+from labelclean.cleaning.teacher import fit_teacher, teacher_from_pred_probs
 from labelclean.config import CleaningConfig
 from labelclean.errors import GateError, TableError
 from labelclean.labels import GivenLabels, given_labels

@@ -10,6 +10,7 @@ from labelclean.arrays import FloatArray, IntArray
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.config import CleaningConfig
 from labelclean.labels import given_labels
+from labelclean.probes.feature_space import sample_keys
 
 DEFAULTS = CleaningConfig()
 
@@ -25,7 +26,7 @@ def blobs(seed: int = 0) -> tuple[FloatArray, IntArray]:
 
 def chosen(features: FloatArray, given: IntArray, groups: list[int] | None = None) -> float:
     ids = [f"s{row}" for row in range(len(given))]
-    return choose_power(features, ids, groups, given_labels(given, 3), DEFAULTS, seed=0)
+    return choose_power(features, sample_keys(ids, groups, num_folds=5, seed=0), given_labels(given, 3), DEFAULTS)
 
 
 def test_roots_undo_squares() -> None:
@@ -45,9 +46,8 @@ def test_the_choice_hangs_on_ids_not_on_the_order_of_the_samples() -> None:
     features, given = blobs()
     ids = [f"s{row}" for row in range(len(given))]
     order = np.random.default_rng(1).permutation(len(given))
-    shuffled = choose_power(
-        features[order], [ids[row] for row in order], None, given_labels(given[order], 3), DEFAULTS, seed=0
-    )
+    keys = sample_keys(ids, None, num_folds=5, seed=0).take(order)
+    shuffled = choose_power(features[order], keys, given_labels(given[order], 3), DEFAULTS)
     assert shuffled == chosen(features, given)
 
 

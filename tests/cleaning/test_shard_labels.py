@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from labelclean.cleaning.sample import choose_sample
-from labelclean.cleaning.shard_labels import part_labels, read_part_labels
+from labelclean.cleaning.shard_labels import read_shard_labels, shard_labels
 from labelclean.labels import GivenLabels, given_labels
+from labelclean.probes.feature_space import sample_keys
 
 
 def reviewed(*audited: int) -> GivenLabels:
@@ -23,12 +24,12 @@ def reviewed(*audited: int) -> GivenLabels:
 
 def written(path: Path, labels: GivenLabels, prefix: str = "s") -> Path:
     ids = [f"{prefix}{row}" for row in range(len(labels))]
-    part_labels(labels, None, ids, num_folds=2, num_buckets=1, seed=0).write(path)
+    shard_labels(labels, sample_keys(ids, None, num_folds=2, seed=0)).write(path)
     return path
 
 
 def test_who_was_drawn_at_random_comes_back_aligned_with_the_rows_asked_for(tmp_path: Path) -> None:
-    part = read_part_labels(written(tmp_path / "a.npz", reviewed(1, 4)))
+    part = read_shard_labels(written(tmp_path / "a.npz", reviewed(1, 4)))
     found = part.labels(np.array([4, 0, 2, 1]), 3)
     assert found.is_audited is not None
     assert found.is_audited.tolist() == [True, False, False, True]
@@ -38,16 +39,14 @@ def test_who_was_drawn_at_random_comes_back_aligned_with_the_rows_asked_for(tmp_
 
 def test_without_a_draw_nobody_is_audited_and_the_file_says_nothing_of_it(tmp_path: Path) -> None:
     path = written(tmp_path / "a.npz", reviewed())
-    assert read_part_labels(path).labels(np.arange(6), 3).is_audited is None
+    assert read_shard_labels(path).labels(np.arange(6), 3).is_audited is None
     with np.load(path) as kept:
         assert "audited" not in kept.files
 
 
 def test_the_draw_changes_the_digest_because_results_hang_on_it() -> None:
-    parts = [
-        part_labels(reviewed(*rows), None, list("abcdef"), num_folds=2, num_buckets=1, seed=0)
-        for rows in ((), (1,), (1, 4))
-    ]
+    keys = sample_keys("abcdef", None, num_folds=2, seed=0)
+    parts = [shard_labels(reviewed(*rows), keys) for rows in ((), (1,), (1, 4))]
     assert len({part.digest for part in parts}) == 3
 
 
@@ -64,7 +63,7 @@ def test_how_many_inspectors_spoke_comes_back_also_beside_a_shard_where_one_did(
     votes = np.array([[1, 0, 0], [2 / 3, 1 / 3, 0], [0, 0, 1]], np.float32)
     several = GivenLabels(votes, np.ones((3, 3), bool), num_votes=np.array([3, 3, 1], np.float32))
     first, second = written(tmp_path / "a.npz", several), written(tmp_path / "b.npz", reviewed(), "t")
-    found = read_part_labels(first).labels(np.array([2, 1]), 3)
+    found = read_shard_labels(first).labels(np.array([2, 1]), 3)
     assert found.num_votes is not None
     assert found.num_votes.tolist() == [1, 3]
     assert np.allclose(found.votes[1], votes[1])

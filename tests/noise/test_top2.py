@@ -7,10 +7,11 @@ import pytest
 
 from labelclean.labels import one_hot
 from labelclean.noise.top2 import (
+    Refits,
     _bootstrap_counts,
     agreement_of_pairs,
+    fit_refits,
     measure_top2,
-    top2_agreement,
     top2_candidates,
     top2_margin,
     two_hot,
@@ -57,7 +58,28 @@ def agreement(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
         build_feature_sums(rows, buckets, 32, np.zeros(rows.shape[1])),
         build_target_sums(rows, targets, buckets, 32),
     )
-    return top2_agreement(rows, buckets, sums, cross, 1.0, repeats=10, seed=0)
+    return fit_refits(sums, cross, 1.0, repeats=10, seed=0).agreement(rows, buckets)
+
+
+def test_only_refits_that_left_a_samples_bucket_out_are_asked() -> None:
+    """Three refits of three classes: the constant scores name the pairs 01, 01 and 12."""
+    bias = np.array([[2, 1, 0], [1, 2, 0], [0, 1, 2]], np.float32)
+    counts = np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
+    refits = Refits(np.zeros((3, 1, 3), np.float32), bias, counts)
+    assert refits.agreement(np.ones((3, 1), np.float32), np.array([0, 1, 0])) == pytest.approx([2 / 3, 1, 2 / 3])
+
+
+def test_a_refit_is_ridge_with_its_samples_repeated() -> None:
+    random = np.random.default_rng(1)
+    rows, targets = random.standard_normal((60, 3)).astype(np.float32), one_hot(random.integers(0, 3, 60), 3)
+    buckets = np.arange(60) % 32
+    sums, cross = build_feature_sums(rows, buckets, 32, np.zeros(3)), build_target_sums(rows, targets, buckets, 32)
+    refits = fit_refits(sums, cross, 0.7, repeats=4, seed=2)
+    for weights, bias, counts in zip(refits.weights, refits.bias, refits.counts, strict=True):
+        again = np.repeat(np.arange(60), counts[buckets].astype(int))
+        design = np.column_stack([rows[again], np.ones(len(again))]).astype(np.float64)
+        slow = np.linalg.solve(design.T @ design + np.diag([0.7, 0.7, 0.7, 0]), design.T @ targets[again])
+        np.testing.assert_allclose(np.vstack([weights, bias]), slow, atol=1e-5)
 
 
 def test_clear_pairs_are_stable_and_pairs_from_noise_are_not() -> None:

@@ -8,7 +8,7 @@ import pytest
 from labelclean.arrays import FloatArray, IntArray
 from labelclean.config import CleaningConfig
 from labelclean.labels import one_hot
-from labelclean.probes.held_out import hold_out, hold_out_some, left_out, whole_groups
+from labelclean.probes.held_out import hold_out, hold_out_some, is_group_left_out, whole_groups
 from labelclean.probes.sums import build_feature_sums, build_target_sums, spectrum
 
 AUTO = CleaningConfig()
@@ -71,11 +71,11 @@ def test_some_of_many_samples_are_scored_as_among_all() -> None:
     np.testing.assert_allclose(found, hold_out(rows, groups).scores(targets, 0.1)[some], atol=1e-4)
 
 
-def test_auto_leaves_out_folds_where_groups_are_large_and_scores_many_samples_by_folds() -> None:
-    assert left_out(np.arange(10_000), AUTO) == ("group", "group")
-    assert left_out(np.arange(10_001), AUTO) == ("group", "fold")
-    assert left_out(np.repeat([0, 1], [501, 4000]), AUTO) == ("fold", "fold")
-    assert left_out(np.repeat([0, 1, 2], [6, 2, 2]), AUTO) == ("fold", "fold")
+def test_auto_leaves_out_folds_where_samples_are_many_or_groups_large() -> None:
+    assert is_group_left_out(np.arange(10_000), AUTO)
+    assert not is_group_left_out(np.arange(10_001), AUTO)
+    assert not is_group_left_out(np.repeat([0, 1], [501, 4000]), AUTO)
+    assert not is_group_left_out(np.repeat([0, 1, 2], [6, 2, 2]), AUTO)
     by_fold, by_group = (CleaningConfig.model_validate({"teacher": {"left_out": what}}) for what in ("fold", "group"))
-    assert left_out(np.arange(10), by_fold) == ("fold", "fold")
-    assert left_out(np.arange(20_000), by_group) == ("group", "group")
+    assert not is_group_left_out(np.arange(10), by_fold)
+    assert is_group_left_out(np.arange(20_000), by_group)

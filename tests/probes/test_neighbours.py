@@ -8,6 +8,9 @@ import pytest
 from labelclean.probes import neighbours as module
 from labelclean.probes.neighbours import (
     Neighbours,
+    conflict_sets,
+    copies_of,
+    duplicate_pairs,
     duplicate_threshold,
     joined_groups,
     label_votes,
@@ -16,6 +19,7 @@ from labelclean.probes.neighbours import (
     nearest_neighbours,
     outside_group,
     trusted_neighbours,
+    with_copies,
 )
 
 
@@ -33,6 +37,10 @@ def slow_neighbours(rows: np.ndarray, wanted: int, groups: np.ndarray | None = N
     order = np.argsort(-similarity, axis=1)[:, :wanted]
     found: np.ndarray = np.where(np.take_along_axis(similarity, order, 1) > -9, order, -1)
     return found
+
+
+def sets_of(found: Neighbours, threshold: float) -> np.ndarray:
+    return near_duplicate_sets(*duplicate_pairs(found, threshold), len(found.index), threshold)
 
 
 def test_exact_search_finds_what_a_full_matrix_finds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,29 +130,48 @@ def test_planted_copies_are_joined_and_strangers_are_not() -> None:
     copies = rows[:6] + np.float32(0.005) * unit(6, 20, seed=1)
     rows = np.concatenate([rows, copies / np.linalg.norm(copies, axis=1, keepdims=True)])
     found = nearest_neighbours(rows, 12)
-    sets = near_duplicate_sets(found, duplicate_threshold(found))
+    sets = sets_of(found, duplicate_threshold(found.similarity))
     assert sets[:6].tolist() == sets[200:].tolist() == [0, 1, 2, 3, 4, 5]
     assert (sets[6:200] == -1).all()
 
 
 def test_low_dimensional_features_do_not_count_as_copies() -> None:
     found = nearest_neighbours(unit(400, 3), 12)
-    sets = near_duplicate_sets(found, duplicate_threshold(found))
+    sets = sets_of(found, duplicate_threshold(found.similarity))
     assert (sets >= 0).mean() < 0.02
 
 
 def test_a_chain_of_similar_samples_does_not_grow_into_one_set() -> None:
     angles = np.linspace(0, 3, 400)
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    sets = near_duplicate_sets(nearest_neighbours(rows, 12), 0.95)
+    sets = sets_of(nearest_neighbours(rows, 12), 0.95)
     assert np.bincount(sets[sets >= 0], minlength=400).max() <= 20
 
 
 def test_many_exact_copies_of_a_degenerate_feature_are_no_set() -> None:
     rows = np.tile(np.eye(2, dtype=np.float32), (50, 1))
-    assert (near_duplicate_sets(nearest_neighbours(rows, 12), 0.95) == -1).all()
+    assert (sets_of(nearest_neighbours(rows, 12), 0.95) == -1).all()
 
 
 def test_groups_and_copies_join_across_each_other() -> None:
-    assert joined_groups(["a", "b", "c", "a"], np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 0]
-    assert joined_groups(None, np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 3]
+    assert joined_groups(np.array([5, -7, 9, 5]), np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 0]
+    assert joined_groups(np.array([5, 9, 9, 5]), np.array([0, 0, -1, -1])).tolist() == [0, 0, 0, 0]
+    assert joined_groups(np.array([5, -7, 9, 2]), np.array([-1, 1, 1, -1])).tolist() == [0, 1, 1, 3]
+
+
+def test_the_same_feature_stands_together_however_often_and_only_where_all_bytes_agree() -> None:
+    rows = unit(60, 5)
+    rows[10:40] = rows[3]  # 31 of one feature: more than a set of near-duplicates may hold
+    rows[50] = np.nextafter(rows[49], np.float32(2))
+    near = sets_of(nearest_neighbours(rows, 12), 0.999999)
+    sets = with_copies(near, copies_of(rows))
+    assert np.flatnonzero(sets == 3).tolist() == [3, *range(10, 40)]
+    assert sets[49] == sets[50] == 49
+    assert np.array_equal(copies_of(rows) == copies_of(rows)[3], (rows == rows[3]).all(axis=1))
+
+
+def test_sets_are_in_conflict_where_two_labels_of_them_differ() -> None:
+    random = np.random.default_rng(0)
+    sets, given = random.integers(-1, 40, 120), random.integers(0, 2, 120)
+    slow = [number if number >= 0 and len(set(given[sets == number])) > 1 else -1 for number in sets]
+    assert conflict_sets(sets, given).tolist() == slow
