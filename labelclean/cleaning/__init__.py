@@ -1,18 +1,20 @@
-"""Which labels are wrong, and what should they be? The method: teacher, student and verdicts, in memory and over shards.
+"""Which labels are wrong, and what should they be? The method: teacher, student and verdicts, the same at every size.
 
 For others:
 
-- `clean`: `clean_labels`, and its steps `fit_teacher` and `refine_labels`
-- `alignment`: rows and columns of a user's tables brought into one order, by their names
-- `streaming`: `clean_shards`, the same out of core
-- `learning`: teacher and student from shards, by sums over all samples and choices on a hashed sample
-- `passes`: blocks over shards; a killed pass goes on where it stopped
-- `verdicts`: the last pass, what is written per shard
-- `sample`: the hashed sample on which choices are made
-- `shards`: features in shards on disk
-- `shard_labels`: the labels of one shard beside its features
+- `clean`: `clean_labels`, of arrays
+- `streaming`: `clean_shards`, of feature shards on disk
+- `population`: teacher and student of the samples of some shards: chosen on some of them, taught by sums over all
+- `teacher`, `student`: both, fitted to the samples on which choices are made
 - `views`: evidence about the class of a sample that its own label did not enter
+- `stage`: what was fitted, in a form that scores any block of samples
+- `passes`: blocks over shards; a killed pass goes on where it stopped
+- `verdicts`: what was found about every sample; the tables of every shard
+- `neighbour_pass`: nearest neighbours and near-duplicates among many samples
+- `sample`: the samples on which choices are made
+- `shards`, `shard_labels`: features in shards, and the labels beside them
+- `alignment`: rows and columns of a user's tables brought into one order, by their names
 - `power`: features as they are or as their roots
-- `memory`: how many bytes a run needs, and whether they are there
+- `memory`: how many bytes a run needs
 - `chance`: where evidence ends: gains that random labels reach too, and samples for which nothing outside their group can vouch
 """

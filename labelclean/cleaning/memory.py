@@ -108,7 +108,7 @@ def block_rows(num_classes: int) -> int:
 
 
 def neighbours_need(size: Size, directions: int) -> int:
-    """Return the bytes that neighbours by index need out of core: first the index and all groups, later what votes.
+    """Return the bytes that neighbours by index need where there are more samples than are held: first the index and all groups, later what votes.
 
     Args:
         size: N, D and K.
@@ -216,7 +216,9 @@ def cleaning_need(size: Size, config: CleaningConfig) -> int:
     return in_memory_need(size, config) if size.num_samples <= rows else streamed_need(size, config, rows)
 
 
-def check_memory(size: Size, config: CleaningConfig, limit: int | None, key: str, least: int = 0) -> int:
+def check_memory(
+    size: Size, config: CleaningConfig, limit: int | None, key: str, *, before: int = 0, beside: int = 0
+) -> int:
     """Refuse a data set that takes more memory than it may; how much there is changes no result.
 
     Args:
@@ -224,7 +226,8 @@ def check_memory(size: Size, config: CleaningConfig, limit: int | None, key: str
         config: Sections `neighbours` and `teacher` are read.
         limit: Bytes; None: no limit.
         key: What the limit is called.
-        least: Bytes that anything but cleaning takes.
+        before: Bytes that are needed before cleaning, and given back.
+        beside: Bytes that are needed throughout.
 
     Returns:
         The bytes that are needed.
@@ -232,7 +235,7 @@ def check_memory(size: Size, config: CleaningConfig, limit: int | None, key: str
     Raises:
         ConfigError: If the limit is less.
     """
-    need = max(cleaning_need(size, config), least)
+    need = max(cleaning_need(size, config), before) + beside
     if limit is None or need <= limit:
         return need
     near = "" if config.neighbours.method == "none" else ", or leave neighbours out (neighbours.method: none)"

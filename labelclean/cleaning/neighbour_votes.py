@@ -1,4 +1,4 @@
-"""What neighbours vote with out of core: the given labels of all samples, or the targets that a pass left."""
+"""What neighbours vote with that may be any of many samples: the given labels of all samples, or the targets that a pass left."""
 
 from __future__ import annotations
 

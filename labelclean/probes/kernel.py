@@ -6,31 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelclean.arrays import Float32Array, Float64Array, IntArray
+from labelclean.arrays import Float32Array, Float64Array
 from labelclean.probes.sums import UNIT_ROWS
 from labelclean.probes.threads import one_thread
 
 WIDTH = 0.5
 LEAST_EIGENVALUE = 1e-6
-
-
-def kernel_rows(unit_rows: Float32Array, landmarks: IntArray) -> Float32Array:
-    """Return coordinates in which products are Gaussian similarities, seen from the landmarks.
-
-    Nyström's approximation (Williams and Seeger 2001 [16]): with K(a, b) = exp(-|a - b|^2 / (2 s)), s half the
-    median squared distance of the landmarks, rows are K(x, L) K(L, L)^(-1/2), centred. A ridge probe on
-    them may bend where one on the features is straight; low-dimensional features gain most.
-
-    Args:
-        unit_rows: Centred unit features, float32, shape (N, D).
-        landmarks: Rows that serve as landmarks, int64, shape (M,), M >= 2; chosen without a look at labels.
-
-    Returns:
-        float32, shape (N, R), R <= M, columns have mean 0.
-    """
-    rows = raw_kernel_rows(fit_kernel(unit_rows[np.sort(landmarks)]), unit_rows)
-    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,11 @@ def fit_kernel(landmarks: Float32Array) -> Kernel:
 def raw_kernel_rows(
     kernel: Kernel, unit_rows: Float32Array, out: tuple[Float32Array, Float32Array] | None = None
 ) -> Float32Array:
-    """Return the coordinates of one block of samples, not centred, in single precision throughout.
+    """Return coordinates in which products are Gaussian similarities, seen from the landmarks; not centred.
+
+    Nyström's approximation (Williams and Seeger 2001 [16]): with K(a, b) = exp(-|a - b|^2 / (2 s)), s half the
+    median squared distance of the landmarks, rows are K(x, L) K(L, L)^(-1/2). A ridge probe on
+    them may bend where one on the features is straight; low-dimensional features gain most.
 
     Args:
         kernel: The kernel.
@@ -82,7 +67,7 @@ def raw_kernel_rows(
         out: Memory to use, float32, shapes (N, M) and (N, R); the second comes back.
 
     Returns:
-        float32, shape (N, R); several times as fast as `kernel_rows` and equal to about 1e-4 of a column's largest value.
+        float32, shape (N, R), in single precision throughout: within about 1e-4 of a column's largest value.
     """
     import torch
 

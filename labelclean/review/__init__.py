@@ -4,7 +4,7 @@ For others:
 
 - `flags`: each doubtful sample's reasons
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
-- `part_queue`: the same out of core
+- `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now
 - `ledger`: who reviewed what, in SQL (SQLAlchemy's one home)
 - `exchange.tools`: `export_run` and `import_decisions`, for every annotation tool

@@ -10,6 +10,6 @@ For others:
 - `summary`: what a run found, for machines, the terminal and a flow's artifact
 - `record`: what a step leaves for the next
 
-Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract`, `judge`, `refine`,
-each with its `_parts` out of core, and `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
+Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract` (each with its `_parts`
+for many samples), `judge`, `refine` with `parts` and `part_tables`; `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
 """

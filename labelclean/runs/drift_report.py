@@ -31,8 +31,9 @@ def drift_record(name: str, reference: RunSums, tonight: RunSums, counts: FloatA
     """
     then = reference.counts / max(reference.counts.sum(), 1)
     now = counts / max(counts.sum(), 1)
-    rows = [powered(night.rows.astype(np.float32), reference.sums.power) for night in (reference, tonight)]
-    drift = measure_feature_drift(*rows, reference.row_folds, tonight.row_folds, reference.sums.features[0].mean)
+    before, after = (powered(night.rows.astype(np.float32), reference.sums.power) for night in (reference, tonight))
+    mean = reference.sums.features[0].mean
+    drift = measure_feature_drift(before, after, reference.row_folds, tonight.row_folds, mean)
     new = [k for k in range(len(counts)) if counts[k] > 0 and reference.counts[k] == 0]
     return {
         "run": name,

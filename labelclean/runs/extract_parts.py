@@ -1,4 +1,4 @@
-"""`extract` out of core: hashes, samples and features in parts; only what is refused is held in memory."""
+"""`extract` in parts: hashes, samples and features in parts; only what is refused is held in memory."""
 
 from __future__ import annotations
 

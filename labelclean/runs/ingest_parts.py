@@ -1,4 +1,4 @@
-"""`ingest` out of core: labels are sorted on disk and leave in parts, one row per sample."""
+"""`ingest` in parts: labels are sorted on disk and leave in parts, one row per sample."""
 
 from __future__ import annotations
 

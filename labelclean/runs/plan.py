@@ -95,8 +95,7 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     size = measured_size(config, num_rows, settled or names)
     _check_settings(config, size)
     checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0
-    left = None if limit is None else limit - checks
-    need = check_memory(size, config, left, "run.max_memory", EXTRACTION_BYTES) + checks
+    need = check_memory(size, config, limit, "run.max_memory", before=EXTRACTION_BYTES, beside=checks)
     free = available_memory()
     if need > free:
         LOG.warning(
