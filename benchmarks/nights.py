@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from benchmarks.data import DataSet, noisy_labels, real_features
 from labelclean.cleaning.student import Refinement, refine_labels
@@ -21,9 +20,20 @@ from labelclean.cleaning.teacher import fit_teacher
 from labelclean.config import Config
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.probes.feature_space import FeatureSpace, build_feature_space
+from labelclean.probes.neighbours import conflict_sets
 from labelclean.review.decisions import Decision, measure_standing, reviewed_labels, standing_decisions
-from labelclean.review.queue import Queue, QueueEstimate
-from labelclean.runs.outputs import flag_evidence, review_queue
+from labelclean.review.queue import (
+    Audit,
+    Queue,
+    QueueEstimate,
+    audit_order,
+    audit_salt,
+    audit_size,
+    build_queue,
+    estimate_queue,
+    looks_to_draw,
+    measure_doubt,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
@@ -124,10 +134,32 @@ def clean(
     """Return what a run finds, with a queue for each config: the functions of the step `refine` in its order."""
     teacher = fit_teacher(space, labels, configs[0], seed=configs[0].run.seed)
     refinement = refine_labels(space, labels, teacher, configs[0])
-    evidence = flag_evidence(labels, teacher, refinement, space)
-    ids = _ids(len(space))
-    samples = pa.table({"sample_id": ids, "content_hash": ids})
-    return refinement, [review_queue(samples, labels, refinement, evidence, is_settled, config) for config in configs]
+    return refinement, [_queue(refinement, labels, is_settled, config) for config in configs]
+
+
+def _queue(
+    refinement: Refinement, labels: GivenLabels, is_settled: BoolArray, config: Config
+) -> tuple[Queue, QueueEstimate]:
+    """The queue of samples of which each is an image of its own, and what it should bring."""
+    ids, open_rows = _ids(len(labels)), np.flatnonzero(~is_settled)
+    wanted = looks_to_draw(config.review.audit_samples, refinement.trust.readings.beliefs.num_audited)
+    size = audit_size(wanted, len(open_rows), config.review.places)
+    salt = audit_salt(config.run.seed, len(ids), len(open_rows))
+    drawn = open_rows[audit_order([ids[row] for row in open_rows.tolist()], salt)[:size]]
+    scores = refinement.label_scores
+    queue = build_queue(
+        scores,
+        refinement.is_label_issue,
+        labels.given,
+        conflict_sets=conflict_sets(refinement.duplicate_sets, labels.given),
+        is_settled=is_settled,
+        order=np.argsort(np.argsort(np.asarray(ids, dtype=object), kind="stable"), kind="stable"),
+        budget=config.review.places,
+        audit=Audit(drawn, size / max(len(open_rows), 1)),
+        class_floor=config.review.class_floor,
+    )
+    doubt = measure_doubt(scores, queue.rows, is_settled, refinement.judged.reading_scores)
+    return queue, estimate_queue(scores, queue.rows, is_settled, doubt)
 
 
 def our_nights(data: Handover, order: str, seed: int) -> list[Night]:

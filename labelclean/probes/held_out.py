@@ -14,7 +14,7 @@ import numpy as np
 from labelclean.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.config import CleaningConfig
 from labelclean.probes.ridge import Design
-from labelclean.probes.sums import Spectrum, decomposed
+from labelclean.probes.sums import decomposed
 from labelclean.probes.threads import one_thread
 
 MOST_SAMPLES = 10_000
@@ -26,16 +26,13 @@ class HeldOut:
     """Features turned onto the axes of their scatter, and who is left out together.
 
     Attributes:
-        rows: Z = (X - x_mean) V of the n samples that may be scored, shape (n, R): float64, or float32 where samples are
-            many.
-        samples: Which of the N samples these are, whole groups of them, int64, shape (n,), ascending.
-        values: Eigenvalues s of all N samples, (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
+        rows: Z = (X - x_mean) V, shape (N, R): float64, or float32 where samples are many.
+        values: Eigenvalues s of (X - x_mean)'(X - x_mean) = V diag(s) V', float64, shape (R,), at least 0.
         groups: Number of each sample's group, int64, shape (N,), in [0, G).
         sizes: Samples of each group, int64, shape (G,).
     """
 
     rows: FloatArray
-    samples: IntArray
     values: Float64Array
     groups: IntArray
     sizes: IntArray
@@ -58,17 +55,16 @@ class HeldOut:
         Args:
             targets: What the probe learns, float32, shape (N, K).
             penalty: c, above 0.
-            wanted: Samples, int64, shape (m,), each once; default: all that may be scored.
-            cross: V'X'(Y - y_mean) of all N samples, float64, shape (R, K); needed where only some may be scored, else by
-                default `cross` of these targets.
+            wanted: Samples, int64, shape (m,), each once; default: all.
+            cross: What `cross` returns of these targets; default: it is asked.
 
         Returns:
             float32, shape (m, K), rows aligned with ``wanted``.
         """
         num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
         total = targets.sum(axis=0, dtype=np.float64)
-        some = self.samples if wanted is None else whole_groups(wanted, self.groups)
-        at = slice(None) if len(some) == len(self.rows) else np.searchsorted(self.samples, some)
+        some = np.arange(num_samples) if wanted is None else whole_groups(wanted, self.groups)
+        at = slice(None) if len(some) == num_samples else some
         rows = self.rows[at]
         given = targets[some].astype(np.float64)
         weights = shrink[:, None] * (self.cross(targets) if cross is None else cross)
@@ -87,17 +83,17 @@ class HeldOut:
         return found if wanted is None else found[np.searchsorted(some, wanted)]
 
     def cross(self, targets: Float32Array) -> Float64Array:
-        """Return Z'Y, float64, shape (R, K), of targets of all N samples; it serves every penalty where all may be scored."""
+        """Return Z'Y, float64, shape (R, K), of targets of all N samples; it serves every penalty."""
         return np.asarray(self.rows.T @ targets.astype(self.rows.dtype), dtype=np.float64)
 
     @cached_property
     def _squares(self) -> FloatArray:
-        """The rows' squares, whose sum weighed by 1 / (s + c) is the leverage of one sample, shape (n, R)."""
+        """The rows' squares, whose sum weighed by 1 / (s + c) is the leverage of one sample, shape (N, R)."""
         return self.rows**2
 
 
 def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
-    """Return what serves every penalty and target, and may score all samples; in double precision.
+    """Return what serves every penalty and target; in double precision.
 
     Args:
         unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
@@ -116,11 +112,11 @@ def hold_out(unit_rows: Float32Array, groups: IntArray) -> HeldOut:
     else:
         basis = decomposed(len(rows), x_mean, rows.T @ rows)
         turned = rows @ basis.vectors
-    return HeldOut(turned, np.arange(len(rows)), basis.values, numbers, sizes)
+    return HeldOut(turned, basis.values, numbers, sizes)
 
 
 def hold_out_all(design: Design, groups: IntArray) -> HeldOut:
-    """Return what serves every penalty and target of a design, and may score all of its samples.
+    """Return what serves every penalty and target of a design.
 
     Args:
         design: Features or kernel rows of N samples, with the sums of the same samples.
@@ -134,24 +130,10 @@ def hold_out_all(design: Design, groups: IntArray) -> HeldOut:
     num_samples, num_dims = design.unit_rows.shape
     if num_samples < 2 * num_dims:
         return hold_out(design.unit_rows, groups)
-    return hold_out_some(design.unit_rows, groups, np.arange(num_samples), design.whole)
-
-
-def hold_out_some(unit_rows: Float32Array, groups: IntArray, some: IntArray, basis: Spectrum) -> HeldOut:
-    """Return what serves every penalty and target, and may score some of many samples.
-
-    Args:
-        unit_rows: Centred unit features or kernel rows, float32, shape (N, D).
-        groups: Group of each sample, int64, shape (N,), any numbers; at least two groups.
-        some: The samples, whole groups of them (`whole_groups`), int64, shape (n,), ascending.
-        basis: Decomposition of all N samples.
-
-    Returns:
-        Their features, turned.
-    """
+    basis = design.whole
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    turned = (unit_rows[some] - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
-    return HeldOut(turned, some, basis.values, numbers, sizes)
+    turned = (design.unit_rows - basis.x_mean.astype(np.float32)) @ basis.vectors.astype(np.float32)
+    return HeldOut(turned, basis.values, numbers, sizes)
 
 
 def whole_groups(wanted: IntArray, groups: IntArray) -> IntArray:

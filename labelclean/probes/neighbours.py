@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from labelclean.arrays import Float32Array, FloatArray, IntArray
 from labelclean.probes.index import (
     RECALL_AT,
     RECALL_QUERIES,
@@ -155,23 +155,6 @@ def mean_similarity(neighbours: Neighbours) -> Float32Array:
     """
     found = (neighbours.index >= 0).sum(axis=1)
     return np.asarray(neighbours.similarity.sum(axis=1) / np.maximum(found, 1), dtype=np.float32)
-
-
-def trusted_neighbours(neighbours: Neighbours, is_trusted: BoolArray, limit: int) -> IntArray:
-    """Return the nearest neighbours whose own label is trusted, to be shown beside a sample.
-
-    Args:
-        neighbours: Neighbours of N samples.
-        is_trusted: Whose label can be shown as an example, bool, shape (N,).
-        limit: How many to return.
-
-    Returns:
-        Row numbers, int64, shape (N, limit), nearest first, -1 where there are fewer.
-    """
-    usable = (neighbours.index >= 0) & is_trusted[neighbours.index]
-    order = np.argsort(~usable, axis=1, kind="stable")[:, :limit]
-    index = np.where(np.take_along_axis(usable, order, 1), np.take_along_axis(neighbours.index, order, 1), -1)
-    return np.pad(index, ((0, 0), (0, limit - index.shape[1])), constant_values=-1)
 
 
 def duplicate_threshold(similarity: Float32Array) -> float:

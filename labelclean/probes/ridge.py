@@ -23,7 +23,6 @@ from labelclean.probes.sums import (
     build_feature_sums,
     build_target_sums,
     ridge_rounds,
-    solved_ridge,
     spectrum,
 )
 
@@ -143,23 +142,6 @@ def solve_ridge(
             probes.append(LinearProbe(weights.astype(np.float32), bias.astype(np.float32)))
         fits.append(tuple(probes))
     return fits
-
-
-def fit_one_ridge(design: Design, sums: TargetSums, penalty: float) -> tuple[LinearProbe, ...]:
-    """Return the ridge probes of one penalty and round, which need no decomposition.
-
-    Args:
-        design: Features and folds.
-        sums: Target sums per fold of the same samples.
-        penalty: c, above 0.
-
-    Returns:
-        F probes; probe f never saw fold f.
-    """
-    fits = [
-        solved_ridge(design.sums, sums, all_but(fold, design.num_folds), penalty) for fold in range(design.num_folds)
-    ]
-    return tuple(LinearProbe(weights.astype(np.float32), bias.astype(np.float32)) for weights, bias in fits)
 
 
 def fit_cross_entropy(

@@ -67,7 +67,7 @@ def part_queue(
         num_looks: Random looks that the run rests on already.
 
     Returns:
-        The queue; DuckDB draws the audit as `queue.draw_audit` does, so that no list of all samples is needed.
+        The queue; every sample that nobody has settled has the same chance to be in the audit.
     """
     with database(spill) as connection:
         connection.read_parquet(names_of(scores)).create_view("scores")
@@ -122,7 +122,7 @@ def _repeated(connection: Any) -> pa.Table:
 
 
 def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most doubtful, and those of each class."""
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most doubtful, flagged or not, and those of each class."""
     question = """
         WITH open AS (
             SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
@@ -137,13 +137,15 @@ def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Con
             SELECT number FROM others WHERE is_label_issue
             QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
         ),
+        flagged AS (SELECT number FROM others WHERE is_label_issue ORDER BY label_score, sample_id LIMIT ?),
         firm AS (
-            SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT number FROM open WHERE conflict_set >= 0
+            SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
+            UNION SELECT number FROM open WHERE conflict_set >= 0
         )
         SELECT open.*, audit.number IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (number)
         WHERE audit.number IS NOT NULL OR number IN (SELECT number FROM firm) ORDER BY sample_id
     """
-    values = [*draw, places, config.review.class_floor]
+    values = [*draw, places, config.review.class_floor, places]
     return connection.sql(question, params=values).to_arrow_table()
 
 

@@ -28,9 +28,6 @@ class Audit:
     inclusion_probability: float
 
 
-NO_AUDIT = Audit(np.empty(0, dtype=np.int64), 0.0)
-
-
 @dataclass(frozen=True)
 class Queue:
     """Samples in the order to look at them.
@@ -151,29 +148,6 @@ def audit_order(sample_ids: Sequence[str], salt: str) -> IntArray:
         hashlib.md5((salt + sample).encode(), usedforsecurity=False).digest() for sample in sample_ids
     )  # MD5 because DuckDB knows it too
     return np.argsort(np.frombuffer(digests, dtype="S16"), kind="stable")
-
-
-def draw_audit(
-    sample_ids: Sequence[str], is_settled: BoolArray, audit_samples: int, places: int | None, *, seed: int
-) -> Audit:
-    """Return the audit: samples that are looked at whatever the run thinks of them.
-
-    Args:
-        sample_ids: Ids of all samples, length N, each once.
-        is_settled: Samples that must not come (verified earlier, or shown as a copy), shape (N,).
-        audit_samples: Samples wanted; `audit_size` says how many it can be.
-        places: Most samples in the queue, or None.
-        seed: Feeds the draw.
-
-    Returns:
-        The audit; every unsettled sample has the same chance to be in it.
-    """
-    rows = np.flatnonzero(~is_settled)
-    size = audit_size(audit_samples, len(rows), places)
-    if not size:
-        return NO_AUDIT
-    drawn = audit_order([sample_ids[row] for row in rows.tolist()], audit_salt(seed, len(sample_ids), len(rows)))
-    return Audit(rows[drawn[:size]], size / len(rows))
 
 
 def repeated_images(conflict_sets: IntArray, images: IntArray, label_scores: FloatArray, order: IntArray) -> BoolArray:

@@ -18,7 +18,6 @@ from labelclean.probes.neighbours import (
     near_duplicate_sets,
     nearest_neighbours,
     outside_group,
-    trusted_neighbours,
     with_copies,
 )
 
@@ -117,12 +116,6 @@ def test_votes_are_the_similarity_weighted_labels_without_negative_ones() -> Non
 def test_mean_similarity_counts_only_neighbours_found() -> None:
     found = Neighbours(np.array([[1, -1], [-1, -1]]), np.array([[0.5, 0], [0, 0]], np.float32))
     assert mean_similarity(found).tolist() == [0.5, 0.0]
-
-
-def test_only_trusted_neighbours_are_shown() -> None:
-    found = Neighbours(np.array([[1, 2, 3]]), np.array([[0.9, 0.8, 0.7]], np.float32))
-    shown = trusted_neighbours(found, np.array([True, False, True, True]), 4)
-    assert shown.tolist() == [[2, 3, -1, -1]]
 
 
 def test_planted_copies_are_joined_and_strangers_are_not() -> None:

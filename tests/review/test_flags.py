@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from labelclean.config import FlagsConfig
-from labelclean.review.flags import Evidence, build_flags, conflict_sets
+from labelclean.probes.neighbours import conflict_sets
+from labelclean.review.flags import Evidence, build_flags
 
 LIMITS = FlagsConfig(narrow_margin=0.1, neighbours_share=0.7, rare_class_count=2, outlier_z=5.0)
 
@@ -28,6 +29,7 @@ def quiet(n: int = 4) -> Evidence:
         neighbour_votes=np.eye(2)[given],
         neighbour_similarity=np.linspace(0.5, 0.6, n),
         duplicate_sets=np.full(n, -1),
+        conflict_sets=np.full(n, -1),
     )
 
 
@@ -74,7 +76,9 @@ def test_each_doubt_has_its_reason(change: dict[str, Any], expected: tuple[int, 
 
 
 def test_twins_are_named_and_conflicting_twins_twice() -> None:
-    got = reasons(replace(quiet(5), duplicate_sets=np.array([0, 0, 1, -1, 1])))
+    got = reasons(
+        replace(quiet(5), duplicate_sets=np.array([0, 0, 1, -1, 1]), conflict_sets=np.array([0, 0, -1, -1, -1]))
+    )
     assert [row for row, why, _ in got if why == "conflict_group"] == [0, 1]
     assert [row for row, why, _ in got if why == "near_duplicate"] == [0, 1, 2, 4]
 

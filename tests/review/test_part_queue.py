@@ -1,18 +1,20 @@
-"""The queue of scores in parts: the audit that DuckDB draws is the one drawn in memory, from all that is unsettled."""
+"""The queue of scores in parts: the audit that DuckDB draws is the one drawn by sorting, from all that is unsettled."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from labelclean.config import Config
 from labelclean.review.part_queue import PartQueue, part_queue
-from labelclean.review.queue import build_queue, draw_audit
+from labelclean.review.queue import Audit, audit_order, audit_salt, audit_size, build_queue
 from labelclean.storage.tables import conform
 
 NAMES = ("ng", "ok")
@@ -36,6 +38,16 @@ def config(**review: object) -> Config:
     )
 
 
+def draw_audit(
+    ids: Sequence[str], is_settled: npt.NDArray[np.bool_], wanted: int, places: int | None, *, seed: int
+) -> Audit:
+    """The audit by sorting all that is unsettled."""
+    rows = np.flatnonzero(~is_settled)
+    size = audit_size(wanted, len(rows), places)
+    order = audit_order([ids[row] for row in rows.tolist()], audit_salt(seed, len(ids), len(rows)))
+    return Audit(rows[order[:size]], size / max(len(rows), 1))
+
+
 @pytest.fixture
 def scores(tmp_path: Path) -> list[Path]:
     """Sixty samples in three files, in no order: the higher the number, the higher the score; twenty are flagged."""
@@ -43,7 +55,10 @@ def scores(tmp_path: Path) -> list[Path]:
     shuffled = np.random.default_rng(0).permutation(NUM)
     for part, rows in enumerate(np.array_split(shuffled, 3)):
         columns = {
+            "number": rows,
             "sample_id": [IDS[row] for row in rows],
+            "content_hash": [f"hash {row}" for row in rows],
+            "conflict_set": np.full(len(rows), -1),
             "given": GIVEN[rows],
             "predicted": 1 - GIVEN[rows],
             "runner_up": GIVEN[rows],
@@ -90,7 +105,7 @@ def test_only_the_looks_that_are_missing_are_drawn(scores: list[Path]) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 @pytest.mark.parametrize("budget", [None, 1, 2, 9, 40])
-def test_it_is_the_draw_that_is_made_in_memory(scores: list[Path], seed: int, budget: int | None) -> None:
+def test_it_is_the_draw_that_sorting_makes(scores: list[Path], seed: int, budget: int | None) -> None:
     settings = config(seed=seed, budget=budget)
     drawn, others = by_source(queue_of(scores, settings))
     wanted = draw_audit(IDS, SETTLED, 30, settings.review.places, seed=seed)
@@ -98,7 +113,9 @@ def test_it_is_the_draw_that_is_made_in_memory(scores: list[Path], seed: int, bu
     assert budget is None or len(drawn) + len(others) == budget
 
 
-def test_the_queue_is_that_of_memory_also_where_the_first_of_a_rare_class_is_drawn(scores: list[Path]) -> None:
+def test_the_queue_is_that_of_all_rows_at_once_also_where_the_first_of_a_rare_class_is_drawn(
+    scores: list[Path],
+) -> None:
     was_drawn = 0
     for seed in range(40):
         settings = config(seed=seed, budget=8, class_floor=1)
@@ -130,3 +147,28 @@ def test_the_first_of_the_ranking_are_drawn_as_often_as_the_last(scores: list[Pa
     # 17 of the 50 unsettled are flagged: 60 draws of 10 hold 204 of them, give or take sqrt(60 * 10 * .34 * .66 * 40 / 49)
     assert counts[SETTLED].sum() == 0
     assert abs(counts[FLAGGED].sum() - 204) < 4 * (600 * 0.34 * 0.66 * 40 / 49) ** 0.5
+
+
+def test_conflicts_come_first_copies_once_and_trusted_neighbours_stand_beside(tmp_path: Path) -> None:
+    num = 30
+    columns = {
+        "number": np.arange(num),
+        "sample_id": [f"s{row:02d}" for row in range(num)],
+        "content_hash": [f"hash {min(row, 24)}" for row in range(num)],  # rows 24 to 29 are one file
+        "conflict_set": [7, 7, *[-1] * 22, *[24] * 6],
+        "given": np.arange(num) % 2,
+        "predicted": np.arange(num) % 2,
+        "runner_up": 1 - np.arange(num) % 2,
+        "label_score": np.linspace(0.5, 1, num).astype(np.float32),
+        "is_label_issue": np.arange(num) == 5,
+        "is_settled": np.zeros(num, dtype=bool),
+        "reading_0": np.linspace(0.5, 1, num).astype(np.float32),
+        "near": pa.FixedSizeListArray.from_arrays(pa.array(np.tile([5, 2, 3, -1], num), pa.int32()), 4),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "scores.parquet")
+    found = queue_of([tmp_path / "scores.parquet"], config(audit_samples=0))
+    rows = found.table.to_pylist()
+    assert [row["sample_id"] for row in rows] == ["s00", "s01", "s24", "s05"]
+    assert [row["queue_source"] for row in rows] == ["conflict_group"] * 3 + ["ranked"]
+    assert [row["neighbour_ids"] for row in rows] == [["s02", "s03"], ["s03", "s02"], ["s02", "s03"], ["s03", "s02"]]
+    assert found.numbers.tolist() == [0, 1, 24, 5]

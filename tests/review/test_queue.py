@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from labelclean.review.queue import (
-    NO_AUDIT,
     Audit,
     Doubt,
     Queue,
+    audit_order,
+    audit_salt,
     audit_size,
     build_queue,
-    draw_audit,
     estimate_queue,
     measure_doubt,
     repeated_images,
@@ -29,7 +31,7 @@ def queue(scores: list[float], *, issue_below: float = 0.5, **changes: object) -
         "is_settled": np.zeros(n, dtype=bool),
         "order": np.arange(n),
         "budget": None,
-        "audit": NO_AUDIT,
+        "audit": Audit(np.empty(0, dtype=np.int64), 0.0),
         "class_floor": 0,
     }
     return build_queue(label_scores, label_scores < issue_below, **(settings | changes))  # type: ignore[arg-type]
@@ -78,6 +80,16 @@ def test_the_floor_gives_a_rare_class_its_places() -> None:
     got = queue([0.1, 0.11, 0.12, 0.13, 0.4], given=given, budget=3, class_floor=1)
     assert got.rows.tolist() == [0, 1, 4]
     assert got.sources == ("ranked", "ranked", "rare_class")
+
+
+def draw_audit(
+    ids: Sequence[str], is_settled: npt.NDArray[np.bool_], wanted: int, places: int | None, *, seed: int
+) -> Audit:
+    """The audit by sorting all that is unsettled."""
+    rows = np.flatnonzero(~is_settled)
+    size = audit_size(wanted, len(rows), places)
+    order = audit_order([ids[row] for row in rows.tolist()], audit_salt(seed, len(ids), len(rows)))
+    return Audit(rows[order[:size]], size / max(len(rows), 1))
 
 
 def drawn(size: int, unsettled: npt.NDArray[np.bool_], places: int | None = None, *, seed: int = 0) -> list[int]:
