@@ -15,7 +15,7 @@ from labelclean.errors import TableError, listed
 from labelclean.features.decode import decode_image
 from labelclean.features.image_files import ImageReject, read_image_bytes
 from labelclean.starting.cells import SPLITS
-from labelclean.starting.images import OTHER_PICTURES, READ_SUFFIXES, image_files
+from labelclean.starting.images import OTHER_PICTURES, READ_SUFFIXES, image_files, is_utf8
 from labelclean.starting.rows import Rows
 
 MASK_FOLDERS = {
@@ -58,10 +58,10 @@ def folder_rows(root: Path, level: int | None = None) -> Rows:
         TableError: If no class folder holds an image, a name is not UTF-8, or it is not clear which folders are classes.
     """
     files, system, places = image_files(root)
-    _check_names(root, [name for name in files if name.lower().endswith(READ_SUFFIXES)])
-    readable = [name for name in files if _is_utf8(name) and name.lower().endswith(READ_SUFFIXES)]
-    pictures = [name for name in files if _is_utf8(name) and name.lower().endswith(OTHER_PICTURES)]
-    others = [name for name in files if _is_utf8(name) and not name.lower().endswith((*READ_SUFFIXES, *OTHER_PICTURES))]
+    check_names(root, [name for name in files if name.lower().endswith(READ_SUFFIXES)])
+    readable = [name for name in files if is_utf8(name) and name.lower().endswith(READ_SUFFIXES)]
+    pictures = [name for name in files if is_utf8(name) and name.lower().endswith(OTHER_PICTURES)]
+    others = [name for name in files if is_utf8(name) and not name.lower().endswith((*READ_SUFFIXES, *OTHER_PICTURES))]
     masks = _masks(root, readable)
     images = [name for name in readable if name not in masks]
     parts = {name: PurePosixPath(name).parts[:-1] for name in images}
@@ -103,6 +103,23 @@ def folder_rows(root: Path, level: int | None = None) -> Rows:
     source = f"folders under {root}: {len(labelled):,} images in {len(set(given)):,} class folders"
     schema = pa.schema([(name, pa.string()) for name in columns])
     return Rows(source, pa.table(columns, schema=schema), left_out, (*seen, *told), folder, is_placed=True)
+
+
+def check_names(root: Path, names: Sequence[str]) -> None:
+    """Refuse names below a folder that no table can hold.
+
+    Args:
+        root: The folder.
+        names: Relative paths.
+
+    Raises:
+        TableError: If one is not UTF-8.
+    """
+    broken = [repr(name) for name in names if not is_utf8(name)]
+    if broken:
+        raise TableError(
+            f"{root}: file names must be UTF-8, but {len(broken):,} are not: {', '.join(broken[:5])}. Rename them."
+        )
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -233,22 +250,6 @@ def _lost_classes(places: Sequence[str], given: Sequence[str], level: int, masks
     mask_folders = {part for name in masks for part in PurePosixPath(name).parts[:-1] if part.lower() in MASK_FOLDERS}
     unlabelled = {name for name in names if name.strip("_").lower() in UNLABELLED}
     return sorted(names - known - mask_folders - unlabelled)
-
-
-def _check_names(root: Path, names: Sequence[str]) -> None:
-    broken = [repr(name) for name in names if not _is_utf8(name)]
-    if broken:
-        raise TableError(
-            f"{root}: file names must be UTF-8, but {len(broken):,} are not: {', '.join(broken[:5])}. Rename them."
-        )
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _within_one_root(root: Path, names: Sequence[str]) -> tuple[list[str], Path, list[str]]:

@@ -44,6 +44,15 @@ def looks_like_image(cell: str) -> bool:
     return cell.strip().partition("#")[0].lower().endswith((*READ_SUFFIXES, *OTHER_PICTURES))
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether a file's name is UTF-8, so that a table can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def image_files(root: Path) -> tuple[list[str], list[str], list[str]]:
     """Return what lies below a folder, through links too, hidden things left out.
 
@@ -185,7 +194,7 @@ def _matches(paths: Sequence[str], root: Path) -> dict[str, str]:
         return {}
     by_end: dict[str, list[str]] = defaultdict(list)
     for name in image_files(root)[0]:
-        if looks_like_image(name):
+        if looks_like_image(name) and is_utf8(name):
             for end in _ends(name):
                 by_end[end].append(name)
                 by_end[os.path.splitext(end)[0]].append(name)  # noqa: PTH122 - text, no file

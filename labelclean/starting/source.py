@@ -17,7 +17,7 @@ from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.excel import excel_rows
 from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
-from labelclean.starting.folders import folder_rows
+from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
 from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
@@ -147,6 +147,7 @@ def _folder(path: Path, asked: Asked) -> Rows:
     ]
     if metadata and asked.class_folder is None:
         _check_asked(path, asked, "columns", "encoding")
+        check_names(path, [file.parent.name for file in metadata])
         parts = {"" if file.parent == path else file.parent.name: _file(file, asked) for file in metadata}
         return joined(parts, path)
     if (path / "labels.json").is_file() and (path / "data").is_dir() and asked.class_folder is None:

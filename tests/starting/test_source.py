@@ -182,3 +182,11 @@ def test_a_folder_of_boxes_is_named_as_what_it_is(tmp_path: Path) -> None:
         first_labels(tmp_path / "flat")
     with pytest.raises(TableError, match=r"'train/_annotations.coco.json' may hold them: name the file itself"):
         first_labels(tmp_path / "flow")
+
+
+def test_names_that_no_table_can_hold_are_passed_over_or_refused(tmp_path: Path) -> None:
+    (tree(tmp_path / "old", "a.png", "\udcff.png") / "l.csv").write_text("file,label\n/d/a.png,ok\n/d/?.png,dent\n")
+    assert pairs(read(tmp_path / "old" / "l.csv")) == {"a.png": "ok", "/d/?.png": "dent"}
+    (tree(tmp_path / "faces", "\udcff/a.png") / "\udcff" / "metadata.csv").write_text("file_name,label\na.png,ok\n")
+    with pytest.raises(TableError, match="must be UTF-8, but 1 are not"):
+        first_labels(tmp_path / "faces")
