@@ -15,7 +15,10 @@ from labelclean.errors import TableError, listed
 from labelclean.starting.images import looks_like_image
 from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+_SPLIT = re.compile(
+    r"(train(ing)?|trn|val(id(ation|ate)?)?|test(ing)?|tst|dev|eval(uation)?|hold[ _\-]?out|学習|訓練|検証|評価|テスト)"
+    r"([ _\-]?(set|data|images?|imgs?|split|用|セット|データ|画像))*[ _\-]?\d*|fold[ _\-]?\d+"
+)
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "sample_id": ("id", "sample", "image_id", "img_id", "id_code"),
     "image_path": (
@@ -47,6 +50,16 @@ class Cells:
     rows: Sequence[tuple[int, Sequence[str]]]
     source: str
     unit: str = "lines"
+
+
+def is_split(name: str) -> bool:
+    """Return whether a folder or column is called as a part of the data that a model learns from or is tested on.
+
+    Examples:
+        >>> is_split("Train"), is_split("val_set"), is_split("test2017"), is_split("学習用データ"), is_split("fold"), is_split("testis")
+        (True, True, True, True, False, False)
+    """
+    return _SPLIT.fullmatch(unicodedata.normalize("NFKC", name).strip().lower()) is not None
 
 
 def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows:
@@ -247,7 +260,7 @@ def _one_hot(values: Mapping[str, list[str | None]], chosen: Mapping[str, str]) 
         name
         for name, column in values.items()
         if name not in chosen.values()
-        and name.lower() not in SPLITS
+        and not is_split(name)
         and any(cell is not None for cell in column)
         and all((cell or "").lower() in _BITS for cell in column)
     ]

@@ -27,10 +27,11 @@ OTHER_PICTURES = (
     ".svg",
     ".tga",
 )
-SYSTEM_FOLDERS = {
-    "@eadir", "#recycle", "#snapshot", "$recycle.bin", "@recycle", "@recently-snapshot", "~snapshot", "lost+found",
-    "recycler", "system volume information", "__macosx", "__pycache__", "found.000", "thumbs.db",
-}  # fmt: skip
+_SYSTEM_FOLDER = re.compile(
+    r"[@#~$._]+(ea ?dir|recycled?|recycle[._]bin|trash\w*|(recently[_\-])?snapshots?|thumb|sharebin|transcode)"
+    r"|recycler|lost\+found|system volume information|network trash folder|temporary items|__macosx|__pycache__|found\.\d{3}|thumbs\.db",
+    re.IGNORECASE,
+)
 NUM_TRIED = 200
 
 
@@ -72,8 +73,8 @@ def image_files(root: Path) -> tuple[list[str], list[str], list[str]]:
             folders.clear()
             continue
         here = Path(folder).relative_to(root)
-        system += [(here / name).as_posix() for name in folders if name.lower() in SYSTEM_FOLDERS]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS)
+        system += [(here / name).as_posix() for name in folders if _SYSTEM_FOLDER.fullmatch(name)]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _SYSTEM_FOLDER.fullmatch(name))
         places += [(here / name).as_posix() for name in folders]
         files += [(here / name).as_posix() for name in names if not name.startswith(".")]
     return sorted(files), sorted(system), sorted(places)

@@ -31,7 +31,7 @@ PARQUET = (".parquet", ".pq", ".parq")
 _SHEETS = (".csv", ".tsv", ".xlsx", ".xlsm", ".csv.gz", ".tsv.gz")
 _TABLES = (*_SHEETS, ".json", ".jsonl", ".xml", ".lst", ".txt")
 _VOC = re.compile(rb"<annotation[\s>]")
-_HEAD = 2_000  # bytes in which XML shows what it is
+_HEAD = 50_000  # bytes in which XML shows what it is
 _METADATA = ("metadata.jsonl", "metadata.csv")
 
 
@@ -154,6 +154,10 @@ def _folder(path: Path, asked: Asked) -> Rows:
         return _file(path / "labels.json", asked)
     if asked.columns or asked.sheet or asked.encoding:  # they speak of a table
         return _table_beside(path, asked, None)
+    if asked.class_folder is None:
+        for folder in sorted(place for place in path.rglob("*") if place.name.lower() == "annotations"):
+            if pages := _voc_pages(folder):
+                return voc_rows(pages, folder)
     try:
         rows = folder_rows(path, asked.class_folder)
     except TableError as fault:

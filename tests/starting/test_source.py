@@ -106,6 +106,20 @@ def test_hugging_face_fiftyone_and_voc_are_known_as_folders(tmp_path: Path) -> N
     assert pairs(read(tmp_path / "voc")) == {"JPEGImages/a.jpg": "ok"}
 
 
+def test_voc_wins_over_the_folders_that_its_layout_has(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "JPEGImages/a.jpg",
+        "JPEGImages/b.jpg",
+        "SegmentationObject/a.png",
+        "Annotations/a.xml",
+        "ImageSets/Main/t.txt",
+    )
+    page = "<annotation><filename>a.jpg</filename><object><name>dent</name></object></annotation>"
+    (tmp_path / "Annotations" / "a.xml").write_text(page)
+    assert pairs(read(tmp_path)) == {"JPEGImages/a.jpg": "dent"}
+
+
 def test_class_folders_win_over_tables_beside_them(tmp_path: Path) -> None:
     tree(tmp_path, "ok/1.png", "dent/2.png")
     (tmp_path / "notes.csv").write_text("file,label\n1.png,x\n")
