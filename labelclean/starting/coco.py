@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ def coco_rows(content: Any, origin: Path) -> Rows:
         )
         for one in record_list(content["categories"], "categories", origin)
     }
+    if len(names) != len(content["categories"]) or len(set(names.values())) != len(names):
+        twice = sorted({name for name, count in Counter(names.values()).items() if count > 1})
+        raise TableError(
+            f"{origin}: ids and names of categories must be distinct, but some stand twice: {listed(twice) or 'ids'}. Give each "
+            "an id and a name of its own."
+        )
     labels: dict[str, list[str]] = defaultdict(list)
     shapes: list[str] = []
     unknown: list[str] = []
@@ -50,7 +56,7 @@ def coco_rows(content: Any, origin: Path) -> Rows:
         image = needed_words(one.get("image_id"), "annotations[].image_id", origin)
         if image not in images:
             unknown.append(f"image {image}")
-        elif any(one.get(shape) for shape in ("bbox", "segmentation", "keypoints")):
+        elif _has_shape(one):
             shapes.append(images[image])
         else:
             category = needed_words(one.get("category_id"), "annotations[].category_id", origin)
@@ -64,3 +70,10 @@ def coco_rows(content: Any, origin: Path) -> Rows:
     found = (LabelledImage(path, tuple(labels[key]), {"coco_image_id": key}) for key, path in images.items())
     source = f"COCO: {len(images):,} images, {len(names):,} categories"
     return rows_of_images(found, source, origin, left_out={BOXES: shapes})
+
+
+def _has_shape(annotation: dict[str, Any]) -> bool:
+    """Whether it names a part of its image; a box of no size does not."""
+    box = annotation.get("bbox")
+    has_size = any(box[2:]) if isinstance(box, list) else bool(box)
+    return bool(annotation.get("segmentation") or annotation.get("keypoints")) or has_size

@@ -41,8 +41,12 @@ def looks_like_image(cell: str) -> bool:
     Examples:
         >>> looks_like_image("line 3/0001.PNG"), looks_like_image("/data/local-files/?d=a%2Fb.jpg"), looks_like_image("ok")
         (True, True, False)
+        >>> looks_like_image("https://store/1.png?signed=yes")
+        True
     """
-    return cell.strip().partition("#")[0].lower().endswith((*READ_SUFFIXES, *OTHER_PICTURES))
+    name = cell.strip().lower()
+    names = (name.partition("#")[0], name.partition("?")[0] if "://" in name else "")
+    return any(part.endswith((*READ_SUFFIXES, *OTHER_PICTURES)) for part in names)
 
 
 def is_utf8(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -214,7 +215,11 @@ def _voc_pages(path: Path) -> dict[str, bytes]:
     """Pascal VOC files below a folder."""
     files = [file for file in sorted(path.rglob("*.xml")) if file.is_file() and not file.name.startswith(".")]
     pages = {file.relative_to(path).as_posix(): file_bytes(file) for file in files}
-    return {name: data for name, data in pages.items() if _VOC.search(data[:_HEAD])}
+    return {name: data for name, data in pages.items() if _is_voc(data)}
+
+
+def _is_voc(data: bytes) -> bool:
+    return _VOC.search(data[:_HEAD].replace(b"\0", b"")) is not None  # UTF-16 has zeros between
 
 
 def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: dict[str, str]) -> dict[Path, Rows]:
@@ -233,7 +238,7 @@ def _file(path: Path, asked: Asked) -> Rows:
     """The labels in one file that is no Parquet."""
     _check_read(path)
     name, data = path.name.lower(), file_bytes(path)
-    if name.endswith((".xlsx", ".xlsm")):
+    if name.endswith((".xlsx", ".xlsm")) or data.startswith(b"PK\x03\x04"):
         _check_asked(path, asked, "columns", "sheet")
         return excel_rows(data, asked.columns, path, asked.sheet)
     if name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
@@ -241,13 +246,17 @@ def _file(path: Path, asked: Asked) -> Rows:
         return jsonl_rows(data, asked.columns, path)
     if name.endswith((".xml", ".xml.gz")):
         _check_asked(path, asked)
-        if not re.search(rb"<annotations?[\s>]", data[:_HEAD]):
+        if not re.search(rb"<annotations?[\s>]", data[:_HEAD].replace(b"\0", b"")):
             raise TableError(
                 f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
             )
-        return voc_rows({"": data}, path) if _VOC.search(data[:_HEAD]) else cvat_rows(data, path)
+        return voc_rows({"": data}, path) if _is_voc(data) else cvat_rows(data, path)
     if name.endswith((".json", ".json.gz")):
-        return _json_rows(foreign_json(text_of(data, path)[0], path), path, asked)
+        text, _ = text_of(data, path)
+        if _is_json_lines(text):
+            _check_asked(path, asked, "columns")
+            return jsonl_rows(data, asked.columns, path)
+        return _json_rows(foreign_json(text, path), path, asked)
     if not name.endswith((".csv", ".tsv", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz", ".txt.gz")):
         raise TableError(
             f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
@@ -257,13 +266,24 @@ def _file(path: Path, asked: Asked) -> Rows:
     return csv_rows(data, asked.columns, path, asked.encoding)
 
 
+def _is_json_lines(text: str) -> bool:
+    """Whether the first of several lines is a whole object, so that it is not one of JSON but one per line."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
     """The labels in JSON, by what it holds."""
     readers: tuple[tuple[Callable[[Any], bool], Callable[[Any, Path], Rows]], ...] = (
         (is_coco, coco_rows),
         (is_fiftyone, fiftyone_rows),
-        (is_label_studio, label_studio_rows),
     )
+    if is_label_studio(content):
+        _check_asked(path, asked, "columns")
+        return label_studio_rows(content, asked.columns.get("given_label"), path)
     if is_label_studio_min(content):
         _check_asked(path, asked, "columns")
         return flat_rows(

@@ -65,7 +65,11 @@ def test_a_csv_keeps_text_and_other_columns_and_finds_usual_names() -> None:
         "Inspection,\nline 3; 2026,\n\nfile,label\na.png,ok\nb.png,dent\n",  # titles
         'ファイル名,不良名\n"a.png","ok"\nb.png,dent\n',
         "image,ok,dent\na.png,1,0\nb.png,0,1\n",  # one-hot
-        "image,ok,dent\na.png,1.0,0.0\nb.png,0.0,1.0\n",
+        "image,ok,dent\na.png,1.00,0\nb.png,0.000,1.0\n",
+        "image,ok,dent\na.png,TRUE,FALSE\nb.png,False,True\n",
+        "image,ok,dent\na.png,yes,no\nb.png,no,yes\n",
+        "画像,ok,dent\na.png,○,\nb.png,,○\n",
+        "image;ok;dent;line\na.png;x;;x\nb.png;;x;x\n",
     ],
 )
 def test_every_usual_shape_of_a_table_says_the_same(text: str) -> None:
@@ -118,6 +122,7 @@ def test_a_cell_that_begins_as_a_formula_stays_text() -> None:
         ("path,label,label\na,b,c\n", "'label' stand twice"),
         ("path,label,x,x\na,b,c,d\n", "'x' stand twice"),
         ("path,label\n", "has 1 rows"),
+        ("0,1,a.png\n1,0,b.png\n", "the file has '1', '2', 'image_path'.*the numbers of its columns"),
         ("", "is empty"),
         ('path,label\n"a,b\n', "must be a whole CSV file, but line 2"),
     ],

@@ -42,9 +42,12 @@ def test_every_source_finds_its_images(tmp_path: Path) -> None:
         "l.txt": b"a.png ok\nb.png dent\n",
         "l.xlsx": workbook(("x", [["file", "label"], ["a.png", "ok"], ["b.png", "dent"]])),
         "l.jsonl": b'{"file_name": "a.png", "label": "ok"}\n{"file_name": "b.png", "label": "dent"}\n',
+        "lines.json": b'{"file": "a.png", "label": "ok"}\n{"file": "b.png", "label": "dent"}\n',
+        "excel.csv": workbook(("x", [["file", "label"], ["a.png", "ok"], ["b.png", "dent"]])),
         "coco.json": json.dumps(content).encode(),
         "fiftyone.json": json.dumps({"classes": ["ok", "dent"], "labels": {"a": 0, "b": 1}}).encode(),
         "studio.json": f"[{task.format('a', 'ok')}, {task.format('b', 'dent')}]".encode(),
+        "utf16.xml": f"\ufeff<annotations>{tag.format('a', 'ok')}{tag.format('b', 'dent')}</annotations>".encode("utf-16-le"),
         "cvat.xml": f"<annotations>{tag.format('a', 'ok')}{tag.format('b', 'dent')}</annotations>".encode(),
     }  # fmt: skip
     written(tmp_path / "l.parquet", {"file": ["a.png", "b.png"], "label": ["ok", "dent"]})
