@@ -92,9 +92,14 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows
     twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
     if twice:
         raise TableError(f"{origin}: column names must be distinct, but {listed(twice)} stand twice. Rename them.")
+    chosen, faults = chosen_columns([name for name in header if name], columns)
+    again = [number for number, row in body if has_header and chosen and _repeats(row, header, chosen)]
+    body = [(number, row) for number, row in body if number not in set(again)]
     values = {name: [row[place].strip() or None for _, row in body] for place, name in enumerate(header) if name}
-    left_out: dict[str, list[str]] = {"rows above the header": titles}
-    chosen, faults = chosen_columns(list(values), columns)
+    left_out: dict[str, list[str]] = {
+        "rows above the header": titles,
+        "rows that repeat the header": list(map(str, again)),
+    }
     if faults and has_header and "given_label" not in chosen and "given_label" not in columns:
         one_hot, classes = one_hot_classes(values, chosen)
         if one_hot:
@@ -262,6 +267,11 @@ def _header(
         return names, rows[place:], titles, [f"{said}; columns are called {listed(names, 4)}"]
     seen = [f"the header is line {rows[place][0]}; what stands above it is left out"] if titles else []
     return names, rows[place + 1 :], titles, seen
+
+
+def _repeats(row: Sequence[str], header: Sequence[str], chosen: Mapping[str, str]) -> bool:
+    """Whether a row is the header once more, as where files were joined or the header has two lines."""
+    return all(row[header.index(theirs)].strip() == theirs for theirs in chosen.values())
 
 
 def _numbered(rows: list[tuple[int, list[str]]], columns: Mapping[str, str]) -> list[str]:
