@@ -383,7 +383,14 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
         "labelclean.classes": json.dumps(list(class_names)),
     }
     conformed = pa.table(columns).sort_by([(part, "ascending") for part in key])
-    return conformed.replace_schema_metadata(metadata)
+    fields = [_with_own_metadata(field, table.schema) for field in conformed.schema]
+    return pa.Table.from_arrays(conformed.columns, schema=pa.schema(fields, metadata=metadata))
+
+
+def _with_own_metadata(field: pa.Field, before: pa.Schema) -> pa.Field:
+    """A field with what labelclean itself noted of its column."""
+    noted = (before.field(field.name).metadata or {}).items()
+    return field.with_metadata({key: value for key, value in noted if key.startswith(b"labelclean.")} or None)
 
 
 def table_key(name: str, column_names: Sequence[str]) -> tuple[str, ...]:

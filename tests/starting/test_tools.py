@@ -44,7 +44,9 @@ def test_coco_gives_categories_of_whole_images() -> None:
         {"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1]},
     )
     found = coco_rows(content, ORIGIN)
-    assert found.table.to_pylist() == [{"image_path": "1.png", "given_label": "ok", "coco_image_id": "1"}]
+    (row,) = found.table.to_pylist()
+    assert (row["image_path"], row["given_label"]) == ("1.png", "ok")
+    assert json.loads(row["coco"])["image"] == content["images"][0]
     assert (found.left_out[SEVERAL_LABELS], found.left_out[BOXES], found.left_out[NO_LABEL]) == (
         ["2.png"],
         ["3.png"],
