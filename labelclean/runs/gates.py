@@ -78,6 +78,32 @@ class Verdict:
         return tuple(finding for finding in self.findings if method in finding.forbids)
 
 
+def alike_names(
+    votes: npt.NDArray[np.floating], class_names: Sequence[str], spellings: Mapping[str, str]
+) -> list[Finding]:
+    """Return a refusal where two names that occur look alike: labels would move from one spelling to the other.
+
+    Args:
+        votes: Labels of each class, shape (K,).
+        class_names: The K names.
+        spellings: `data.spellings`; names that it holds may look alike.
+
+    Returns:
+        One finding, or none.
+    """
+    counts = {name: round(float(num)) for name, num in zip(class_names, votes, strict=True) if num > 0}
+    sets = alike(counts, spellings)
+    if not sets:
+        return []
+    pairs = "; ".join(alike_words(names, counts) for names in sets[:5]) + ("; ..." if len(sets) > 5 else "")
+    facts = {"pairs": pairs, "key": joining(sets[0], counts)}
+    sentence = (
+        f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
+        f"{facts['key']}, or name each as itself there if both are meant."
+    )
+    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
+
+
 def judge_distribution(
     report: DistributionReport,
     class_names: Sequence[str],
@@ -108,7 +134,7 @@ def judge_distribution(
             {"total": len(present)},
         )
     ]
-    findings += _alike_names(report, class_names, spellings or {})
+    findings += alike_names(report.counts, class_names, spellings or {})
     missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
     if missing:
         findings.append(
@@ -444,21 +470,6 @@ def _compared(
     return Finding(
         check, "refuse", value, limit, key, f"{what}: {value:.3g}, {words[1]} {bound}.", forbids, facts or {}
     )
-
-
-def _alike_names(report: DistributionReport, class_names: Sequence[str], spellings: Mapping[str, str]) -> list[Finding]:
-    """A refusal where two names that occur look alike: labels would move from one spelling to the other."""
-    counts = {name: round(float(num)) for name, num in zip(class_names, report.counts, strict=True) if num > 0}
-    sets = alike(counts, spellings)
-    if not sets:
-        return []
-    pairs = "; ".join(alike_words(names, counts) for names in sets[:5]) + ("; ..." if len(sets) > 5 else "")
-    facts = {"pairs": pairs, "key": joining(sets[0], counts)}
-    sentence = (
-        f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
-        f"{facts['key']}, or name each as itself there if both are meant."
-    )
-    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
 
 
 def _count_facts(
