@@ -14,6 +14,7 @@ import numpy.typing as npt
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.cleaning.alignment import columns_in_order, in_label_order, order_fault
 from labelclean.cleaning.chance import (
+    alone_sentence,
     exceeds_chance,
     find_unvouched,
     is_clear,
@@ -331,7 +332,7 @@ def clean_labels(
     """
     import pandas as pd
 
-    from labelclean.storage.spellings import missing_sentences
+    from labelclean.storage.spellings import alike_sentences, missing_sentences
 
     settings = cleaning_settings(config)
     given, others, faults = in_label_order(
@@ -343,7 +344,8 @@ def clean_labels(
     )
     classes = known_classes(names, class_names)
     if class_names is None and classes:
-        for sentence in missing_sentences(Counter(map(str, names.ravel().tolist()))):
+        counts = Counter(map(str, names.ravel().tolist()))
+        for sentence in (*alike_sentences(counts), *missing_sentences(counts)):
             warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
     matrix = None if features is None else np.asarray(others["features"])
     probs, is_named = None, False
@@ -362,7 +364,11 @@ def clean_labels(
         power = choose_power(matrix, ids, groups, labels, settings, seed=seed)
         space = build_feature_space(powered(matrix, power), ids, groups, settings, seed=seed)
         if probs is None:  # a model of the user's own vouches from outside every group
-            labels = find_unvouched(labels, space.groups, space.duplicate_sets).standing(labels)
+            unvouched = find_unvouched(labels, space.groups, space.duplicate_sets)
+            labels = unvouched.standing(labels)
+            if groups is not None and len(unvouched.classes):
+                sentence = alone_sentence([classes[k] for k in unvouched.classes.tolist()])
+                warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
     if space is None or probs is not None:
         teacher = teacher_from_pred_probs(np.asarray(probs, dtype=np.float64), labels, settings)
     else:

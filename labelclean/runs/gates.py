@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labelclean.cleaning.chance import alone_sentence, copies_sentence
 from labelclean.config import DistributionGateConfig, Top2GateConfig
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
@@ -309,16 +310,10 @@ def judge_groups(
     findings = []
     if len(classes):
         names = [class_names[k] for k in classes.tolist()]
-        sentence = (
-            f"all samples of {listed(names)} lie in one group: nothing outside it can vouch for them, so their labels "
-            "stand as given."
-        )
+        sentence = alone_sentence(names)
         findings.append(Finding("one_group", "warn", float(len(names)), 0.0, None, sentence, facts={"names": names}))
     if is_copy.any():
-        sentence = (
-            f"{int(is_copy.sum()):,} samples are copies of one image with different labels: it stands in the queue once, "
-            "and the copies are not judged one by one."
-        )
+        sentence = copies_sentence(int(is_copy.sum()))
         findings.append(Finding("copies", "warn", float(is_copy.sum()), 0.0, None, sentence))
     return tuple(findings)
 
