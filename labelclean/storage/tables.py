@@ -654,7 +654,14 @@ def _key_faults(columns: dict[str, pa.ChunkedArray], key: tuple[str, ...]) -> li
     names = [" + ".join(str(row[part]) for part in key) for row in twice.slice(0, 6).to_pylist()]
     extra = twice.num_rows - 5
     shown = listed(names[:5]) + (f" and {extra:,} more" if extra > 0 else "")
-    return [f"key {' + '.join(key)} must be unique, but {twice.num_rows:,} keys stand in {rows:,} rows: {shown}"]
+    remedy = (
+        ". Keep one row of each; if several people labelled a sample, name them in a column annotator_id"
+        if "given_label" in columns and "annotator_id" not in key
+        else ""
+    )
+    return [
+        f"key {' + '.join(key)} must be unique, but {twice.num_rows:,} keys stand in {rows:,} rows: {shown}{remedy}"
+    ]
 
 
 def _letter(where: str, faults: list[str]) -> str:
