@@ -44,7 +44,7 @@ class Asked:
         columns: The file's name for a column of labelclean.
         class_folder: Which folder of a tree names the class; None: the first that may.
         encoding: Code page of a text file; None: as it shows itself.
-        sheet: Sheet of a workbook; None: the first.
+        sheet: Sheet of a workbook; None: the first that shows.
         image_root: Folder that image paths start from; None: beside the labels.
     """
 
