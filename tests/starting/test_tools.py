@@ -104,6 +104,14 @@ def test_voc_gives_the_class_that_all_objects_name() -> None:
         voc_rows({"a.xml": page.format("a", "<object/>").encode()}, ORIGIN)
 
 
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "EUC-JP", "GB18030"])
+def test_xml_in_a_code_page_that_it_names_is_read(encoding: str) -> None:
+    page = f'<?xml version="1.0" encoding="{encoding}"?><annotation><filename>1.png</filename><object><name>打痕</name></object></annotation>'
+    assert pairs(voc_rows({"": page.encode(encoding)}, ORIGIN)) == {"1.png": "打痕"}
+    with pytest.raises(ExchangeError, match="must be whole XML"):
+        voc_rows({"": page.encode(encoding)[:-30] + b"\xff\xff"}, ORIGIN)
+
+
 def test_fiftyone_gives_numbers_and_names() -> None:
     content = {"classes": ["ok", "dent"], "labels": {"a": 1, "b": "ok", "c": None, "d": {"label": "dent"}}}
     found = fiftyone_rows(content, ORIGIN)
