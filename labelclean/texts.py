@@ -136,6 +136,18 @@ def shown(name: object, limit: int = 80) -> str:
     return "".join("\ufffd" if _is_control(character) else character for character in text)
 
 
+def printable(sentence: str) -> str:
+    r"""Return a sentence in one line: what is no printable sign becomes its escape.
+
+    Examples:
+        >>> printable("class 'a\nb' (12)")
+        "class 'a\\nb' (12)"
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\u3000" else sign.encode("unicode_escape").decode() for sign in sentence
+    )
+
+
 def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in _BIDI
 

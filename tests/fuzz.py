@@ -6,11 +6,14 @@ Each door must end in success, in a refusal of one image, or in a `LabelcleanErr
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gzip
 import io
 import json
+import os
 import random
+import shutil
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -414,7 +417,90 @@ def _other_labels(chance: random.Random) -> bytes:
     return file.getvalue()
 
 
+class TreeDoor:
+    """A folder: class folders, known layouts, tables and metadata beside images, by whichever reader takes it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the place."""
+        self.root = folder / "tree"
+
+    def __call__(self, data: bytes) -> str:
+        """Lay out the files that the bytes say, and read their folder."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir()
+        for part in data.split(_PART):
+            name, _, content = part.partition(b"\n")
+            path = os.fsdecode(name.replace(b"\0", b"")).lstrip("/")
+            if path and ".." not in path:
+                with contextlib.suppress(OSError):  # names too long, or a file in a folder's place
+                    (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+                    (self.root / path).write_bytes(content)
+        return outcome(self._read)
+
+    def _read(self) -> None:
+        found = first_labels(self.root)
+        if found is not None:
+            conform(found.table, "labels", origin="tree")
+            "\n".join(found.seen).encode("utf-8", "surrogateescape")
+
+
+_PART = b"\n\0\0\n"
+_FOLDERS = [
+    *("good", "dent", "ok", "OK", "ok ", "train", "test", "val", "line3", "ground_truth", "masks", "Label", "@eaDir"),
+    *(
+        "$RECYCLE.BIN",
+        "lost+found",
+        "_unlabeled",
+        "data",
+        "images",
+        ".hidden",
+        "bottle",
+        "傷",
+        "か\u3099",
+        "0",
+        "10",
+        "\udcff",
+    ),
+]
+_FILES = [
+    "1.png",
+    "2.PNG",
+    "1_mask.png",
+    "1_GT.tif",
+    "3.jfif",
+    "4.gif",
+    "Thumbs.db",
+    "5.heic",
+    "\udcff.png",
+    "a",
+    "x.txt",
+]
+
+
+def tree(chance: random.Random) -> bytes:
+    """Some files in some folders, now and then with a table, metadata or pages of an annotation tool."""
+    depth = chance.choice([1, 1, 2, 3])
+    names = [chance.sample(_FOLDERS, chance.choice([1, 2, 3])) for _ in range(depth)]
+    paths = ["/".join([*map(chance.choice, names), chance.choice(_FILES)]) for _ in range(chance.choice([0, 1, 6, 12]))]
+    parts = [path.encode("utf-8", "surrogateescape") + b"\n" for path in paths]
+    tables = [
+        (b"train.csv", STARTING["l.csv"][0]),
+        (b"metadata.csv", b"file_name,label\n1.png,ok\n2.PNG,dent\n"),
+        (b"train/metadata.jsonl", STARTING["l.jsonl"][0]),
+        (b"test/metadata.jsonl", STARTING["l.jsonl"][0]),
+        (b"labels.json", STARTING["l.json"][3]),
+        (b"a.xml", STARTING["l.xml"][1]),
+        (b"pages/b.xml", STARTING["l.xml"][1]),
+        (b"coco.json", STARTING["l.json"][0]),
+    ]
+    for name, content in chance.sample(tables, chance.choice([0, 0, 1, 2])):
+        parts.append(name + b"\n" + (mutated(content, chance) if chance.random() < 0.5 else content))
+    return _PART.join(parts)
+
+
 def _starting(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], bytes]]:
+    if door == "tree":
+        return TreeDoor(folder), lambda c: tree(c) if c.random() < 0.7 else mutated(tree(c), c)
     if door == "l.xlsx":
         book = _workbook()
         return StartingDoor(door, folder), lambda chance: _changed_workbook(book, chance)
@@ -429,7 +515,7 @@ def _starting(door: str, folder: Path) -> tuple[Door, Callable[[random.Random], 
 # --- all doors ------------------------------------------------------------------------------------
 
 TOOLS: tuple[Tool, ...] = ("label-studio", "cvat", "csv", "fiftyone", "huggingface", "sheet")
-FILES = (*STARTING, "l.xlsx", "l.parquet")
+FILES = (*STARTING, "l.xlsx", "l.parquet", "tree")
 DOORS = ("config", "labels", "images", *TOOLS, *FILES)
 
 

@@ -130,7 +130,8 @@ def write_sources(desk: Path, labels: list[tuple[str, str]]) -> None:
         ],
         "fiftyone/labels.json": {"classes": names, "labels": {Path(name).stem: number[label] for name, label in labels}},
     }  # fmt: skip
-    for folder in ("fiftyone/data", "voc/JPEGImages", "kaggle/train_images", "image_folder"):
+    splits = [f"image_folder_splits/{split}" for split in ("train", "test")]
+    for folder in ("fiftyone/data", "voc/JPEGImages", "kaggle/train_images", "image_folder", *splits):
         (desk / folder).mkdir(parents=True)
         for name, path in paths.items():
             shutil.copyfile(path, desk / folder / name)
@@ -143,6 +144,20 @@ def write_sources(desk: Path, labels: list[tuple[str, str]]) -> None:
         text = f"<annotation><filename>{name}</filename><object><name>{label}</name></object></annotation>"
         (desk / "voc/Annotations" / f"{Path(name).stem}.xml").write_text(text)
     table("kaggle/train.csv", "id,label", [f"{Path(name).stem},{label}" for name, label in labels])
+    for split, part in zip(splits, (labels[::2], labels[1::2]), strict=True):
+        lines = [json.dumps({"file_name": name, "label": label}) for name, label in part]
+        (desk / split / "metadata.jsonl").write_text("\n".join(lines))
+    (desk / "records.jsonl").write_text("\n".join(json.dumps({"file": name, "label": label}) for name, label in labels))
+    table("from_excel.csv", "sep=;\nLine 3;\nfile;label", [f"{name};{label}" for name, label in labels], "utf-16")
+    for k, (name, label) in enumerate(labels):
+        good = "train" if k % 2 else "test"
+        target = desk / "mvtec" / (good if label == "ok" else "test") / label / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(paths[name], target)
+        if label != "ok":
+            mask = desk / "mvtec" / "ground_truth" / label / f"{target.stem}_mask.png"
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(paths[name], mask)
     table("image_folder/metadata.csv", "file_name,label", [f"{name},{label}" for name, label in labels])
 
 

@@ -79,7 +79,8 @@ def columns_in_order(
     Returns:
         The array, whether its columns were named, and what is wrong with the names.
     """
-    names: list[Any] = list(getattr(probs, "columns", ()))
+    # Arrow's tables have their columns themselves under the name that the frames have for their names
+    names: list[Any] = list(getattr(probs, "column_names", getattr(probs, "columns", ())))
     values = np.asarray(probs)
     if not names or not class_names or values.ndim != 2 or names == list(range(len(names))):
         return values, False, []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.errors import listed
 from labelclean.labels import GivenLabels, one_hot
 
 # two tests, each wrong one time in 40: the largest of 40 gains, and one of the 5 largest of 200 similarities
@@ -66,6 +68,22 @@ def find_unvouched(given: IntArray, num_classes: int, groups: IntArray, duplicat
     np.maximum.at(last, given, groups)
     classes = np.flatnonzero((first == last) & (np.bincount(given, minlength=num_classes) > 1))
     return Unvouched(classes, np.isin(given, classes), _copies(given, duplicate_sets), bool(np.ptp(groups) == 0))
+
+
+def alone_sentence(class_names: Sequence[Any]) -> str:
+    """Return what is told of classes that lie in one group each."""
+    return (
+        f"all samples of {listed([str(name) for name in class_names])} lie in one group: nothing outside it can vouch for "
+        "them, so their labels stand as given."
+    )
+
+
+def copies_sentence(num_copies: int) -> str:
+    """Return what is told of the copies of one image with different labels."""
+    return (
+        f"{num_copies:,} samples are copies of one image with different labels: it stands in the queue once, and the copies "
+        "are not judged one by one."
+    )
 
 
 def exceeds_chance(gain: float, random_gains: Iterable[float], num_classes: int) -> bool:

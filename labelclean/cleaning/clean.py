@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from labelclean.arrays import Float32Array
 from labelclean.cleaning.alignment import columns_in_order, in_label_order, order_fault
+from labelclean.cleaning.chance import Unvouched, alone_sentence
 from labelclean.cleaning.inputs import check_inputs, cleaning_settings, known_classes, label_array
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.population import learn_student, learn_teacher, setting_faults
@@ -99,7 +100,7 @@ def clean_labels(
     """
     import pandas as pd
 
-    from labelclean.storage.spellings import missing_sentences
+    from labelclean.storage.spellings import alike_sentences, missing_sentences
 
     settings = cleaning_settings(config)
     given, others, faults = in_label_order(
@@ -111,7 +112,8 @@ def clean_labels(
     )
     classes = known_classes(names, class_names)
     if class_names is None and classes:
-        for sentence in missing_sentences(Counter(map(str, names.ravel().tolist()))):
+        counts = Counter(map(str, names.ravel().tolist()))
+        for sentence in (*alike_sentences(counts), *missing_sentences(counts)):
             warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
     matrix = None if features is None else np.asarray(others["features"])
     probs, is_named = None, False
@@ -125,13 +127,17 @@ def clean_labels(
     given = labels.observed.argmax(axis=1)
     if probs is not None and not is_named and (fault := order_fault(probs, given, classes)):
         raise TableError(f"clean_labels: {fault}")
+    unvouched = None
     if matrix is None:
         teacher = teacher_from_pred_probs(np.asarray(probs, dtype=np.float64), labels, settings)
         refinement = refine_labels(None, labels, teacher, settings)
     else:
         own = None if probs is None else np.asarray(probs, dtype=np.float32)
         own_keys = None if sample_ids is None and groups is None else (ids, groups)
-        teacher, refinement = _cleaned(matrix, own, own_keys, labels, settings, seed)
+        teacher, refinement, unvouched = _cleaned(matrix, own, own_keys, labels, settings, seed)
+    if groups is not None and unvouched is not None and len(unvouched.classes):
+        sentence = alone_sentence([classes[k] for k in unvouched.classes.tolist()])
+        warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
     # a class that no label has may have a longer name than numpy's text type of the labels holds
     written = np.array(classes, dtype=None if names.dtype.kind in "US" else names.dtype)
     table = pd.DataFrame(
@@ -153,8 +159,8 @@ def _cleaned(
     labels: GivenLabels,
     config: CleaningConfig,
     seed: int,
-) -> tuple[Teacher, Refinement]:
-    """Teacher and student of all samples; of more than `teacher.choice_rows`, from passes over parts of the features."""
+) -> tuple[Teacher, Refinement, Unvouched | None]:
+    """Teacher and student of all samples, and what nothing can vouch for; of more than `teacher.choice_rows`, from passes over parts of the features."""
     num_samples, num_classes, num_folds = len(labels), labels.num_classes, config.teacher.folds
     rows = choice_rows(config, num_classes)
     if faults := setting_faults(config, num_samples, num_classes):
@@ -182,7 +188,8 @@ def _cleaned(
             digest="in memory",
         )
         learned = learn_student(taught, config)
-        return (taught.teacher, learned.refinement) if taught.chosen.is_whole else everyone(learned)
+        whole = (taught.teacher, learned.refinement) if taught.chosen.is_whole else everyone(learned)
+        return *whole, taught.unvouched
 
 
 def _labels_as_known(

@@ -26,13 +26,14 @@ def validate(config: ConfigArgument, overrides: SetOption = None, as_json: JsonO
     """Check everything that can be checked without a model, in seconds."""
     from labelclean.runs import steps
     from labelclean.storage.parquet import read_config
+    from labelclean.texts import printable
 
     report = steps.validated(read_config(config, overrides or []))
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
         return
     for sentence in report["sentences"]:
-        typer.echo(sentence)
+        typer.echo(printable(sentence))
     typer.echo(f"{config}: everything that can be checked without a model is in order.")
 
 

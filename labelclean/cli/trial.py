@@ -44,7 +44,7 @@ def init(
         typer.Option(
             "--column",
             metavar="OURS=THEIRS",
-            help="A table's own column, such as given_label=defect (or its number, if it has no header). Repeatable.",
+            help="A table's own column, such as given_label=defect (or its number, if it has no header; in Label Studio, the control). Repeatable.",
         ),
     ] = None,
     class_folder: Annotated[
@@ -61,7 +61,8 @@ def init(
         ),
     ] = None,
     sheet: Annotated[
-        str | None, typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; default: the first.")
+        str | None,
+        typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; default: the first that shows."),
     ] = None,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,

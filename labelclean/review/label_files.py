@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import Path, PurePosixPath
@@ -232,33 +233,60 @@ def _write_excel(labels: Labels, target: Path) -> Written:
 
 
 def _write_coco(labels: Labels, target: Path) -> Written:
+    """One annotation per image; what came from a COCO file keeps its ids, sizes and whatever else that said of it."""
     left_out: Counter[str] = Counter()
     names = _cell_columns(labels.schema)
     rows = list(_labelled(replace(labels, tables=(table.select(names) for table in labels.tables)), left_out))
-    numbers = [str(row.get("coco_image_id")) for row in rows]
-    keeps_numbers = len(set(numbers)) == len(numbers) and all(re.fullmatch(r"\d{1,18}", number) for number in numbers)
-    categories = {name: number for number, name in enumerate(labels.class_names, start=1)}
+    records = [_coco_record(row) for row in rows]
+    image_ids = _own_or_counted([record["image"].get("id") for record in records])
+    annotation_ids = _own_or_counted([record["annotation"].get("id") for record in records])
+    others = _coco_file(labels.schema)
+    categories = _coco_categories(others.get("categories"), labels.class_names)
     images, annotations = [], []
-    for place, (row, number) in enumerate(zip(rows, numbers, strict=True), start=1):
-        image_id = int(number) if keeps_numbers else place
-        images.append({"id": image_id, "file_name": row.get("image_path") or row["sample_id"]})
-        found = {name: row.get(labels.prefix + name) for name in ("label_score", "review_status")}
-        annotations.append(
-            {
-                "id": place,
-                "image_id": image_id,
-                "category_id": categories[row["label"]],
-                "given_label": row["given_label"],
-            }
-            | found
-        )
-    content = {
-        "images": images,
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
-        "annotations": annotations,
-    }
+    for row, record, image_id, annotation_id in zip(rows, records, image_ids, annotation_ids, strict=True):
+        images.append({"file_name": row.get("image_path") or row["sample_id"]} | record["image"] | {"id": image_id})
+        found = {name: _cell(row.get(labels.prefix + name)) for name in ("label_score", "review_status")}
+        category_id = categories[row["label"]]["id"]
+        own = {"id": annotation_id, "image_id": image_id, "category_id": category_id, "given_label": row["given_label"]}
+        annotations.append(record["annotation"] | own | found)
+    content = others | {"images": images, "categories": list(categories.values()), "annotations": annotations}
     target.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     return Written(len(rows), dict(left_out))
+
+
+def _coco_record(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a COCO file said of an image and its annotation; nothing where the row comes from elsewhere."""
+    said = _object(row.get("coco"))
+    return {name: value if isinstance(value := said.get(name), dict) else {} for name in ("image", "annotation")}
+
+
+def _coco_file(schema: pa.Schema) -> dict[str, Any]:
+    """What a COCO file held besides images and annotations."""
+    field = schema.field("coco") if "coco" in schema.names else None
+    return _object((field.metadata or {}).get(b"labelclean.coco") if field is not None else None)
+
+
+def _object(text: Any) -> dict[str, Any]:
+    """The object that JSON holds; an empty one for anything else, as in a column of somebody else's."""
+    try:
+        value = json.loads(text or "{}")
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _own_or_counted(ids: Sequence[Any]) -> list[Any]:
+    """The ids where all are distinct numbers or texts, else 1, 2, ..."""
+    is_whole = all(isinstance(one, int | str) for one in ids) and len(set(ids)) == len(ids)
+    return list(ids) if is_whole else list(range(1, len(ids) + 1))
+
+
+def _coco_categories(records: Any, class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The categories of a file by their names, and after them the classes that it does not have, with free ids."""
+    records = records if isinstance(records, list) else []
+    known = {str(one["name"]): one for one in records if isinstance(one, dict) and {"id", "name"} <= one.keys()}
+    free = itertools.count(max((one["id"] for one in known.values() if isinstance(one["id"], int)), default=0) + 1)
+    return known | {name: {"id": next(free), "name": name} for name in class_names if name not in known}
 
 
 def _write_folder(labels: Labels, target: Path, *, links: bool) -> Written:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labelclean.cleaning.chance import alone_sentence, copies_sentence
 from labelclean.config import DistributionGateConfig, Top2GateConfig
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
@@ -78,6 +79,32 @@ class Verdict:
         return tuple(finding for finding in self.findings if method in finding.forbids)
 
 
+def alike_names(
+    votes: npt.NDArray[np.floating], class_names: Sequence[str], spellings: Mapping[str, str]
+) -> list[Finding]:
+    """Return a refusal where two names that occur look alike: labels would move from one spelling to the other.
+
+    Args:
+        votes: Labels of each class, shape (K,).
+        class_names: The K names.
+        spellings: `data.spellings`; names that it holds may look alike.
+
+    Returns:
+        One finding, or none.
+    """
+    counts = {name: round(float(num)) for name, num in zip(class_names, votes, strict=True) if num > 0}
+    sets = alike(counts, spellings)
+    if not sets:
+        return []
+    pairs = "; ".join(alike_words(names, counts) for names in sets[:5]) + ("; ..." if len(sets) > 5 else "")
+    facts = {"pairs": pairs, "key": joining(sets[0], counts)}
+    sentence = (
+        f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
+        f"{facts['key']}, or name each as itself there if both are meant."
+    )
+    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
+
+
 def judge_distribution(
     report: DistributionReport,
     class_names: Sequence[str],
@@ -108,7 +135,7 @@ def judge_distribution(
             {"total": len(present)},
         )
     ]
-    findings += _alike_names(report, class_names, spellings or {})
+    findings += alike_names(report.counts, class_names, spellings or {})
     missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
     if missing:
         findings.append(
@@ -283,16 +310,10 @@ def judge_groups(
     findings = []
     if len(classes):
         names = [class_names[k] for k in classes.tolist()]
-        sentence = (
-            f"all samples of {listed(names)} lie in one group: nothing outside it can vouch for them, so their labels "
-            "stand as given."
-        )
+        sentence = alone_sentence(names)
         findings.append(Finding("one_group", "warn", float(len(names)), 0.0, None, sentence, facts={"names": names}))
     if is_copy.any():
-        sentence = (
-            f"{int(is_copy.sum()):,} samples are copies of one image with different labels: it stands in the queue once, "
-            "and the copies are not judged one by one."
-        )
+        sentence = copies_sentence(int(is_copy.sum()))
         findings.append(Finding("copies", "warn", float(is_copy.sum()), 0.0, None, sentence))
     return tuple(findings)
 
@@ -444,21 +465,6 @@ def _compared(
     return Finding(
         check, "refuse", value, limit, key, f"{what}: {value:.3g}, {words[1]} {bound}.", forbids, facts or {}
     )
-
-
-def _alike_names(report: DistributionReport, class_names: Sequence[str], spellings: Mapping[str, str]) -> list[Finding]:
-    """A refusal where two names that occur look alike: labels would move from one spelling to the other."""
-    counts = {name: round(float(num)) for name, num in zip(class_names, report.counts, strict=True) if num > 0}
-    sets = alike(counts, spellings)
-    if not sets:
-        return []
-    pairs = "; ".join(alike_words(names, counts) for names in sets[:5]) + ("; ..." if len(sets) > 5 else "")
-    facts = {"pairs": pairs, "key": joining(sets[0], counts)}
-    sentence = (
-        f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
-        f"{facts['key']}, or name each as itself there if both are meant."
-    )
-    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
 
 
 def _count_facts(

@@ -17,10 +17,10 @@ from labelclean.labels import in_class_order
 from labelclean.noise.distribution import measure_distribution
 from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
 from labelclean.runs.expectations import checked_expectations
-from labelclean.runs.gates import judge_distribution
-from labelclean.runs.ingest_parts import ingest_parts
+from labelclean.runs.gates import alike_names, judge_distribution
+from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, OPINIONS, part_done, part_of, recorded
+from labelclean.runs.record import INTERNAL, OPINIONS, finding_record, part_done, part_of, recorded, stopped
 from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
 from labelclean.storage.samples import given_labels_of, replaced_columns, samples_table
 from labelclean.storage.spellings import label_counts, missing_sentences
@@ -102,35 +102,43 @@ def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
 
 
 def ingest(work: Path) -> bool:
-    """Read and check the labels; leaves one row per sample."""
+    """Read and check the labels; leaves one row per sample. Names that look alike end the run here."""
     if part_done(work, "ingest"):
         return True
     with recorded(work, "ingest") as (config, record):
-        arrivals = arrivals_from(part_of(work, "arrivals"))
-        files = files_to_read(config, arrivals)
+        files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
         for sentence in replaced_columns(labels_dataset(config.data.labels, files).schema.names):
             LOG.warning("%s.", sentence)
         if plan_of(work).is_streamed:
             ingest_parts(work, config, record)
-            return True
-        settled = plan_of(work).class_names or config.data.class_names
-        labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
-        names = settled or _class_names(labels, config)
-        record["expectations"] = checked_expectations(labels, work, config)
-        samples = samples_table(labels, names)
-        if "annotator_id" in labels.column_names:
-            write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
-        record |= {
-            "num_rows": labels.num_rows,
-            "num_samples": samples.num_rows,
-            "class_names": list(names),
-            "has_bytes": has_bytes,
-        }
-        if files is not None:
-            num_read = labels_dataset(config.data.labels, files).count_rows()
-            record["arrivals"] = measure_repeats(config, arrivals, labels, num_read)
-        write_table(work / INTERNAL / "labelled.parquet", samples, "samples", names)
-    return True
+        else:
+            _ingest_whole(work, config, files, record)
+        names = record["class_names"]
+        alike = alike_names(class_counts(work, LABELLED, names), names, config.data.spellings)
+        if alike:  # whatever gates.on_refusal says, and before images are looked at
+            record |= {"findings": [finding_record(alike[0])]} | stopped(f"refused: {alike[0].sentence}")
+        return not alike
+
+
+def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, record: dict[str, Any]) -> None:
+    """`ingest` in memory."""
+    settled = plan_of(work).class_names or config.data.class_names
+    labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
+    names = settled or _class_names(labels, config)
+    record["expectations"] = checked_expectations(labels, work, config)
+    samples = samples_table(labels, names)
+    if "annotator_id" in labels.column_names:
+        write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
+    record |= {
+        "num_rows": labels.num_rows,
+        "num_samples": samples.num_rows,
+        "class_names": list(names),
+        "has_bytes": has_bytes,
+    }
+    if files is not None:
+        num_read = labels_dataset(config.data.labels, files).count_rows()
+        record["arrivals"] = measure_repeats(config, arrivals_from(part_of(work, "arrivals")), labels, num_read)
+    write_table(work / INTERNAL / f"{LABELLED}.parquet", samples, "samples", names)
 
 
 def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelclean.arrays import Float64Array
 from labelclean.config import Config
 from labelclean.errors import TableError, listed
 from labelclean.review.opinions import GROUPS, TIME
@@ -16,9 +18,16 @@ from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_recor
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.plan import found_classes, plan_of
 from labelclean.runs.record import INTERNAL, part_of
-from labelclean.storage.parquet import KNOWN_LABEL_COLUMNS, label_files, labels_dataset, make_folder, write_table
+from labelclean.storage.parquet import (
+    KNOWN_LABEL_COLUMNS,
+    label_files,
+    labels_dataset,
+    make_folder,
+    read_table,
+    write_table,
+)
 from labelclean.storage.queries import count_repeats, database, ordered_labels
-from labelclean.storage.samples import samples_table
+from labelclean.storage.samples import given_labels_of, samples_table
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import conform, table_key
 
@@ -53,6 +62,26 @@ def part_path(work: Path, table: str, number: int) -> Path:
 def part_paths(work: Path, table: str) -> list[Path]:
     """Return the files of all parts of a run's internal table, in order."""
     return sorted((work / INTERNAL / table).glob("part-*.parquet"))
+
+
+def class_counts(work: Path, table: str, names: Sequence[str]) -> Float64Array:
+    """Return the votes of each class in a run's internal table of samples, whole or in parts.
+
+    Args:
+        work: The run's work folder.
+        table: Its name.
+        names: The K class names.
+
+    Returns:
+        Votes, float64, shape (K,).
+    """
+    whole = work / INTERNAL / f"{table}.parquet"
+    counts = np.zeros(len(names))
+    for path in [whole] if whole.is_file() else part_paths(work, table):
+        samples = read_table(path, "samples", ["given_votes"])
+        if samples.num_rows:
+            counts += given_labels_of(samples, names).votes.sum(axis=0, dtype=np.float64)
+    return counts
 
 
 def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:

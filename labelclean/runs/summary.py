@@ -9,6 +9,7 @@ from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_o
 from labelclean.review.opinions import inspector_sentences
 from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.drift_report import drift_sentences
+from labelclean.texts import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -252,6 +253,6 @@ def _print_found(console: Console, summary: Mapping[str, Any]) -> None:
         for heading in _HEADINGS:
             table.add_column(heading, justify="right")
         for row in summary["label_issues"]["by_class"]:
-            table.add_row(Text(row["class_name"]), *_cells(row))
+            table.add_row(Text(printable(row["class_name"])), *_cells(row))
         console.print(table)
         console.print(Text(f"refinement: {summary['refinement']['method']} - {summary['refinement']['why']}"))

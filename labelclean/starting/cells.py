@@ -15,23 +15,28 @@ from labelclean.errors import TableError, listed
 from labelclean.starting.images import looks_like_image
 from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+_SPLIT = re.compile(
+    r"(train(ing)?|trn|val(id(ation|ate)?)?|test(ing)?|tst|dev|eval(uation)?|hold[ _\-]?out|学習|訓練|検証|評価|テスト)"
+    r"([ _\-]?(set|data|images?|imgs?|split|用|セット|データ|画像))*[ _\-]?\d*|fold[ _\-]?\d+"
+)
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "sample_id": ("id", "sample", "image_id", "img_id", "id_code"),
     "image_path": (
         "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file", "image_name",
-        "img", "img_path", "ファイル", "ファイル名", "画像", "画像名", "画像ファイル", "画像ファイル名", "画像パス",
+        "img", "img_path", "image_url", "url", "uri", "ファイル", "ファイル名", "画像", "画像名", "画像ファイル", "画像ファイル名", "画像パス",
     ),
     "given_label": (
         "label", "class", "class_name", "category", "defect", "defect_type", "target", "choice", "ラベル", "クラス", "分類",
-        "不良名", "欠陥名", "判定",
+        "不良名", "欠陥名", "不良種別", "欠陥種別", "不良内容", "不良モード", "判定", "判定結果", "検査結果",
     ),
 }  # fmt: skip
 MAPPED = (*USUAL_NAMES, "annotator_id", "group_id")
 """Columns of labelclean that `--column` may name."""
 _HINTS = {"annotator_id": ("annotator", "inspector", "検査員"), "group_id": ("group", "part_id", "serial", "lot")}
 _MOST_TITLES = 20
-_BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": 0, "false": 0, "true": 1}
+_BITS = dict.fromkeys(("", "0", "false", "no", "n", "-"), 0) | dict.fromkeys(
+    ("1", "true", "yes", "y", "x", "○", "〇", "◯", "●", "✓", "✔", "☑", "レ"), 1
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ class Cells:
     rows: Sequence[tuple[int, Sequence[str]]]
     source: str
     unit: str = "lines"
+
+
+def is_split(name: str) -> bool:
+    """Return whether a folder or column is called as a part of the data that a model learns from or is tested on.
+
+    Examples:
+        >>> is_split("Train"), is_split("val_set"), is_split("test2017"), is_split("学習用データ"), is_split("fold"), is_split("testis")
+        (True, True, True, True, False, False)
+    """
+    return _SPLIT.fullmatch(unicodedata.normalize("NFKC", name).strip().lower()) is not None
 
 
 def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows:
@@ -72,18 +87,24 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows
         raise TableError(
             f"{origin}: must have a header and at least one row below it, but has {len(rows)} rows in all."
         )
+    has_header = len(titles) + len(body) < len(rows)
     body = _even(header, body, cells.unit, origin)
     twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
     if twice:
         raise TableError(f"{origin}: column names must be distinct, but {listed(twice)} stand twice. Rename them.")
+    chosen, faults = chosen_columns([name for name in header if name], columns)
+    again = [number for number, row in body if has_header and chosen and _repeats(row, header, chosen)]
+    body = [(number, row) for number, row in body if number not in set(again)]
     values = {name: [row[place].strip() or None for _, row in body] for place, name in enumerate(header) if name}
-    left_out: dict[str, list[str]] = {"rows above the header": titles}
-    chosen, faults = chosen_columns(list(values), columns)
-    if faults and "given_label" not in chosen and "given_label" not in columns:
-        one_hot = _one_hot(values, chosen)
+    left_out: dict[str, list[str]] = {
+        "rows above the header": titles,
+        "rows that repeat the header": list(map(str, again)),
+    }
+    if faults and has_header and "given_label" not in chosen and "given_label" not in columns:
+        one_hot, classes = one_hot_classes(values, chosen)
         if one_hot:
-            values, taken = _without_one_hot(values, one_hot, left_out, chosen)
-            seen.append(f"columns {listed(taken, 8)} hold one 1 in each row: the column's name is the class")
+            values = _without_one_hot(values, one_hot, classes, left_out, chosen)
+            seen.append(one_hot_words(one_hot))
             chosen, faults = chosen_columns(list(values), columns)
     if faults:
         raise TableError(column_letter(origin, faults, list(values)))
@@ -120,7 +141,7 @@ def chosen_columns(header: Sequence[str], columns: Mapping[str, str]) -> tuple[d
         elif ours in header:
             candidates = [ours]
         else:
-            usual = USUAL_NAMES.get(ours, ())
+            usual = (ours, *USUAL_NAMES.get(ours, ()))
             candidates = [name for name in header if _folded(name) in usual and name not in columns.values()]
         if len(candidates) == 1:
             chosen[ours] = candidates[0]
@@ -145,7 +166,8 @@ def column_letter(origin: object, faults: Sequence[str], header: Sequence[str]) 
     """Return what to tell of columns that are missing or not clear."""
     return (
         f"{origin}: a column each of image paths and labels is needed, but {'; '.join(faults)}; the file has "
-        f"{listed(list(header), 12)}. Say which: --column given_label=NAME --column image_path=NAME."
+        f"{listed(list(header), 12)}. Say which: --column given_label=NAME --column image_path=NAME (a table "
+        "without a header: the numbers of its columns, from 1)."
     )
 
 
@@ -187,6 +209,41 @@ def hints(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
     ]
 
 
+def one_hot_classes(
+    values: Mapping[str, list[str | None]], chosen: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of marks that name a class each, and the classes of each row.
+
+    Args:
+        values: Column -> cells; a mark is 1, true, yes, x, a circle or a tick, no mark 0, false, no or nothing.
+        chosen: From `chosen_columns`.
+
+    Returns:
+        Names and rows; no names where not at least two columns hold nothing but marks, or more rows have several marks
+        than one.
+
+    Examples:
+        >>> one_hot_classes({"file": ["a", "b"], "ok": ["1", "0"], "dent": [None, "1"]}, {"image_path": "file"})
+        (['ok', 'dent'], [['ok'], ['dent']])
+    """
+    marks = {
+        name: [_bit(cell) for cell in column]
+        for name, column in values.items()
+        if name not in chosen.values() and not is_split(name) and any(cell is not None for cell in column)
+    }
+    names = [name for name, bits in marks.items() if None not in bits and 0 in bits]
+    rows = zip(*(marks[name] for name in names), strict=True)
+    classes = [[name for name, bit in zip(names, row, strict=True) if bit] for row in rows]
+    several = sum(len(row) > 1 for row in classes)
+    is_one_hot = len(names) > 1 and sum(len(row) == 1 for row in classes) > several
+    return (names, classes) if is_one_hot else ([], [])
+
+
+def one_hot_words(names: Sequence[str]) -> str:
+    """Return what is told of one-hot columns."""
+    return f"columns {listed(list(names), 8)} hold one 1 in each row: the column's name is the class"
+
+
 # --- inside ---------------------------------------------------------------------------------------
 
 
@@ -210,6 +267,11 @@ def _header(
         return names, rows[place:], titles, [f"{said}; columns are called {listed(names, 4)}"]
     seen = [f"the header is line {rows[place][0]}; what stands above it is left out"] if titles else []
     return names, rows[place + 1 :], titles, seen
+
+
+def _repeats(row: Sequence[str], header: Sequence[str], chosen: Mapping[str, str]) -> bool:
+    """Whether a row is the header once more, as where files were joined or the header has two lines."""
+    return all(row[header.index(theirs)].strip() == theirs for theirs in chosen.values())
 
 
 def _numbered(rows: list[tuple[int, list[str]]], columns: Mapping[str, str]) -> list[str]:
@@ -241,38 +303,23 @@ def _even(
     return [(number, row[:width]) for number, row in body]
 
 
-def _one_hot(values: Mapping[str, list[str | None]], chosen: Mapping[str, str]) -> list[str]:
-    """Columns of 0 and 1 that name a class each: more rows hold one 1 than several; none where this is not so."""
-    columns = [
-        name
-        for name, column in values.items()
-        if name not in chosen.values()
-        and name.lower() not in SPLITS
-        and any(cell is not None for cell in column)
-        and all((cell or "").lower() in _BITS for cell in column)
-    ]
-    if len(columns) < 2:
-        return []
-    counts = [sum(bits) for bits in zip(*([_bit(cell) for cell in values[name]] for name in columns), strict=True)]
-    return columns if counts.count(1) > sum(count > 1 for count in counts) else []
-
-
-def _bit(cell: str | None) -> int:
-    return _BITS[(cell or "").lower()]
+def _bit(cell: str | None) -> int | None:
+    """What a mark says; None for anything else."""
+    cell = (cell or "").lower()
+    return _BITS.get(re.sub(r"\.0+$", "", cell) if cell[:1].isdigit() else cell)
 
 
 def _without_one_hot(
     values: Mapping[str, list[str | None]],
     one_hot: list[str],
+    classes: list[list[str]],
     left_out: dict[str, list[str]],
     chosen: Mapping[str, str],
-) -> tuple[dict[str, list[str | None]], list[str]]:
+) -> dict[str, list[str | None]]:
     """The columns with `given_label` in place of the one-hot ones; rows with none or several are left out."""
-    rows = zip(*(values[name] for name in one_hot), strict=True)
-    classes = [[name for name, cell in zip(one_hot, row, strict=True) if _bit(cell)] for row in rows]
     named = values[chosen.get("image_path", chosen.get("sample_id", next(iter(values))))]
     left_out[NO_LABEL] = [str(name) for name, found in zip(named, classes, strict=True) if not found]
     left_out[SEVERAL_LABELS] = [str(name) for name, found in zip(named, classes, strict=True) if len(found) > 1]
     kept = [place for place, found in enumerate(classes) if len(found) == 1]
     rest = {name: [column[place] for place in kept] for name, column in values.items() if name not in one_hot}
-    return {**rest, "given_label": [classes[place][0] for place in kept]}, one_hot
+    return {**rest, "given_label": [classes[place][0] for place in kept]}

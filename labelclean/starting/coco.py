@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from labelclean.errors import TableError, listed
 from labelclean.starting.json_values import needed_words, record_list
@@ -24,17 +28,17 @@ def coco_rows(content: Any, origin: Path) -> Rows:
         origin: The file, for the error message.
 
     Returns:
-        One row per image with one category; `coco_image_id` keeps the file's own number.
+        One row per image with one category. Column `coco` keeps as JSON what the file says of the image and its
+        annotation, and its field's metadata what else the file holds, so that all of it can be written back.
 
     Raises:
         TableError: If the file is not whole, or names an image or category that it does not hold.
     """
     images = {
-        needed_words(image.get("id"), "images[].id", origin): needed_words(
-            image.get("file_name"), "images[].file_name", origin
-        )
-        for image in record_list(content["images"], "images", origin)
+        needed_words(one.get("id"), "images[].id", origin): one
+        for one in record_list(content["images"], "images", origin)
     }
+    paths = {key: needed_words(one.get("file_name"), "images[].file_name", origin) for key, one in images.items()}
     if len(images) != len(content["images"]):
         raise TableError(f"{origin}: ids of images must be distinct, but some stand twice. Export the file again.")
     names = {
@@ -43,24 +47,45 @@ def coco_rows(content: Any, origin: Path) -> Rows:
         )
         for one in record_list(content["categories"], "categories", origin)
     }
+    if len(names) != len(content["categories"]) or len(set(names.values())) != len(names):
+        twice = sorted({name for name, count in Counter(names.values()).items() if count > 1})
+        raise TableError(
+            f"{origin}: ids and names of categories must be distinct, but some stand twice: {listed(twice) or 'ids'}. Give each "
+            "an id and a name of its own."
+        )
     labels: dict[str, list[str]] = defaultdict(list)
+    records: dict[str, dict[str, Any]] = {}
     shapes: list[str] = []
     unknown: list[str] = []
     for one in record_list(content["annotations"], "annotations", origin):
         image = needed_words(one.get("image_id"), "annotations[].image_id", origin)
         if image not in images:
             unknown.append(f"image {image}")
-        elif any(one.get(shape) for shape in ("bbox", "segmentation", "keypoints")):
-            shapes.append(images[image])
+        elif _has_shape(one):
+            shapes.append(paths[image])
         else:
             category = needed_words(one.get("category_id"), "annotations[].category_id", origin)
             labels[image].append(names.get(category, ""))
+            records[image] = {"image": images[image], "annotation": one}
             unknown += [] if category in names else [f"category {category}"]
     if unknown:
         raise TableError(
             f"{origin}: annotations must name images and categories of the file, but {len(unknown):,} do not: "
             f"{listed(list(dict.fromkeys(unknown)))}. Export the file again."
         )
-    found = (LabelledImage(path, tuple(labels[key]), {"coco_image_id": key}) for key, path in images.items())
+    found = (
+        LabelledImage(path, tuple(labels[key]), {"coco": json.dumps(records.get(key))}) for key, path in paths.items()
+    )
     source = f"COCO: {len(images):,} images, {len(names):,} categories"
-    return rows_of_images(found, source, origin, left_out={BOXES: shapes})
+    rows = rows_of_images(found, source, origin, left_out={BOXES: shapes})
+    others = {name: value for name, value in content.items() if name not in ("images", "annotations")}
+    place = rows.table.column_names.index("coco")
+    field = pa.field("coco", pa.string(), metadata={"labelclean.coco": json.dumps(others)})
+    return replace(rows, table=rows.table.set_column(place, field, rows.table.column(place)))
+
+
+def _has_shape(annotation: dict[str, Any]) -> bool:
+    """Whether it names a part of its image; a box of no size does not."""
+    box = annotation.get("bbox")
+    has_size = any(box[2:]) if isinstance(box, list) else bool(box)
+    return bool(annotation.get("segmentation") or annotation.get("keypoints")) or has_size

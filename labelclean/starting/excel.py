@@ -6,17 +6,22 @@ import io
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from labelclean.errors import TableError, listed
-from labelclean.starting.cells import Cells, table_rows
+from labelclean.starting.cells import MAPPED, Cells, table_rows
 from labelclean.starting.rows import Rows
 
 MAX_UNPACKED = 2_000_000_000
+MOST_EXACT = 10**15
+_ERROR = "\0"  # what no cell of a workbook can hold
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error, KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, ParseError, IndexError,
@@ -32,14 +37,15 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
         data: The workbook.
         columns: The sheet's name for a column of labelclean.
         origin: The file, for the error message.
-        sheet: The sheet; default: the first.
+        sheet: The sheet; default: the first that is not hidden.
 
     Returns:
-        One row per row. Numbers that Excel shows with leading zeros keep them.
+        One row per row. Numbers that Excel shows with leading zeros keep them; a value in cells that are merged downwards
+        stands in each of their rows.
 
     Raises:
-        TableError: If it is no whole workbook, has no such sheet, formulas were never computed, or a needed column is
-            missing.
+        TableError: If it is no whole workbook, has no such sheet, or a needed column is missing or holds errors or formulas
+            that were never computed.
     """
     try:
         import openpyxl  # noqa: F401 - asked for before the file is opened
@@ -52,51 +58,110 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
             warnings.simplefilter(
                 "ignore"
             )  # what openpyxl does not keep of a workbook (styles, validation) is no label
-            title, rest, rows = _sheet(data, origin, sheet)
+            title, rest, rows, told = _sheet(data, origin, sheet)
     except _DAMAGE as fault:
         raise TableError(f"{origin}: must be a whole Excel workbook, but: {fault!s:.200}. Save it again.") from None
-    faults = [str(number) for number, cells in rows if None in cells]
-    if faults:
-        raise TableError(
-            f"{origin}: cells must hold values, but rows {listed(faults)} of sheet {title!r} hold an error such as #N/A, or a "
-            "formula that was never computed. Correct them, or open the file in Excel and save it."
-        )
     width = max((len(row) for _, row in rows), default=0)
-    cells = [(number, [*(cell or "" for cell in row), *[""] * (width - len(row))]) for number, row in rows]
-    cells = _trimmed(cells)
-    found = table_rows(Cells(cells, f"{origin.name}, sheet {title!r}: {{n}} rows", "rows"), columns, origin)
-    return Rows(
-        found.source, found.table, {**found.left_out, "other sheets (--sheet NAME reads one)": rest}, found.seen
+    faults = [str(number) for number, cells in rows if None in cells]
+    cells = [
+        (number, [*(_ERROR if cell is None else cell for cell in row), *[""] * (width - len(row))])
+        for number, row in rows
+    ]
+    try:
+        found = table_rows(
+            Cells(_trimmed(cells), f"{origin.name}, sheet {title!r}: {{n}} rows", "rows"), columns, origin
+        )
+    except TableError as fault:
+        if faults:
+            raise _error_letter(origin, title, faults) from None
+        others = (
+            f" This is sheet {title!r}; there are {listed(rest, 8)} too: --sheet NAME."
+            if sheet is None and rest
+            else ""
+        )
+        raise TableError(f"{fault}{others}") from None
+    table, empty = _without_errors(found.table)
+    if table is None:
+        raise _error_letter(origin, title, faults)
+    seen = [*found.seen, *told]
+    if empty:
+        seen.append(
+            f"columns {listed(empty)} hold errors such as #N/A, or formulas never computed: these cells are left empty"
+        )
+    return Rows(found.source, table, {**found.left_out, "other sheets (--sheet NAME reads one)": rest}, tuple(seen))
+
+
+def _error_letter(origin: Path, title: str, rows: list[str]) -> TableError:
+    return TableError(
+        f"{origin}: cells must hold values, but rows {listed(rows)} of sheet {title!r} hold an error such as #N/A, or a "
+        "formula that was never computed. Correct them, or open the file in Excel and save it."
     )
 
 
-def _sheet(data: bytes, origin: Path, sheet: str | None) -> tuple[str, list[str], list[tuple[int, list[str | None]]]]:
-    """The sheet's name, those of the others, and its rows with their numbers; None for a cell without a value to show."""
+def _without_errors(table: pa.Table) -> tuple[pa.Table | None, list[str]]:
+    """The table with empty cells for errors, and the columns that had some; None where a column that counts has one."""
+    empty = [name for name in table.column_names if pc.any(pc.equal(table.column(name), _ERROR)).as_py()]
+    if {*MAPPED} & {*empty}:
+        return None, empty
+    for name in empty:
+        values, place = table.column(name), table.column_names.index(name)
+        table = table.set_column(place, name, pc.if_else(pc.equal(values, _ERROR), None, values))
+    return table, empty
+
+
+def _sheet(
+    data: bytes, origin: Path, sheet: str | None
+) -> tuple[str, list[str], list[tuple[int, list[str | None]]], list[str]]:
+    """The sheet's name, those of the others, its rows with their numbers, None for an error, and what is told of them."""
     import openpyxl
 
-    has_formulas = _check_size(data, origin)
+    has_formulas, has_merged = _check_size(data, origin)
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     names = [page.title for page in book.worksheets]
     if not names or (sheet is not None and sheet not in names):
         wanted = f"a sheet {sheet!r}" if sheet is not None else "a sheet of cells"
         raise TableError(f"{origin}: must have {wanted}, but has {listed(names, 8) or 'none'}. Name one: --sheet NAME.")
-    title = sheet if sheet is not None else names[0]
+    shown = [page.title for page in book.worksheets if page.sheet_state == "visible"]
+    title = sheet if sheet is not None else (shown or names)[0]
     book[title].reset_dimensions()  # what a writer says of the sheet's size is often wrong
-    rows = [(number, [_text(cell) for cell in row]) for number, row in enumerate(book[title].iter_rows(), start=1)]
+    rows: list[tuple[int, list[str | None]]] = []
+    long: list[str] = []
+    for number, row in enumerate(book[title].iter_rows(), start=1):
+        rows.append((number, [_text(cell) for cell in row]))
+        long += [str(number)] * any(
+            isinstance(cell.value, int | float) and abs(cell.value) >= MOST_EXACT for cell in row
+        )
     if has_formulas:
         formulas = openpyxl.load_workbook(io.BytesIO(data), read_only=True)
         formulas[title].reset_dimensions()
-        for (_, shown), row in zip(rows, formulas[title].iter_rows(), strict=True):
+        for (_, cells), row in zip(rows, formulas[title].iter_rows(), strict=True):
             for place, cell in enumerate(row):
-                if cell.data_type == "f" and shown[place] == "":
-                    shown[place] = None
+                if cell.data_type == "f" and cells[place] == "":
+                    cells[place] = None
         formulas.close()
     book.close()
-    return title, [name for name in names if name != title], rows
+    if has_merged:
+        _fill_merged(rows, openpyxl.load_workbook(io.BytesIO(data), data_only=True)[title].merged_cells.ranges)
+    told = (
+        [f"rows {listed(long)} hold numbers of more than 15 digits, of which Excel keeps 15: write such ids as text"]
+        if long
+        else []
+    )
+    return title, [name for name in names if name != title], rows, told
 
 
-def _check_size(data: bytes, origin: Path) -> bool:
-    """Whether some sheet holds formulas; a workbook that unpacks to too much is refused."""
+def _fill_merged(rows: list[tuple[int, list[str | None]]], ranges: Iterable[Any]) -> None:
+    """Say the value of cells merged downwards in each of their rows, as it shows beside each."""
+    for merged in ranges:
+        first, column = rows[merged.min_row - 1 : merged.min_row], merged.min_col - 1
+        if first and column < len(first[0][1]):
+            for _, cells in rows[merged.min_row : merged.max_row]:
+                cells += [""] * (column + 1 - len(cells))
+                cells[column] = first[0][1][column]
+
+
+def _check_size(data: bytes, origin: Path) -> tuple[bool, bool]:
+    """Whether some sheet holds formulas, and merged cells; a workbook that unpacks to too much is refused."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         members = packed.infolist()
         size = sum(member.file_size for member in members)
@@ -105,7 +170,9 @@ def _check_size(data: bytes, origin: Path) -> bool:
                 f"{origin}: may unpack to {MAX_UNPACKED:,} bytes, but says {size:,}. Save it as CSV UTF-8."
             )
         sheets = [packed.read(member) for member in members if member.filename.startswith("xl/worksheets/")]
-        return any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets)
+        return any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets), any(
+            b"mergeCell " in sheet for sheet in sheets
+        )
 
 
 def _text(cell: Any) -> str | None:
@@ -122,6 +189,8 @@ def _text(cell: Any) -> str | None:
     if isinstance(value, int):
         form = str(getattr(cell, "number_format", ""))
         return str(value).zfill(len(form)) if form and set(form) == {"0"} else str(value)
+    if isinstance(value, datetime) and value.time() == time() and "h" not in cell.number_format.lower():
+        value = value.date()
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     return str(value)

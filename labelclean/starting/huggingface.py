@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from labelclean.errors import TableError
-from labelclean.starting.cells import Cells, table_rows
+from labelclean.errors import TableError, listed
+from labelclean.starting.cells import Cells, chosen_columns, table_rows
 from labelclean.starting.json_values import record
 from labelclean.starting.rows import Rows
 from labelclean.starting.text import text_of
@@ -60,6 +60,13 @@ def record_rows(
         TableError: If a needed column is missing or not clear.
     """
     header = list(dict.fromkeys(name for _, values in records for name in values))
+    label = chosen_columns(header, columns)[0].get("given_label")
+    odd = [str(number) for number, values in records if isinstance(values.get(label or ""), list | dict)]
+    if odd:
+        raise TableError(
+            f"{origin}: {label!r} must hold a text or a number, one class per image, but {len(odd):,} hold a list or an object: "
+            f"lines {listed(odd)}. Write the class itself."
+        )
     cells = [(0, list(map(_cell, header)))]
     cells += [(number, [_cell(values.get(name)) for name in header]) for number, values in records]
     return table_rows(Cells(cells, source), columns, origin)

@@ -27,10 +27,11 @@ OTHER_PICTURES = (
     ".svg",
     ".tga",
 )
-SYSTEM_FOLDERS = {
-    "@eadir", "#recycle", "#snapshot", "$recycle.bin", "@recycle", "@recently-snapshot", "~snapshot", "lost+found",
-    "recycler", "system volume information", "__macosx", "__pycache__", "found.000", "thumbs.db",
-}  # fmt: skip
+_SYSTEM_FOLDER = re.compile(
+    r"[@#~$._]+(ea ?dir|recycled?|recycle[._]bin|trash\w*|(recently[_\-])?snapshots?|thumb|sharebin|transcode)"
+    r"|recycler|lost\+found|system volume information|network trash folder|temporary items|__macosx|__pycache__|found\.\d{3}|thumbs\.db",
+    re.IGNORECASE,
+)
 NUM_TRIED = 200
 
 
@@ -40,8 +41,21 @@ def looks_like_image(cell: str) -> bool:
     Examples:
         >>> looks_like_image("line 3/0001.PNG"), looks_like_image("/data/local-files/?d=a%2Fb.jpg"), looks_like_image("ok")
         (True, True, False)
+        >>> looks_like_image("https://store/1.png?signed=yes")
+        True
     """
-    return cell.strip().partition("#")[0].lower().endswith((*READ_SUFFIXES, *OTHER_PICTURES))
+    name = cell.strip().lower()
+    names = (name.partition("#")[0], name.partition("?")[0] if "://" in name else "")
+    return any(part.endswith((*READ_SUFFIXES, *OTHER_PICTURES)) for part in names)
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a file's name is UTF-8, so that a table can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def image_files(root: Path) -> tuple[list[str], list[str], list[str]]:
@@ -63,8 +77,8 @@ def image_files(root: Path) -> tuple[list[str], list[str], list[str]]:
             folders.clear()
             continue
         here = Path(folder).relative_to(root)
-        system += [(here / name).as_posix() for name in folders if name.lower() in SYSTEM_FOLDERS]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS)
+        system += [(here / name).as_posix() for name in folders if _SYSTEM_FOLDER.fullmatch(name)]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _SYSTEM_FOLDER.fullmatch(name))
         places += [(here / name).as_posix() for name in folders]
         files += [(here / name).as_posix() for name in names if not name.startswith(".")]
     return sorted(files), sorted(system), sorted(places)
@@ -185,7 +199,7 @@ def _matches(paths: Sequence[str], root: Path) -> dict[str, str]:
         return {}
     by_end: dict[str, list[str]] = defaultdict(list)
     for name in image_files(root)[0]:
-        if looks_like_image(name):
+        if looks_like_image(name) and is_utf8(name):
             for end in _ends(name):
                 by_end[end].append(name)
                 by_end[os.path.splitext(end)[0]].append(name)  # noqa: PTH122 - text, no file

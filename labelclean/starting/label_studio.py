@@ -10,7 +10,7 @@ from typing import Any
 from labelclean.errors import TableError, listed
 from labelclean.starting.images import looks_like_image
 from labelclean.starting.json_values import needed_words, record, record_list, words
-from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import LabelledImage, Rows, rows_of_images
 
 _OWN = {
     "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "total_annotations",
@@ -20,12 +20,15 @@ _OWN = {
 _SKIPPED = "annotations that were skipped"
 _DRAFTS = "drafts (not submitted)"
 _PREDICTIONS = "predictions (no person gave them)"
+_NO_CHOICES = "results that are no choices for a whole image (boxes, taxonomies, text and the like)"
 _OLDER = "earlier annotations by the same person (the last one counts)"
 
 
 def is_label_studio(content: Any) -> bool:
     """Return whether JSON is Label Studio's full export."""
-    return _is_list_with(content, {"data"}) and any(key in content[0] for key in ("annotations", "completions"))
+    return _is_list_with(content, {"data"}) and any(
+        isinstance(task, dict) and ("annotations" in task or "completions" in task) for task in content
+    )
 
 
 def is_label_studio_min(content: Any) -> bool:
@@ -38,21 +41,23 @@ def is_label_studio_header(header: Sequence[str]) -> bool:
     return {"annotation_id", "annotator"} <= set(header)
 
 
-def label_studio_rows(content: Any, origin: Path) -> Rows:
+def label_studio_rows(content: Any, control: str | None, origin: Path) -> Rows:
     """Return the choices in Label Studio's JSON export.
 
     Args:
         content: The file's JSON, a list of tasks.
+        control: Name of the control that asks for the class; default: the only one that asks for choices.
         origin: The file, for the error message.
 
     Returns:
         One row per annotation with one choice, `annotator_id` says whose; `sample_id` is the image.
 
     Raises:
-        TableError: If a task has no image, or no annotation has one choice.
+        TableError: If a task has no image, several controls ask for choices, or no annotation has one choice.
     """
     images: list[LabelledImage] = []
-    left_out: dict[str, list[str]] = {what: [] for what in (_SKIPPED, _DRAFTS, _PREDICTIONS, BOXES)}
+    controls: dict[str, int] = {}
+    left_out: dict[str, list[str]] = {what: [] for what in (_SKIPPED, _DRAFTS, _PREDICTIONS, _NO_CHOICES)}
     tasks = record_list(content, "the file", origin)
     for number, task in enumerate(tasks, start=1):
         path = _image_of(record(task.get("data"), f"task {number}: data", origin).values(), number, origin)
@@ -62,13 +67,18 @@ def label_studio_rows(content: Any, origin: Path) -> Rows:
                 left_out[_SKIPPED].append(path)
                 continue
             results = record_list(one.get("result") or [], f"task {number}: result", origin)
-            chosen, others = _choices(results, number, origin)
-            left_out[BOXES] += [path] * others
+            chosen, others = _choices(results, control, controls, number, origin)
+            left_out[_NO_CHOICES] += [path] * others
             images.append(LabelledImage(path, tuple(chosen), _who(one.get("completed_by"), one)))
         left_out[_DRAFTS] += [path] * bool(task.get("drafts"))
         left_out[_PREDICTIONS] += [path] * bool(task.get("predictions"))
         if not annotations:
             images.append(LabelledImage(path, ()))
+    if (control is None and len(controls) > 1) or (control is not None and control not in controls):
+        raise TableError(
+            f"{origin}: one control must ask for the class, but choices stand in {listed(sorted(controls)) or 'none'}. Say "
+            "which: --column given_label=NAME."
+        )
     return _rows(images, f"Label Studio JSON: {len(tasks):,} tasks", origin, left_out)
 
 
@@ -100,12 +110,12 @@ def flat_rows(records: Iterable[Mapping[str, Any]], column: str | None, source: 
             "which: --column given_label=NAME."
         )
     images: list[LabelledImage] = []
-    left_out: dict[str, list[str]] = {BOXES: []}
+    left_out: dict[str, list[str]] = {_NO_CHOICES: []}
     for number, one in enumerate(records, start=1):
         path = _image_of((one.get(name) for name in images_in), number, origin)
         value = one.get(maybe[0])
         if value and _choice(value) is None:
-            left_out[BOXES].append(path)
+            left_out[_NO_CHOICES].append(path)
         images.append(LabelledImage(path, tuple(_choice(value) or ()), _who(one.get("annotator"), one)))
     return _rows(images, f"{source}: {len(records):,} annotations", origin, left_out)
 
@@ -122,8 +132,9 @@ def _is_image(value: Any) -> bool:
 
 
 def _image_of(values: Iterable[Any], number: int, origin: Path) -> str:
-    """The only image of a task."""
-    found = [value for value in values if _is_image(value)]
+    """The only image of a task; an address may have no suffix."""
+    texts = [value for value in values if isinstance(value, str)]
+    found = [text for text in texts if _is_image(text)] or [text for text in texts if "://" in text]
     if len(found) != 1:
         raise TableError(
             f"{origin}: every task must have one image, but task {number:,} has {listed(found) or 'none'}."
@@ -131,14 +142,18 @@ def _image_of(values: Iterable[Any], number: int, origin: Path) -> str:
     return needed_words(found[0], f"task {number}: the image", origin)
 
 
-def _choices(results: list[dict[str, Any]], number: int, origin: Path) -> tuple[list[str], int]:
-    """The choices for the whole image, and how many results are something else."""
+def _choices(
+    results: list[dict[str, Any]], control: str | None, controls: dict[str, int], number: int, origin: Path
+) -> tuple[list[str], int]:
+    """A control's choices for the whole image, and how many results are no choices; controls that ask are counted."""
     chosen: list[str] = []
     others = 0
     for result in results:
         value = record(result.get("value"), f"task {number}: value", origin)
         if result.get("type") == "choices" and not {"x", "points"} & value.keys():
-            chosen += _choice(value) or []
+            name = words(result.get("from_name")) or ""
+            controls[name] = controls.get(name, 0) + 1
+            chosen += (_choice(value) or []) if control in (None, name) else []
         else:
             others += 1
     return chosen, others

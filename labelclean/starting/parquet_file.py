@@ -14,10 +14,20 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from labelclean.errors import TableError, listed
-from labelclean.starting.cells import MAPPED, chosen_columns, column_letter, hints, renamed
-from labelclean.starting.rows import NO_LABEL, Rows, StoredImages
+from labelclean.starting.cells import (
+    MAPPED,
+    chosen_columns,
+    column_letter,
+    hints,
+    one_hot_classes,
+    one_hot_words,
+    renamed,
+)
+from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows, StoredImages
 from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options, unread_files
 
+EXACT_INT = 2**53
+_SEVERAL = f"{SEVERAL_LABELS} (rows)"
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
@@ -73,6 +83,9 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
         table = table.rename_columns([f"{name}_in_file" if name == "image" else name for name in table.column_names])
         seen.append(f"column {images.place[0]!r} holds the images themselves")
     chosen, faults = chosen_columns(table.column_names, columns)
+    if faults and "given_label" not in chosen and "given_label" not in columns:
+        table = _without_one_hot(table, chosen, left_out, seen)
+        chosen, faults = chosen_columns(table.column_names, columns)
     if images is not None:
         faults = [fault for fault in faults if fault != "image_path: none is"]
     if faults:
@@ -83,10 +96,15 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
         table = table.set_column(place, theirs, values)
         if ours == "given_label" and values.null_count:
             missing = pc.indices_nonzero(pc.is_null(values)).to_pylist()
-            left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing]
+            several = left_out.get(_SEVERAL, [])
+            left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing if str(row + 1) not in several]
             table = table.filter(pc.is_valid(values))
             images = None if images is None else replace(images, kept=pc.is_valid(values).combine_chunks())
-    if "sample_id" not in chosen and not ("image_path" in chosen and _all_distinct(table.column(chosen["image_path"]))):
+    names_images = "image_path" in chosen and (
+        _all_distinct(table.column(chosen["image_path"]))
+        or ("annotator_id" in chosen and table.column(chosen["image_path"]).null_count == 0)
+    )
+    if "sample_id" not in chosen and not names_images:
         table = table.append_column("sample_id", _row_names(path, table.num_rows))
         chosen = {**chosen, "sample_id": "sample_id"}
         seen.append("image paths are missing or not distinct: the number of the row is the sample_id")
@@ -154,11 +172,11 @@ def _class_names(file: Path) -> dict[str, list[str]]:
         told = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
         features = told.get("info", {}).get("features", {})
         return {
-            name: [str(label) for label in feature["names"]]
+            name: [str(label) for label in (names.values() if isinstance(names, dict) else names)]
             for name, feature in features.items()
             if isinstance(feature, dict)
             and feature.get("_type") == "ClassLabel"
-            and isinstance(feature.get("names"), list)
+            and isinstance(names := feature.get("names"), list | dict)
         }
     except (ValueError, AttributeError, RecursionError):
         return {}
@@ -209,11 +227,11 @@ def _as_text(
     if types.is_floating(kind):
         values = values.cast(pa.float64())
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-        whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
+        whole = pc.all(pc.and_(pc.equal(pc.floor(values), values), pc.less_equal(pc.abs(values), EXACT_INT))).as_py()
         if whole is False:
             raise TableError(
-                f"{path}: column {name!r} must hold names or whole numbers, but is {kind} with parts of a whole. "
-                "Name another with --column, or write it as text."
+                f"{path}: column {name!r} must hold names or whole numbers, but is {kind} with parts of a whole, or with "
+                f"numbers above {EXACT_INT:,}, which it does not hold exactly. Name another with --column, or write it as text."
             )
         values = values.cast(pa.int64(), safe=False)
         kind = values.type
@@ -224,6 +242,25 @@ def _as_text(
         f"{path}: column {name!r} must hold text or whole numbers, but is {kind}. Name another with --column, or "
         "write it as text."
     )
+
+
+def _without_one_hot(
+    table: pa.Table, chosen: Mapping[str, str], left_out: dict[str, list[str]], seen: list[str]
+) -> pa.Table:
+    """The table with `given_label` in place of one-hot columns, where it has some; missing where none or several are 1."""
+    types = pa.types
+    bits = {
+        field.name: [None if value is None else str(value) for value in table.column(field.name).to_pylist()]
+        for field in table.schema
+        if types.is_boolean(field.type) or types.is_integer(field.type) or types.is_floating(field.type)
+    }
+    names, classes = one_hot_classes(bits, chosen)
+    if not names:
+        return table
+    seen.append(one_hot_words(names))
+    left_out[_SEVERAL] = [str(row) for row, found in enumerate(classes, 1) if len(found) > 1]
+    labels = pa.array([found[0] if len(found) == 1 else None for found in classes], pa.string())
+    return table.drop_columns(names).append_column("given_label", labels)
 
 
 def _named_classes(values: pa.ChunkedArray, classes: list[str], name: str, path: Path) -> pa.ChunkedArray:

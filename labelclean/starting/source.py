@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.excel import excel_rows
 from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
-from labelclean.starting.folders import folder_rows
+from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
 from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
@@ -31,7 +32,7 @@ PARQUET = (".parquet", ".pq", ".parq")
 _SHEETS = (".csv", ".tsv", ".xlsx", ".xlsm", ".csv.gz", ".tsv.gz")
 _TABLES = (*_SHEETS, ".json", ".jsonl", ".xml", ".lst", ".txt")
 _VOC = re.compile(rb"<annotation[\s>]")
-_HEAD = 2_000  # bytes in which XML shows what it is
+_HEAD = 50_000  # bytes in which XML shows what it is
 _METADATA = ("metadata.jsonl", "metadata.csv")
 
 
@@ -43,7 +44,7 @@ class Asked:
         columns: The file's name for a column of labelclean.
         class_folder: Which folder of a tree names the class; None: the first that may.
         encoding: Code page of a text file; None: as it shows itself.
-        sheet: Sheet of a workbook; None: the first.
+        sheet: Sheet of a workbook; None: the first that shows.
         image_root: Folder that image paths start from; None: beside the labels.
     """
 
@@ -147,12 +148,17 @@ def _folder(path: Path, asked: Asked) -> Rows:
     ]
     if metadata and asked.class_folder is None:
         _check_asked(path, asked, "columns", "encoding")
+        check_names(path, [file.parent.name for file in metadata])
         parts = {"" if file.parent == path else file.parent.name: _file(file, asked) for file in metadata}
         return joined(parts, path)
     if (path / "labels.json").is_file() and (path / "data").is_dir() and asked.class_folder is None:
         return _file(path / "labels.json", asked)
     if asked.columns or asked.sheet or asked.encoding:  # they speak of a table
         return _table_beside(path, asked, None)
+    if asked.class_folder is None:
+        for folder in sorted(place for place in path.rglob("*") if place.name.lower() == "annotations"):
+            if pages := _voc_pages(folder):
+                return voc_rows(pages, folder)
     try:
         rows = folder_rows(path, asked.class_folder)
     except TableError as fault:
@@ -209,7 +215,11 @@ def _voc_pages(path: Path) -> dict[str, bytes]:
     """Pascal VOC files below a folder."""
     files = [file for file in sorted(path.rglob("*.xml")) if file.is_file() and not file.name.startswith(".")]
     pages = {file.relative_to(path).as_posix(): file_bytes(file) for file in files}
-    return {name: data for name, data in pages.items() if _VOC.search(data[:_HEAD])}
+    return {name: data for name, data in pages.items() if _is_voc(data)}
+
+
+def _is_voc(data: bytes) -> bool:
+    return _VOC.search(data[:_HEAD].replace(b"\0", b"")) is not None  # UTF-16 has zeros between
 
 
 def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: dict[str, str]) -> dict[Path, Rows]:
@@ -228,7 +238,7 @@ def _file(path: Path, asked: Asked) -> Rows:
     """The labels in one file that is no Parquet."""
     _check_read(path)
     name, data = path.name.lower(), file_bytes(path)
-    if name.endswith((".xlsx", ".xlsm")):
+    if name.endswith((".xlsx", ".xlsm")) or data.startswith(b"PK\x03\x04"):
         _check_asked(path, asked, "columns", "sheet")
         return excel_rows(data, asked.columns, path, asked.sheet)
     if name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
@@ -236,13 +246,17 @@ def _file(path: Path, asked: Asked) -> Rows:
         return jsonl_rows(data, asked.columns, path)
     if name.endswith((".xml", ".xml.gz")):
         _check_asked(path, asked)
-        if not re.search(rb"<annotations?[\s>]", data[:_HEAD]):
+        if not re.search(rb"<annotations?[\s>]", data[:_HEAD].replace(b"\0", b"")):
             raise TableError(
                 f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
             )
-        return voc_rows({"": data}, path) if _VOC.search(data[:_HEAD]) else cvat_rows(data, path)
+        return voc_rows({"": data}, path) if _is_voc(data) else cvat_rows(data, path)
     if name.endswith((".json", ".json.gz")):
-        return _json_rows(foreign_json(text_of(data, path)[0], path), path, asked)
+        text, _ = text_of(data, path)
+        if _is_json_lines(text):
+            _check_asked(path, asked, "columns")
+            return jsonl_rows(data, asked.columns, path)
+        return _json_rows(foreign_json(text, path), path, asked)
     if not name.endswith((".csv", ".tsv", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz", ".txt.gz")):
         raise TableError(
             f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
@@ -252,13 +266,24 @@ def _file(path: Path, asked: Asked) -> Rows:
     return csv_rows(data, asked.columns, path, asked.encoding)
 
 
+def _is_json_lines(text: str) -> bool:
+    """Whether the first of several lines is a whole object, so that it is not one of JSON but one per line."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
     """The labels in JSON, by what it holds."""
     readers: tuple[tuple[Callable[[Any], bool], Callable[[Any, Path], Rows]], ...] = (
         (is_coco, coco_rows),
         (is_fiftyone, fiftyone_rows),
-        (is_label_studio, label_studio_rows),
     )
+    if is_label_studio(content):
+        _check_asked(path, asked, "columns")
+        return label_studio_rows(content, asked.columns.get("given_label"), path)
     if is_label_studio_min(content):
         _check_asked(path, asked, "columns")
         return flat_rows(

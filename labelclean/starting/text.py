@@ -18,6 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
+_JIS = re.compile(rb"\x1b\$[@B]")  # from here on two bytes are one sign
 _OTHERS = {"EUC-JP": "euc_jp", "GBK": "gb18030", "Big5": "big5", "EUC-KR": "cp949", "cp1252": "cp1252"}
 _HALF_KANA = "\uff61-\uff9f"
 # what a spreadsheet in Shift-JIS holds: kana, full-width letters, and the kanji of everyday words (JIS level 1)
@@ -60,7 +61,7 @@ def file_bytes(path: Path) -> bytes:
 def text_of(data: bytes, origin: Path, encoding: str | None = None) -> tuple[str, str]:
     """Return a file's text and its encoding in words.
 
-    UTF-8, and what begins with the mark of UTF-8, UTF-16 or UTF-32, is certain. Shift-JIS is taken only where the
+    UTF-8, what begins with the mark of UTF-8, UTF-16 or UTF-32, and JIS with its escapes are certain. Shift-JIS is taken only where the
     text reads as Japanese: half-width kana or rare kanji are what other code pages look like in it.
 
     Args:
@@ -79,6 +80,8 @@ def text_of(data: bytes, origin: Path, encoding: str | None = None) -> tuple[str
     for mark, name, words in _MARKS:
         if data.startswith(mark):
             return _as_told(data, origin, name), words
+    if _JIS.search(data) and (text := _decoded(data, "iso2022_jp_ext")) is not None:
+        return _without_control(text, origin, "JIS"), "JIS (ISO-2022-JP)"
     try:
         return _without_control(data.decode("utf-8"), origin, "UTF-8"), "UTF-8"
     except UnicodeDecodeError as fault:

@@ -106,7 +106,7 @@ def unread_json(content: Any) -> tuple[str, str]:
         ({"data"}, "Label Studio tasks without annotations", "Export the project as JSON after people have answered"),
     )
     for wanted, name, remedy in known:
-        if wanted <= keys:
+        if wanted <= keys and (wanted != {"data"} or isinstance(content, list)):
             return name, remedy
     return (
         UNKNOWN_JSON,

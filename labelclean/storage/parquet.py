@@ -84,7 +84,11 @@ def unread_files(path: Path) -> list[str]:
     if path.is_file():
         return []
     others = [file for file in _visible_files(path) if file.suffix.lower() != ".parquet"]
-    likely = [file.relative_to(path).as_posix() for file in others if file.suffix.lower() in _TABLE_SUFFIXES]
+    likely = [
+        file.relative_to(path).as_posix()
+        for file in others
+        if file.suffix.lower() in _TABLE_SUFFIXES or ".parquet" in file.name.lower()
+    ]
     return [f"not read: {len(likely):,} files that do not end in .parquet: {listed(likely, 3)}"] if likely else []
 
 

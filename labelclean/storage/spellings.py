@@ -92,6 +92,22 @@ def joining(names: Sequence[str], counts: Mapping[str, int]) -> str:
     )
 
 
+def alike_sentences(counts: Mapping[str, int]) -> list[str]:
+    """Return the class names that look alike, a sentence for each set, for who can write them alike.
+
+    Args:
+        counts: Name -> labels.
+
+    Returns:
+        Sentences.
+    """
+    return [
+        f"class names look alike and count as different classes: {alike_words(names, counts)}; write them alike, or name both "
+        "with class_names= if both are meant"
+        for names in alike(counts)
+    ]
+
+
 def missing_sentences(counts: Mapping[str, int]) -> list[str]:
     """Return the class names that look like a missing value, one sentence for all.
 

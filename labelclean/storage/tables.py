@@ -383,7 +383,14 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
         "labelclean.classes": json.dumps(list(class_names)),
     }
     conformed = pa.table(columns).sort_by([(part, "ascending") for part in key])
-    return conformed.replace_schema_metadata(metadata)
+    fields = [_with_own_metadata(field, table.schema) for field in conformed.schema]
+    return pa.Table.from_arrays(conformed.columns, schema=pa.schema(fields, metadata=metadata))
+
+
+def _with_own_metadata(field: pa.Field, before: pa.Schema) -> pa.Field:
+    """A field with what labelclean itself noted of its column."""
+    noted = (before.field(field.name).metadata or {}).items()
+    return field.with_metadata({key: value for key, value in noted if key.startswith(b"labelclean.")} or None)
 
 
 def table_key(name: str, column_names: Sequence[str]) -> tuple[str, ...]:
@@ -647,7 +654,14 @@ def _key_faults(columns: dict[str, pa.ChunkedArray], key: tuple[str, ...]) -> li
     names = [" + ".join(str(row[part]) for part in key) for row in twice.slice(0, 6).to_pylist()]
     extra = twice.num_rows - 5
     shown = listed(names[:5]) + (f" and {extra:,} more" if extra > 0 else "")
-    return [f"key {' + '.join(key)} must be unique, but {twice.num_rows:,} keys stand in {rows:,} rows: {shown}"]
+    remedy = (
+        ". Keep one row of each; if several people labelled a sample, name them in a column annotator_id"
+        if "given_label" in columns and "annotator_id" not in key
+        else ""
+    )
+    return [
+        f"key {' + '.join(key)} must be unique, but {twice.num_rows:,} keys stand in {rows:,} rows: {shown}{remedy}"
+    ]
 
 
 def _letter(where: str, faults: list[str]) -> str:

@@ -24,6 +24,7 @@ from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
 from labelclean.storage.tables import conform
+from labelclean.texts import printable
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
 NUM_OPENED = 200
@@ -65,7 +66,8 @@ def write_first_config(
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
     taken = [path for path in (out, made) if path is not None and path.exists() and not force]
     if taken:
-        raise FileExistsError(f"{taken[0]}: the file is there already. Choose another --out, or --force to replace it.")
+        other = "another --out" if taken[0] == out else "an --out in another folder"
+        raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
     seen: list[str] = []
     if first is None or made is None:
         table, has_bytes = read_labels(labels, None)
@@ -112,18 +114,6 @@ def write_first_config(
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
-
-
-def printable(sentence: str) -> str:
-    r"""Return a sentence in one line: what is no printable sign becomes its escape.
-
-    Examples:
-        >>> printable("class 'a\nb' (12)")
-        "class 'a\\nb' (12)"
-    """
-    return "".join(
-        sign if sign.isprintable() or sign == "\u3000" else sign.encode("unicode_escape").decode() for sign in sentence
-    )
 
 
 def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from labelclean.cleaning.alignment import order_fault
@@ -124,3 +125,11 @@ def test_a_missing_label_is_missing_and_a_class_named_nan_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clean_labels(np.array(["nan", "ok"])[given], pred_probs=probs, class_names=["nan", "ok"], seed=0)
+
+
+def test_class_names_that_look_alike_are_told_and_columns_of_arrow_are_named() -> None:
+    given, probs = told(3, 60, hits=1.0)
+    with pytest.warns(UserWarning, match=r"look alike and count as different classes: 'OK' \(20\) and 'ok' \(20\)"):
+        clean_labels(np.array(["OK", "dent", "ok"])[given], pred_probs=probs, seed=0)
+    table = pa.table({name: probs[:, k] for k, name in ((2, "c"), (0, "a"), (1, "b"))})
+    assert not issues(np.array(["a", "b", "c"])[given], table).any()

@@ -17,6 +17,7 @@ from labelclean.review.apply import apply_labels
 from labelclean.review.label_files import Form, Labels, form_of, guarded, unguarded, write_labels
 from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.source import first_labels
+from labelclean.storage.tables import conform
 from tests.review.exchange.conftest import make_run
 
 ROWS: dict[str, Any] = {
@@ -112,14 +113,38 @@ def test_excel_holds_text_as_text(tmp_path: Path) -> None:
 
 
 def test_coco_has_one_category_per_image_and_comes_back(tmp_path: Path) -> None:
-    written = write_labels("coco", labels(tmp_path, coco_image_id=["7", "9", "10", "11"]), tmp_path / "l.json")
+    written = write_labels("coco", labels(tmp_path), tmp_path / "l.json")
     assert (written.num_rows, written.left_out) == (2, {"images that cannot be used": 2})
     content = json.loads((tmp_path / "l.json").read_text())
-    assert content["images"] == [{"id": 7, "file_name": "x/1.png"}, {"id": 9, "file_name": "y/1.png"}]
-    assert [(one["image_id"], one["category_id"]) for one in content["annotations"]] == [(7, 2), (9, 1)]
+    assert content["images"] == [{"id": 1, "file_name": "x/1.png"}, {"id": 2, "file_name": "y/1.png"}]
+    assert [(one["image_id"], one["category_id"]) for one in content["annotations"]] == [(1, 2), (2, 1)]
     found = first_labels(tmp_path / "l.json")
     assert found is not None
     assert found.table.column("given_label").to_pylist() == ["ok", "dent"]
+
+
+def test_what_came_from_coco_goes_back_with_its_ids_sizes_and_categories(tmp_path: Path) -> None:
+    images = [{"id": 40 + k, "file_name": f"{k}.png", "width": 64, "license": 1} for k in range(4)]
+    annotations = [{"id": 90 + k, "image_id": 40 + k, "category_id": 17, "iscrowd": 0} for k in range(4)]
+    categories = [{"id": 17, "name": "ok", "supercategory": "good"}, {"id": 3, "name": "dent"}]
+    whole = {"info": {"year": 2026}, "images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "in.json").write_text(json.dumps(whole))
+    found = first_labels(tmp_path / "in.json")
+    assert found is not None
+    read = conform(found.table, "labels")
+    table = pa.table(ROWS).append_column(read.schema.field("coco"), read.column("coco"))
+    write_labels("coco", Labels(table.schema, iter([table]), ("dent", "hole", "ok"), tmp_path), tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert (content["info"], content["images"]) == ({"year": 2026}, images[:2])
+    assert content["categories"] == [*categories, {"id": 18, "name": "hole"}]
+    first, second = ({name: one[name] for name in annotations[0]} for one in content["annotations"])
+    assert (first, second) == (annotations[0], annotations[1] | {"category_id": 3})
+
+
+@pytest.mark.parametrize("other", ["no JSON", "[1]", '{"image": 3}', None])
+def test_a_column_of_ones_own_that_is_called_coco_is_no_trouble(tmp_path: Path, other: str | None) -> None:
+    write_labels("coco", labels(tmp_path, coco=[other] * 4), tmp_path / "l.json")
+    assert [one["id"] for one in json.loads((tmp_path / "l.json").read_text())["images"]] == [1, 2]
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -26,7 +26,7 @@ def pairs(rows: Rows) -> list[tuple[str, str]]:
     return list(zip(*(rows.table.column(name).to_pylist() for name in ("image_path", "given_label")), strict=True))
 
 
-def workbook(*sheets: tuple[str, list[list[Any]]], formats: dict[str, str] | None = None) -> bytes:
+def workbook(*sheets: tuple[str, list[list[Any]]], formats: dict[str, str] | None = None, merged: str = "") -> bytes:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     book.remove(book.active)
@@ -36,6 +36,8 @@ def workbook(*sheets: tuple[str, list[list[Any]]], formats: dict[str, str] | Non
             page.append(row)
         for cell, form in (formats or {}).items():
             page[cell].number_format = form
+        for cells in merged.split():
+            page.merge_cells(cells)
     data = io.BytesIO()
     book.save(data)
     return data.getvalue()
@@ -65,7 +67,11 @@ def test_a_csv_keeps_text_and_other_columns_and_finds_usual_names() -> None:
         "Inspection,\nline 3; 2026,\n\nfile,label\na.png,ok\nb.png,dent\n",  # titles
         'ファイル名,不良名\n"a.png","ok"\nb.png,dent\n',
         "image,ok,dent\na.png,1,0\nb.png,0,1\n",  # one-hot
-        "image,ok,dent\na.png,1.0,0.0\nb.png,0.0,1.0\n",
+        "image,ok,dent\na.png,1.00,0\nb.png,0.000,1.0\n",
+        "image,ok,dent\na.png,TRUE,FALSE\nb.png,False,True\n",
+        "image,ok,dent\na.png,yes,no\nb.png,no,yes\n",
+        "画像,ok,dent\na.png,○,\nb.png,,○\n",
+        "image;ok;dent;line\na.png;x;;x\nb.png;;x;x\n",
     ],
 )
 def test_every_usual_shape_of_a_table_says_the_same(text: str) -> None:
@@ -81,6 +87,12 @@ def test_what_was_guessed_or_left_out_is_told() -> None:
     assert pairs(hot) == [("a.png", "ok"), ("d.png", "dent")]
     assert [names for what, names in hot.left_out.items() if "label" in what] == [["c.png"], ["b.png"]]
     assert "columns 'ok', 'dent' hold one 1 in each row: the column's name is the class" in hot.seen
+
+
+def test_a_header_that_comes_again_is_no_row() -> None:
+    found = read("file,label\na.png,ok\nfile,label\nb.png,dent\nc.png,label\n")
+    assert pairs(found) == [("a.png", "ok"), ("b.png", "dent"), ("c.png", "label")]
+    assert found.left_out["rows that repeat the header"] == ["3"]
 
 
 def test_columns_are_named_also_by_number_and_for_inspectors_and_parts() -> None:
@@ -118,6 +130,7 @@ def test_a_cell_that_begins_as_a_formula_stays_text() -> None:
         ("path,label,label\na,b,c\n", "'label' stand twice"),
         ("path,label,x,x\na,b,c,d\n", "'x' stand twice"),
         ("path,label\n", "has 1 rows"),
+        ("0,1,a.png\n1,0,b.png\n", "the file has '1', '2', 'image_path'.*the numbers of its columns"),
         ("", "is empty"),
         ('path,label\n"a,b\n', "must be a whole CSV file, but line 2"),
     ],
@@ -145,7 +158,7 @@ def test_a_workbook_gives_what_its_cells_show() -> None:
     rows += [["a.png", "ok", 7, 3.0, date(2026, 1, 2)], ["b.png", True, 12, 0.5, None]]
     found = excel_rows(workbook(("first", rows), ("notes", [["x"]]), formats={"C4": "0000"}), {}, Path("l.xlsx"))
     assert found.table.to_pylist() == [
-        {"sample_id": "a.png", "image_path": "a.png", "given_label": "ok", "serial": "0007", "lot": "3", "day": "2026-01-02T00:00:00"},
+        {"sample_id": "a.png", "image_path": "a.png", "given_label": "ok", "serial": "0007", "lot": "3", "day": "2026-01-02"},
         {"sample_id": "b.png", "image_path": "b.png", "given_label": "TRUE", "serial": "12", "lot": "0.5", "day": None},
     ]  # fmt: skip
     assert found.left_out["other sheets (--sheet NAME reads one)"] == ["notes"]
@@ -170,6 +183,42 @@ def test_a_formula_that_was_never_computed_is_no_label() -> None:
         TableError, match="rows '3' of sheet 'a' hold an error such as #N/A, or a formula that was never"
     ):
         excel_rows(workbook(("a", rows)), {}, Path("l.xlsx"))
+
+
+def test_an_error_in_a_column_that_is_only_carried_is_left_empty_and_told() -> None:
+    rows: list[list[Any]] = [
+        ["file", "label", "score"],
+        ["a.png", "ok", "#DIV/0!"],
+        ["b.png", "dent", "=1/3"],
+        ["c.png", "ok", 7],
+    ]
+    found = excel_rows(workbook(("a", rows)), {}, Path("l.xlsx"))
+    assert found.table.column("score").to_pylist() == [None, None, "7"]
+    assert any(line.startswith("columns 'score' hold errors such as #N/A") for line in found.seen)
+
+
+def test_cells_merged_downwards_hold_their_value_in_each_row() -> None:
+    rows = [["Inspection 2026", "", ""], ["label", "image", "found"], ["", "", "who"]]
+    rows += [["ok", "a.png", "x"], ["", "b.png", "y"], ["dent", "c.png", "z"]]
+    found = excel_rows(workbook(("a", rows), merged="A1:C1 A2:A3 B2:B3 A4:A5"), {}, Path("l.xlsx"))
+    assert pairs(found) == [("a.png", "ok"), ("b.png", "ok"), ("c.png", "dent")]
+
+
+def test_the_first_sheet_that_shows_is_read_and_the_others_are_named() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.load_workbook(
+        io.BytesIO(workbook(("old", [["x"]]), ("notes", [["y"]]), ("data", [["file", "label"]])))
+    )
+    book["old"].sheet_state = "hidden"
+    book.save(data := io.BytesIO())
+    with pytest.raises(TableError, match=r"This is sheet 'notes'; there are 'old', 'data' too: --sheet NAME"):
+        excel_rows(data.getvalue(), {}, Path("l.xlsx"))
+
+
+def test_numbers_that_excel_does_not_keep_are_told() -> None:
+    rows: list[list[Any]] = [["id", "file", "label"], [12345678901234567, "a.png", "ok"], [7, "b.png", "dent"]]
+    found = excel_rows(workbook(("a", rows)), {}, Path("l.xlsx"))
+    assert any(line.startswith("rows '2' hold numbers of more than 15 digits") for line in found.seen)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,57 @@ def test_a_class_that_is_called_mask_stays_a_class(tmp_path: Path) -> None:
     assert folder_rows(tmp_path).left_out["masks"] == ["mask/1.png"]
 
 
+def noise_and_mask(image: Path, mask: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    for path, pixels in ((image, noise), (mask, np.where(noise > 200, np.uint8(255), np.uint8(0)))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    "mask", ["ok/1_roi.png", "ok/binary-1.bmp", "ok/1.bmp", "line_annot/ok/1.png", "SegmentationClass/1.png"]
+)
+def test_masks_of_unusual_names_are_known_by_their_look(tmp_path: Path, mask: str) -> None:
+    noise_and_mask(tmp_path / "ok/1.png", tmp_path / mask)
+    noise_and_mask(tmp_path / "dent/2.png", tmp_path / "dent/other.png")
+    found = folder_rows(tmp_path, -1)
+    assert found.left_out["masks"] == [mask]
+    assert classes(found) == {"ok/1.png": "ok", "dent/2.png": "dent", "dent/other.png": "dent"}
+
+
+def test_a_second_shot_of_an_image_is_no_mask(tmp_path: Path) -> None:
+    noise_and_mask(tmp_path / "ok/1.png", tmp_path / "dent/2.png")
+    noise_and_mask(tmp_path / "ok/1_dark.png", tmp_path / "dent/2_dark.png")  # a binary camera: both look alike
+    assert len(classes(folder_rows(tmp_path))) == 4
+
+
+@pytest.mark.parametrize(
+    "splits", ["train_set val_set", "Training holdout", "train2017 val2017", "学習用 検証 テストデータ", "fold1 fold_2"]
+)
+def test_splits_are_known_by_many_names(tmp_path: Path, splits: str) -> None:
+    found = folder_rows(tree(tmp_path, *(f"{name}/{label}/1.png" for name in splits.split() for label in ("ok", "傷"))))
+    assert set(classes(found).values()) == {"ok", "傷"}
+    assert set(found.table.column("split").to_pylist()) == set(splits.split())
+
+
+@pytest.mark.parametrize("folder", ["_unlabeled", "line3_Unlabelled", "not annotated", "未判定", "to_label"])
+def test_folders_of_unlabelled_images_are_left_out(tmp_path: Path, folder: str) -> None:
+    found = folder_rows(tree(tmp_path, "ok/1.png", "labelled/2.png", f"{folder}/3.png"))
+    assert set(classes(found).values()) == {"ok", "labelled"}
+
+
+def test_folders_of_file_servers_are_left_out_but_not_classes_called_alike(tmp_path: Path) -> None:
+    system = ["@eaDir", "#recycle", "$Recycle.Bin", "Network Trash Folder", "lost+found", "FOUND.001"]
+    found = folder_rows(tree(tmp_path, "recycle/1.png", "trash/2.png", *(f"{name}/ok/3.png" for name in system)))
+    assert set(classes(found).values()) == {"recycle", "trash"}
+    assert found.left_out["system folders"] == sorted(system)
+
+
+def test_a_folder_deeper_than_all_images_is_refused_with_how_deep_they_lie(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"--class-folder 3 .* 1 folders at most"):
+        folder_rows(tree(tmp_path, "ok/1.png", "dent/2.png"), 3)
+
+
 def test_one_folder_around_all_images_is_looked_into(tmp_path: Path) -> None:
     found = folder_rows(tree(tmp_path, "images/images/ok/1.png", "images/images/dent/2.png"))
     assert set(classes(found).values()) == {"ok", "dent"}

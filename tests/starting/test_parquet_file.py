@@ -93,8 +93,42 @@ def test_images_without_names_are_numbered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "marks", [([1, 0, 0, 1], [0, 1, None, 1]), ([True, False, False, True], [False, True, None, True])]
+)
+def test_one_hot_columns_become_the_class(tmp_path: Path, marks: tuple[list[Any], list[Any]]) -> None:
+    columns = {
+        "file": ["a.png", "b.png", "c.png", "d.png"],
+        "ok": marks[0],
+        "dent": marks[1],
+        "w": [0.5, 1.0, 0.0, 1.0],
+    }
+    found = parquet_rows(written(tmp_path / "l.parquet", columns), {})
+    assert found.table.column("given_label").to_pylist() == ["ok", "dent"]
+    assert [names for names in found.left_out.values() if names] == [["4"], ["3"]]
+    assert "columns 'ok', 'dent' hold one 1 in each row: the column's name is the class" in found.seen
+
+
+def test_inspectors_of_one_image_stay_together(tmp_path: Path) -> None:
+    columns = {"file": ["a.png", "a.png", "b.png"], "label": ["ok", "dent", "ok"], "who": ["x", "y", "x"]}
+    found = parquet_rows(written(tmp_path / "l.parquet", columns), {"annotator_id": "who"})
+    assert found.table.column("sample_id").to_pylist() == ["a.png", "a.png", "b.png"]
+
+
+def test_class_names_are_found_as_a_list_or_by_number(tmp_path: Path) -> None:
+    told = {"info": {"features": {"label": {"names": {"0": "ok", "1": "dent"}, "_type": "ClassLabel"}}}}
+    path = written(
+        tmp_path / "l.parquet",
+        {"file": ["a", "b"], "Label": [1, 1], "label": [1, 0]},
+        {"huggingface": json.dumps(told)},
+    )
+    assert parquet_rows(path, {"given_label": "label"}).table.column("given_label").to_pylist() == ["dent", "ok"]
+
+
+@pytest.mark.parametrize(
     ("columns", "said"),
     [
+        ({"file": ["a", "b"], "label": [1.0, float("inf")]}, "with numbers above 9,007,199,254,740,992"),
+        ({"file": ["a", "b"], "label": [1.0, 1e300]}, "with numbers above"),
         ({"file": ["a"], "label": [0.5]}, "must hold names or whole numbers, but is double"),
         ({"file": ["a"], "label": [["x"]]}, "must hold text or whole numbers, but is list"),
         ({"file": ["a"], "label": ["x"], "class": ["y"]}, "'label', 'class' might be it"),

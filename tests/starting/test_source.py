@@ -42,9 +42,12 @@ def test_every_source_finds_its_images(tmp_path: Path) -> None:
         "l.txt": b"a.png ok\nb.png dent\n",
         "l.xlsx": workbook(("x", [["file", "label"], ["a.png", "ok"], ["b.png", "dent"]])),
         "l.jsonl": b'{"file_name": "a.png", "label": "ok"}\n{"file_name": "b.png", "label": "dent"}\n',
+        "lines.json": b'{"file": "a.png", "label": "ok"}\n{"file": "b.png", "label": "dent"}\n',
+        "excel.csv": workbook(("x", [["file", "label"], ["a.png", "ok"], ["b.png", "dent"]])),
         "coco.json": json.dumps(content).encode(),
         "fiftyone.json": json.dumps({"classes": ["ok", "dent"], "labels": {"a": 0, "b": 1}}).encode(),
         "studio.json": f"[{task.format('a', 'ok')}, {task.format('b', 'dent')}]".encode(),
+        "utf16.xml": f"\ufeff<annotations>{tag.format('a', 'ok')}{tag.format('b', 'dent')}</annotations>".encode("utf-16-le"),
         "cvat.xml": f"<annotations>{tag.format('a', 'ok')}{tag.format('b', 'dent')}</annotations>".encode(),
     }  # fmt: skip
     written(tmp_path / "l.parquet", {"file": ["a.png", "b.png"], "label": ["ok", "dent"]})
@@ -104,6 +107,20 @@ def test_hugging_face_fiftyone_and_voc_are_known_as_folders(tmp_path: Path) -> N
         "<annotation><filename>a.jpg</filename><object><name>ok</name></object></annotation>"
     )
     assert pairs(read(tmp_path / "voc")) == {"JPEGImages/a.jpg": "ok"}
+
+
+def test_voc_wins_over_the_folders_that_its_layout_has(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "JPEGImages/a.jpg",
+        "JPEGImages/b.jpg",
+        "SegmentationObject/a.png",
+        "Annotations/a.xml",
+        "ImageSets/Main/t.txt",
+    )
+    page = "<annotation><filename>a.jpg</filename><object><name>dent</name></object></annotation>"
+    (tmp_path / "Annotations" / "a.xml").write_text(page)
+    assert pairs(read(tmp_path)) == {"JPEGImages/a.jpg": "dent"}
 
 
 def test_class_folders_win_over_tables_beside_them(tmp_path: Path) -> None:
@@ -182,3 +199,11 @@ def test_a_folder_of_boxes_is_named_as_what_it_is(tmp_path: Path) -> None:
         first_labels(tmp_path / "flat")
     with pytest.raises(TableError, match=r"'train/_annotations.coco.json' may hold them: name the file itself"):
         first_labels(tmp_path / "flow")
+
+
+def test_names_that_no_table_can_hold_are_passed_over_or_refused(tmp_path: Path) -> None:
+    (tree(tmp_path / "old", "a.png", "\udcff.png") / "l.csv").write_text("file,label\n/d/a.png,ok\n/d/?.png,dent\n")
+    assert pairs(read(tmp_path / "old" / "l.csv")) == {"a.png": "ok", "/d/?.png": "dent"}
+    (tree(tmp_path / "faces", "\udcff/a.png") / "\udcff" / "metadata.csv").write_text("file_name,label\na.png,ok\n")
+    with pytest.raises(TableError, match="must be UTF-8, but 1 are not"):
+        first_labels(tmp_path / "faces")

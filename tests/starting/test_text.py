@@ -51,6 +51,11 @@ def test_other_code_pages_are_never_read_as_shift_jis(encoding: str, label: str)
     assert text_of(text.encode(encoding), ORIGIN, encoding) == (text, encoding)
 
 
+def test_jis_is_known_by_its_escapes() -> None:
+    text = "file,label\na.png,良品\nb.png,ｷｽﾞ\n"
+    assert text_of(text.encode("iso2022_jp_ext"), ORIGIN) == (text, "JIS (ISO-2022-JP)")
+
+
 def test_the_letter_shows_how_the_cell_reads() -> None:
     with pytest.raises(TableError) as fault:
         text_of("a.png,良品\n".encode("euc_jp"), ORIGIN)

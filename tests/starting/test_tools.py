@@ -14,7 +14,7 @@ from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.fiftyone import fiftyone_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
-from labelclean.starting.label_studio import flat_rows, label_studio_rows
+from labelclean.starting.label_studio import flat_rows, is_label_studio, label_studio_rows
 from labelclean.starting.rows import BOXES, NO_LABEL, SEVERAL_LABELS, Rows
 from labelclean.starting.voc import voc_rows
 
@@ -38,12 +38,15 @@ def test_coco_gives_categories_of_whole_images() -> None:
     content = coco(
         {"image_id": 1, "category_id": 7},
         {"image_id": 1, "category_id": 7, "bbox": []},
+        {"image_id": 1, "category_id": 7, "bbox": [0, 0, 0, 0]},
         {"image_id": 2, "category_id": 7},
         {"image_id": 2, "category_id": 9},
         {"image_id": 3, "category_id": 9, "bbox": [0, 0, 1, 1]},
     )
     found = coco_rows(content, ORIGIN)
-    assert found.table.to_pylist() == [{"image_path": "1.png", "given_label": "ok", "coco_image_id": "1"}]
+    (row,) = found.table.to_pylist()
+    assert (row["image_path"], row["given_label"]) == ("1.png", "ok")
+    assert json.loads(row["coco"])["image"] == content["images"][0]
     assert (found.left_out[SEVERAL_LABELS], found.left_out[BOXES], found.left_out[NO_LABEL]) == (
         ["2.png"],
         ["3.png"],
@@ -60,6 +63,8 @@ def test_coco_gives_categories_of_whole_images() -> None:
         (coco({"image_id": [1]}), r"annotations\[\].image_id must be a text or a whole number"),
         (coco() | {"images": {}}, "images must be a list of objects"),
         (coco() | {"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}, "some stand twice"),
+        (coco() | {"categories": [{"id": 7, "name": "ok"}, {"id": 7, "name": "dent"}]}, "some stand twice: ids"),
+        (coco() | {"categories": [{"id": 7, "name": "hole"}, {"id": 9, "name": "hole"}]}, "some stand twice: 'hole'"),
     ],
 )
 def test_a_coco_file_that_is_not_whole_is_refused(content: dict[str, Any], said: str) -> None:
@@ -99,6 +104,14 @@ def test_voc_gives_the_class_that_all_objects_name() -> None:
         voc_rows({"a.xml": page.format("a", "<object/>").encode()}, ORIGIN)
 
 
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "EUC-JP", "GB18030"])
+def test_xml_in_a_code_page_that_it_names_is_read(encoding: str) -> None:
+    page = f'<?xml version="1.0" encoding="{encoding}"?><annotation><filename>1.png</filename><object><name>打痕</name></object></annotation>'
+    assert pairs(voc_rows({"": page.encode(encoding)}, ORIGIN)) == {"1.png": "打痕"}
+    with pytest.raises(ExchangeError, match="must be whole XML"):
+        voc_rows({"": page.encode(encoding)[:-30] + b"\xff\xff"}, ORIGIN)
+
+
 def test_fiftyone_gives_numbers_and_names() -> None:
     content = {"classes": ["ok", "dent"], "labels": {"a": 1, "b": "ok", "c": None, "d": {"label": "dent"}}}
     found = fiftyone_rows(content, ORIGIN)
@@ -122,7 +135,7 @@ def test_label_studio_gives_submitted_choices_and_who_made_them() -> None:
         {"data": {"image": "e.png"}, "annotations": [{"completed_by": 1, "result": [box]}]},
         {"data": {"image": "f.png"}, "annotations": [choice("ok", completed_by=1, updated_at="2026-01-02"), choice("dent", completed_by=1, updated_at="2026-01-01")]},
     ]  # fmt: skip
-    found = label_studio_rows(tasks, ORIGIN)
+    found = label_studio_rows(tasks, None, ORIGIN)
     rows = [(row["image_path"], row["given_label"], row["annotator_id"]) for row in found.table.to_pylist()]
     a = "/data/upload/1/0a1b2c3d-a.png"
     assert rows == [(a, "ok", "1"), (a, "dent", "b@x"), ("f.png", "ok", "1")]
@@ -131,11 +144,24 @@ def test_label_studio_gives_submitted_choices_and_who_made_them() -> None:
         "annotations that were skipped": ["b.png"],
         "drafts": ["c.png"],
         "predictions": ["b.png"],
-        "boxes and other shapes": ["e.png"],
+        "results that are no choices for a whole image": ["e.png"],
         "earlier annotations by the same person": ["f.png"],
         "images without a label": ["c.png", "e.png"],
         "images with several labels": ["d.png"],
     }
+
+
+def test_label_studio_asks_which_control_names_the_class_and_takes_addresses_without_a_suffix() -> None:
+    sharp = {"type": "choices", "from_name": "focus", "value": {"choices": ["sharp"]}}
+    tasks: list[dict[str, Any]] = [
+        {"data": {"image": "https://store/1.png?signed=yes"}},  # not answered yet
+        {"data": {"image": "https://store/2?id=7"}, "annotations": [{"result": [sharp, *choice("ok")["result"]]}]},
+    ]
+    with pytest.raises(TableError, match=r"choices stand in 'choice', 'focus'.*--column given_label=NAME"):
+        label_studio_rows(tasks, None, ORIGIN)
+    assert pairs(label_studio_rows(tasks, "choice", ORIGIN)) == {"https://store/2?id=7": "ok"}
+    assert pairs(label_studio_rows(tasks, "focus", ORIGIN)) == {"https://store/2?id=7": "sharp"}
+    assert is_label_studio(tasks)
 
 
 def test_label_studio_min_and_csv_say_the_same() -> None:
@@ -177,3 +203,5 @@ def test_json_objects_of_one_image_each_are_a_table() -> None:
     found = record_rows(list(enumerate(records)), "x", {}, ORIGIN)
     assert found.table.to_pylist() == [{"sample_id": "a.png", "image_path": "a.png", "given_label": "ok", "lot": None}]
     assert found.left_out[NO_LABEL] == ["b.png"]
+    with pytest.raises(TableError, match=r"'label' must hold a text or a number.*1 hold a list.*lines '2'"):
+        record_rows([(1, {"file": "a.png", "label": "ok"}), (2, {"file": "b.png", "label": ["ok"]})], "x", {}, ORIGIN)

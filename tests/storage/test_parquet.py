@@ -67,9 +67,9 @@ def test_clashing_columns_are_named_with_their_files(tmp_path: Path) -> None:
 
 def test_tables_beside_the_parquet_files_are_told_as_not_read(tmp_path: Path) -> None:
     written(tmp_path / "a.parquet")
-    for name in ("b.csv", "_SUCCESS", ".c.csv", "notes.txt"):
+    for name in ("b.csv", "d.parquet.tmp", "_SUCCESS", ".c.csv", "notes.txt"):
         (tmp_path / name).touch()
-    assert unread_files(tmp_path) == ["not read: 1 files that do not end in .parquet: 'b.csv'"]
+    assert unread_files(tmp_path) == ["not read: 2 files that do not end in .parquet: 'b.csv', 'd.parquet.tmp'"]
     assert unread_files(tmp_path / "a.parquet") == []
 
 

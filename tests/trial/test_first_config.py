@@ -145,12 +145,22 @@ def test_a_class_name_of_any_signs_comes_back_whole_and_says_nothing_in_yaml(tmp
 
 def test_a_refused_init_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\na.png,ok\na.png,ok\n")
-    with pytest.raises(TableError, match=r"l.csv: key sample_id must be unique"):
+    with pytest.raises(TableError, match=r"l.csv: key sample_id must be unique.*name them in a column annotator_id\."):
         write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
     (tmp_path / "l.csv").write_text("file,label\na.png,ok\nb.png,ok\n")
     with pytest.raises(TableError, match="at least 2 classes"):
         write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
+
+
+def test_a_labels_file_that_is_there_is_told_with_a_way_round_it(tmp_path: Path) -> None:
+    for name in ("l.csv", "l.txt"):
+        (tmp_path / name).write_text("a.png,ok\nb.png,dent\n")
+    write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
+    with pytest.raises(FileExistsError, match=r"labels_from_l.parquet: .* an --out in another folder, or --force"):
+        write_first_config(tmp_path / "l.txt", None, tmp_path / "d.yaml")
+    (tmp_path / "new").mkdir()
+    write_first_config(tmp_path / "l.txt", None, tmp_path / "new" / "d.yaml")
 
 
 def test_columns_are_named_for_parquet_too(tmp_path: Path) -> None:

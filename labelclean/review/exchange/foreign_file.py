@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ MAX_BYTES = 300_000_000
 MAX_ZIP_BYTES = 4_000_000_000
 MAX_MEMBERS = 200_000
 MAX_RATIO = 200
+_DECLARED = re.compile(
+    rb"<\?xml[^>]{0,100}encoding\s*=\s*[\"'](shift_jis|windows-31j|cp932|euc-jp|gbk|gb2312|gb18030|big5|euc-kr)[\"'][^>]{0,100}\?>",
+    re.IGNORECASE,
+)
 
 
 def foreign_bytes(path: Path) -> bytes:
@@ -99,7 +104,7 @@ def xml_elements(data: bytes, tags: tuple[str, ...], origin: Path) -> Iterator[E
         ExchangeError: If it is not whole, plain XML.
     """
     try:
-        for _, element in iterparse(io.BytesIO(data), forbid_dtd=True):
+        for _, element in iterparse(io.BytesIO(_in_utf8(data)), forbid_dtd=True):
             if element.tag in tags:
                 yield element
                 element.clear()
@@ -110,6 +115,12 @@ def xml_elements(data: bytes, tags: tuple[str, ...], origin: Path) -> Iterator[E
         ) from None
     except (ParseError, ValueError, LookupError) as fault:
         raise ExchangeError(f"{origin}: must be whole XML, but: {fault}. Export it again.") from None
+
+
+def _in_utf8(data: bytes) -> bytes:
+    """XML in UTF-8 where it says to be in a code page of several bytes per sign, which the parser does not know."""
+    told = _DECLARED.match(data)
+    return data if told is None else data[told.end() :].decode(told[1].decode()).encode()
 
 
 def zip_member(path: Path, is_wanted: Callable[[str], bool], what: str) -> bytes:
