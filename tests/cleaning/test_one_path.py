@@ -146,7 +146,7 @@ def test_blocks_in_memory_and_on_disk_are_one_and_the_same(
     _, _, found, _ = few_choose
     first, *others = found.values()
     for other in others:
-        other.check_equal(first, 1e-4)
+        other.check_equal(first, 1e-5)
 
 
 @pytest.mark.slow
