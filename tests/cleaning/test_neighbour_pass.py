@@ -20,6 +20,7 @@ from labelclean.cleaning.passes import Task
 from labelclean.cleaning.sample import Chosen, choose_sample, read_sample
 from labelclean.cleaning.shard_labels import read_shard_labels, sample_starts, shard_labels
 from labelclean.cleaning.shards import HeldShard, find_shards
+from labelclean.cleaning.stage import Block
 from labelclean.cleaning.vote_targets import VoteTargets, join_targets, new_targets, put_targets, write_given_targets
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError
@@ -158,7 +159,7 @@ def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         read.append(number)
         if len(read) in (2, 7):  # while the index is filled, and in the lists of shard 1
             raise KeyboardInterrupt
@@ -354,7 +355,7 @@ def test_a_killed_run_with_neighbours_goes_on_and_ends_alike(
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         if len(read) in (7, 12, 15):  # lists, student, outputs
             read.append(-1)
             raise KeyboardInterrupt

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.cleaning import passes, streaming
+from labelclean.cleaning.stage import Block
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError
 from labelclean.labels import given_labels
@@ -87,7 +88,7 @@ def test_a_killed_run_goes_on_and_ends_alike(
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         if len(read) in (2, 6, 11):  # once in each pass
             read.append(-1)
             raise KeyboardInterrupt
@@ -171,7 +172,7 @@ def test_sums_on_a_device_are_those_of_the_processor() -> None:
     random = np.random.default_rng(0)
     rows, targets = random.standard_normal((50, 6)).astype(np.float32), random.random((50, 3)).astype(np.float32)
     labels = given_labels(random.integers(0, 3, 50), 3)
-    block = passes.Block((rows,), np.sort(random.integers(0, 4, 50)), np.zeros(50, int), labels, np.arange(50))
+    block = Block((rows,), np.sort(random.integers(0, 4, 50)), np.zeros(50, int), labels, np.arange(50))
     states = []
     for adder in (passes._Adder, lambda state, folds: passes._DeviceAdder(state, folds, "cpu")):
         state = {"count": np.zeros(4), "targets": np.zeros((4, 3)), "cross0": np.zeros((4, 6, 3))}
