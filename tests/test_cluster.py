@@ -34,9 +34,11 @@ from labelclean.features.decoder_pool import ImageSource
 from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
 from labelclean.features.store import FeatureStore
 from labelclean.storage.parquet import read_config
+from tests.cleaning.test_one_path import ALL_CHOOSE, FEW_CHOOSE, planted, real_rows
 
 ROOT = Path(__file__).parent.parent
-CONFIG = {"teacher": {"landmarks": 50, "lambdas": [0.1, 1.0]}}
+TEACHER = {"landmarks": 50, "lambdas": [0.1, 1.0], "choice_rows": 400}
+CONFIG = {"teacher": TEACHER, "neighbours": {"method": "none"}}
 START = "from ray.scripts.scripts import main; main()"
 
 
@@ -205,11 +207,40 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.filterwarnings("default")
 def test_neighbours_found_on_two_nodes_are_those_of_one_process(nodes: Nodes, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", (300, 1, 250))
-    config = {**CONFIG, "neighbours": {"method": "index"}}
+    config = {"teacher": TEACHER, "neighbours": {"method": "index"}}
     alone = clean_shards(features=shards, out=tmp_path / "one", seed=1, config=config)
     found = clean_shards(features=shards, out=tmp_path / "two", seed=1, config=config, cluster=nodes.address)
     for ours, theirs in zip(refined(found.folder), refined(alone.folder), strict=True):
         assert ours.equals(theirs)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("num_shards", [7, 40])
+def test_samples_that_all_choose_are_the_same_on_two_nodes_and_in_memory(
+    nodes: Nodes, tmp_path: Path, num_shards: int
+) -> None:
+    samples, _ = planted(600)
+    found = samples.on_disk(tmp_path, num_shards, ALL_CHOOSE, nodes.address)
+    found.check_equal(samples.in_memory(ALL_CHOOSE), 1e-5)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("default")
+def test_blocks_are_the_same_on_two_nodes_and_in_memory(nodes: Nodes, tmp_path: Path) -> None:
+    samples, _ = planted(900, seed=1)
+    samples.on_disk(tmp_path, 3, FEW_CHOOSE, nodes.address).check_equal(samples.in_memory(FEW_CHOOSE), 1e-3)
+
+
+@pytest.mark.real
+@pytest.mark.ray
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("default")
+def test_real_samples_are_the_same_on_two_nodes_and_in_memory(nodes: Nodes, real_data: Path, tmp_path: Path) -> None:
+    samples = real_rows(real_data)
+    samples.on_disk(tmp_path, 40, {}, nodes.address).check_equal(samples.in_memory({}), 1e-5)
 
 
 @pytest.mark.ray

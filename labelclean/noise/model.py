@@ -372,10 +372,10 @@ def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matri
             sums.log_likelihood += float((expected * np.log(probs + TINY)).sum(dtype=np.float64)) / num_samples
         sums.expected += ones_down @ expected
         sums.predicted += ones_down @ probs
-        weighted = block * probs
-        means, flat = weighted @ ones, block.reshape(num_views, -1)
-        sums.gradient += flat @ (expected - probs).ravel()  # of the difference: that of two sums is mostly rounding
-        sums.hessian += weighted.reshape(num_views, -1) @ flat.T - means @ means.T
+        # views less their mean: sums of the views as they are nearly cancel, and what is left is rounding
+        flat = (block - ((block * probs) @ ones)[:, :, None]).reshape(num_views, -1)
+        sums.gradient += flat @ (expected - probs).ravel()
+        sums.hessian += (flat * probs.ravel()) @ flat.T
     return sums
 
 

@@ -1,11 +1,11 @@
-"""Neighbours by index out of core: lists and votes against slow loops, whole runs against those in memory, resume, refusals."""
+"""Neighbours by index over shards: lists, near-duplicates and votes against slow loops, whole runs, resume, refusals."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,27 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.large_peers import average_precision
-from labelclean.cleaning import neighbour_pass as part_neighbours
-from labelclean.cleaning import passes, streaming
-from labelclean.cleaning.clean import clean_labels
-from labelclean.cleaning.memory import Size, fitting_directions, fitting_sample, neighbours_need, streamed_need
+from labelclean.cleaning import neighbour_pass, passes, streaming
 from labelclean.cleaning.neighbour_lists import gathered_lists
-from labelclean.cleaning.neighbour_pass import find_neighbours
+from labelclean.cleaning.neighbour_pass import find_neighbours, joined
 from labelclean.cleaning.passes import Task
 from labelclean.cleaning.sample import Chosen, choose_sample, read_sample
-from labelclean.cleaning.shard_labels import part_labels, read_part_labels, sample_starts
-from labelclean.cleaning.shards import find_shards
+from labelclean.cleaning.shard_labels import read_shard_labels, sample_starts, shard_labels
+from labelclean.cleaning.shards import HeldShard, find_shards
+from labelclean.cleaning.stage import Block
 from labelclean.cleaning.vote_targets import VoteTargets, join_targets, new_targets, put_targets, write_given_targets
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError
 from labelclean.labels import GivenLabels, given_labels
 from labelclean.noise.targets import given_targets
 from labelclean.probes import index as neighbour_index
+from labelclean.probes.feature_space import Centring, sample_keys
 from labelclean.probes.neighbours import Neighbours
 from labelclean.probes.sums import unit_block
-from labelclean.storage.parquet import read_config, read_json
+from labelclean.storage.parquet import read_json
 
-ROOT = Path(__file__).parents[2]
 INDEX = CleaningConfig.model_validate({"neighbours": {"method": "index"}, "teacher": {"landmarks": 0}})
 SIZES = (130, 1, 169)
 
@@ -42,10 +40,12 @@ SIZES = (130, 1, 169)
 def _all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that looks into every cell."""
     monkeypatch.setattr(neighbour_index, "LEAST_RECALL", 2.0)
-    monkeypatch.setattr(part_neighbours, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(neighbour_pass, "LEAST_GAIN", 0.0)
 
 
-def written(folder: Path, *, with_groups: bool = True) -> tuple[Task, Chosen, np.ndarray, np.ndarray]:
+def written(
+    folder: Path, *, with_groups: bool = True, sample_rows: int = 1_000
+) -> tuple[Task, Chosen, np.ndarray, np.ndarray]:
     """Shards of which every seventh sample does not count; task, sample, and the unit rows and groups of all that do."""
     random = np.random.default_rng(0)
     rows = random.standard_normal((sum(SIZES), 10)).astype(np.float32)
@@ -55,51 +55,63 @@ def written(folder: Path, *, with_groups: bool = True) -> tuple[Task, Chosen, np
         np.save(folder / f"{number}.npy", rows[start : start + size])
         kept = np.arange(start, start + size) % 7 != 3
         at = start + np.flatnonzero(kept)
-        keys = [groups[row] for row in at] if with_groups else None
-        said = part_labels(
-            at % 3, keys, [str(row) for row in at], num_folds=4, num_buckets=2, seed=0, kept=kept, with_groups=True
-        )
+        lots = [groups[row] for row in at] if with_groups else None
+        keys = sample_keys([str(row) for row in at], lots, num_folds=5, seed=0)
         shards.append(folder / f"{number}.npy")
         labels.append(folder / f"labels-{number}.npz")
-        said.write(labels[-1])
+        shard_labels(at % 3, keys, kept=kept).write(labels[-1])
         start += size
-    chosen, found = choose_sample(labels, 3, 1_000), find_shards(shards)
+    chosen, found = choose_sample(labels, 3, sample_rows), find_shards(shards)
     mean = read_sample(found, chosen).mean(axis=0, dtype=np.float64)
-    task = Task(found, tuple(labels), 3, 4, (mean,), None, folder, "digest")
+    task = Task(found, tuple(labels), 3, 5, 1.0, Centring(mean), folder, "digest")
     counts = np.arange(sum(SIZES)) % 7 != 3
     numbers = np.unique(groups, return_inverse=True)[1][counts] if with_groups else np.arange(counts.sum())
     return task, chosen, unit_block(rows[counts], mean), numbers
 
 
-def neighbours_of(task: Task, chosen: Chosen, config: CleaningConfig = INDEX) -> tuple[Task, Neighbours, Neighbours]:
-    """Task with lists, the sample's neighbours, and those of all samples in order."""
+def searched(task: Task, chosen: Chosen, config: CleaningConfig = INDEX) -> tuple[Task, float]:
+    """Task with lists of whatever group, and the recall."""
     unit_rows = unit_block(read_sample(task.shards, chosen), task.means[0])
-    done, of_sample = find_neighbours(task, chosen, unit_rows, config)
+    return find_neighbours(task, chosen, unit_rows, config)
+
+
+def of_all(task: Task) -> Neighbours:
+    """Neighbours of all samples in order."""
     sizes = np.diff(sample_starts(task.labels))
-    parts = np.repeat(np.arange(len(sizes)), sizes)
     rows = np.concatenate([np.arange(size) for size in sizes])
-    return done, of_sample, gathered_lists(done.lists, parts, rows, of_sample.recall)
+    return gathered_lists(task.lists, np.repeat(np.arange(len(sizes)), sizes), rows, 1.0)
+
+
+def strangers_of(task: Task, chosen: Chosen) -> Neighbours:
+    """Neighbours of other groups of all samples in order."""
+    return of_all(joined(searched(task, chosen)[0], INDEX, is_vouched=False)[0])
+
+
+def check_nearest(found: Neighbours, rows: np.ndarray, groups: np.ndarray, width: int) -> None:
+    """Lists against a slow loop over all samples."""
+    similarity = rows @ rows.T
+    hits = 0
+    for row in range(len(rows)):
+        strangers = [other for other in range(len(rows)) if groups[other] != groups[row]]
+        nearest = sorted(strangers, key=lambda other: -similarity[row, other])[:width]
+        assert not set(found.index[row].tolist()) - set(strangers)
+        hits += len(set(found.index[row].tolist()) & set(nearest))
+        assert found.similarity[row] == pytest.approx(similarity[row, found.index[row]], abs=2e-3)
+    assert found.index.shape == (len(rows), width)
+    assert hits > 0.99 * found.index.size  # codes of two bytes swap those that are equally near
 
 
 @pytest.mark.usefixtures("_all_cells")
 @pytest.mark.parametrize("with_groups", [True, False])
 def test_lists_are_those_of_a_slow_loop_over_all_that_count(tmp_path: Path, with_groups: bool) -> None:
     task, chosen, rows, groups = written(tmp_path, with_groups=with_groups)
-    _, of_sample, found = neighbours_of(task, chosen)
-    similarity = rows @ rows.T
-    hits = 0
-    for row in range(len(rows)):
-        strangers = [other for other in range(len(rows)) if groups[other] != groups[row]]
-        nearest = sorted(strangers, key=lambda other: -similarity[row, other])[:20]
-        assert not set(found.index[row].tolist()) - set(strangers)
-        hits += len(set(found.index[row].tolist()) & set(nearest))
-        assert found.similarity[row] == pytest.approx(similarity[row, found.index[row]], abs=2e-3)
-    assert found.index.shape == (len(rows), 20)
-    assert hits > 0.99 * found.index.size  # codes of two bytes swap those that are equally near
-    assert of_sample.recall > 0.99
-    assert (of_sample.method, found.method) == ("index", "index")
-    numbers = sample_starts(task.labels)[chosen.parts] + chosen.rows
-    assert np.array_equal(of_sample.index, found.index[numbers])
+    done, recall = searched(task, chosen)
+    check_nearest(of_all(done), rows, np.arange(len(rows)), 26)
+    after, _ = joined(done, INDEX, is_vouched=False)
+    check_nearest(of_all(after), rows, groups, 20)
+    assert recall > 0.99
+    of_sample = neighbour_pass.neighbours_of(after, chosen, recall)
+    assert np.array_equal(of_sample.index, of_all(after).index[chosen.numbers(sample_starts(task.labels))])
 
 
 @pytest.mark.usefixtures("_all_cells")
@@ -107,36 +119,35 @@ def test_a_group_that_fills_the_first_search_is_searched_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, chosen, rows, _ = written(tmp_path)
-    groups = np.where(np.arange(len(rows)) < 230, 7, np.arange(len(rows)))
+    groups = np.where(np.arange(len(rows)) < 230, 7, 1_000 + np.arange(len(rows)))
     start = 0
     for path in task.labels:
-        known = read_part_labels(path)
-        replace(known, groups=groups[start : start + len(known)]).write(path)
+        known = read_shard_labels(path)
+        replace(known, groups=groups[start : start + len(known)]).write(Path(str(path)))
         start += len(known)
-    _, _, found = neighbours_of(task, chosen)
+    found = strangers_of(task, chosen)
     assert (found.index[:230] >= 230).all()  # 26 places are mostly taken by the 230 of the same group
-    monkeypatch.setattr(part_neighbours, "MOST_WANTED", 27)
-    _, _, short = neighbours_of(replace(task, digest="short"), chosen)
+    monkeypatch.setattr(neighbour_pass, "MOST_WANTED", 27)
+    short = strangers_of(replace(task, digest="short"), chosen)
     assert (short.index[:230] < 0).any()
     assert (short.similarity[short.index < 0] == 0).all()
 
 
 def test_the_recall_is_that_of_an_exact_search_among_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_neighbours, "MOST_PROBES", 8)
+    monkeypatch.setattr(neighbour_pass, "MOST_PROBES", 8)
     monkeypatch.setattr(neighbour_index, "WIDTHS", (2, 4))
+    monkeypatch.setattr(neighbour_pass, "index_directions", lambda num_samples, num_dims: 4)
     task, chosen, rows, _ = written(tmp_path, with_groups=False)
-    unit_rows = unit_block(read_sample(task.shards, chosen), task.means[0])
-    _, of_sample = find_neighbours(task, chosen, unit_rows, INDEX, 4)
-    similarity = rows @ rows.T
+    done, recall = searched(task, chosen)
+    similarity, found = rows @ rows.T, of_all(done)
     np.fill_diagonal(similarity, -9)
-    queries = np.sort(chosen.order[:200])
-    numbers = sample_starts(task.labels)[chosen.parts] + chosen.rows
+    queries = chosen.numbers(sample_starts(task.labels))[np.sort(chosen.keys.order[:200])]
     hits = [
-        len(set(np.argsort(-similarity[numbers[query]])[:10].tolist()) & set(of_sample.index[query].tolist()))
+        len(set(np.argsort(-similarity[query])[:10].tolist()) & set(found.index[query, :20].tolist()))
         for query in queries.tolist()
     ]
-    assert of_sample.recall == pytest.approx(np.mean(hits) / 10, abs=0.01)
-    assert of_sample.recall < 0.95  # four directions of ten do not tell the nearest apart
+    assert recall == pytest.approx(np.mean(hits) / 10, abs=0.01)
+    assert recall < 0.95  # four directions of ten do not tell the nearest apart
 
 
 def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
@@ -144,11 +155,11 @@ def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
 ) -> None:
     task, chosen, _, _ = written(tmp_path)
     (tmp_path / "whole").mkdir()
-    whole, _, _ = neighbours_of(replace(task, folder=tmp_path / "whole"), chosen)
+    whole, _ = searched(replace(task, folder=tmp_path / "whole"), chosen)
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         read.append(number)
         if len(read) in (2, 7):  # while the index is filled, and in the lists of shard 1
             raise KeyboardInterrupt
@@ -157,15 +168,78 @@ def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
     monkeypatch.setattr(passes.Blocks, "of", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            neighbours_of(task, chosen)
-    done, _, _ = neighbours_of(task, chosen)
+            searched(task, chosen)
+    done, _ = searched(task, chosen)
     assert read == [0, 1, 0, 1, 2, 0, 1, 1, 2]
     for one, other in zip(done.lists, whole.lists, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    neighbours_of(replace(task, digest="other"), chosen)
+    searched(replace(task, digest="other"), chosen)
     assert read[9:] == [0, 1, 2] * 2
-    neighbours_of(task, chosen, INDEX.model_copy(update={"neighbours": INDEX.neighbours.model_copy(update={"k": 5})}))
+    searched(task, chosen, INDEX.model_copy(update={"neighbours": INDEX.neighbours.model_copy(update={"k": 5})}))
     assert read[15:] == [0, 1, 2] * 2
+
+
+def slow_sets(rows: np.ndarray, features: np.ndarray, threshold: float) -> list[int]:
+    """Lowest row of all that are joined by exact similarities of pairs, or by the same bytes; -1 for the others."""
+    sets, similarity = list(range(len(rows))), rows.astype(np.float64) @ rows.T.astype(np.float64)
+    for row in range(len(rows)):
+        for other in range(row):
+            is_near = similarity[row, other] >= threshold or (features[row] == features[other]).all()
+            if is_near and sets[row] != sets[other]:
+                low, high = sorted((sets[row], sets[other]))
+                sets = [low if one == high else one for one in sets]
+    return [one if sets.count(one) > 1 else -1 for one in sets]
+
+
+def parts_with_twins() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Three parts: 30 copies of one image, near-duplicates across parts and a chain of them; mean and given classes."""
+    random = np.random.default_rng(7)
+    features = random.standard_normal((400, 12)).astype(np.float32)
+    features[50:80] = features[3]
+    features[300:320] = features[100:120] + np.float32(0.02) * random.standard_normal((20, 12)).astype(np.float32)
+    for row in range(200, 206):
+        features[row + 1] = features[row] + np.float32(0.1) * random.standard_normal(12).astype(np.float32)
+    mean = features.mean(axis=0, dtype=np.float64)
+    return [features[:150], features[150:151], features[151:]], mean, random.integers(0, 3, 400)
+
+
+@pytest.mark.usefixtures("_all_cells")
+def test_near_duplicates_of_all_parts_are_those_of_a_slow_loop_over_exact_similarities(tmp_path: Path) -> None:
+    parts, mean, given = parts_with_twins()
+    config = CleaningConfig.model_validate({"neighbours": {"method": "index", "duplicate_similarity": 0.99}})
+    keys, starts = sample_keys([str(row) for row in range(400)], None, num_folds=5, seed=0), [0, 150, 151, 400]
+    ranges = [np.arange(start, end) for start, end in itertools.pairwise(starts)]
+    labels = tuple(shard_labels(given_labels(given[at], 3), keys.take(at)) for at in ranges)
+    shards = tuple(HeldShard(part) for part in parts)
+    task = Task(shards, labels, 3, 5, 1.0, Centring(mean), tmp_path, "d")
+    after, unvouched = joined(searched(task, choose_sample(labels, 3, 200), config)[0], config, is_vouched=False)
+    known = [read_shard_labels(one) for one in after.labels]
+    missing = [np.full(len(one), -1) for one in known]
+    sets, conflicts = (
+        np.concatenate(
+            [
+                none if getattr(one, name) is None else getattr(one, name)
+                for one, none in zip(known, missing, strict=True)
+            ]
+        )
+        for name in ("duplicate_sets", "conflict_sets")
+    )
+    features = np.concatenate(parts)
+    slow = slow_sets(unit_block(features, mean), features, 0.99)
+    assert sets.tolist() == slow
+    assert len(set(slow)) > 20
+    assert slow.count(3) == 31
+    assert conflicts.tolist() == [one if one >= 0 and len(set(given[sets == one])) > 1 else -1 for one in slow]
+    assert unvouched is not None
+    assert np.flatnonzero(unvouched.is_copy).tolist() == [3, *range(50, 80)]
+    folds = np.concatenate([one.folds for one in known])
+    assert all(len(set(folds[sets == one].tolist())) == 1 for one in set(slow) - {-1})
+    stands = np.concatenate(
+        [none > 0 if one.stands is None else one.stands for one, none in zip(known, missing, strict=True)]
+    )
+    assert np.array_equal(stands, unvouched.is_copy | unvouched.is_alone)
+    near = of_all(after)
+    assert not ((near.index >= 0) & (sets[near.index] >= 0) & (sets[near.index] == sets[:, None])).any()
 
 
 def odd_labels(num_samples: int, num_classes: int) -> GivenLabels:
@@ -189,7 +263,7 @@ def test_votes_from_the_disk_are_those_of_a_slow_loop(tmp_path: Path, num_classe
         some = labels.take(np.arange(40)[rows])
         ids = [str(row) for row in range(40)][rows]
         paths.append(tmp_path / f"{number}.npz")
-        part_labels(some, None, ids, num_folds=3, num_buckets=1, seed=0).write(paths[-1])
+        shard_labels(some, sample_keys(ids, None, num_folds=3, seed=0)).write(paths[-1])
     write_given_targets(tmp_path / "votes.npy", paths, sample_starts(paths), num_classes)
     index = random.integers(-1, 40, (6, 7))
     similarity = random.uniform(-0.2, 1, (6, 7)).astype(np.float32)
@@ -236,7 +310,7 @@ def cleaned(folder: Path, features: np.ndarray, given: np.ndarray, groups: list[
         for number, rows in enumerate((slice(0, 400), slice(400, 401), slice(401, len(given)))):
             np.save(folder / f"{number}.npy", features[rows])
     streaming.clean_shards(
-        features=folder, labels=given, groups=groups, out=folder / "out", seed=5, config=INDEX, sample_rows=5_000
+        features=folder, labels=given, groups=groups, out=folder / "out", seed=5, config=INDEX, sample_rows=500
     )
     return refined(folder / "out")
 
@@ -249,41 +323,17 @@ def refined(out: Path) -> pa.Table:
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pa.Table]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbour_index, "LEAST_RECALL", 2.0)
-        patch.setattr(part_neighbours, "LEAST_GAIN", 0.0)
+        patch.setattr(neighbour_pass, "LEAST_GAIN", 0.0)
         folder = tmp_path_factory.mktemp("near") / "shards"
         features, _, given = rings(1_200)
         yield folder, cleaned(folder, features, given, [f"lot{row // 3}" for row in range(1_200)])
 
 
 @pytest.mark.slow
-def test_where_the_sample_holds_all_and_all_cells_are_searched_memory_gives_the_same(
-    streamed: tuple[Path, pa.Table],
-) -> None:
-    folder, table = streamed
-    features, _, given = rings(1_200)
-    lots = [f"lot{row // 3}" for row in range(1_200)]
-    config: dict[str, Any] = {
-        "neighbours": {"method": "exact"},
-        "teacher": {"landmarks": 0, "left_out": "fold", "power": 1.0},
-    }
-    wanted = clean_labels(given, features=features, groups=lots, seed=5, config=config)
-    assert (wanted.refinement.duplicate_sets == -1).all()
-    assert wanted.teacher.view_names[:2] == ("ridge", "votes")
-    soft = np.stack(table.column("soft_label").to_pylist())
-    assert np.quantile(np.abs(soft - wanted.soft_labels), 0.995) < 5e-3
-    gaps = np.abs(table.column("label_score").to_numpy() - wanted.table["label_score"].to_numpy())
-    assert np.quantile(gaps, 0.99) < 1e-2
-    for column in ("predicted_label", "is_label_issue"):
-        assert (table.column(column).to_numpy(zero_copy_only=False) != wanted.table[column].to_numpy()).sum() <= 2
-    assert read_json(folder / "out" / "summary.json")["neighbours"] == {"method": "index", "recall_at_10": 1.0}
-    assert not list((folder / "out" / "work" / "neighbours").rglob("*.npy"))
-
-
-@pytest.mark.slow
 def test_neighbours_find_what_planes_do_not(streamed: tuple[Path, pa.Table], tmp_path: Path) -> None:
     folder, table = streamed
     _, true, given = rings(1_200)
-    none = {"neighbours": {"method": "auto"}, "teacher": {"landmarks": 0}}
+    none = {"neighbours": {"method": "none"}, "teacher": {"landmarks": 0, "choice_rows": 500}}
     streaming.clean_shards(features=sorted(folder.glob("*.npy")), labels=given, out=tmp_path / "o", seed=5, config=none)
     with_, without = (
         average_precision(one.column("label_score").to_numpy(), given != true)
@@ -292,6 +342,8 @@ def test_neighbours_find_what_planes_do_not(streamed: tuple[Path, pa.Table], tmp
     assert with_ > 0.85
     assert without < 0.7
     assert read_json(tmp_path / "o" / "summary.json")["neighbours"] is None
+    assert read_json(folder / "out" / "summary.json")["neighbours"] == {"method": "index", "recall_at_10": 1.0}
+    assert not list((folder / "out" / "work" / "neighbours").rglob("*.npy"))
 
 
 @pytest.mark.slow
@@ -303,7 +355,7 @@ def test_a_killed_run_with_neighbours_goes_on_and_ends_alike(
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         if len(read) in (7, 12, 15):  # lists, student, outputs
             read.append(-1)
             raise KeyboardInterrupt
@@ -321,49 +373,21 @@ def test_a_killed_run_with_neighbours_goes_on_and_ends_alike(
     assert table.equals(streamed[1])
 
 
-def test_memory_for_neighbours_is_reckoned_before_anything_starts(tmp_path: Path) -> None:
-    million = Size(10**6, 768, 20)
-    assert neighbours_need(million, 64) > 10**6 * 2 * (2 * 64 + 8)
-    assert streamed_need(million, INDEX, 50_000, 64) < 2 * 2**30
-    directions = fitting_directions(million, INDEX, 4 * 2**30)
-    assert directions >= 256
-    rows = fitting_sample(million, INDEX, 50_000, 4 * 2**30, directions)
-    assert streamed_need(million, INDEX, rows, directions) <= 4 * 2**30
-    assert fitting_directions(million, INDEX, 2 * 2**30) < directions
-    assert fitting_directions(million, CleaningConfig(), 4 * 2**30) == 0
-    with pytest.raises(ConfigError, match=r"leave neighbours out \(neighbours.method: none\)"):
-        fitting_sample(Size(10**8, 768, 20), INDEX, 50_000, 4 * 2**30, 64)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["neighbours.method=exact"], r"auto, index or none, but is 'exact', which compares all pairs"),
-        (["neighbours.method=index", "run.reference=runs/before"], r"of earlier samples only sums are kept"),
-    ],
-)
-def test_what_neighbours_cannot_do_out_of_core_is_refused_in_runs(overrides: list[str], said: str) -> None:
-    from labelclean.runs.plan import _check_streamed
-
-    config = read_config(ROOT / "config.yaml", overrides)
-    with pytest.raises(ConfigError, match=said):
-        _check_streamed(config, "out of core")
-
-
 def test_a_disk_that_refuses_the_index_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(index: object, file_name: str) -> None:
         raise RuntimeError("write error in: No space left on device")
 
-    monkeypatch.setattr(part_neighbours, "write_cells", full)
+    monkeypatch.setattr(neighbour_pass, "write_cells", full)
     task, chosen, _, _ = written(tmp_path)
     with pytest.raises(StorageError, match="cannot be written: write error in: No space left"):
-        neighbours_of(task, chosen)
+        searched(task, chosen)
     assert not list((tmp_path / "neighbours").glob("*.npz"))
 
 
-def test_clean_shards_refuses_exact_neighbours(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'exact', which compares all pairs"):
-        streaming.clean_shards(
-            features=tmp_path, out=tmp_path / "o", seed=0, config={"neighbours": {"method": "exact"}}
-        )
+def test_what_needs_all_samples_in_memory_is_refused_beyond_those_that_choose(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((301, 2), np.float32))
+    config = {"neighbours": {"method": "exact"}, "teacher": {"left_out": "group", "choice_rows": 300}}
+    said = r"left_out must be auto or fold with more than 300 samples .*; neighbours.method must be auto, index or none"
+    with pytest.raises(ConfigError, match=said):
+        streaming.clean_shards(features=tmp_path, labels=np.arange(301) % 2, out=tmp_path / "o", seed=0, config=config)
     assert not (tmp_path / "o").exists()

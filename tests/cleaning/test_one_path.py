@@ -17,7 +17,8 @@ from labelclean.cleaning.clean import clean_labels
 from labelclean.cleaning.streaming import clean_shards
 from labelclean.storage.tables import vectors
 
-FEW_CHOOSE = {"teacher": {"choice_rows": 300}}
+ALL_CHOOSE = {"teacher": {"landmarks": 100, "lambdas": [0.01, 0.1, 1.0]}}
+FEW_CHOOSE = {"teacher": {**ALL_CHOOSE["teacher"], "choice_rows": 300}}
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def real_rows(real_data: Path, size: int = 5_000) -> Samples:
 @pytest.mark.slow
 def test_shards_in_memory_and_on_disk_are_one_and_the_same(tmp_path: Path) -> None:
     samples, wrong = planted(600)
-    found = samples.in_memory({})
+    found = samples.in_memory(ALL_CHOOSE)
     for num_shards in (1, 7, 40):
-        samples.on_disk(tmp_path, num_shards, {}).check_equal(found, 1e-5)
+        samples.on_disk(tmp_path, num_shards, ALL_CHOOSE).check_equal(found, 1e-5)
     assert (found.issues & wrong).sum() > 0.8 * wrong.sum()
     assert (found.issues & ~wrong).mean() < 0.03
 
@@ -146,7 +147,8 @@ def test_blocks_in_memory_and_on_disk_are_one_and_the_same(
     _, _, found, _ = few_choose
     first, *others = found.values()
     for other in others:
-        other.check_equal(first, 1e-4)
+        other.check_equal(first, 1e-3)  # the targets that vote lie in float16, and scores rise steeply with the rank
+        assert np.quantile(np.abs(other.scores - first.scores), 0.95) < 1e-4
 
 
 @pytest.mark.slow
@@ -154,7 +156,7 @@ def test_blocks_find_the_planted_errors_as_all_together_do(
     few_choose: tuple[Samples, np.ndarray, dict[str, Labels], Path],
 ) -> None:
     samples, wrong, found, _ = few_choose
-    whole = samples.in_memory({})
+    whole = samples.in_memory(ALL_CHOOSE)
     for one in (found["3 on disk"], whole):
         assert (one.issues & wrong).sum() > 0.8 * wrong.sum()
         assert (one.issues & ~wrong).mean() < 0.03

@@ -34,13 +34,13 @@ def test_a_sample_without_neighbours_says_nothing() -> None:
 def test_only_the_nearest_vote_and_the_scale_multiplies() -> None:
     near = Neighbours(np.array([[1, 0]] * 3), np.array([[0.5, 0.4]] * 3, np.float32))
     voters = Voters(votes_of(np.eye(2, dtype=np.float32)), 1, HALVES, 2.0)
-    assert voters.values(block(near=near)) == pytest.approx(np.array([np.log([0.25, 2.25])] * 3), abs=1e-5)
+    assert voters.values(block(near=near)) == pytest.approx(np.tile(2 * np.log([0.5, 1.5]), (3, 1)), abs=1e-5)
 
 
 def test_a_models_probabilities_count_against_the_class_shares() -> None:
     probs = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]], np.float32)
     found = OwnModel(np.log([0.9, 0.1])).values(block(pred_probs=probs))
-    assert found[:2] == pytest.approx(np.log([[0.5 / 0.9, 5], [1, 1]]), abs=1e-5)
+    assert found[:2] == pytest.approx(np.log([[0.5 / 0.9, 5.0], [1.0, 1.0]]), abs=1e-5)
     assert np.isfinite(found).all()
     assert np.array_equal(found, log_odds_of(probs, np.log([0.9, 0.1])))
 

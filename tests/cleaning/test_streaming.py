@@ -1,4 +1,4 @@
-"""Out of core against in memory, by planted truth; resume, refusals and memory limits."""
+"""`clean_shards` block by block: planted truth, resume, refusals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.cleaning import memory, passes, streaming
-from labelclean.cleaning.clean import clean_labels
+from labelclean.cleaning import passes, streaming
+from labelclean.cleaning.stage import Block
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError
 from labelclean.labels import given_labels
 from labelclean.storage.tables import matrix, vectors
 
-CONFIG = CleaningConfig.model_validate({"neighbours": {"method": "none"}, "teacher": {"landmarks": 60}})
-IN_MEMORY = {"neighbours": {"method": "none"}, "teacher": {"landmarks": 60, "left_out": "fold", "power": 1.0}}
+CONFIG = CleaningConfig.model_validate(
+    {"neighbours": {"method": "none"}, "teacher": {"landmarks": 60, "choice_rows": 400}}
+)
 SIZES = (301, 1, 558, 240)
 
 
@@ -65,25 +66,19 @@ def streamed(shards: Path) -> tuple[streaming.CleanedShards, pa.Table]:
     return found, refined(found.folder)
 
 
-def test_shards_give_what_memory_gives(streamed: tuple[streaming.CleanedShards, pa.Table]) -> None:
+def test_the_planted_errors_are_found_and_told(streamed: tuple[streaming.CleanedShards, pa.Table]) -> None:
     found, table = streamed
-    features, _, given, groups = planted(sum(SIZES))
-    ids = [f"s{i:05d}" for i in range(sum(SIZES))]
-    wanted = clean_labels(
-        given, features=features.astype(np.float32), sample_ids=ids, groups=groups, seed=5, config=IN_MEMORY
-    )
-    assert table.column("sample_id").to_pylist() == ids
+    _, true, given, _ = planted(sum(SIZES))
+    wrong = given != np.array(["ok", "dent", "scratch", "stain"])[true]
+    issue = table.column("is_label_issue").to_numpy(zero_copy_only=False)
+    assert table.column("sample_id").to_pylist() == [f"s{i:05d}" for i in range(sum(SIZES))]
     assert table.column("given_label").to_pylist() == given.tolist()
+    assert (issue & wrong).sum() > 0.9 * wrong.sum()
+    assert (found.num_samples, found.num_issues) == (sum(SIZES), issue.sum())
+    assert found.estimated_errors[1] <= wrong.sum() <= found.estimated_errors[2]
     soft = np.stack(table.column("soft_label").to_pylist())
-    assert np.abs(soft - wanted.soft_labels).max() < 1e-3
-    # ranks that differ in the last digit may fall into another step of the isotonic map
-    gaps = np.abs(table.column("label_score").to_numpy() - wanted.table["label_score"].to_numpy())
-    assert np.quantile(gaps, 0.99) < 2e-3
-    for column in ("predicted_label", "is_label_issue"):
-        assert (table.column(column).to_numpy(zero_copy_only=False) != wanted.table[column].to_numpy()).sum() <= 2
-    assert found.noise_matrix == pytest.approx(wanted.refinement.noise_matrix, abs=1e-3)
-    estimate = wanted.refinement.estimated_errors
-    assert found.estimated_errors == pytest.approx((estimate.value, estimate.low, estimate.high), rel=0.03)
+    predicted = np.array(found.class_names)[soft.argmax(axis=1)]
+    assert (predicted == table.column("predicted_label").to_numpy(zero_copy_only=False)).all()
 
 
 def test_a_killed_run_goes_on_and_ends_alike(
@@ -93,7 +88,7 @@ def test_a_killed_run_goes_on_and_ends_alike(
     read: list[int] = []
     blocks = passes.Blocks.of
 
-    def stops(self: passes.Blocks, number: int) -> Iterator[passes.Block]:
+    def stops(self: passes.Blocks, number: int) -> Iterator[Block]:
         if len(read) in (2, 6, 11):  # once in each pass
             read.append(-1)
             raise KeyboardInterrupt
@@ -129,13 +124,6 @@ def test_too_little_memory_is_refused_with_the_need_before_anything_starts(shard
     with pytest.raises(ConfigError, match=r"at least [\d,]+ MiB .* Nothing was started"):
         streaming.clean_shards(features=shards, out=tmp_path / "out", seed=0, max_memory="100MiB")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_sample_shrinks_to_fit_the_memory() -> None:
-    size = memory.Size(10**6, 768, 20)
-    need = memory.streamed_need(size, CleaningConfig(), 20_000)
-    assert memory.fitting_sample(size, CleaningConfig(), 50_000, need) == 20_000
-    assert memory.fitting_sample(size, CleaningConfig(), 50_000, None) == 50_000
 
 
 def test_results_of_other_data_are_not_overwritten(
@@ -184,7 +172,7 @@ def test_sums_on_a_device_are_those_of_the_processor() -> None:
     random = np.random.default_rng(0)
     rows, targets = random.standard_normal((50, 6)).astype(np.float32), random.random((50, 3)).astype(np.float32)
     labels = given_labels(random.integers(0, 3, 50), 3)
-    block = passes.Block((rows,), np.sort(random.integers(0, 4, 50)), labels, np.arange(50))
+    block = Block((rows,), np.sort(random.integers(0, 4, 50)), np.zeros(50, int), labels, np.arange(50))
     states = []
     for adder in (passes._Adder, lambda state, folds: passes._DeviceAdder(state, folds, "cpu")):
         state = {"count": np.zeros(4), "targets": np.zeros((4, 3)), "cross0": np.zeros((4, 6, 3))}

@@ -21,7 +21,10 @@ METHODS = ("posterior", "adaptive", "multi_round", "two_hot", "none")
 
 
 def config_of(method: str = "auto", neighbours: str = "index") -> CleaningConfig:
-    return CleaningConfig.model_validate({"refine": {"method": method}, "neighbours": {"method": neighbours}})
+    teacher = {"landmarks": 60, "lambdas": [0.01, 0.3]}
+    return CleaningConfig.model_validate(
+        {"refine": {"method": method}, "neighbours": {"method": neighbours}, "teacher": teacher}
+    )
 
 
 def learned_of(
@@ -68,7 +71,7 @@ def check_members(learned: Learned) -> None:
     assert teacher.pred_probs[rows] == pytest.approx(learned.taught.teacher.pred_probs, abs=1e-4)
     assert refinement.pred_probs[rows] == pytest.approx(own.pred_probs, abs=1e-4)
     assert refinement.soft_labels[rows] == pytest.approx(own.soft_labels, abs=1e-4)
-    assert refinement.label_scores[rows] == pytest.approx(own.label_scores, abs=2e-3)
+    assert refinement.label_scores[rows] == pytest.approx(own.label_scores, abs=1e-3)
     assert np.array_equal(refinement.predicted[rows], own.predicted)
     assert np.array_equal(refinement.duplicate_sets[rows], own.duplicate_sets)
     for name in ("neighbour_votes", "neighbour_similarity"):

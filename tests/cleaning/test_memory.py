@@ -1,0 +1,39 @@
+"""Memory is reckoned before anything starts, and changes no result."""
+
+from __future__ import annotations
+
+import pytest
+
+from labelclean.cleaning.memory import Size, check_memory, cleaning_need, neighbours_need, streamed_need
+from labelclean.config import CleaningConfig
+from labelclean.errors import ConfigError
+
+DEFAULTS = CleaningConfig()
+MILLION = Size(10**6, 768, 20)
+
+
+def test_a_million_samples_with_neighbours_stay_within_the_promise() -> None:
+    assert neighbours_need(MILLION, 64) > 10**6 * 2 * (2 * 64 + 8)
+    assert cleaning_need(MILLION, DEFAULTS) == streamed_need(MILLION, DEFAULTS, 50_000)
+    without = CleaningConfig.model_validate({"neighbours": {"method": "none"}})
+    assert cleaning_need(MILLION, without) < 2 * 2**30 < cleaning_need(MILLION, DEFAULTS)
+
+
+def test_beyond_those_that_choose_the_need_grows_by_bytes_not_by_features() -> None:
+    without = CleaningConfig.model_validate({"neighbours": {"method": "none"}})
+    small, large = (cleaning_need(Size(size, 768, 20), without) for size in (10**6, 10**7))
+    assert 0 < (large - small) / 9e6 < 100 < 768 * 4
+
+
+def test_too_little_is_refused_with_what_can_be_lowered() -> None:
+    need = check_memory(MILLION, DEFAULTS, None, "max_memory")
+    assert check_memory(MILLION, DEFAULTS, need, "max_memory") == need
+    said = (
+        r"max_memory must be at least [\d,]+ MiB for 1,000,000 samples .*teacher.choice_rows \(50,000\).*neighbours out"
+    )
+    with pytest.raises(ConfigError, match=said):
+        check_memory(MILLION, DEFAULTS, need - 1, "max_memory")
+
+
+def test_what_something_else_takes_counts_where_it_is_more() -> None:
+    assert check_memory(Size(100, 8, 2), DEFAULTS, None, "run.max_memory", least=2**40) == 2**40
