@@ -111,6 +111,16 @@ def test_too_many_rejects_keep_everything_and_end_with_code_3(sample_cache: Path
     assert (folder / "refined_labels.parquet").is_file()
 
 
+def test_where_one_class_is_left_the_run_says_so(sample_cache: Path, tmp_path: Path) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    is_dent = pc.equal(table.column("given_label"), "dent")
+    paths = pc.if_else(is_dent, table.column("image_path"), "none.png")
+    labels = relabelled(tmp_path, image_path=paths)
+    config = sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}")
+    with pytest.raises(GateError, match="only 'dent' has images that can be used"):
+        steps.clean(config)
+
+
 def test_when_no_image_can_be_used_the_reasons_are_published(sample_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     config = sample_config(tmp_path, sample_cache, f"data.image_root={tmp_path / 'empty'}")
