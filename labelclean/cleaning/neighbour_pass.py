@@ -400,9 +400,10 @@ def _rows_at(task: Task, starts: IntArray, numbers: IntArray) -> Float32Array:
 def _copies(task: Task, number: int) -> IntArray:
     """A hash of the features of each sample of a shard, int64, shape (n,)."""
     known, copies = read_shard_labels(task.labels[number]), []
+    dtype = np.result_type(*(shard.dtype for shard in task.shards))
     for start, raw in task.shards[number].blocks(COMPARED_ROWS):
         kept = slice(None) if known.kept is None else known.kept[start : start + len(raw)]
-        copies.append(copies_of(raw[kept]))
+        copies.append(copies_of(raw[kept].astype(dtype, copy=False)))
     return np.concatenate([np.empty(0, np.int64), *copies])
 
 

@@ -168,7 +168,7 @@ def refine_labels(
     )
     judged = trust.judge(probs, teacher.pred_probs, labels)
     near = None if space is None else space.neighbours
-    votes = votes_of(labels.votes) if others is None else others.given.votes or votes_of(labels.votes)
+    votes = (None if others is None else others.given.votes) or votes_of(given_targets(labels))
     return Refinement(
         method=method,
         why=why,

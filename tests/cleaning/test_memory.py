@@ -36,4 +36,4 @@ def test_too_little_is_refused_with_what_can_be_lowered() -> None:
 
 
 def test_what_something_else_takes_counts_where_it_is_more() -> None:
-    assert check_memory(Size(100, 8, 2), DEFAULTS, None, "run.max_memory", least=2**40) == 2**40
+    assert check_memory(Size(100, 8, 2), DEFAULTS, None, "run.max_memory", before=2**40) == 2**40

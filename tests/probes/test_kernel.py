@@ -10,7 +10,8 @@ from labelclean.probes.kernel import fit_kernel, raw_kernel_rows
 
 def kernel_rows(rows: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     found = raw_kernel_rows(fit_kernel(rows[np.sort(landmarks)]), rows)
-    return found - found.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred: np.ndarray = found - found.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return centred
 
 
 def test_products_of_kernel_rows_are_gaussian_similarities_when_all_samples_are_landmarks() -> None:
