@@ -30,7 +30,7 @@ from labelclean.runs.record import INTERNAL
 from labelclean.storage.parquet import labels_dataset, read_json
 
 if TYPE_CHECKING:
-    from labelclean.features.extraction import BackboneFacts
+    from labelclean.features.facts import BackboneFacts
 
 SAMPLE_ROWS = 50_000
 SAMPLE_ROWS_PER_CLASS = 100
@@ -139,11 +139,9 @@ def measured_size(config: Config, num_rows: int, names: Sequence[str]) -> Size:
 
 
 def _facts(config: Config) -> BackboneFacts:
-    from labelclean.features.backbone import choose_device, choose_precision
-    from labelclean.features.extraction import backbone_facts
+    from labelclean.features.facts import backbone_facts
 
-    precision = choose_precision(config.backbone.precision, choose_device(config.run.device))
-    return backbone_facts(config.backbone, precision, config.storage.cache)
+    return backbone_facts(config)
 
 
 def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
