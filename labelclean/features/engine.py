@@ -77,7 +77,7 @@ def choose_engine(run_engine: str, device: torch.device, precision: str) -> Engi
         DeviceError: If it is asked for and not installed.
     """
     fits = device.type == "cpu" and precision == "fp32"
-    absent = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    absent = [name for name in _PACKAGES if not _is_installed(name)]
     if run_engine == "auto":
         return "onnx" if fits and not absent else "torch"
     if run_engine == "torch":
@@ -206,11 +206,16 @@ def least_cosine(
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = np.where(lengths > 0, (one * other).sum(axis=1) / np.where(lengths > 0, lengths, 1.0), 1.0)
-    least = float(cosines.min())
-    return least if np.isfinite(least) else -1.0
+    cosines = (one * other).sum(axis=1) / np.where(lengths == 0, 1.0, lengths)
+    cosines[(one == other).all(axis=1)] = 1.0  # also where both are nothing
+    return float(np.nan_to_num(cosines, nan=-1.0).min())
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _line(fault: Exception) -> str:
-    """An exception's text on one line, without its last full stop."""
-    return (" ".join(str(fault).split())[:300] or type(fault).__name__).rstrip(".")
+    """What an exception says on one line, without its last full stop; torch's exporter wraps it in advice."""
+    cause = fault.__cause__ or fault
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}".rstrip(". :")
