@@ -221,11 +221,13 @@ def measured(
         if options.loader:
             loop = loader_loop(backbone, images.root, images.sources, precision, device, size)
             routes[f"DataLoader loop, {where}"] = loop
+    routes = {route: run for route, run in routes.items() if options.only in route}
     rates = best_rates(routes, options.rounds)
+    today = rates[TODAY].images_per_s if TODAY in rates else float("nan")
     for route, rate in rates.items():
         yield (
             f"| {name} | {torch.get_num_threads()} | {device.type}, {precision} | {route} | {rate.images_per_s:.1f} | "
-            f"{rate.images_per_s / rates[TODAY].images_per_s:.2f} | {rate.cpu_ms:.1f} |"
+            f"{rate.images_per_s / today:.2f} | {rate.cpu_ms:.1f} |"
         )
 
 
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["mobilenetv2_100"])
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--only", default="", metavar="TEXT", help="only routes with this in their name, such as ONNX")
     parser.add_argument("--loader", action="store_true", help="also measure a DataLoader loop")
     parser.add_argument("--ray", metavar="ADDRESS", help="also measure a Ray cluster: auto or HOST:PORT")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for labelclean run")

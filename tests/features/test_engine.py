@@ -33,7 +33,9 @@ from labelclean.storage.parquet import read_config
 
 ROOT = Path(__file__).parents[2]
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-needs_onnx = pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the extra onnx is not installed")
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None, reason="the extra onnx is not installed"
+)
 
 
 @pytest.fixture
