@@ -338,16 +338,15 @@ def real_features(name: str, cache: Path) -> tuple[Float32Array, IntArray]:
 
 def _extracted(images: list[tuple[str, str]], config: Config, folder: Path) -> Float32Array:
     """Features of images, from the store or the backbone."""
-    from labelclean.features.backbone import choose_device, choose_precision
     from labelclean.features.decode import decode_digest
     from labelclean.features.decoder_pool import ImageSource
-    from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+    from labelclean.features.extraction import extract_missing, hash_images
+    from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
     sources = [ImageSource(*image) for image in images]
     hashes = hash_images(sources, config, folder, lambda _: None).content_hashes
-    precision = choose_precision(config.backbone.precision, choose_device("cpu"))
-    facts = backbone_facts(config.backbone, precision, config.storage.cache)
+    facts = backbone_facts(config)
     decode = decode_digest(config.decode, facts.input_size, config.backbone.resize)
     store = feature_store(config.storage.cache, facts.digest, decode, facts.num_features)
     known = store.known()

@@ -1,6 +1,6 @@
-"""Images per second: the bare backbone, `labelclean run`'s extraction, a DataLoader loop, and two Ray nodes.
+"""Images per second: the bare backbone by each engine, `labelclean run`'s extraction, a DataLoader loop, and Ray nodes.
 
-All routes of a set run in one process, one after the other, in rounds that take turns, so that a busy machine is
+All routes run in one process, one after the other, in rounds that take turns, so that a busy machine is
 unkind to all of them; the best round counts. CPU milliseconds per image (decoders included) are told beside it,
 for they hang less on who else is at work.
 """
@@ -8,12 +8,13 @@ for they hang less on who else is at work.
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ from PIL import Image
 from labelclean.config import Config, parse_config
 from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
 from labelclean.features.decoder_pool import ImageSource
-from labelclean.features.extraction import BackboneFacts, extract_missing
+from labelclean.features.engine import BATCH_SIZE, choose_engine, made_batch
+from labelclean.features.extraction import Extractor, extract_missing
+from labelclean.features.facts import BackboneFacts, agreeing_network, backbone_facts
 from labelclean.features.forward import extract_features
 from labelclean.features.store import FeatureStore
 
-WEIGHTS = "weights/mobilenetv2_100_imagenet1k.safetensors"
+NETWORKS = {
+    "mobilenetv2_100": "weights: {shared}/weights/mobilenetv2_100_imagenet1k.safetensors, options: {{pad_type: same}}, input_size: 224",
+    "tf_efficientnet_lite2": "weights: {shared}/weights/efficientnet_lite2_imagenet1k.safetensors, input_size: 260",
+}
 MADE = (640, 480)
+TODAY = "bare, torch"
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,13 @@ def made_images(folder: Path, count: int) -> list[ImageSource]:
     return [ImageSource(str(number), f"{number}.jpg") for number in range(count)]
 
 
-def bare(backbone: Backbone, device: torch.device, precision: Any, size: int, count: int) -> Callable[[], int]:
-    """Return the backbone alone, on one batch of tensors that lies on the device already."""
-    module = backbone.module.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def bare(
+    backbone: Backbone, device: torch.device, precision: Any, size: int, count: int, layout: torch.memory_format
+) -> Callable[[], int]:
+    """Return the backbone alone under torch, on one batch of tensors that lies on the device already."""
+    module = copy.deepcopy(backbone.module).eval().to(device=device, memory_format=layout)  # type: ignore[call-overload]
     batch = torch.rand(size, len(backbone.mean), *backbone.input_size, device=device)
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = batch.contiguous(memory_format=layout)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
     def run() -> int:
@@ -70,12 +79,23 @@ def bare(backbone: Backbone, device: torch.device, precision: Any, size: int, co
     return run
 
 
+def bare_onnx(backbone: Backbone, config: Config, count: int) -> Callable[[], int]:
+    """Return the backbone alone under ONNX Runtime, on one batch."""
+    images = made_batch(BATCH_SIZE, len(backbone.mean), backbone.input_size)
+    network, batch = agreeing_network(backbone, config, images), torch.from_numpy(images)
+
+    def run() -> int:
+        for _ in range(0, count, BATCH_SIZE):
+            network(batch)
+        return -(-count // BATCH_SIZE) * BATCH_SIZE
+
+    return run
+
+
 def ours(
     sources: list[ImageSource], root: Path, facts: BackboneFacts, config: Config, scratch: Path
 ) -> Callable[[], int]:
     """Return the extraction of `labelclean run`, into a new store, the building of the backbone left out."""
-    from labelclean.features.extraction import Extractor
-
     kept: list[Extractor] = []
 
     def run() -> int:
@@ -84,7 +104,9 @@ def ours(
             if config.run.cluster is not None:
                 extract_missing(sources, store, facts, config, root, lambda _: None)
                 return len(sources)
-            extractor = Extractor(store, facts, config, root, backbone=kept[0].backbone if kept else None)
+            extractor = Extractor(store, facts, config, root)
+            if kept:
+                extractor = replace(kept[0], store=store)
             extractor.extract(sources, lambda _: None)
             kept.append(extractor)
         return len(sources)
@@ -128,7 +150,7 @@ def best_rates(routes: dict[str, Callable[[], int]], rounds: int) -> dict[str, R
     """Return the best of some rounds of each route; rounds take turns."""
     best: dict[str, Rate] = {}
     for name, route in routes.items():
-        if name != "two Ray nodes":
+        if "Ray" not in name:
             route()  # warm
     for _ in range(rounds):
         for name, route in routes.items():
@@ -158,37 +180,54 @@ class _cpu_seconds:  # noqa: N801 - used like a function
         return float(times.user + times.system + times.children_user + times.children_system)
 
 
+@dataclass(frozen=True)
+class Images:
+    """Images to extract."""
+
+    sources: list[ImageSource]
+    root: Path
+
+
 def measured(
-    name: str, sources: list[ImageSource], root: Path, shared: Path, options: argparse.Namespace
+    name: str, sets: dict[str, Images], shared: Path, scratch: Path, options: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield the table's lines of one set."""
-    with tempfile.TemporaryDirectory() as place:
-        scratch = Path(place)
-        text = (
-            f"data: {{labels: {scratch / 'labels.parquet'}}}\n"
-            f"backbone: {{name: mobilenetv2_100, weights: {shared / WEIGHTS}, options: {{pad_type: same}}, "
-            "mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], input_size: 224}\nrun: {seed: 0}\n"
-        )
-        config = parse_config(text, folder=scratch, origin="benchmark", overrides=options.set, cwd=scratch)
-        device = choose_device(config.run.device)
-        precision = choose_precision(config.backbone.precision, device)
-        backbone = build_backbone(config.backbone, precision)
-        facts = BackboneFacts(backbone.name, backbone.digest, backbone.num_features, backbone.input_size)
-        size = config.backbone.batch_size or (256 if device.type == "cuda" else 32)
-        routes: dict[str, Callable[[], int]] = {
-            "bare backbone": bare(backbone, device, precision, size, len(sources)),
-            "labelclean run": ours(sources, root, facts, config, scratch),
-            "DataLoader loop": loader_loop(backbone, root, sources, precision, device, size),
-        }
-        if options.ray:
-            nodes = config.model_copy(update={"run": config.run.model_copy(update={"cluster": options.ray})})
-            routes["two Ray nodes"] = ours(sources, root, facts, nodes, scratch)
-        rates = best_rates(routes, options.rounds)
-    full = rates["bare backbone"].images_per_s
+    """Yield the table's lines of one network."""
+    text = (
+        f"data: {{labels: {scratch / 'labels.parquet'}}}\nstorage: {{cache: {scratch / 'cache'}}}\nrun: {{seed: 0}}\n"
+        f"backbone: {{name: {name}, {NETWORKS[name].format(shared=shared)}, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}\n"
+    )
+    config = parse_config(text, folder=scratch, origin="benchmark", overrides=options.set, cwd=scratch)
+    device = choose_device(config.run.device)
+    precision = choose_precision(config.backbone.precision, device)
+    backbone = build_backbone(config.backbone, precision)
+    size = config.backbone.batch_size or (256 if device.type == "cuda" else 32)
+    torchs = config.model_copy(update={"run": config.run.model_copy(update={"engine": "torch"})})
+    count = options.images
+    routes = {
+        "bare, torch, channels first": bare(backbone, device, precision, size, count, torch.contiguous_format),
+        TODAY: bare(backbone, device, precision, size, count, torch.channels_last),
+    }
+    engines = {"torch": torchs}
+    if choose_engine("auto", device, precision) == "onnx":
+        routes["bare, ONNX Runtime"] = bare_onnx(backbone, config, count)
+        engines["ONNX Runtime"] = config
+    for where, images in sets.items():
+        for engine, own in engines.items():
+            facts = backbone_facts(own)
+            routes[f"run, {engine}, {where}"] = ours(images.sources, images.root, facts, own, scratch)
+            if options.ray:
+                nodes = own.model_copy(update={"run": own.run.model_copy(update={"cluster": options.ray})})
+                routes[f"two Ray nodes, {engine}, {where}"] = ours(images.sources, images.root, facts, nodes, scratch)
+        if options.loader:
+            loop = loader_loop(backbone, images.root, images.sources, precision, device, size)
+            routes[f"DataLoader loop, {where}"] = loop
+    routes = {route: run for route, run in routes.items() if options.only in route}
+    rates = best_rates(routes, options.rounds)
+    today = rates[TODAY].images_per_s if TODAY in rates else float("nan")
     for route, rate in rates.items():
         yield (
-            f"| {name} | {route} | {device.type}, {precision} | {rate.images_per_s:.1f} | {rate.images_per_s / full:.0%} | "
-            f"{rate.cpu_ms:.1f} |"
+            f"| {name} | {torch.get_num_threads()} | {device.type}, {precision} | {route} | {rate.images_per_s:.1f} | "
+            f"{rate.images_per_s / today:.2f} | {rate.cpu_ms:.1f} |"
         )
 
 
@@ -197,20 +236,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["mobilenetv2_100"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--only", default="", metavar="TEXT", help="only routes with this in their name, such as ONNX")
+    parser.add_argument("--loader", action="store_true", help="also measure a DataLoader loop")
     parser.add_argument("--ray", metavar="ADDRESS", help="also measure a Ray cluster: auto or HOST:PORT")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for labelclean run")
     options = parser.parse_args()
-    shared = Path(os.environ["LABELCLEAN_REAL_DATA"])
-    tile = shared / "datasets" / "magnetic_tile"
-    names = sorted(path.name for path in (tile / "images").iterdir())[: options.images]
-    print("| images | route | device | images/s | of bare | CPU ms/image |\n|---|---|---|---|---|---|")
-    files = [ImageSource(name, name) for name in names]
-    for line in measured("magnetic_tile", files, tile / "images", shared, options):
-        print(line, flush=True)
+    shared = Path(os.environ["LABELCLEAN_REAL_DATA"]).resolve()
+    tile = shared / "datasets" / "magnetic_tile" / "images"
+    names = sorted(path.name for path in tile.iterdir())[: options.images]
+    print(
+        "| network | threads | device | route | images/s | of torch's bare | CPU ms/image |\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        made = made_images(Path(folder), options.images)
-        for line in measured("made, 640 x 480", made, Path(folder), shared, options):
-            print(line, flush=True)
+        pictures, scratch = Path(folder, "pictures"), Path(folder, "scratch")
+        for place in (pictures, scratch):
+            place.mkdir()
+        sets = {
+            "magnetic tile": Images([ImageSource(name, name) for name in names], tile),
+            "made, 640 x 480": Images(made_images(pictures, options.images), pictures),
+        }
+        for name in options.networks:
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                for line in measured(name, sets, shared, scratch, options):
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ from labelclean.cluster import Cluster, open_cluster
 from labelclean.config import Config
 from labelclean.errors import ConfigError, DeviceError
 from labelclean.features import extraction
-from labelclean.features.backbone import choose_device, choose_precision
 from labelclean.features.decoder_pool import ImageSource
-from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+from labelclean.features.extraction import extract_missing, hash_images
+from labelclean.features.facts import backbone_facts
 from labelclean.features.store import FeatureStore
 from labelclean.storage.parquet import read_config
 from tests.cleaning.test_one_path import ALL_CHOOSE, FEW_CHOOSE, planted, real_rows
@@ -138,8 +138,8 @@ def sample_sources(count: int) -> list[ImageSource]:
 def extracted(config: Config, folder: Path, sources: list[ImageSource]) -> tuple[FeatureStore, list[str]]:
     """A store with the features of some images, and their content hashes."""
     root = ROOT / "sample_data"
-    precision = choose_precision(config.backbone.precision, choose_device("cpu"))
-    facts = backbone_facts(config.backbone, precision, folder / "facts")
+    notes = config.storage.model_copy(update={"cache": folder / "facts"})
+    facts = backbone_facts(config.model_copy(update={"storage": notes}))
     hashed = hash_images(sources, config, root, lambda _: None)
     store = FeatureStore(folder / "store", facts.num_features)
     first = {key: sample for sample, key in reversed(hashed.content_hashes.items())}

@@ -15,9 +15,10 @@ from labelclean.arrays import IntArray
 from labelclean.cleaning.views import Targets, teacher_views
 from labelclean.config import BackboneConfig, Config
 from labelclean.errors import ConfigError, TableError
-from labelclean.features.backbone import build_trainable, choose_device, choose_precision
+from labelclean.features.backbone import build_trainable
 from labelclean.features.decode import decode_digest
-from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+from labelclean.features.extraction import extract_missing, hash_images
+from labelclean.features.facts import backbone_facts
 from labelclean.features.store import feature_store
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import fit_plain_model, true_class_probs
@@ -241,8 +242,7 @@ def labelled_features(
         Features, float32, shape (N, D), and the ids of the N samples whose image can be used.
     """
     own = config.model_copy(update={"backbone": backbone})
-    precision = choose_precision(backbone.precision, choose_device(config.run.device))
-    facts = backbone_facts(backbone, precision, config.storage.cache)
+    facts = backbone_facts(own)
     decode = decode_digest(config.decode, facts.input_size, backbone.resize)
     store = feature_store(config.storage.cache, facts.digest, decode, facts.num_features)
     known = store.known()

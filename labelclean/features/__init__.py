@@ -6,8 +6,10 @@ For others:
 - `image_files`: reads images inside the image root and refuses every other path; `ImageReject`, `content_hash`
 - `decoder_pool`: many images at once, each decoder in a process that may die without harm
 - `backbone`: the frozen network from its configuration (timm's one home)
+- `facts`: what must be known of a backbone to find its features: digest, D, and which engine computes them
 - `extraction`: from the samples' images to features in the store
 - `store`: features on disk by image content
 
-`pixels` turns pixel values into 0..1, `forward` runs batches through the network.
+`pixels` turns pixel values into 0..1, `depth` puts a middle stage beside the last, `forward` runs batches through the
+network, `engine` is ONNX Runtime's one home.
 """

@@ -39,7 +39,7 @@ class Backbone:
         std: Channel standard deviations, likewise.
         num_features: D.
         digest: SHA-256 over everything of the backbone that changes a feature: name, options,
-            weights, input size, mean, std, resize mode and precision.
+            weights, input size, mean, std, resize mode, precision and depth.
     """
 
     name: str
@@ -130,8 +130,31 @@ def _described(module: torch.nn.Module, config: BackboneConfig, precision: Preci
     input_size, mean, std = _input_settings(module, config)
     num_features = _num_features(module, config, len(mean), input_size)
     settings = [config.name, config.options, list(input_size), list(mean), list(std), config.resize, precision]
+    if config.depth != "last":  # left out otherwise, so that features of earlier versions stay valid
+        settings.append(config.depth)
     digest = _digest(module, json.dumps(settings, sort_keys=True, default=str))
+    if config.depth == "several":
+        module = _deepened(module, config, len(mean), input_size)
+        num_features = _num_features(module, config, len(mean), input_size)
     return Backbone(config.name, module.eval(), input_size, mean, std, num_features, digest)
+
+
+def _deepened(module: torch.nn.Module, config: BackboneConfig, channels: int, size: tuple[int, int]) -> torch.nn.Module:
+    """The network that also tells what a middle stage saw."""
+    import torch
+
+    from labelclean.features.depth import DeepAndMiddle
+
+    try:
+        deep = DeepAndMiddle(module).eval()
+        with torch.inference_mode():
+            deep.fit_width(torch.zeros(1, channels, *size))
+    except (AttributeError, NotImplementedError, TypeError, ValueError, AssertionError) as fault:
+        raise ConfigError(
+            f"backbone.depth 'several' needs a timm model that shows its middle stages, but {config.name!r} does not: {_line(fault)}. "
+            "Set backbone.depth to 'last'."
+        ) from None
+    return deep
 
 
 def build_trainable(config: BackboneConfig, *, from_scratch: bool, drop_path: float, seed: int) -> Backbone:
@@ -152,6 +175,7 @@ def build_trainable(config: BackboneConfig, *, from_scratch: bool, drop_path: fl
     """
     import torch
 
+    config = config.model_copy(update={"depth": "last"})  # the pooled output is what trains
     if drop_path:
         config = config.model_copy(update={"options": config.options | {"drop_path_rate": drop_path}})
     if not from_scratch:

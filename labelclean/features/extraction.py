@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import os
 import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from math import inf
 from pathlib import Path
@@ -19,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.config import BackboneConfig, Config
-from labelclean.errors import StorageError
+from labelclean.config import Config
+from labelclean.errors import DeviceError, StorageError
 from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
 from labelclean.features.decoder_pool import (
     DecodedImage,
@@ -30,72 +28,21 @@ from labelclean.features.decoder_pool import (
     decoded_images,
     hashed_images,
 )
+from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork, engine_digest
+from labelclean.features.facts import BackboneFacts, agreeing_network
 from labelclean.features.store import FeatureStore
-from labelclean.storage.parquet import make_folder, read_json, write_json
-from labelclean.storage.run_folders import file_digest
 
 if TYPE_CHECKING:
+    import torch
+
     from labelclean.features.forward import Precision
 
+LOG = logging.getLogger("labelclean")
 FLUSH_ROWS = 4096
 FLUSH_S = 60.0
 SHARD_IMAGES = 1024
 
 Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class BackboneFacts:
-    """What must be known of a backbone to find its features in the store.
-
-    Attributes:
-        name: timm's name.
-        digest: Digest of everything in it that changes a feature.
-        num_features: D.
-        input_size: Height and width in pixels.
-    """
-
-    name: str
-    digest: str
-    num_features: int
-    input_size: tuple[int, int]
-
-
-def backbone_facts(config: BackboneConfig, precision: Precision, cache: Path) -> BackboneFacts:
-    """Return a backbone's facts, from a note in the cache where that is safe.
-
-    Building a backbone only to learn its digest costs seconds of imports on a night when all
-    features are stored. The note is keyed by everything that decides the digest: the section of
-    the config, the bytes of the weights file, the precision and the versions of torch and timm.
-
-    Args:
-        config: Section `backbone`.
-        precision: What `choose_precision` returned.
-        cache: `storage.cache`.
-
-    Returns:
-        The facts.
-    """
-    if config.weights is None or not config.weights.is_file():
-        return _facts(build_backbone(config, precision))  # weights from a hub may change under their name
-    digest = file_digest(config.weights)
-    if config.sha256 not in (None, digest):
-        return _facts(build_backbone(config, precision))  # which refuses them
-    settings = config.model_dump(mode="json", exclude={"weights", "batch_size", "workers"})
-    deciding = [settings, digest, precision, *(version(name) for name in ("labelclean", "torch", "timm"))]
-    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-    note = cache / "backbones" / f"{key[:32]}.json"
-    if note.is_file():
-        row = read_json(note)
-        return BackboneFacts(row["name"], row["digest"], row["num_features"], tuple(row["input_size"]))
-    facts = _facts(build_backbone(config, precision))
-    make_folder(note.parent)
-    write_json(note, asdict(facts))
-    return facts
-
-
-def _facts(backbone: Backbone) -> BackboneFacts:
-    return BackboneFacts(backbone.name, backbone.digest, backbone.num_features, backbone.input_size)
 
 
 @dataclass(frozen=True)
@@ -173,9 +120,8 @@ def extract_missing(
 
     rejects: dict[str, Reject] = {}
     with open_cluster(config.run.cluster) as nodes:
-        extractor = Extractor(
-            replace(store, folder=store.folder.absolute()), facts, _for_nodes(config), image_root.absolute(), inf
-        )
+        own = _for_nodes(config, facts.engine)
+        extractor = Extractor(replace(store, folder=store.folder.absolute()), facts, own, image_root.absolute(), inf)
         for num_images, refused in nodes.each(extractor, _shards(sources)):
             rejects |= refused
             advance(num_images)
@@ -189,14 +135,17 @@ def _shards(sources: Iterable[ImageSource]) -> Iterator[list[ImageSource]]:
         yield shard
 
 
-def _for_nodes(config: Config) -> Config:
+def _for_nodes(config: Config, engine: Engine) -> Config:
     """The configuration with what this machine decides written out, so that the others decide alike."""
     precision = choose_precision(config.backbone.precision, choose_device(config.run.device))
     decided: dict[str, object] = {"precision": precision}
     if config.backbone.weights is not None:
         decided["weights"] = config.backbone.weights.absolute()
-    run = config.run.model_copy(update={"device": "auto", "cluster": None})
-    return config.model_copy(update={"backbone": config.backbone.model_copy(update=decided), "run": run})
+    device = "cpu" if engine == "onnx" else "auto"
+    run = config.run.model_copy(update={"device": device, "engine": engine, "cluster": None})
+    storage = config.storage.model_copy(update={"cache": config.storage.cache.absolute()})
+    backbone = config.backbone.model_copy(update=decided)
+    return config.model_copy(update={"backbone": backbone, "run": run, "storage": storage})
 
 
 @dataclass
@@ -209,7 +158,8 @@ class Extractor:
         config: Sections `backbone`, `decode` and `run`.
         image_root: Folder that image paths are relative to.
         flush_s: Seconds after which a part is written although more may come.
-        backbone: The network, once it was needed.
+        backbone: The backbone, once it was needed.
+        network: What computes, once it was needed.
     """
 
     store: FeatureStore
@@ -218,6 +168,7 @@ class Extractor:
     image_root: Path
     flush_s: float = FLUSH_S
     backbone: Backbone | None = None
+    network: torch.nn.Module | OnnxNetwork | None = None
 
     def __call__(self, sources: Sequence[ImageSource]) -> tuple[int, dict[str, Reject]]:
         """Extract one shard into one part, named after its content: done twice it is the same file.
@@ -235,7 +186,8 @@ class Extractor:
         section = self.config.backbone
         device = choose_device(self.config.run.device)
         precision = choose_precision(section.precision, device)
-        batch_size = section.batch_size or (256 if device.type == "cuda" else 32)
+        usual = BATCH_SIZE if self.facts.engine == "onnx" else 256 if device.type == "cuda" else 32
+        batch_size = section.batch_size or usual
         settings = DecodeSettings(self.image_root, self.config.decode, self.facts.input_size, section.resize)
         workers = section.workers
         if workers is None:
@@ -265,9 +217,9 @@ class Extractor:
             return rejects  # only broken images were left: no need for a backbone
         from labelclean.features.forward import extract_features
 
-        backbone = self._built(precision)
+        backbone, network = self._built(precision, first)
         rows = extract_features(
-            backbone.module,
+            network,
             chain([first], decoded),
             batch_size=batch_size,
             device=device,
@@ -278,17 +230,33 @@ class Extractor:
         _store_in_parts(self.store, rows, hashes, self.flush_s)
         return rejects
 
-    def _built(self, precision: Precision) -> Backbone:
+    def _built(
+        self, precision: Precision, first: npt.NDArray[np.uint16]
+    ) -> tuple[Backbone, torch.nn.Module | OnnxNetwork]:
+        """The backbone, and what computes it, held against torch on the first batch."""
         if self.backbone is None:
-            backbone = build_backbone(self.config.backbone, precision)
-            if backbone.digest != self.facts.digest:
-                raise StorageError(
-                    f"backbone {backbone.name!r}: it must be the one that the feature store is for, digest "
-                    f"{self.facts.digest[:16]}, but on {platform.node()} it has {backbone.digest[:16]}. Use the same weights "
-                    "file and the same versions of torch and timm on all machines."
-                )
-            self.backbone = backbone
-        return self.backbone
+            self.backbone = build_backbone(self.config.backbone, precision)
+        backbone, facts = self.backbone, self.facts
+        if self.network is not None:
+            return backbone, self.network
+        if (found := engine_digest(backbone.digest, facts.engine)) != facts.digest:
+            raise StorageError(
+                f"backbone {backbone.name!r}: it must be the one that the feature store is for, digest "
+                f"{facts.digest[:16]}, but on {platform.node()} it has {found[:16]}. Use the same weights "
+                "file and the same versions of torch and timm on all machines."
+            )
+        self.network = backbone.module
+        if facts.engine_reason:
+            LOG.warning("backbone %r runs on torch, for ONNX Runtime: %s", facts.name, facts.engine_reason)
+        if facts.engine == "onnx":
+            try:
+                self.network = agreeing_network(backbone, self.config, first)
+            except EngineError as fault:
+                raise DeviceError(
+                    f"backbone {backbone.name!r}: ONNX Runtime must compute on {platform.node()} what torch does, as it did for "
+                    f"made images, but {fault}. Set run.engine to 'torch'."
+                ) from None
+        return backbone, self.network
 
 
 def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:

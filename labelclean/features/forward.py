@@ -10,13 +10,14 @@ import numpy.typing as npt
 import torch
 
 from labelclean.errors import ConfigError, DeviceError
+from labelclean.features.engine import OnnxNetwork
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def extract_features(
-    module: torch.nn.Module,
+    module: torch.nn.Module | OnnxNetwork,
     batches: Iterable[npt.NDArray[Any]],
     *,
     batch_size: int,
@@ -33,8 +34,8 @@ def extract_features(
     is halved, for all batches after it too.
 
     Args:
-        module: Maps float (B, C, H, W) to (B, D). It is put into evaluation mode and moved to
-            the device; its parameters and statistics keep their values.
+        module: Maps float (B, C, H, W) to (B, D). A torch module is put into evaluation mode and moved
+            to the device; its parameters and statistics keep their values.
         batches: uint16 (0..65535 for 0..1) or float32 in [0, 1], each of shape (B, C, H, W)
             with C = 1 (grey, given to every input channel) or C = ``len(mean)``.
         batch_size: Images per forward pass.
@@ -51,7 +52,8 @@ def extract_features(
         DeviceError: If not even one image fits into the device's memory.
         ValueError: If the network does not return one row per image.
     """
-    module.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(module, torch.nn.Module):
+        module.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scale, shift = _normalisation(mean, std, device)
     first_row, waiting = 0, None
     for batch in batches:
@@ -83,7 +85,7 @@ def _check_channels(batch: npt.NDArray[Any], wanted: int) -> None:
 
 
 def _slices(
-    module: torch.nn.Module,
+    module: torch.nn.Module | OnnxNetwork,
     batch: npt.NDArray[Any],
     size: int,
     scale: torch.Tensor,
@@ -110,7 +112,7 @@ def _slices(
 
 
 def _forward(
-    module: torch.nn.Module,
+    module: torch.nn.Module | OnnxNetwork,
     images: npt.NDArray[Any],
     size: int,
     scale: torch.Tensor,
@@ -129,7 +131,8 @@ def _forward(
         if host.dtype == torch.uint16:
             scale = scale / 65535.0
         pixels = torch.addcmul(shift, pixels, scale)  # one pass; grey meets all channels here
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if isinstance(module, torch.nn.Module):
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         features: torch.Tensor = module(pixels)
     if features.ndim != 2 or len(features) != size:
         raise ValueError(f"the network must return shape ({size}, D) for {size} images, got {tuple(features.shape)}")

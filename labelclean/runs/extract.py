@@ -19,10 +19,11 @@ from labelclean.storage.parquet import image_rows, read_table, write_table
 
 def extract(work: Path) -> bool:
     """Turn images into features, reusing all that are stored; leaves the usable samples and the rejects."""
-    from labelclean.features.backbone import choose_device, choose_precision
+    from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
     from labelclean.features.decoder_pool import ImageSource
-    from labelclean.features.extraction import backbone_facts, extract_missing, hash_images
+    from labelclean.features.extraction import extract_missing, hash_images
+    from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
     if part_done(work, "extract"):
@@ -48,8 +49,7 @@ def extract(work: Path) -> bool:
         with progress("reading images", samples.num_rows, "images") as advance:
             hashed = hash_images(sources(), config, root, advance)
         device = choose_device(config.run.device)
-        precision = choose_precision(config.backbone.precision, device)
-        backbone = backbone_facts(config.backbone, precision, config.storage.cache)
+        backbone = backbone_facts(config)
         decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
         known = store.known()
@@ -61,7 +61,12 @@ def extract(work: Path) -> bool:
         record |= {
             "num_extracted": len(first_with) - len(refused),
             "num_from_cache": len(set(hashed.content_hashes.values()) & known),
-            "backbone": {"name": backbone.name, "digest": backbone.digest, "num_features": backbone.num_features},
+            "backbone": {
+                "name": backbone.name,
+                "digest": backbone.digest,
+                "num_features": backbone.num_features,
+                "engine": backbone.engine,
+            },
             "decode_digest": decode,
             "store": str(store.folder),
             "device": str(device),

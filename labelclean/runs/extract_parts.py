@@ -44,16 +44,16 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         config: The configuration.
         record: The step's record.
     """
-    from labelclean.features.backbone import choose_device, choose_precision
+    from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
-    from labelclean.features.extraction import backbone_facts, extract_missing
+    from labelclean.features.extraction import extract_missing
+    from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
     ingest = part_of(work, "ingest")
     _hash_parts(work, config, ingest["num_samples"], has_bytes=ingest["has_bytes"])
     device = choose_device(config.run.device)
-    precision = choose_precision(config.backbone.precision, device)
-    backbone = backbone_facts(config.backbone, precision, config.storage.cache)
+    backbone = backbone_facts(config)
     decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
     store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
     hashes, wanted = part_paths(work, HASHES), work / INTERNAL / WANTED
@@ -71,7 +71,12 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     record |= {
         "num_extracted": num_wanted - len(refused),
         "num_from_cache": num_known,
-        "backbone": {"name": backbone.name, "digest": backbone.digest, "num_features": backbone.num_features},
+        "backbone": {
+            "name": backbone.name,
+            "digest": backbone.digest,
+            "num_features": backbone.num_features,
+            "engine": backbone.engine,
+        },
         "decode_digest": decode,
         "store": str(store.folder),
         "device": str(device),

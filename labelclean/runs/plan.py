@@ -29,7 +29,7 @@ from labelclean.runs.record import INTERNAL
 from labelclean.storage.parquet import labels_dataset, read_json
 
 if TYPE_CHECKING:
-    from labelclean.features.extraction import BackboneFacts
+    from labelclean.features.facts import BackboneFacts
 
 LOG = logging.getLogger("labelclean")
 SURELY_FITTING = 20_000  # rows that any machine that decodes images has the memory for
@@ -124,11 +124,9 @@ def measured_size(config: Config, num_rows: int, names: Sequence[str]) -> Size:
 
 
 def _facts(config: Config) -> BackboneFacts:
-    from labelclean.features.backbone import choose_device, choose_precision
-    from labelclean.features.extraction import backbone_facts
+    from labelclean.features.facts import backbone_facts
 
-    precision = choose_precision(config.backbone.precision, choose_device(config.run.device))
-    return backbone_facts(config.backbone, precision, config.storage.cache)
+    return backbone_facts(config)
 
 
 def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from labelclean.config import Config
 from labelclean.features.decoder_pool import ImageSource, Reject
-from labelclean.features.extraction import BackboneFacts, backbone_facts, extract_missing, hash_images
+from labelclean.features.extraction import extract_missing, hash_images
+from labelclean.features.facts import BackboneFacts, backbone_facts
 from labelclean.features.store import FeatureStore, feature_store
 from labelclean.runs.ingest import image_root, samples_of, validated
 from labelclean.storage.parquet import image_rows
@@ -147,11 +148,11 @@ def measure_images(config: Config, sources: Sequence[ImageSource]) -> ImageCost:
     Returns:
         The cost per image.
     """
-    from labelclean.features.backbone import choose_device, choose_precision
+    from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
 
     root, device = image_root(config), choose_device(config.run.device)
-    facts = backbone_facts(config.backbone, choose_precision(config.backbone.precision, device), config.storage.cache)
+    facts = backbone_facts(config)
     warm_up = min(NUM_WARM_UP, len(sources) // 2)
     first, measured = list(sources[:warm_up]), list(sources[warm_up:])
     started = time.monotonic()
