@@ -40,6 +40,7 @@ HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "kornia": {"adapt.views"},
     "PIL": {"features.decode", "features.pixels"},
     "sqlalchemy": {"review.ledger"},
+    "statsmodels": {"review.kappas"},
     "ray": {"cluster"},
     "faiss": {"probes.index"},
     "threadpoolctl": {"probes.threads"},

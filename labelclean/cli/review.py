@@ -140,7 +140,7 @@ def apply(
     from labelclean.review.apply import apply_labels
     from labelclean.storage.parquet import read_config
 
-    decisions = _decisions(read_config(config, overrides or []))
+    decisions = held_decisions(read_config(config, overrides or []))
     done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed, to=to, links=links)
     counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
     typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
@@ -162,14 +162,14 @@ def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOpt
         raise StorageError(
             f"{settings.storage.runs}: no run with a review queue is there yet. Start one: labelclean run {config}."
         )
-    decisions = _decisions(settings)
+    decisions = held_decisions(settings)
     answered = {decision.run_id for decision in decisions}
     newest = next((run for run in reversed(reviewable) if run.name in answered), reviewable[-1])
     measured = measure_status(newest, decisions, seconds_per_sample=settings.review.seconds_per_sample)
     typer.echo(json.dumps(asdict(measured)) if as_json else "\n".join(measured.sentences()))
 
 
-def _decisions(settings: Config) -> tuple[Decision, ...]:
+def held_decisions(settings: Config) -> tuple[Decision, ...]:
     """What the ledger holds on the data set of a config."""
     from labelclean.review.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
     from labelclean.runs import steps
