@@ -61,7 +61,7 @@ def answers_of(manifest: ExportManifest, name: str, habit: Habit, truth: dict[st
         manifest: The sheet's manifest.
         name: The inspector's name.
         habit: What the inspector says of a truth.
-        truth: True class by sample id.
+        truth: True class by sample id without folder and suffix.
         trial: Which look it is.
 
     Returns:
@@ -69,9 +69,10 @@ def answers_of(manifest: ExportManifest, name: str, habit: Habit, truth: dict[st
     """
     rows = []
     for place, item in enumerate(manifest.items):
-        person = np.random.default_rng([SEED, *item.sample_id.encode(), *name.encode()])
-        look = np.random.default_rng([SEED, trial, *item.sample_id.encode(), *name.encode()])
-        said = habit(truth[item.sample_id], person, look)
+        name_of_sample = Path(item.sample_id).stem  # also where a reader has sorted the photos into folders
+        person = np.random.default_rng([SEED, *name_of_sample.encode(), *name.encode()])
+        look = np.random.default_rng([SEED, trial, *name_of_sample.encode(), *name.encode()])
+        said = habit(truth[name_of_sample], person, look)
         at = FIRST_DAY + timedelta(days=7 * trial, seconds=SECONDS_PER_SAMPLE * place)
         rows.append(
             {

@@ -167,7 +167,9 @@ def test_every_command_runs(desk: Path, command: str) -> None:
 
 
 def _stage(line: str) -> int:
-    """What must have happened before: a config, a run, an export, decisions."""
+    """What must have happened before: a config, a run, an export, decisions; a study in the order of its page."""
+    if "study" in line:
+        return 4
     steps = (
         "init",
         "run my.yaml$",
@@ -193,6 +195,7 @@ def _prepared(line: str, desk: Path) -> str:
     adapted = next((path.name for path in (desk / "adapted").glob("2*")), "")
     line = line.replace("adapted/RUN", f"adapted/{adapted}")
     line = line.replace("RUN", runs[0]) if runs else line
+    line = line.replace("python -m sample_data.inspectors", f"python {ROOT / 'sample_data' / 'inspectors.py'}")
     line = line.replace("my_weights.safetensors", str(ROOT / "sample_data" / "backbone.safetensors"))
     # 60 is the least that poc takes; the number says nothing here
     line = line.replace("--samples 100", "--samples 60")

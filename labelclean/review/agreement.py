@@ -219,9 +219,9 @@ def _among_of(answers: IntArray, label: int) -> Agreement | None:
 
 
 def _between_two(first: IntArray, second: IntArray, num_classes: int) -> Agreement | None:
-    """Two appraisers, trial by trial: shape (T, N) each."""
-    asked: BoolArray = np.asarray(((first >= 0) | (second >= 0)).any(axis=1))
-    first, second = first[asked], second[asked]
+    """Two appraisers, trial by trial: shape (T, N) each; over the trials that both have had."""
+    had: BoolArray = np.asarray(((first >= 0) & (second >= 0)).any(axis=1))
+    first, second = first[had], second[had]
     both = ((first >= 0) & (second >= 0)).all(axis=0)
     first, second = first[:, both], second[:, both]
     if not first.size:

@@ -230,3 +230,32 @@ def test_doctor_tells_what_is_wrong_and_ends_with_code_2(tmp_path: Path) -> None
     (check,) = [check for check in json.loads(told.stdout) if check["outcome"] == "fail"]
     assert check["name"] == "backbone"
     assert "backbone.weights must name a file" in check["sentence"]
+
+
+@pytest.mark.long
+def test_the_worked_study_finds_the_habits_that_were_planted(
+    sample_run: Path, sample_cache: Path, tmp_path: Path
+) -> None:
+    config = [str(ROOT / "config.yaml"), "--set", f"ledger.url=sqlite:///{tmp_path / 'ledger.db'}"]
+    study, answers = tmp_path / "study", tmp_path / "answers"
+    told = call("study", "plan", str(sample_run), "--samples", "60", "--out", str(study))
+    assert "planned 60 samples (border 20, sure 20, suspected 20) for 3 x 2 sittings" in told.stdout, told.stderr
+    program = [sys.executable, "-m", "sample_data.inspectors", str(study), "--out", str(answers)]
+    subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
+    files = sorted(map(str, answers.glob("[abc]*.json")))
+    standard = ["--from", "sheet", "--export", str(study / "standard"), "--config", *config]
+    assert "60 new in the ledger" in call("import", str(answers / "standard.json"), *standard).stdout
+    refused = call(
+        "import", files[0], "--from", "sheet", "--export", str(study / "appraiser_1/trial_1"), "--config", *config
+    )
+    assert (refused.returncode, "decide nothing" in refused.stderr) == (2, True)
+    assert "appraiser 3 (Chie), trial 2: 60 of 60" in call("study", "import", *files, "--study", str(study)).stdout
+    told = call("study", "report", str(study), "--config", *config, "--ok", "ok", "--json")
+    record = json.loads(told.stdout)
+    missed = {row["who"]: row["outcome"] for row in record["calls"] if row["measure"] == "missed"}
+    assert (missed["Aiko"], missed["Ben"], missed["Chie"]) == ("pass", "refuse", "pass")
+    mixed = {(row["who"], row["true"], row["given"]) for row in record["confusions"]}
+    assert {("Chie", "crack", "scratch"), ("Chie", "pore", "dent")} <= mixed
+    rows = call("study", "report", "--rows", "ledger", "--config", *config, "--out", str(tmp_path / "rows"))
+    assert "at least two answers to one sample are needed" in rows.stderr
+    assert call("study", "report", "--config", *config).returncode == 2

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labelclean.report.file import write_report
+from labelclean.report.study_page import render_study
 from labelclean.report.trial_page import render_trial
 from labelclean.texts import LANGUAGES, Texts
 from tests.pages import wait_until_drawn
 from tests.report.made_runs import factory, hostile, write_refused_run, write_run
+from tests.report.test_study_page import PICTURE, study
 from tests.report.test_trial_page import record
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     trial = {f"trial-{lang}": root / f"trial-{lang}.html" for lang in LANGUAGES}
     for lang in LANGUAGES:
         trial[f"trial-{lang}"].write_text(render_trial(record(), Texts(lang)), encoding="utf-8")
+    for lang in LANGUAGES:
+        trial[f"study-{lang}"] = root / f"study-{lang}.html"
+        trial[f"study-{lang}"].write_text(render_study(study(), {"s1": PICTURE}, Texts(lang)), encoding="utf-8")
     return trial | {
         f"{name}-{lang}": write_report(run, lang=lang, out=root / f"{name}-{lang}.html")
         for name, run in runs.items()
@@ -61,7 +66,7 @@ class Visit:
         dialog.dismiss()
 
 
-NAMES = [f"{name}-{lang}" for name in ("factory", "many", "hostile", "refused", "trial") for lang in LANGUAGES]
+NAMES = [f"{name}-{lang}" for name in ("factory", "many", "hostile", "refused", "trial", "study") for lang in LANGUAGES]
 
 
 @pytest.mark.parametrize("name", NAMES)
