@@ -39,7 +39,7 @@ HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "timm": {"features.backbone"},
     "kornia": {"adapt.views"},
     "PIL": {"features.decode", "features.pixels"},
-    "sqlalchemy": {"review.ledger"},
+    "sqlalchemy": {"review.ledger", "review.ledger_schema"},
     "statsmodels": {"review.kappas"},
     "ray": {"cluster"},
     "faiss": {"probes.index"},
