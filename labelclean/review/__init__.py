@@ -6,7 +6,9 @@ For others:
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the same out of core
 - `decisions`: what reviewers decided, and what that says of each sample now
-- `ledger`: who reviewed what, in SQL (SQLAlchemy's one home)
+- `ledger`: who reviewed what and what was applied, in SQL; its tables stand in `ledger_schema` (SQLAlchemy's two homes)
+- `chain`: each row's digest holds the row before
+- `record`: everything that happened to a sample or a data set, for an auditor
 - `exchange.tools`: `export_run` and `import_decisions`, for every annotation tool
 - `exchange.foreign_file`: JSON and XML from outside, whole and without tricks (defusedxml's one home)
 - `exchange.label_studio_server`: push to and pull from a running Label Studio

@@ -7,10 +7,42 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 LINK = ("place", "digest")
 """What the chain itself keeps in a row: its number from 1 on, and its digest."""
+
+
+@dataclass(frozen=True)
+class ChainFault:
+    """A place at which a ledger is not what was written.
+
+    Attributes:
+        table: `decisions` or `applications`.
+        place: The row.
+        how: `changed` or put in by hand, `missing`, or `cut_off`: an application that came after decisions of which the newest
+            are gone, for a chain alone does not miss its newest rows.
+        who: Of a row that is there, whose it is.
+        about: Of a row that is there, its sample or file.
+    """
+
+    table: str
+    place: int
+    how: Literal["changed", "missing", "cut_off"]
+    who: str = ""
+    about: str = ""
+
+    def __str__(self) -> str:
+        """Say it in English."""
+        if self.how == "missing":
+            return f"{self.table}: row {self.place:,} must be there, but is gone"
+        if self.how == "cut_off":
+            return (
+                f"{self.table}: row {self.place:,} ({self.about!r}) came after decisions of which the newest are gone"
+            )
+        return (
+            f"{self.table}: row {self.place:,} (of {self.who!r} on {self.about!r}) must be what was written, but is not"
+        )
 
 
 @dataclass(frozen=True)
@@ -21,13 +53,13 @@ class ChainReport:
         num_decisions: Rows of decisions.
         num_applications: Rows of applications.
         digest: Of the newest decision; empty without one.
-        faults: What is not as it was written, as sentences.
+        faults: What is not as it was written.
     """
 
     num_decisions: int
     num_applications: int
     digest: str
-    faults: tuple[str, ...]
+    faults: tuple[ChainFault, ...]
 
 
 def row_digest(previous: str, place: int, row: Mapping[str, Any]) -> str:
@@ -66,7 +98,7 @@ def linked(rows: Iterable[Mapping[str, Any]], previous: str, place: int) -> Iter
         yield {**row, "place": place, "digest": previous}
 
 
-def chain_faults(rows: Iterable[Mapping[str, Any]], table: str) -> Iterator[tuple[int, str]]:
+def chain_faults(rows: Iterable[Mapping[str, Any]], table: str) -> Iterator[ChainFault]:
     """Yield the places at which a chain is broken, and how.
 
     Args:
@@ -74,15 +106,20 @@ def chain_faults(rows: Iterable[Mapping[str, Any]], table: str) -> Iterator[tupl
         table: Its name.
 
     Yields:
-        Place, and `changed` for a row that is not what was written, or `missing` for one that is gone.
+        The first row that is gone before each gap, and each row that is not what was written.
     """
     previous, wanted = table, 1
     for row in rows:
         place, digest = int(row["place"]), str(row["digest"])
         if place != wanted:
-            yield wanted, "missing"
+            yield ChainFault(table, wanted, "missing")
         elif row_digest(previous, place, row) != digest:
-            yield place, "changed"
+            who, about = (
+                (row.get("annotator_id"), row.get("sample_id"))
+                if "sample_id" in row
+                else (row.get("applied_by"), row.get("path"))
+            )
+            yield ChainFault(table, place, "changed", str(who), str(about))
         previous, wanted = digest, place + 1
 
 

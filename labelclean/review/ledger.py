@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from labelclean.errors import ConfigError, StorageError
-from labelclean.review.chain import LINK, ChainReport, chain_faults, linked
+from labelclean.review.chain import LINK, ChainFault, ChainReport, chain_faults, linked
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger_schema import APPLICATIONS, CHAINED, DECISIONS, MIGRATIONS, VERSIONS
 
@@ -159,24 +159,35 @@ def append_application(ledger: Ledger, application: Application) -> None:
         _append(connection, APPLICATIONS, [row | {"applied_at": application.applied_at.astimezone(UTC)}])
 
 
-def applications_of(ledger: Ledger, dataset: str) -> tuple[Application, ...]:
-    """Return what was applied of a data set, oldest first.
+def chained_rows(ledger: Ledger, dataset: str) -> list[tuple[int, str, Decision | Application]]:
+    """Return everything that the ledger holds on a data set, with its links.
 
     Args:
         ledger: From `open_ledger`.
         dataset: The data set's name.
 
     Returns:
-        Applications.
+        Place, digest and decision or application: all decisions in the order in which they were written, then all
+        applications.
 
     Raises:
         StorageError: If the database refuses.
     """
     names = list(Application.__dataclass_fields__)
-    wanted = sa.select(*(APPLICATIONS.c[name] for name in names)).where(APPLICATIONS.c.dataset == dataset)
     with _transaction(ledger, writing=False) as connection:
-        rows = connection.execute(wanted.order_by(APPLICATIONS.c.place)).mappings().all()
-    return tuple(Application(**{**row, "applied_at": _in_utc(row["applied_at"])}) for row in rows)
+        decided, applied = (
+            connection.execute(sa.select(table).where(table.c.dataset == dataset).order_by(table.c.place))
+            .mappings()
+            .all()
+            for table in (DECISIONS, APPLICATIONS)
+        )
+    rows: list[tuple[int, str, Decision | Application]] = [
+        (row["place"], row["digest"], _decision(row)) for row in decided
+    ]
+    for row in applied:
+        values = {name: row[name] for name in names} | {"applied_at": _in_utc(row["applied_at"])}
+        rows.append((row["place"], row["digest"], Application(**values)))
+    return rows
 
 
 def check_chain(url: str) -> ChainReport | None:
@@ -192,13 +203,14 @@ def check_chain(url: str) -> ChainReport | None:
         ConfigError: If the URL cannot be used.
         StorageError: If the database refuses.
     """
-    faults = []
     with _transaction(_engine(url), writing=False) as connection:
         if _version(connection) < CHAINED:
             return None
-        for table in (DECISIONS, APPLICATIONS):
-            for place, how in chain_faults(_in_order(connection, table), table.name):
-                faults.append(_fault(connection, table, place, how))
+        faults = [
+            fault
+            for table in (DECISIONS, APPLICATIONS)
+            for fault in chain_faults(_in_order(connection, table), table.name)
+        ]
         faults += _cut_off(connection)
         num, digest = _newest(connection, DECISIONS)
         return ChainReport(
@@ -226,7 +238,7 @@ def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
 
 
 def referred_runs(ledger: Ledger) -> set[str]:
-    """Return the ids of all runs that a decision refers to, of whatever data set.
+    """Return the ids of all runs that a decision or an application refers to, of whatever data set.
 
     Args:
         ledger: From `open_ledger`.
@@ -238,7 +250,8 @@ def referred_runs(ledger: Ledger) -> set[str]:
         StorageError: If the database refuses.
     """
     with _transaction(ledger, writing=False) as connection:
-        return set(connection.execute(sa.select(DECISIONS.c.run_id).distinct()).scalars())
+        named = sa.union(sa.select(DECISIONS.c.run_id), sa.select(APPLICATIONS.c.run_id))
+        return set(connection.execute(named).scalars())
 
 
 def ledger_schema(url: str) -> tuple[int, int, int]:
@@ -433,25 +446,15 @@ def _held(connection: sa.Connection, keys: Sequence[str]) -> set[str]:
     return found
 
 
-def _cut_off(connection: sa.Connection) -> list[str]:
-    """Applications that came after a decision that is gone: a chain alone does not miss its newest rows."""
+def _cut_off(connection: sa.Connection) -> list[ChainFault]:
+    """Applications that came after a decision that is gone."""
     digests = sa.select(DECISIONS.c.place, DECISIONS.c.digest)
     digest_at = {0: ""} | {row.place: row.digest for row in connection.execute(digests)}
     return [
-        f"applications: row {row['place']:,} was written after {row['num_decisions']:,} decisions, but the newest of these is "
-        "not there any more"
+        ChainFault(APPLICATIONS.name, row["place"], "cut_off", row["applied_by"], row["path"])
         for row in _in_order(connection, APPLICATIONS)
         if digest_at.get(row["num_decisions"]) != row["decisions_digest"]
     ]
-
-
-def _fault(connection: sa.Connection, table: sa.Table, place: int, how: str) -> str:
-    """A broken place of a chain in words."""
-    if how == "missing":
-        return f"{table.name}: row {place:,} must be there, but is gone"
-    row = connection.execute(sa.select(table).where(table.c.place == place)).mappings().one()
-    what = f"of {row['annotator_id']!r} on sample {row['sample_id']!r}" if table is DECISIONS else f"of {row['path']!r}"
-    return f"{table.name}: row {place:,} ({what}) must be what was written, but was changed"
 
 
 def _count(connection: sa.Connection) -> int:

@@ -25,18 +25,19 @@ import sqlalchemy as sa
 
 from labelclean.errors import ConfigError, StorageError
 from labelclean.review import ledger as ledger_module
-from labelclean.review.chain import chain_faults, linked, row_digest
+from labelclean.review.chain import ChainFault, chain_faults, linked, row_digest
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import (
     Application,
     append_application,
     append_decisions,
-    applications_of,
+    chained_rows,
     check_chain,
     decision_key,
     decisions_of,
     ledger_url,
     open_ledger,
+    referred_runs,
 )
 from labelclean.review.ledger_schema import APPLICATIONS, DECISIONS, MIGRATIONS
 
@@ -413,7 +414,7 @@ def test_a_writer_keeps_no_reader_waiting_and_is_named_to_the_next_writer(
 def faults(url: str) -> tuple[str, ...]:
     report = check_chain(url)
     assert report is not None
-    return report.faults
+    return tuple(map(str, report.faults))
 
 
 def by_hand(url: str, *statements: str) -> None:
@@ -433,8 +434,9 @@ def test_a_digest_is_that_of_the_row_before_and_what_stands_in_this_one() -> Non
     rows = list(linked([{"sample_id": "a", "verified_label": None}, {"sample_id": "b"}], "decisions", 0))
     assert [row["digest"] for row in rows] == [first, row_digest(first, 2, {"sample_id": "b"})]
     assert list(chain_faults(rows, "decisions")) == []
-    assert list(chain_faults(rows[1:], "decisions")) == [(1, "missing")]
-    assert list(chain_faults([rows[0] | {"sample_id": "z"}, rows[1]], "decisions")) == [(1, "changed")]
+    assert list(chain_faults(rows[1:], "decisions")) == [ChainFault("decisions", 1, "missing")]
+    changed = [rows[0] | {"sample_id": "z", "annotator_id": "ben"}, rows[1]]
+    assert list(chain_faults(changed, "decisions")) == [ChainFault("decisions", 1, "changed", "ben", "z")]
 
 
 def test_a_ledger_as_it_was_written_holds(url: str) -> None:
@@ -446,8 +448,13 @@ def test_a_ledger_as_it_was_written_holds(url: str) -> None:
     assert report is not None
     assert (report.num_decisions, report.num_applications, report.faults) == (3, 1, ())
     assert len(report.digest) == 64
-    assert applications_of(ledger, "line 3") == (APPLIED,)
-    assert applications_of(ledger, "line 4") == ()
+    rows = chained_rows(ledger, "line 3")
+    assert [place for place, _, _ in rows] == [1, 2, 3, 1]
+    assert [row for _, _, row in rows] == [decision(), decision("b", HOSTILE[0], minutes=1, inclusion_probability=1 / 3),
+                                           decision("c", minutes=2), APPLIED]  # fmt: skip
+    assert rows[2][1] == report.digest
+    assert chained_rows(ledger, "line 4") == []
+    assert referred_runs(ledger) == {"run-1"}
 
 
 @pytest.mark.parametrize(
@@ -455,21 +462,21 @@ def test_a_ledger_as_it_was_written_holds(url: str) -> None:
     [
         (
             "UPDATE decisions SET verified_label = 'ok' WHERE sample_id = 'b'",
-            "row 2 (of 'anna' on sample 'b') must be what",
+            "row 2 (of 'anna' on 'b') must be what",
         ),
         (
             "UPDATE decisions SET reviewed_at = '2020-01-01 00:00:00' WHERE sample_id = 'c'",
-            "row 3 (of 'anna' on sample 'c')",
+            "row 3 (of 'anna' on 'c')",
         ),
-        ("UPDATE decisions SET annotator_id = 'ben' WHERE sample_id = 'a'", "row 1 (of 'ben' on sample 'a')"),
+        ("UPDATE decisions SET annotator_id = 'ben' WHERE sample_id = 'a'", "row 1 (of 'ben' on 'a')"),
         ("DELETE FROM decisions WHERE sample_id = 'b'", "decisions: row 2 must be there, but is gone"),
         (
             "DELETE FROM decisions WHERE sample_id = 'c'",
-            "written after 3 decisions, but the newest of these is not there",
+            "came after decisions of which the newest are gone",
         ),
         (
             "UPDATE applications SET num_rows = 5",
-            "applications: row 1 (of '/data/v2.parquet') must be what was written",
+            "applications: row 1 (of 'aiko' on '/data/v2.parquet') must be what",
         ),
     ],
 )
