@@ -204,6 +204,8 @@ def _prepared(line: str, desk: Path) -> str:
         line += "".join(f" --set {item}" for item in SMALL_ADAPTATION) + (
             " --sample 20 --epochs 2" if "--sweep" in line else ""
         )
+    if "labelclean history" in line:
+        line = line.replace("SAMPLE", read_manifest(desk / "queue").items[0].sample_id)
     if "labelclean apply" in line:
         line += " --unreviewed"  # after three answers, a reader would have more
     is_run = "labelclean run" in line and "--dry-run" not in line

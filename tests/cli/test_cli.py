@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from labelclean.cli.run import _budget_item, _is_news
 from labelclean.errors import ConfigError
+from labelclean.storage.run_folders import file_digest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -40,7 +42,7 @@ def test_completion_is_a_script_that_completes_and_changes_nothing(tmp_path: Pat
         "_labelclean_completion labelclean && echo ${COMPREPLY[@]}"
     )
     told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
-    assert (told.stdout, told.stderr) == ("report\n", "")
+    assert (told.stdout, told.stderr) == ("report record\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["script"]
 
 
@@ -161,6 +163,22 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert (written["review_status"], written["verified_label"]) == ("disputed", None)
     assert dict(zip(summary["class_names"], written["verified_votes"], strict=True))["ok"] == 0.5
     assert call(*apply, "--unreviewed").returncode == 5
+
+    told = call("history", disputed["sample_id"], "--config", "config.yaml", *where, "--json")
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    assert sorted(event["kind"] for event in events) == ["application", "decision", "decision", "judged", "judged"]
+    assert next(event["file_digest"] for event in events if event["file"]) == file_digest(out)
+    assert call("history", "nobody", "--config", "config.yaml", *where).returncode == 2
+    record = ["record", "--config", "config.yaml", *where, "--out"]
+    assert (
+        "every row is as it was written (decisions: 21, applications: 1)"
+        in call(*record, str(tmp_path / "r.html")).stdout
+    )
+    assert call(*record, str(tmp_path / "r.csv")).returncode == 0
+    assert len((tmp_path / "r.csv").read_text(encoding="utf-8-sig").splitlines()) > 700
+    with sqlite3.connect(tmp_path / "ledger.db") as ledger:
+        ledger.execute("UPDATE decisions SET annotator_id = 'cora' WHERE place = 3")
+    assert "1 places are not as they were written" in call(*record, str(tmp_path / "again.html")).stdout
 
 
 @pytest.mark.parametrize(
