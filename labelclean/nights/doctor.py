@@ -293,7 +293,7 @@ def _ledger(url: str) -> Answer:
         return "ok", f"{sentence}; the next import or run brings it to {newest_schema} and chains its rows"
     if chain.faults:
         return "fail", (
-            f"{sentence}, but somebody changed it by hand in {len(chain.faults):,} places, such as: {'; '.join(map(str, chain.faults[:3]))}. Put "
+            f"{sentence}, but somebody changed it by hand (places: {len(chain.faults):,}), such as: {'; '.join(map(str, chain.faults[:3]))}. Put "
             "it back from the backup, or find out who changed it; until then nobody can vouch for its decisions."
         )
     return "ok", f"{sentence}, every row as it was written{f' ({chain.digest[:12]}…)' if chain.digest else ''}"

@@ -176,9 +176,7 @@ def chained_rows(ledger: Ledger, dataset: str) -> list[tuple[int, str, Decision 
     names = list(Application.__dataclass_fields__)
     with _transaction(ledger, writing=False) as connection:
         decided, applied = (
-            connection.execute(sa.select(table).where(table.c.dataset == dataset).order_by(table.c.place))
-            .mappings()
-            .all()
+            list(_rows(connection, sa.select(table).where(table.c.dataset == dataset).order_by(table.c.place)))
             for table in (DECISIONS, APPLICATIONS)
         )
     rows: list[tuple[int, str, Decision | Application]] = [
@@ -233,8 +231,8 @@ def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
     """
     wanted = sa.select(DECISIONS).where(DECISIONS.c.dataset == dataset)
     with _transaction(ledger, writing=False) as connection:
-        rows = connection.execute(wanted.order_by(DECISIONS.c.reviewed_at, DECISIONS.c.decision_key))
-        return tuple(_decision(row) for row in rows.mappings())
+        rows = _rows(connection, wanted.order_by(DECISIONS.c.reviewed_at, DECISIONS.c.decision_key))
+        return tuple(map(_decision, rows))
 
 
 def referred_runs(ledger: Ledger) -> set[str]:
@@ -431,8 +429,19 @@ def _newest(connection: sa.Connection, table: sa.Table) -> tuple[int, str]:
 
 
 def _in_order(connection: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
-    for row in connection.execute(sa.select(table).order_by(table.c.place)).mappings():
-        yield {str(name): value for name, value in row.items()}
+    return _rows(connection, sa.select(table).order_by(table.c.place))
+
+
+def _rows(connection: sa.Connection, wanted: sa.Select[Any]) -> Iterator[dict[str, Any]]:
+    """Rows by column; what somebody wrote who knows no times is told."""
+    try:
+        for row in connection.execute(wanted).mappings():
+            yield {str(name): value for name, value in row.items()}
+    except ValueError as fault:
+        raise StorageError(
+            f"{_shown(connection.engine.url)}: every row of the ledger must be readable, but: {fault}. Somebody changed it by "
+            "hand; put it back from the backup."
+        ) from None
 
 
 def _held(connection: sa.Connection, keys: Sequence[str]) -> set[str]:

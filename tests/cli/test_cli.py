@@ -178,7 +178,7 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert len((tmp_path / "r.csv").read_text(encoding="utf-8-sig").splitlines()) > 700
     with sqlite3.connect(tmp_path / "ledger.db") as ledger:
         ledger.execute("UPDATE decisions SET annotator_id = 'cora' WHERE place = 3")
-    assert "1 places are not as they were written" in call(*record, str(tmp_path / "again.html")).stdout
+    assert "not as it was written (places: 1)" in call(*record, str(tmp_path / "again.html")).stdout
 
 
 @pytest.mark.parametrize(

@@ -490,6 +490,15 @@ def test_a_ledger_edited_by_hand_is_found_out(url: str, change: str, told: str) 
     assert told in found[0]
 
 
+def test_a_time_that_is_none_is_a_letter(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    append_decisions(open_ledger(url), [decision()])
+    by_hand(url, "UPDATE decisions SET reviewed_at = 'yesterday'")
+    for ask in (lambda: check_chain(url), lambda: decisions_of(open_ledger(url), "line 3")):
+        with pytest.raises(StorageError, match="Somebody changed it by hand"):
+            ask()
+
+
 def test_a_row_put_in_by_hand_is_found_out_and_later_rows_are_still_chained(url: str) -> None:
     ledger = open_ledger(url)
     append_decisions(ledger, [decision()])
