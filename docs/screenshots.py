@@ -1,6 +1,6 @@
 """Makes the screenshots in docs/images with headless Chromium; run it from the repository root.
 
-    python docs/screenshots.py [RUN] [--trial poc.json] [--out DIR] [--chromium PATH]
+    python docs/screenshots.py [RUN] [--trial poc.json] [--study DIR] [--out DIR] [--chromium PATH]
 
 RUN is a published run whose images are still in place; without it a made-up factory is shown.
 Only pictures of the sample data belong into docs/images.
@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", nargs="?", type=Path, help="a published run")
     parser.add_argument("--trial", type=Path, help="a poc.json")
+    parser.add_argument("--study", type=Path, help="a study with its report")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     arguments = parser.parse_args()
@@ -48,6 +49,8 @@ def main() -> None:
             page = Path(scratch) / "trial.html"
             page.write_text(render_trial(json.loads(arguments.trial.read_text()), Texts("en")), encoding="utf-8")
             shoot(browser, page, arguments.out / "trial.png")
+        if arguments.study:
+            shoot(browser, (arguments.study / "report" / "study.html").absolute(), arguments.out / "study.png")
         browser.close()
 
 

@@ -182,7 +182,9 @@ def test_every_command_runs(desk: Path, command: str) -> None:
 
 
 def _stage(line: str) -> int:
-    """What must have happened before: a config, a run, an export, decisions."""
+    """What must have happened before: a config, a run, an export, decisions; a study in the order of its page."""
+    if "study" in line:
+        return 4
     steps = (
         "init",
         "run my.yaml$",
@@ -208,6 +210,7 @@ def _prepared(line: str, desk: Path) -> str:
     adapted = next((path.name for path in (desk / "adapted").glob("2*")), "")
     line = line.replace("adapted/RUN", f"adapted/{adapted}")
     line = line.replace("RUN", runs[0]) if runs else line
+    line = line.replace("python -m sample_data.inspectors", f"python {ROOT / 'sample_data' / 'inspectors.py'}")
     line = line.replace("my_weights.safetensors", str(ROOT / "sample_data" / "backbone.safetensors"))
     # 60 is the least that poc takes; the number says nothing here
     line = line.replace("--samples 100", "--samples 60")
@@ -216,6 +219,8 @@ def _prepared(line: str, desk: Path) -> str:
         line += "".join(f" --set {item}" for item in SMALL_ADAPTATION) + (
             " --sample 20 --epochs 2" if "--sweep" in line else ""
         )
+    if "labelclean history" in line:
+        line = line.replace("SAMPLE", read_manifest(desk / "queue").items[0].sample_id)
     if "labelclean apply" in line:
         line += " --unreviewed"  # after three answers, a reader would have more
     is_run = "labelclean run" in line and "--dry-run" not in line

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from labelclean.cli import adapt, night, review, run, trial
+from labelclean.cli import adapt, night, review, run, study, trial
 from labelclean.cli.process import INTERRUPTED, SILENCE, THREADS, say_stopped
 from labelclean.errors import LabelcleanError
 
@@ -49,6 +49,9 @@ app.command("export")(review.export_queue)
 app.command("import")(review.import_answers)
 app.command()(review.apply)
 app.command()(review.status)
+app.command()(review.history)
+app.command()(review.record)
+app.add_typer(study.app, name="study")
 app.command()(adapt.adapt)
 app.command()(night.serve)
 app.command()(night.prune)

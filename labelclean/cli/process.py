@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
 import sys
 
 import typer
@@ -41,6 +43,14 @@ def fail(message: str, code: int) -> None:
     """End the command with one line and an exit code."""
     typer.echo(f"labelclean: {message}", err=True)
     raise typer.Exit(code)
+
+
+def user_name() -> str:
+    """Return who calls; the number of an account that has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # KeyError before Python 3.13
+        return f"user {os.getuid()}"
 
 
 def say_stopped() -> None:

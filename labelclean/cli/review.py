@@ -1,4 +1,4 @@
-"""The commands around people: `export`, `import`, `apply`, `status`."""
+"""The commands around people: `export`, `import`, `apply`, `status`, `history`, `record`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labelclean.cli.arguments import ConfigArgument, JsonOption, RunArgument, SetOption
-from labelclean.errors import StorageError
+from labelclean.cli.process import user_name
+from labelclean.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from labelclean.config import Config
     from labelclean.review.decisions import Decision
+    from labelclean.review.record import Row
 
 
 def export_queue(
@@ -133,15 +135,34 @@ def apply(
     ] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Write the original labels with given, predicted, verified and soft labels side by side.
+    """Write the original labels with given, predicted, verified and soft labels side by side; the ledger remembers it.
 
     Refused with exit code 3 where labels may get worse and fewer than review.audit_samples random looks are in the run.
     """
-    from labelclean.review.apply import apply_labels
-    from labelclean.storage.parquet import read_config
+    from datetime import UTC, datetime
+    from importlib.metadata import version
 
-    decisions = _decisions(read_config(config, overrides or []))
+    from labelclean.review.apply import apply_labels, written_digest
+    from labelclean.review.ledger import Application, append_application, ledger_url, open_ledger
+    from labelclean.storage.parquet import read_config, read_json
+
+    settings = read_config(config, overrides or [])
+    ledger = open_ledger(ledger_url(settings.ledger.url, settings.storage.runs, os.environ))
+    decisions = held_decisions(settings)
     done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed, to=to, links=links)
+    manifest = read_json(run_folder / "manifest.json")
+    application = Application(
+        run_id=str(manifest["run_id"]),
+        dataset=str(manifest["dataset"]),
+        applied_at=datetime.now(UTC),
+        applied_by=user_name(),
+        tool=f"labelclean {version('labelclean')}",
+        path=str(done.path.absolute()),
+        file_digest=written_digest(done.path),
+        num_rows=done.num_rows,
+        unreviewed=unreviewed,
+    )
+    append_application(ledger, application)
     counts = ", ".join(f"{status} {count:,}" for status, count in sorted(done.by_status.items()))
     typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
     for what, number in done.left_out.items():
@@ -162,14 +183,78 @@ def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOpt
         raise StorageError(
             f"{settings.storage.runs}: no run with a review queue is there yet. Start one: labelclean run {config}."
         )
-    decisions = _decisions(settings)
+    decisions = held_decisions(settings)
     answered = {decision.run_id for decision in decisions}
     newest = next((run for run in reversed(reviewable) if run.name in answered), reviewable[-1])
     measured = measure_status(newest, decisions, seconds_per_sample=settings.review.seconds_per_sample)
     typer.echo(json.dumps(asdict(measured)) if as_json else "\n".join(measured.sentences()))
 
 
-def _decisions(settings: Config) -> tuple[Decision, ...]:
+def history(
+    sample: Annotated[str, typer.Argument(metavar="SAMPLE", help="A sample_id.")],
+    config: Annotated[
+        Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger and runs are read.")
+    ],
+    lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell everything that happened to a sample: labels, runs, decisions, applications, oldest first."""
+    from labelclean.report.record_page import event_line, event_record
+    from labelclean.review.record import sample_history
+    from labelclean.runs.steps import dataset_name
+    from labelclean.storage.parquet import read_config
+    from labelclean.texts import Texts
+
+    texts = Texts(lang)
+    settings = read_config(config, overrides or [])
+    events = sample_history(settings, dataset_name(settings), _ledger_rows(settings), sample)
+    if not events:
+        raise ConfigError(
+            f"history: the sample must be in a run, the labels or the ledger of data set {dataset_name(settings)!r}, but "
+            f"{sample!r} is in none. Check the sample_id, and that --config names its data set."
+        )
+    for event in events:
+        typer.echo(json.dumps(event_record(event), ensure_ascii=False) if as_json else event_line(event, texts))
+
+
+def record(
+    config: Annotated[
+        Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger and runs are read.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="New file: .html or .csv.")],
+    lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    overrides: SetOption = None,
+) -> None:
+    """Write the record for an auditor: every label, run, decision and application, and whether the ledger is as written."""
+    from datetime import UTC, datetime
+
+    from labelclean.report.record_page import chain_sentence, write_record
+    from labelclean.review.ledger import check_chain, ledger_exists, ledger_url
+    from labelclean.review.record import record_events
+    from labelclean.runs.steps import dataset_name
+    from labelclean.storage.parquet import read_config
+    from labelclean.texts import Texts
+
+    texts = Texts(lang)
+    settings = read_config(config, overrides or [])
+    events, labels = record_events(settings, dataset_name(settings), _ledger_rows(settings))
+    url = ledger_url(settings.ledger.url, settings.storage.runs, os.environ)
+    chain = check_chain(url) if ledger_exists(url) else None
+    num = write_record(events, labels, chain, out, texts, dataset=dataset_name(settings), now=datetime.now(UTC))
+    typer.echo(f"wrote {out}: {num:,} entries\n{chain_sentence(chain, texts)}")
+
+
+def _ledger_rows(settings: Config) -> list[Row]:
+    """What the ledger holds on the data set of a config, brought to the newest schema."""
+    from labelclean.review.ledger import chained_rows, ledger_exists, ledger_url, open_ledger
+    from labelclean.runs.steps import dataset_name
+
+    url = ledger_url(settings.ledger.url, settings.storage.runs, os.environ)
+    return chained_rows(open_ledger(url), dataset_name(settings)) if ledger_exists(url) else []
+
+
+def held_decisions(settings: Config) -> tuple[Decision, ...]:
     """What the ledger holds on the data set of a config."""
     from labelclean.review.ledger import decisions_of, ledger_exists, ledger_url, open_ledger
     from labelclean.runs import steps

@@ -14,7 +14,7 @@ from labelclean.config.data import DataConfig, ExpectationsConfig, IngestConfig,
 from labelclean.config.gates import DistributionGateConfig, GatesConfig, Top2GateConfig
 from labelclean.config.images import BackboneConfig, Channels, DecodeConfig
 from labelclean.config.loader import config_record, parse_config, recorded_config
-from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig, SecretInConfig
+from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig, SecretInConfig, StudyConfig
 from labelclean.config.run import NotifyConfig, RunConfig, StorageConfig
 from labelclean.config.whole import PATH_KEYS, Config
 
@@ -42,6 +42,7 @@ __all__ = [
     "RunConfig",
     "SecretInConfig",
     "StorageConfig",
+    "StudyConfig",
     "TeacherConfig",
     "Top2GateConfig",
     "ViewsConfig",

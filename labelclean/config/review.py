@@ -1,4 +1,4 @@
-"""The sections about people: `flags`, `review` and `ledger`."""
+"""The sections about people: `flags`, `review`, `study` and `ledger`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,24 @@ class ReviewConfig(Section):
         """Most samples in the queue by both limits, at least 1; None without a limit."""
         in_time = None if self.minutes is None else max(int(self.minutes * 60 / self.seconds_per_sample), 1)
         return min((limit for limit in (self.budget, in_time) if limit is not None), default=None)
+
+
+class StudyConfig(Section):
+    """What an attribute agreement study asks for; the usual limits of gauge studies (AIAG MSA).
+
+    Attributes:
+        ok: The class of parts without a defect, for effectiveness, misses and false alarms; default: none of these.
+        least_kappa: Kappa that agreement should reach.
+        least_effectiveness: Share of samples that should be called OK or not OK rightly every time.
+        most_missed: Share of looks at defects that may be called OK.
+        most_false_alarms: Share of looks at OK parts that may be called a defect.
+    """
+
+    ok: str | None = None
+    least_kappa: float = Field(default=0.75, ge=0, le=1)
+    least_effectiveness: Share = 0.9
+    most_missed: Share = 0.02
+    most_false_alarms: Share = 0.05
 
 
 class LedgerConfig(Section):

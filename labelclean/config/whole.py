@@ -6,7 +6,7 @@ from labelclean.config.adapt import AdaptConfig
 from labelclean.config.cleaning import CleaningConfig
 from labelclean.config.data import DataConfig, ExpectationsConfig, IngestConfig, RejectsConfig
 from labelclean.config.images import BackboneConfig, DecodeConfig
-from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig
+from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig, StudyConfig
 from labelclean.config.run import NotifyConfig, RunConfig, StorageConfig
 
 
@@ -20,6 +20,7 @@ class Config(CleaningConfig):
     decode: DecodeConfig = DecodeConfig()
     flags: FlagsConfig = FlagsConfig()
     review: ReviewConfig = ReviewConfig()
+    study: StudyConfig = StudyConfig()
     rejects: RejectsConfig = RejectsConfig()
     expectations: ExpectationsConfig = ExpectationsConfig()
     ledger: LedgerConfig = LedgerConfig()

@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from labelclean.config import Config
 from labelclean.errors import LabelcleanError, StorageError
 from labelclean.nights.notify import URL_VARIABLE
-from labelclean.review.ledger import ledger_exists, ledger_schema, ledger_url
+from labelclean.review.ledger import check_chain, ledger_exists, ledger_schema, ledger_url
 from labelclean.runs.ingest import image_root
 from labelclean.storage.lock import STALE_AFTER_S, lock_sentence
 from labelclean.storage.parquet import label_files, labels_dataset, read_config
@@ -44,7 +44,8 @@ class Check:
 
     Attributes:
         name: What.
-        outcome: `ok`; `warn`: it works but look at it; `fail`: a night would fail.
+        outcome: `ok`; `warn`: it works but look at it; `fail`: a night would fail, or a ledger was
+            changed by hand.
         sentence: What was found, and what to do.
     """
 
@@ -287,10 +288,15 @@ def _ledger(url: str) -> Answer:
             f"the ledger has schema {schema}, but this labelclean knows {newest_schema}. Update labelclean."
         )
     sentence = f"{num_decisions:,} decisions, schema {schema}"
-    return (
-        "ok",
-        sentence if schema == newest_schema else f"{sentence}; the next import or run brings it to {newest_schema}",
-    )
+    chain = check_chain(url)
+    if chain is None:
+        return "ok", f"{sentence}; the next import or run brings it to {newest_schema} and chains its rows"
+    if chain.faults:
+        return "fail", (
+            f"{sentence}, but somebody changed it by hand (places: {len(chain.faults):,}), such as: {'; '.join(map(str, chain.faults[:3]))}. Put "
+            "it back from the backup, or find out who changed it; until then nobody can vouch for its decisions."
+        )
+    return "ok", f"{sentence}, every row as it was written{f' ({chain.digest[:12]}…)' if chain.digest else ''}"
 
 
 def _lock(runs: Path) -> Answer:

@@ -66,6 +66,32 @@ def interval_dot(group: Group, facet: Facet) -> Markup:
     return svg(232, 18, "", parts, css="dots")
 
 
+def limit_dot(value: float, low: float, high: float, limit: float, outcome: str) -> Markup:
+    """Return a number between 0 and 1 with its interval, and the limit that it should keep as a vertical line.
+
+    Args:
+        value: The number; the numbers stand beside the drawing.
+        low: Lower end of its interval.
+        high: Upper end.
+        limit: The limit.
+        outcome: `pass`, `warn` or `refuse`.
+
+    Returns:
+        Markup.
+    """
+
+    def x(share: float) -> float:
+        return 6 + 220 * min(max(share, 0.0), 1.0)
+
+    mark = " marked" if outcome == "refuse" else ""
+    parts = [
+        _line("overall", x(limit), 0, x(limit), 18),
+        _line(f"interval{mark}", x(low), 9, x(high), 9),
+        f'<circle class="dot{mark}" cx="{_px(x(value))}" cy="9" r="4"/>',
+    ]
+    return svg(232, 18, "", parts, css="dots")
+
+
 def top_share(facet: Facet) -> float:
     """Return the share at the end of a facet's axis: all shares fit, wide intervals of tiny groups need not."""
     reach = max(min(group.high, 1.5 * group.share + 0.05) for group in facet.groups)

@@ -6,16 +6,22 @@ For others:
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now
-- `ledger`: who reviewed what, in SQL (SQLAlchemy's one home)
+- `ledger`: who reviewed what and what was applied, in SQL; its tables stand in `ledger_schema` (SQLAlchemy's two homes)
+- `chain`: each row's digest holds the row before
+- `record`: everything that happened to a sample or a data set, for an auditor
 - `exchange.tools`: `export_run` and `import_decisions`, for every annotation tool
 - `exchange.foreign_file`: JSON and XML from outside, whole and without tricks (defusedxml's one home)
 - `exchange.label_studio_server`: push to and pull from a running Label Studio
 - `opinions`: the single labels of single inspectors, from tables and decisions
+- `study`: an attribute agreement study: samples, blind sheets, strictly back
+- `ratings`: the same from labels and decisions that are there already
+- `agreement`: how well appraisers agree, what they let pass, and their confusion matrices
+- `agreement_record`: these numbers as JSON values, with limits and what they come to
 - `facets`: where wrong labels come from: line, shift, inspector, time
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
 - `label_files`: labels as Parquet, CSV, Excel, COCO or a folder of images, and cells that are no formulas
 - `pictures`: thumbnails of samples, or why there is none
 
-`inspectors` measures how inspectors agree with each other.
+`inspectors` measures how inspectors agree with each other; `kappas` is the one home of statsmodels.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
-from labelclean.storage.run_folders import MANIFEST
+from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import class_names_of, probability_names
 
@@ -110,6 +111,28 @@ def apply_labels(
     tables = _joined(dataset, stands, added, schema)
     written = _written(form, Labels(schema, tables, class_names_of(refined), root, prefix), out, links=links)
     return ApplyReport(out, written.num_rows, by_status, written.left_out)
+
+
+def written_digest(path: Path) -> str:
+    """Return what tells a written file or folder from any other.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        SHA-256 in hexadecimal: of the file; of a folder, of its files' names and digests, one a line.
+
+    Raises:
+        StorageError: If it cannot be read.
+    """
+    try:
+        if path.is_file():
+            return file_digest(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{file_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    except OSError as fault:
+        raise StorageError(f"{path}: must be readable to record what was written, but: {fault.strerror}.") from None
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -> str:

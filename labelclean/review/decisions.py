@@ -50,6 +50,8 @@ class Decision:
             for the time when two imports of the same answer are told from two answers.
         inclusion_probability: With which probability the sample was drawn from all unsettled samples of the run, in
             (0, 1]; None where it was not drawn but chosen. No part of what the answer says.
+        verified_labels: All classes found right, for samples that may have several, the empty set for none of them; None
+            where a sample has one label.
     """
 
     sample_id: str
@@ -66,12 +68,13 @@ class Decision:
     ruled_out_labels: tuple[str, ...] = ()
     file_digest: str = ""
     inclusion_probability: float | None = None
+    verified_labels: tuple[str, ...] | None = None
 
     @property
     def named_labels(self) -> tuple[str, ...]:
         """Every class that the answer names."""
         verified = () if self.verified_label is None else (self.verified_label,)
-        return (*verified, *self.candidate_labels, *self.ruled_out_labels)
+        return (*verified, *(self.verified_labels or ()), *self.candidate_labels, *self.ruled_out_labels)
 
 
 @dataclass(frozen=True)

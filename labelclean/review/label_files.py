@@ -48,6 +48,7 @@ class Labels:
         class_names: The K classes in order.
         image_root: Folder that `image_path` is relative to.
         prefix: Before the names of the columns that a run added.
+        page: Name of the sheet in a workbook.
     """
 
     schema: pa.Schema
@@ -55,6 +56,7 @@ class Labels:
     class_names: Sequence[str]
     image_root: Path
     prefix: str = ""
+    page: str = "labels"
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _write_excel(labels: Labels, target: Path) -> Written:
         ) from None
     names = _cell_columns(labels.schema)
     book = openpyxl.Workbook(write_only=True)
-    page = book.create_sheet("labels")
+    page = book.create_sheet(labels.page)
 
     def cell(value: Any, column: str) -> Any:
         value = _cell(value)

@@ -6,19 +6,21 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from labelclean.errors import ConfigError, StorageError
+from labelclean.review.chain import LINK, ChainFault, ChainReport, chain_faults, linked
 from labelclean.review.decisions import Decision
+from labelclean.review.ledger_schema import APPLICATIONS, CHAINED, DECISIONS, MIGRATIONS, VERSIONS
 
 URL_VARIABLE = "LABELCLEAN_LEDGER_URL"
 Ledger = sa.Engine
@@ -27,61 +29,34 @@ _POSTGRES_LOCK = 0x6C_61_62_65_6C  # "label"
 _BUSY_TIMEOUT_MS = 60_000
 SWITCH_PAUSE_S = 0.05
 _ROWS_AT_ONCE = 1_000
+_OWN = (*LINK, "decision_key")
 
-_METADATA = sa.MetaData()
-_VERSIONS = sa.Table(
-    "labelclean_schema",
-    _METADATA,
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("applied_at", sa.DateTime(timezone=True), nullable=False),
-)
-_DECISIONS = sa.Table(
-    "decisions",
-    _METADATA,
-    sa.Column("decision_key", sa.String(64), primary_key=True),
-    sa.Column("sample_id", sa.Text, nullable=False),
-    sa.Column("content_hash", sa.Text, nullable=False),
-    sa.Column("given_label", sa.Text, nullable=False),
-    sa.Column("decision", sa.Text, nullable=False),
-    sa.Column("verified_label", sa.Text),
-    sa.Column("candidate_labels", sa.Text),
-    sa.Column("ruled_out_labels", sa.Text),
-    sa.Column("annotator_id", sa.Text, nullable=False),
-    sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("dataset", sa.Text, nullable=False),
-    sa.Column("tool", sa.Text, nullable=False),
-    sa.Column("file_digest", sa.Text, nullable=False),
-    sa.Column("inclusion_probability", sa.Double),
-)
 
-# A migration is never changed once released; the next schema is the next entry.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE decisions (
-            decision_key VARCHAR(64) NOT NULL PRIMARY KEY,
-            sample_id TEXT NOT NULL,
-            content_hash TEXT NOT NULL,
-            given_label TEXT NOT NULL,
-            decision TEXT NOT NULL CHECK (decision IN
-                ('confirmed', 'corrected', 'one_of', 'not_class', 'unsure', 'bad_image', 'skipped')),
-            verified_label TEXT,
-            candidate_labels TEXT,
-            ruled_out_labels TEXT,
-            annotator_id TEXT NOT NULL,
-            reviewed_at TIMESTAMPTZ NOT NULL,
-            run_id TEXT NOT NULL,
-            dataset TEXT NOT NULL,
-            tool TEXT NOT NULL,
-            file_digest TEXT NOT NULL
-        )""",
-    ),
-    ("CREATE INDEX decisions_by_dataset_and_sample ON decisions (dataset, sample_id)",),
-    (
-        """ALTER TABLE decisions ADD COLUMN inclusion_probability DOUBLE PRECISION
-            CHECK (inclusion_probability > 0 AND inclusion_probability <= 1)""",
-    ),
-)
+@dataclass(frozen=True)
+class Application:
+    """Labels of a run that were written to a file.
+
+    Attributes:
+        run_id: The run.
+        dataset: Its data set.
+        applied_at: When, with time zone.
+        applied_by: The user of the machine who did it.
+        tool: What wrote it: labelclean and its version.
+        path: The file or folder.
+        file_digest: SHA-256 of the file; of a folder, of the names in it and their files' digests.
+        num_rows: Rows, or images.
+        unreviewed: Written although nobody had looked at enough random samples.
+    """
+
+    run_id: str
+    dataset: str
+    applied_at: datetime
+    applied_by: str
+    tool: str
+    path: str
+    file_digest: str
+    num_rows: int
+    unreviewed: bool
 
 
 def ledger_url(configured: str | None, runs: Path, environ: Mapping[str, str]) -> str:
@@ -161,16 +136,84 @@ def append_decisions(ledger: Ledger, decisions: Sequence[Decision]) -> int:
     rows = {decision_key(decision): decision for decision in decisions}
     if not rows:
         return 0
-    insert: Callable[[sa.Table], Any] = (
-        postgresql.insert if ledger.dialect.name == "postgresql" else sqlite.insert
-    )  # both know ON CONFLICT DO NOTHING
     with _transaction(ledger, writing=True) as connection:
-        repeated = _repeated(connection, [row for row in rows.values() if row.file_digest])
-        fresh = [_record(key, row) for key, row in rows.items() if key not in repeated]
-        before = _count(connection)
-        for start in range(0, len(fresh), _ROWS_AT_ONCE):
-            connection.execute(insert(_DECISIONS).on_conflict_do_nothing(), fresh[start : start + _ROWS_AT_ONCE])
-        return _count(connection) - before
+        held = _repeated(connection, [row for row in rows.values() if row.file_digest]) | _held(connection, list(rows))
+        fresh = [_record(key, row) for key, row in rows.items() if key not in held]
+        _append(connection, DECISIONS, fresh)
+    return len(fresh)
+
+
+def append_application(ledger: Ledger, application: Application) -> None:
+    """Remember that a run's labels were written to a file, and after which decisions.
+
+    Args:
+        ledger: From `open_ledger`.
+        application: What was written where.
+
+    Raises:
+        StorageError: If the database refuses.
+    """
+    with _transaction(ledger, writing=True) as connection:
+        num_decisions, digest = _newest(connection, DECISIONS)
+        row = asdict(application) | {"num_decisions": num_decisions, "decisions_digest": digest}
+        _append(connection, APPLICATIONS, [row | {"applied_at": application.applied_at.astimezone(UTC)}])
+
+
+def chained_rows(ledger: Ledger, dataset: str) -> list[tuple[int, str, Decision | Application]]:
+    """Return everything that the ledger holds on a data set, with its links.
+
+    Args:
+        ledger: From `open_ledger`.
+        dataset: The data set's name.
+
+    Returns:
+        Place, digest and decision or application: all decisions in the order in which they were written, then all
+        applications.
+
+    Raises:
+        StorageError: If the database refuses.
+    """
+    names = list(Application.__dataclass_fields__)
+    with _transaction(ledger, writing=False) as connection:
+        decided, applied = (
+            list(_rows(connection, sa.select(table).where(table.c.dataset == dataset).order_by(table.c.place)))
+            for table in (DECISIONS, APPLICATIONS)
+        )
+    rows: list[tuple[int, str, Decision | Application]] = [
+        (row["place"], row["digest"], _decision(row)) for row in decided
+    ]
+    for row in applied:
+        values = {name: row[name] for name in names} | {"applied_at": _in_utc(row["applied_at"])}
+        rows.append((row["place"], row["digest"], Application(**values)))
+    return rows
+
+
+def check_chain(url: str) -> ChainReport | None:
+    """Return whether every row of a ledger is what was written; nothing is changed.
+
+    Args:
+        url: SQLAlchemy URL of a ledger that exists.
+
+    Returns:
+        The report; None for a ledger of an older schema, whose rows are chained when it is next used.
+
+    Raises:
+        ConfigError: If the URL cannot be used.
+        StorageError: If the database refuses.
+    """
+    with _transaction(_engine(url), writing=False) as connection:
+        if _version(connection) < CHAINED:
+            return None
+        faults = [
+            fault
+            for table in (DECISIONS, APPLICATIONS)
+            for fault in chain_faults(_in_order(connection, table), table.name)
+        ]
+        faults += _cut_off(connection)
+        num, digest = _newest(connection, DECISIONS)
+        return ChainReport(
+            _count(connection), _newest(connection, APPLICATIONS)[0], digest if num else "", tuple(faults)
+        )
 
 
 def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
@@ -186,14 +229,14 @@ def decisions_of(ledger: Ledger, dataset: str) -> tuple[Decision, ...]:
     Raises:
         StorageError: If the database refuses.
     """
-    wanted = sa.select(_DECISIONS).where(_DECISIONS.c.dataset == dataset)
+    wanted = sa.select(DECISIONS).where(DECISIONS.c.dataset == dataset)
     with _transaction(ledger, writing=False) as connection:
-        rows = connection.execute(wanted.order_by(_DECISIONS.c.reviewed_at, _DECISIONS.c.decision_key))
-        return tuple(_decision(row) for row in rows.mappings())
+        rows = _rows(connection, wanted.order_by(DECISIONS.c.reviewed_at, DECISIONS.c.decision_key))
+        return tuple(map(_decision, rows))
 
 
 def referred_runs(ledger: Ledger) -> set[str]:
-    """Return the ids of all runs that a decision refers to, of whatever data set.
+    """Return the ids of all runs that a decision or an application refers to, of whatever data set.
 
     Args:
         ledger: From `open_ledger`.
@@ -205,7 +248,8 @@ def referred_runs(ledger: Ledger) -> set[str]:
         StorageError: If the database refuses.
     """
     with _transaction(ledger, writing=False) as connection:
-        return set(connection.execute(sa.select(_DECISIONS.c.run_id).distinct()).scalars())
+        named = sa.union(sa.select(DECISIONS.c.run_id), sa.select(APPLICATIONS.c.run_id))
+        return set(connection.execute(named).scalars())
 
 
 def ledger_schema(url: str) -> tuple[int, int, int]:
@@ -337,14 +381,14 @@ def _without_password(text: str, url: sa.URL) -> str:
 
 def _version(connection: sa.Connection) -> int:
     """The schema that the database has, 0 for none."""
-    if not sa.inspect(connection).has_table(_VERSIONS.name):
+    if not sa.inspect(connection).has_table(VERSIONS.name):
         return 0
-    return int(connection.execute(sa.select(sa.func.max(_VERSIONS.c.version))).scalar() or 0)
+    return int(connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar() or 0)
 
 
 def _migrate(connection: sa.Connection, now: datetime) -> None:
     """Apply the migrations that the database has not seen, in order."""
-    connection.execute(sa.schema.CreateTable(_VERSIONS, if_not_exists=True))
+    connection.execute(sa.schema.CreateTable(VERSIONS, if_not_exists=True))
     version = _version(connection)
     if version > len(MIGRATIONS):
         raise StorageError(
@@ -354,19 +398,84 @@ def _migrate(connection: sa.Connection, now: datetime) -> None:
     for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
         for statement in statements:
             connection.exec_driver_sql(statement)
-        connection.execute(_VERSIONS.insert(), {"version": number, "applied_at": now.astimezone(UTC)})
+        if number == CHAINED:
+            _chain_all(connection)
+        connection.execute(VERSIONS.insert(), {"version": number, "applied_at": now.astimezone(UTC)})
+
+
+def _chain_all(connection: sa.Connection) -> None:
+    """Chain the rows of an older ledger, which have places but no digests yet."""
+    rows = list(linked(_in_order(connection, DECISIONS), DECISIONS.name, 0))
+    change = DECISIONS.update().where(DECISIONS.c.place == sa.bindparam("at")).values(digest=sa.bindparam("link"))
+    links = [{"at": row["place"], "link": row["digest"]} for row in rows]
+    for start in range(0, len(links), _ROWS_AT_ONCE):
+        connection.execute(change, links[start : start + _ROWS_AT_ONCE])
+
+
+def _append(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows at the end of a table's chain; only the holder of the write lock may."""
+    place, digest = _newest(connection, table)
+    chained = list(linked(rows, digest if place else table.name, place))
+    for start in range(0, len(chained), _ROWS_AT_ONCE):
+        connection.execute(table.insert(), chained[start : start + _ROWS_AT_ONCE])
+
+
+def _newest(connection: sa.Connection, table: sa.Table) -> tuple[int, str]:
+    """Place and digest of the newest row, 0 and nothing without one."""
+    newest = connection.execute(
+        sa.select(table.c.place, table.c.digest).order_by(table.c.place.desc()).limit(1)
+    ).first()
+    return (int(newest[0]), str(newest[1])) if newest else (0, "")
+
+
+def _in_order(connection: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]]:
+    return _rows(connection, sa.select(table).order_by(table.c.place))
+
+
+def _rows(connection: sa.Connection, wanted: sa.Select[Any]) -> Iterator[dict[str, Any]]:
+    """Rows by column; what somebody wrote who knows no times is told."""
+    try:
+        for row in connection.execute(wanted).mappings():
+            yield {str(name): value for name, value in row.items()}
+    except ValueError as fault:
+        raise StorageError(
+            f"{_shown(connection.engine.url)}: every row of the ledger must be readable, but: {fault}. Somebody changed it by "
+            "hand; put it back from the backup."
+        ) from None
+
+
+def _held(connection: sa.Connection, keys: Sequence[str]) -> set[str]:
+    """Which decisions are there already."""
+    found: set[str] = set()
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        some = keys[start : start + _ROWS_AT_ONCE]
+        found |= set(
+            connection.execute(sa.select(DECISIONS.c.decision_key).where(DECISIONS.c.decision_key.in_(some))).scalars()
+        )
+    return found
+
+
+def _cut_off(connection: sa.Connection) -> list[ChainFault]:
+    """Applications that came after a decision that is gone."""
+    digests = sa.select(DECISIONS.c.place, DECISIONS.c.digest)
+    digest_at = {0: ""} | {row.place: row.digest for row in connection.execute(digests)}
+    return [
+        ChainFault(APPLICATIONS.name, row["place"], "cut_off", row["applied_by"], row["path"])
+        for row in _in_order(connection, APPLICATIONS)
+        if digest_at.get(row["num_decisions"]) != row["decisions_digest"]
+    ]
 
 
 def _count(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).select_from(_DECISIONS)).scalar_one())
+    return int(connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar_one())
 
 
 def _repeated(connection: sa.Connection, decisions: Sequence[Decision]) -> set[str]:
     """Keys of undated decisions that say what their annotator said last about the sample in that run."""
     last: dict[tuple[str, ...], tuple[str | None, ...]] = {}
     for dataset, run_id in sorted({(row.dataset, row.run_id) for row in decisions}):
-        held = sa.select(_DECISIONS).where(_DECISIONS.c.dataset == dataset, _DECISIONS.c.run_id == run_id)
-        for row in connection.execute(held.order_by(_DECISIONS.c.reviewed_at)).mappings():
+        held = sa.select(DECISIONS).where(DECISIONS.c.dataset == dataset, DECISIONS.c.run_id == run_id)
+        for row in connection.execute(held.order_by(DECISIONS.c.reviewed_at)).mappings():
             known = _decision(row)
             last[_about(known)] = _said(known)
     return {decision_key(row) for row in decisions if last.get(_about(row)) == _said(row)}
@@ -386,20 +495,29 @@ def _said(decision: Decision) -> tuple[str | None, ...]:
         decision.verified_label,
         json.dumps(sorted(decision.candidate_labels)),
         json.dumps(sorted(decision.ruled_out_labels)),
+        *(() if decision.verified_labels is None else (json.dumps(sorted(decision.verified_labels)),)),
     )
 
 
 def _record(key: str, decision: Decision) -> dict[str, Any]:
-    names = [column.name for column in _DECISIONS.columns if column.name != "decision_key"]
+    names = [column.name for column in DECISIONS.columns if column.name not in _OWN]
     record = {"decision_key": key} | {name: getattr(decision, name) for name in names}
     for name in ("candidate_labels", "ruled_out_labels"):
         record[name] = json.dumps(record[name], ensure_ascii=False) if record[name] else None
+    if decision.verified_labels is not None:  # the empty set is an answer too
+        record["verified_labels"] = json.dumps(decision.verified_labels, ensure_ascii=False)
     return record | {"reviewed_at": decision.reviewed_at.astimezone(UTC)}
 
 
 def _decision(row: Mapping[Any, Any]) -> Decision:
-    values = {str(name): value for name, value in row.items() if name != "decision_key"}
+    values = {str(name): value for name, value in row.items() if name not in _OWN}
     for name in ("candidate_labels", "ruled_out_labels"):
         values[name] = tuple(json.loads(values[name])) if values[name] else ()
-    at = values["reviewed_at"]  # SQLite keeps no zone; everything in it is UTC
-    return Decision(**values | {"reviewed_at": at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)})
+    if values["verified_labels"] is not None:
+        values["verified_labels"] = tuple(json.loads(values["verified_labels"]))
+    return Decision(**values | {"reviewed_at": _in_utc(values["reviewed_at"])})
+
+
+def _in_utc(at: datetime) -> datetime:
+    """SQLite keeps no zone; everything in it is UTC."""
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from labelclean.cli.run import _budget_item, _is_news
 from labelclean.errors import ConfigError
+from labelclean.storage.run_folders import file_digest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -40,7 +42,7 @@ def test_completion_is_a_script_that_completes_and_changes_nothing(tmp_path: Pat
         "_labelclean_completion labelclean && echo ${COMPREPLY[@]}"
     )
     told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
-    assert (told.stdout, told.stderr) == ("report\n", "")
+    assert (told.stdout, told.stderr) == ("report record\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["script"]
 
 
@@ -162,6 +164,22 @@ def test_the_review_loop_from_queue_to_ledger_and_back(sample_run: Path, sample_
     assert dict(zip(summary["class_names"], written["verified_votes"], strict=True))["ok"] == 0.5
     assert call(*apply, "--unreviewed").returncode == 5
 
+    told = call("history", disputed["sample_id"], "--config", "config.yaml", *where, "--json")
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    assert sorted(event["kind"] for event in events) == ["application", "decision", "decision", "judged", "judged"]
+    assert next(event["file_digest"] for event in events if event["file"]) == file_digest(out)
+    assert call("history", "nobody", "--config", "config.yaml", *where).returncode == 2
+    record = ["record", "--config", "config.yaml", *where, "--out"]
+    assert (
+        "every row is as it was written (decisions: 21, applications: 1)"
+        in call(*record, str(tmp_path / "r.html")).stdout
+    )
+    assert call(*record, str(tmp_path / "r.csv")).returncode == 0
+    assert len((tmp_path / "r.csv").read_text(encoding="utf-8-sig").splitlines()) > 700
+    with sqlite3.connect(tmp_path / "ledger.db") as ledger:
+        ledger.execute("UPDATE decisions SET annotator_id = 'cora' WHERE place = 3")
+    assert "not as it was written (places: 1)" in call(*record, str(tmp_path / "again.html")).stdout
+
 
 @pytest.mark.parametrize(
     ("said", "is_news"),
@@ -230,3 +248,32 @@ def test_doctor_tells_what_is_wrong_and_ends_with_code_2(tmp_path: Path) -> None
     (check,) = [check for check in json.loads(told.stdout) if check["outcome"] == "fail"]
     assert check["name"] == "backbone"
     assert "backbone.weights must name a file" in check["sentence"]
+
+
+@pytest.mark.long
+def test_the_worked_study_finds_the_habits_that_were_planted(
+    sample_run: Path, sample_cache: Path, tmp_path: Path
+) -> None:
+    config = [str(ROOT / "config.yaml"), "--set", f"ledger.url=sqlite:///{tmp_path / 'ledger.db'}"]
+    study, answers = tmp_path / "study", tmp_path / "answers"
+    told = call("study", "plan", str(sample_run), "--samples", "60", "--out", str(study))
+    assert "planned 60 samples (border 20, sure 20, suspected 20) for 3 x 2 sittings" in told.stdout, told.stderr
+    program = [sys.executable, "-m", "sample_data.inspectors", str(study), "--out", str(answers)]
+    subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
+    files = sorted(map(str, answers.glob("[abc]*.json")))
+    standard = ["--from", "sheet", "--export", str(study / "standard"), "--config", *config]
+    assert "60 new in the ledger" in call("import", str(answers / "standard.json"), *standard).stdout
+    refused = call(
+        "import", files[0], "--from", "sheet", "--export", str(study / "appraiser_1/trial_1"), "--config", *config
+    )
+    assert (refused.returncode, "decide nothing" in refused.stderr) == (2, True)
+    assert "appraiser 3 (Chie), trial 2: 60 of 60" in call("study", "import", *files, "--study", str(study)).stdout
+    told = call("study", "report", str(study), "--config", *config, "--ok", "ok", "--json")
+    record = json.loads(told.stdout)
+    missed = {row["who"]: row["outcome"] for row in record["calls"] if row["measure"] == "missed"}
+    assert (missed["Aiko"], missed["Ben"], missed["Chie"]) == ("pass", "refuse", "pass")
+    mixed = {(row["who"], row["true"], row["given"]) for row in record["confusions"]}
+    assert {("Chie", "crack", "scratch"), ("Chie", "pore", "dent")} <= mixed
+    rows = call("study", "report", "--rows", "ledger", "--config", *config, "--out", str(tmp_path / "rows"))
+    assert "at least two answers to one sample are needed" in rows.stderr
+    assert call("study", "report", "--config", *config).returncode == 2

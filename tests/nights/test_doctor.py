@@ -17,7 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from labelclean.nights.doctor import Check, bytecode_kept, examine, versions_fit
-from labelclean.review.ledger import open_ledger
+from labelclean.review.decisions import Decision
+from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.storage.lock import run_lock
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +104,17 @@ def a_damaged_ledger(folder: Path) -> dict[str, Check]:
     return looked_at(folder)
 
 
+def a_ledger_edited_by_hand(folder: Path) -> dict[str, Check]:
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    ledger = open_ledger(url)
+    at = datetime(2026, 1, 14, tzinfo=UTC)
+    append_decisions(ledger, [Decision("a17", "h", "ok", "corrected", "anna", at, "r", "d", "sheet", "dent")])
+    assert looked_at(folder)["ledger"].sentence.startswith("1 decisions, schema 4, every row as it was written (")
+    with ledger.begin() as connection:
+        connection.execute(sa.text("UPDATE decisions SET verified_label = 'ok'"))
+    return looked_at(folder)
+
+
 def no_space(folder: Path) -> dict[str, Check]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
@@ -130,6 +142,12 @@ def a_dead_run(folder: Path) -> dict[str, Check]:
         (a_run_from_the_future, "clock", "fail", "Correct the clock (NTP)"),
         (a_newer_ledger, "ledger", "fail", "the ledger has schema 99"),
         (a_damaged_ledger, "ledger", "fail", "the ledger cannot be used"),
+        (
+            a_ledger_edited_by_hand,
+            "ledger",
+            "fail",
+            "row 1 (of 'anna' on 'a17') must be what was written, but is not. Put it",
+        ),
         (no_space, "storage.runs", "fail", "labelclean prune removes old runs"),
         (a_living_run, "lock", "warn", "exit code 4"),
         (a_dead_run, "lock", "warn", "the next run takes it over"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from labelclean.report.file import write_report
+from labelclean.report.record_page import render_record
+from labelclean.report.study_page import render_study
 from labelclean.report.trial_page import render_trial
+from labelclean.review.chain import ChainFault, ChainReport
+from labelclean.review.record import Event
 from labelclean.texts import LANGUAGES, Texts
 from tests.pages import wait_until_drawn
 from tests.report.made_runs import factory, hostile, write_refused_run, write_run
+from tests.report.test_study_page import PICTURE, study
 from tests.report.test_trial_page import record
 
 if TYPE_CHECKING:
@@ -33,11 +39,50 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     trial = {f"trial-{lang}": root / f"trial-{lang}.html" for lang in LANGUAGES}
     for lang in LANGUAGES:
         trial[f"trial-{lang}"].write_text(render_trial(record(), Texts(lang)), encoding="utf-8")
+    for lang in LANGUAGES:
+        trial[f"study-{lang}"] = root / f"study-{lang}.html"
+        trial[f"study-{lang}"].write_text(render_study(study(), {"s1": PICTURE}, Texts(lang)), encoding="utf-8")
+        trial[f"record-{lang}"] = root / f"record-{lang}.html"
+        trial[f"record-{lang}"].write_text(a_record(Texts(lang)), encoding="utf-8")
     return trial | {
         f"{name}-{lang}": write_report(run, lang=lang, out=root / f"{name}-{lang}.html")
         for name, run in runs.items()
         for lang in LANGUAGES
     }
+
+
+def a_record(texts: Texts) -> str:
+    """A record whose ledger was changed by hand, with long and hostile names."""
+    at, name = datetime(2026, 1, 14, tzinfo=UTC), "<b>" + "x" * 90
+    events = [
+        Event("run", at, run_id="r", tool="labelclean 0.1.0", file="f", file_digest="f" * 64, num=12),
+        Event(
+            "decision",
+            at,
+            "Aiko",
+            name,
+            "ok",
+            "corrected",
+            (name,),
+            run_id="r",
+            content_hash="c" * 64,
+            place=1,
+            digest="d" * 64,
+        ),
+        Event(
+            "application",
+            at,
+            "ben",
+            run_id="r",
+            file="/" + "y" * 200,
+            file_digest="e" * 64,
+            num=12,
+            place=1,
+            digest="a" * 64,
+        ),
+    ]
+    chain = ChainReport(1, 1, "d" * 64, (ChainFault("decisions", 1, "changed", "Aiko", name),))
+    return render_record(events, chain, texts, dataset=name, now=at)
 
 
 class Visit:
@@ -61,7 +106,11 @@ class Visit:
         dialog.dismiss()
 
 
-NAMES = [f"{name}-{lang}" for name in ("factory", "many", "hostile", "refused", "trial") for lang in LANGUAGES]
+NAMES = [
+    f"{name}-{lang}"
+    for name in ("factory", "many", "hostile", "refused", "trial", "study", "record")
+    for lang in LANGUAGES
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

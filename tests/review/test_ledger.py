@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -23,8 +25,21 @@ import sqlalchemy as sa
 
 from labelclean.errors import ConfigError, StorageError
 from labelclean.review import ledger as ledger_module
+from labelclean.review.chain import ChainFault, chain_faults, linked, row_digest
 from labelclean.review.decisions import Decision
-from labelclean.review.ledger import append_decisions, decision_key, decisions_of, ledger_url, open_ledger
+from labelclean.review.ledger import (
+    Application,
+    append_application,
+    append_decisions,
+    chained_rows,
+    check_chain,
+    decision_key,
+    decisions_of,
+    ledger_url,
+    open_ledger,
+    referred_runs,
+)
+from labelclean.review.ledger_schema import APPLICATIONS, DECISIONS, MIGRATIONS
 
 T0 = datetime(2026, 1, 14, 2, 0, 0, 123456, tzinfo=UTC)
 HOSTILE = ("傷", "dent & crack", "<script>", "=cmd()", "Robert'); DROP TABLE decisions;--")
@@ -194,6 +209,7 @@ def test_importers_at_once_lose_nothing_and_double_nothing(url: str) -> None:
         worker.join(timeout=60)
     assert sum(added) == 2_000
     assert len({row.sample_id for row in decisions_of(open_ledger(url), "line 3")}) == 2_000
+    assert faults(url) == ()
 
 
 def test_a_failed_append_writes_nothing(url: str) -> None:
@@ -206,14 +222,18 @@ def test_a_failed_append_writes_nothing(url: str) -> None:
 def test_the_migrated_schema_is_the_one_the_code_expects(url: str) -> None:
     inspector = sa.inspect(open_ledger(url))
     found = {column["name"]: column["nullable"] for column in inspector.get_columns("decisions")}
-    assert found == {column.name: column.nullable for column in ledger_module._DECISIONS.columns}
-    assert [index["name"] for index in inspector.get_indexes("decisions")] == ["decisions_by_dataset_and_sample"]
+    assert found == {column.name: column.nullable for column in DECISIONS.columns}
+    found = {column["name"]: column["nullable"] for column in inspector.get_columns("applications")}
+    assert found == {column.name: column.nullable for column in APPLICATIONS.columns}
+    assert sorted(str(index["name"]) for index in inspector.get_indexes("decisions")) == [
+        "decisions_by_dataset_and_sample", "decisions_by_place",
+    ]  # fmt: skip
 
 
 def test_a_ledger_of_a_newer_labelclean_is_refused(url: str) -> None:
     with open_ledger(url).begin() as connection:
         connection.exec_driver_sql("INSERT INTO labelclean_schema VALUES (99, '2030-01-01 00:00:00')")
-    with pytest.raises(StorageError, match=r"schema 3 or older, but has 99.*Update labelclean"):
+    with pytest.raises(StorageError, match=r"schema 4 or older, but has 99.*Update labelclean"):
         open_ledger(url)
 
 
@@ -246,15 +266,16 @@ def test_a_file_of_the_first_schema_is_upgraded_and_keeps_its_decisions(tmp_path
     ]  # what was drawn from the rest of a ranking is no audit
     assert append_decisions(ledger, [decision(inclusion_probability=0.25)]) == 1
     assert sorted(row.inclusion_probability or 0 for row in decisions_of(ledger, "line 3")) == [0, 0.25]
+    assert faults(f"sqlite:///{tmp_path / 'old.db'}") == ()  # its rows were chained when it was opened
     assert sa.inspect(ledger).get_indexes("decisions")
     with ledger.connect() as open_connection:
         versions = open_connection.exec_driver_sql("SELECT version FROM labelclean_schema ORDER BY version")
-        assert versions.scalars().all() == [1, 2, 3]
+        assert versions.scalars().all() == [1, 2, 3, 4]
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     append_decisions(open_ledger(url), [decision()])
-    broken = (*ledger_module.MIGRATIONS, ("ALTER TABLE decisions ADD COLUMN line TEXT", "CREATE NONSENSE"))
+    broken = (*MIGRATIONS, ("ALTER TABLE decisions ADD COLUMN line TEXT", "CREATE NONSENSE"))
     monkeypatch.setattr(ledger_module, "MIGRATIONS", broken)
     with pytest.raises(StorageError):
         open_ledger(url)
@@ -388,3 +409,126 @@ def test_a_writer_keeps_no_reader_waiting_and_is_named_to_the_next_writer(
             append_decisions(open_ledger(url), [decision("b")])
     finally:
         holder.close()
+
+
+def faults(url: str) -> tuple[str, ...]:
+    report = check_chain(url)
+    assert report is not None
+    return tuple(map(str, report.faults))
+
+
+def by_hand(url: str, *statements: str) -> None:
+    """What somebody does who opens the database."""
+    with open_ledger(url).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+APPLIED = Application(
+    "run-1", "line 3", T0 + timedelta(days=1), "aiko", "labelclean 0.1.0", "/data/v2.parquet", "f" * 64, 700, False
+)
+
+
+def test_a_digest_is_that_of_the_row_before_and_what_stands_in_this_one() -> None:
+    first = hashlib.sha256(json.dumps(["decisions", 1, {"sample_id": "a"}], sort_keys=True).encode()).hexdigest()
+    rows = list(linked([{"sample_id": "a", "verified_label": None}, {"sample_id": "b"}], "decisions", 0))
+    assert [row["digest"] for row in rows] == [first, row_digest(first, 2, {"sample_id": "b"})]
+    assert list(chain_faults(rows, "decisions")) == []
+    assert list(chain_faults(rows[1:], "decisions")) == [ChainFault("decisions", 1, "missing")]
+    changed = [rows[0] | {"sample_id": "z", "annotator_id": "ben"}, rows[1]]
+    assert list(chain_faults(changed, "decisions")) == [ChainFault("decisions", 1, "changed", "ben", "z")]
+
+
+def test_a_ledger_as_it_was_written_holds(url: str) -> None:
+    ledger = open_ledger(url)
+    append_decisions(ledger, [decision(), decision("b", HOSTILE[0], minutes=1, inclusion_probability=1 / 3)])
+    append_application(ledger, APPLIED)
+    append_decisions(ledger, [decision("c", minutes=2), decision()])
+    report = check_chain(url)
+    assert report is not None
+    assert (report.num_decisions, report.num_applications, report.faults) == (3, 1, ())
+    assert len(report.digest) == 64
+    rows = chained_rows(ledger, "line 3")
+    assert [place for place, _, _ in rows] == [1, 2, 3, 1]
+    assert [row for _, _, row in rows] == [decision(), decision("b", HOSTILE[0], minutes=1, inclusion_probability=1 / 3),
+                                           decision("c", minutes=2), APPLIED]  # fmt: skip
+    assert rows[2][1] == report.digest
+    assert chained_rows(ledger, "line 4") == []
+    assert referred_runs(ledger) == {"run-1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "UPDATE decisions SET verified_label = 'ok' WHERE sample_id = 'b'",
+            "row 2 (of 'anna' on 'b') must be what",
+        ),
+        (
+            "UPDATE decisions SET reviewed_at = '2020-01-01 00:00:00' WHERE sample_id = 'c'",
+            "row 3 (of 'anna' on 'c')",
+        ),
+        ("UPDATE decisions SET annotator_id = 'ben' WHERE sample_id = 'a'", "row 1 (of 'ben' on 'a')"),
+        ("DELETE FROM decisions WHERE sample_id = 'b'", "decisions: row 2 must be there, but is gone"),
+        (
+            "DELETE FROM decisions WHERE sample_id = 'c'",
+            "came after decisions of which the newest are gone",
+        ),
+        (
+            "UPDATE applications SET num_rows = 5",
+            "applications: row 1 (of 'aiko' on '/data/v2.parquet') must be what",
+        ),
+    ],
+)
+def test_a_ledger_edited_by_hand_is_found_out(url: str, change: str, told: str) -> None:
+    ledger = open_ledger(url)
+    append_decisions(ledger, [decision(name, minutes=n) for n, name in enumerate("abc")])
+    append_application(ledger, APPLIED)
+    by_hand(url, change)
+    found = faults(url)
+    assert len(found) == 1
+    assert told in found[0]
+
+
+def test_a_time_that_is_none_is_a_letter(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    append_decisions(open_ledger(url), [decision()])
+    by_hand(url, "UPDATE decisions SET reviewed_at = 'yesterday'")
+    for ask in (lambda: check_chain(url), lambda: decisions_of(open_ledger(url), "line 3")):
+        with pytest.raises(StorageError, match="Somebody changed it by hand"):
+            ask()
+
+
+def test_a_row_put_in_by_hand_is_found_out_and_later_rows_are_still_chained(url: str) -> None:
+    ledger = open_ledger(url)
+    append_decisions(ledger, [decision()])
+    columns = ", ".join(
+        column.name for column in DECISIONS.columns if column.name not in ("place", "decision_key", "digest")
+    )
+    by_hand(
+        url,
+        f"INSERT INTO decisions (place, decision_key, digest, {columns}) SELECT 2, 'k', 'd', {columns} FROM decisions",
+    )
+    append_decisions(ledger, [decision("b", minutes=1)])
+    assert [told.split(" (")[0] for told in faults(url)] == ["decisions: row 2"]
+
+
+def test_a_set_of_labels_comes_back_as_a_set_and_the_empty_one_too(url: str) -> None:
+    rows = [
+        decision("a", verified_label=None, verified_labels=("dent", "傷")),
+        decision("b", verified_label=None, verified_labels=(), minutes=1),
+    ]
+    ledger = open_ledger(url)
+    append_decisions(ledger, rows)
+    assert decisions_of(ledger, "line 3") == tuple(rows)
+    assert len({decision_key(replace(rows[0], verified_labels=labels)) for labels in (None, (), ("dent",))}) == 3
+
+
+def test_a_ledger_of_before_the_chain_is_not_yet_checked_and_keeps_its_keys(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "old.db")
+    connection.executescript(FIRST_SCHEMA)
+    connection.close()
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    assert check_chain(url) is None
+    with open_ledger(url).connect() as open_connection:
+        assert open_connection.execute(sa.select(DECISIONS.c.place, DECISIONS.c.decision_key)).all() == [(1, "k")]

@@ -15,10 +15,12 @@ from labelclean.review.exchange import cvat, fiftyone, huggingface, label_studio
 from labelclean.review.exchange.answers import Answer, ImportReport, decisions_from
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
 from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE, ExportReport, Part, write_package
-from labelclean.review.exchange.tasks import read_queue
+from labelclean.review.exchange.tasks import QueueToExport, read_queue
 
 OtherTool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
 Tool = Literal[OtherTool, "sheet"]
+STUDY = "study"
+"""What the settings of a study's sitting hold beside those of other exports."""
 TOOLS: tuple[OtherTool, ...] = get_args(OtherTool)
 """The tools of others; `sheet` is our own page."""
 
@@ -53,10 +55,40 @@ def export_run(
     """
     _check_tool(to)
     queue = read_queue(run_folder, suggestions=suggestions)
+    how = {"suggestions": suggestions, "max_side": max_side, "part_size": part_size}
+    return export_tasks(queue, to, out, how, run_folder=run_folder, document_root=document_root)
+
+
+def export_tasks(
+    queue: QueueToExport,
+    to: Tool,
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    run_folder: Path,
+    document_root: Path | None = None,
+) -> ExportReport:
+    """Write tasks for an annotation tool.
+
+    Args:
+        queue: The tasks.
+        to: The tool.
+        out: New folder; one that a killed export left is finished.
+        settings: `suggestions`, `max_side`, `part_size` and whatever else the manifest shall hold.
+        run_folder: The run that the tasks come from, for pictures beside them.
+        document_root: Label Studio's document root for local files; default: the folder above ``out``.
+
+    Returns:
+        The report.
+
+    Raises:
+        ExchangeError: As `export_run`.
+        StorageError: As `export_run`.
+    """
+    settings = dict(settings)
     if to == "sheet":
         sheet.check_size(len(queue.tasks))
-        part_size = sheet.MAX_TASKS
-    settings: dict[str, Any] = {"suggestions": suggestions, "max_side": max_side, "part_size": part_size}
+        settings["part_size"] = sheet.MAX_TASKS
     shared: dict[str, bytes] = {}
     part_files: Callable[[Part], dict[str, bytes]]
     next_step, image_folder = "", "images"
@@ -93,7 +125,14 @@ def export_run(
 
 
 def import_decisions(
-    file: Path, from_tool: Tool, export: Path, *, now: datetime, annotator: str | None = None, partial: bool = False
+    file: Path,
+    from_tool: Tool,
+    export: Path,
+    *,
+    now: datetime,
+    annotator: str | None = None,
+    partial: bool = False,
+    is_study: bool = False,
 ) -> tuple[ImportReport, tuple[Decision, ...]]:
     """Return the decisions in an annotator's file; nothing is stored.
 
@@ -104,16 +143,25 @@ def import_decisions(
         now: Time of the import, with time zone.
         annotator: Who answered where the file does not say; default: the tool's name.
         partial: Leave out what cannot be used instead of refusing the file.
+        is_study: The export is a sitting of an agreement study, whose answers decide nothing.
 
     Returns:
         The report and the decisions.
 
     Raises:
         ExchangeError: If the file belongs to another run, data set or tool, or, unless
-            ``partial``, if anything in it cannot be used.
+            ``partial``, if anything in it cannot be used; or if a study's answers are to be decisions.
     """
     _check_tool(from_tool)
     manifest = read_manifest(export)
+    if (STUDY in manifest.settings) != is_study:
+        raise ExchangeError(
+            f"{export}: must be an export of a review queue, but is a sitting of an agreement study: its samples were "
+            "chosen, and its answers decide nothing. Bring them in with: labelclean study import."
+            if STUDY in manifest.settings
+            else f"{export}: must be a sitting of an agreement study, but is an export of a review queue. "
+            "Bring its answers in with: labelclean import."
+        )
     if manifest.tool != from_tool:
         raise ExchangeError(
             f"{export}: the export was made for {manifest.tool!r}, but the answers are said to come from {from_tool!r}. "
@@ -147,4 +195,4 @@ def _check_tool(tool: str) -> None:
         raise ExchangeError(f"the tool must be one of {listed(known, len(known))}, but is {tool!r}.")
 
 
-__all__ = ["TOOLS", "ExportReport", "ImportReport", "Tool", "export_run", "import_decisions"]
+__all__ = ["STUDY", "TOOLS", "ExportReport", "ImportReport", "Tool", "export_run", "export_tasks", "import_decisions"]
