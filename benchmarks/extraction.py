@@ -223,11 +223,11 @@ def measured(
             routes[f"DataLoader loop, {where}"] = loop
     routes = {route: run for route, run in routes.items() if options.only in route}
     rates = best_rates(routes, options.rounds)
-    today = rates[TODAY].images_per_s if TODAY in rates else float("nan")
     for route, rate in rates.items():
+        ratio = f"{rate.images_per_s / rates[TODAY].images_per_s:.2f}" if TODAY in rates else "-"
         yield (
             f"| {name} | {torch.get_num_threads()} | {device.type}, {precision} | {route} | {rate.images_per_s:.1f} | "
-            f"{rate.images_per_s / today:.2f} | {rate.cpu_ms:.1f} |"
+            f"{ratio} | {rate.cpu_ms:.1f} |"
         )
 
 

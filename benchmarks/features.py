@@ -202,7 +202,7 @@ def table_lines(rows: dict[Cell, dict[str, float]]) -> Iterator[str]:
             means = " | ".join(f"{np.mean([rows[cell][name] for cell in partners]):.4f}" for name in MEASURES)
             numbers = rows[chosen[0]]["num_features"]
             yield f"| {network} | {data} | {_depth(stage)} | {numbers:,.0f} | {means} | {len(partners)} |"
-    yield "\nBy noise: several less last, mean over the seeds.\n"
+    yield "\nBy noise, mean over the seeds: the last layer alone, and what the middle stage adds to it.\n"
     yield "| network | images | depth | noise | AP, last | AP | F1, last | F1 | predicted right, last | predicted right |"
     yield "|---|---|---|---|---:|---:|---:|---:|---:|---:|"
     for network, data in pairs():
@@ -258,7 +258,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def page(rows: dict[Cell, dict[str, float]]) -> str:
     """Return the page."""
     lines = "\n".join(table_lines(rows))
-    return f"# Depth of the features\n\n`python -m benchmarks.features`. {(__doc__ or '').strip()}\n\n{lines}\n"
+    seeds = sorted({cell.seed for cell in rows})
+    return (
+        f"# Depth of the features\n\n`python -m benchmarks.features`. {(__doc__ or '').strip()}\n\n"
+        f"Features in fp32, stored as float16. Seeds of the noise: {', '.join(map(str, seeds))}; a row counts the cells that "
+        f"both depths have, six noises a seed.\n\n{lines}\n"
+    )
 
 
 if __name__ == "__main__":
