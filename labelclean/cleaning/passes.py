@@ -17,11 +17,10 @@ from labelclean.cleaning.memory import block_rows
 from labelclean.cleaning.neighbour_lists import read_lists
 from labelclean.cleaning.power import powered
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
-from labelclean.cleaning.shards import FeatureBlock, Shard
+from labelclean.cleaning.shards import FeatureBlock, Shard, check_finite
 from labelclean.cleaning.stage import Block, Stage
 from labelclean.cleaning.student import Rule
 from labelclean.cleaning.vote_targets import Kept, new_targets, put_targets
-from labelclean.errors import TableError
 from labelclean.noise.targets import given_targets
 from labelclean.probes.feature_space import Centring
 from labelclean.probes.kernel import raw_kernel_rows
@@ -117,12 +116,8 @@ class Blocks:
         task = self._task
         order = np.argsort(known.folds[done : done + len(kept)], kind="stable")
         linear = unit_block(powered(raw[kept[order]], task.power), task.centring.mean, out=self._rows[: len(order)])
-        if not np.isfinite(linear[:, 0]).all():
-            bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
-            raise TableError(
-                f"{task.shards[number].name}: features must be finite, but {len(bad):,} rows from row {start:,} on hold "
-                f"NaN or infinity: rows {(bad[:5] + start).tolist()}. Extract them again."
-            )
+        if not np.isfinite(linear.sum()):
+            check_finite(task.shards[number].name, raw[kept], start + kept)
         return _labelled(task, number, self._designs(linear), done + order, known)
 
     def _designs(self, linear: Float32Array) -> tuple[Float32Array, ...]:
@@ -200,18 +195,19 @@ class SumsPass:
     kept: tuple[Path, ...] = ()
 
     def __call__(self, number: int) -> State:
-        """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold."""
+        """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold; and Y'1 of all that vote."""
         state = zero_sums(self.task, with_grams=self.made is None)
-        adder = _adder(state, self.task)
+        adder, votes = _adder(state, self.task), np.zeros(self.task.num_classes)
         with self._file(number) as kept:
             for block in self._blocks.of(number):
                 targets = self._targets(block)
+                votes += targets.sum(axis=0, dtype=np.float64)
                 is_new = slice(None) if block.is_old is None else ~block.is_old
                 adder.add(block.new, targets[is_new])
                 if kept is not None:
                     put_targets(kept, block.samples, targets)
         adder.finish()
-        return state
+        return state | {"votes": votes}
 
     @contextmanager
     def _file(self, number: int) -> Iterator[Kept | None]:
@@ -259,7 +255,7 @@ def each_shard(cluster: str | None) -> Iterator[Each]:
 
 def sums_over(
     task: Task, name: str, made: tuple[Stage, Rule] | None, each: Each = map, kept: tuple[Path, ...] = ()
-) -> tuple[list[FeatureSums], tuple[TargetSums, ...]]:
+) -> tuple[list[FeatureSums], tuple[TargetSums, ...], Float64Array]:
     """Return sums over all shards, for each design; every so many rows they are put on disk with the shards they hold.
 
     The sums of single shards are added in the order of the shards, whoever made them: the same bits everywhere.
@@ -272,7 +268,8 @@ def sums_over(
         kept: As in `SumsPass`.
 
     Returns:
-        Feature sums (none of made targets) and target sums, one of each per design.
+        Feature sums (none of made targets) and target sums, one of each per design, of samples that no reference holds; and
+        the sum of the targets of all samples, float64, shape (K,).
     """
     path = task.folder / f"{name}.npz"
     state, done = _restored(path, task.digest)
@@ -294,7 +291,7 @@ def sums_over(
         for one in designs
         if made is None
     ]
-    return grams, tuple(TargetSums(state["targets"], state[f"cross{one}"]) for one in designs)
+    return grams, tuple(TargetSums(state["targets"], state[f"cross{one}"]) for one in designs), state["votes"]
 
 
 def _restored(path: Path, digest: str) -> tuple[State | None, int]:
@@ -310,7 +307,7 @@ def _restored(path: Path, digest: str) -> tuple[State | None, int]:
 def zero_sums(task: Task, *, with_grams: bool) -> State:
     """Return empty sums."""
     folds, classes = task.num_folds, task.num_classes
-    state = {"count": np.zeros(folds), "targets": np.zeros((folds, classes))}
+    state = {"count": np.zeros(folds), "targets": np.zeros((folds, classes)), "votes": np.zeros(classes)}
     for one, mean in enumerate(task.means):
         state[f"cross{one}"] = np.zeros((folds, len(mean), classes))
         if with_grams:

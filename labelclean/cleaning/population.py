@@ -112,8 +112,8 @@ class Population:
     def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
         """Return what the targets of all samples teach: one pass over the shards."""
         kept = kept_votes_parts(self.task, name) if self.task.lists else ()
-        sums = sums_over(self.task, name, (fit.stage, rule), self.each, kept)[1]
-        total, votes = sums[0].total.sum(axis=0), kept_votes(self.task, name, kept) if kept else None
+        _, sums, total = sums_over(self.task, name, (fit.stage, rule), self.each, kept)
+        votes = kept_votes(self.task, name, kept) if kept else None
         if self.reference is not None:
             sums = _merged(self.reference.rounds[_round(name)], sums)
         return Targets(rows, sums, votes, total)
@@ -258,8 +258,7 @@ def _taught_in_passes(
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
     chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
-    grams, sums = sums_over(task, "given", None, each)
-    total = sums[0].total.sum(axis=0)
+    grams, sums, total = sums_over(task, "given", None, each)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]
         sums = _merged(reference.given, sums)

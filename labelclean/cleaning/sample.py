@@ -12,7 +12,7 @@ import numpy as np
 from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from labelclean.cleaning.memory import MOST_BLOCK_ROWS
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
-from labelclean.cleaning.shards import Shard
+from labelclean.cleaning.shards import Shard, check_finite
 from labelclean.labels import GivenLabels
 from labelclean.probes.feature_space import SampleKeys
 
@@ -138,12 +138,16 @@ def read_sample(shards: Sequence[Shard], chosen: Chosen) -> FloatArray:
 
     Returns:
         float16 or float32, shape (n, D).
+
+    Raises:
+        TableError: If some are not finite.
     """
     dtype = np.result_type(*(shards[number].dtype for number in np.unique(chosen.parts).tolist()))
     features = np.empty((len(chosen), shards[0].num_features), dtype=dtype)
     for number in np.unique(chosen.parts).tolist():
         at = chosen.of_shard(number)
         features[at] = shards[number].take(chosen.places[at], MOST_BLOCK_ROWS)
+        check_finite(shards[number].name, features[at], chosen.places[at])
     return features
 
 

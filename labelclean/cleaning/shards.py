@@ -1,4 +1,4 @@
-"""Features in shards on disk: Parquet files or .npy arrays, read a block at a time and never mapped into memory."""
+"""Features in shards: arrays in memory; or on disk, Parquet files or .npy arrays, read a block at a time and never mapped."""
 
 from __future__ import annotations
 
@@ -173,6 +173,25 @@ class FileShard:
             raise StorageError(
                 f"{self.path}: the shard must hold {self.num_rows:,} rows, but ends early. Write it again."
             )
+
+
+def check_finite(name: str, features: FeatureBlock, places: IntArray) -> None:
+    """Refuse features that hold NaN or infinity.
+
+    Args:
+        name: What messages call their shard.
+        features: float, shape (n, D).
+        places: Row of each in the shard, int64, shape (n,).
+
+    Raises:
+        TableError: If there are any; the rows are named.
+    """
+    bad = places[~np.isfinite(features).all(axis=1)]
+    if len(bad):
+        raise TableError(
+            f"{name}: features must be finite, but {len(bad):,} of the {len(features):,} rows looked at hold NaN or infinity: "
+            f"rows {bad[:5].tolist()}. Extract them again."
+        )
 
 
 def find_shards(features: str | Path | Sequence[str | Path]) -> tuple[FileShard, ...]:

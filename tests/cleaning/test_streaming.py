@@ -197,3 +197,19 @@ def test_labels_from_a_gpu_are_those_of_the_processor(
     streaming.clean_shards(features=shards, out=out, seed=5, config=CONFIG, device="cuda")
     gaps = np.abs(refined(out).column("label_score").to_numpy() - streamed[1].column("label_score").to_numpy())
     assert gaps.max() < 1e-3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("choice_rows", [1_000, 200])
+def test_bad_numbers_are_named_wherever_they_stand(value: float, choice_rows: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    given = np.arange(600) % 2
+    features = (3 * np.eye(2, 8)[given] + random.standard_normal((600, 8))).astype(np.float32)
+    for row in (3, 4, 5, 6):  # a third of the samples chooses: with a few rows both kinds are met
+        bad = features.copy()
+        bad[row, 5] = value
+        np.save(tmp_path / "bad.npy", bad)
+        with pytest.raises(TableError, match=rf"bad.npy: .* NaN or infinity: rows \[{row}\]"):
+            streaming.clean_shards(
+                features=tmp_path / "bad.npy", labels=given, out=tmp_path / f"{row}", seed=0, sample_rows=choice_rows
+            )
