@@ -340,7 +340,9 @@ def _written(folder: Path, number: int, unit: str) -> Tally | None:
 
 
 def _write_part(folder: Path, number: int, unit: str, found: Iterator[Found], outputs: Outputs) -> Tally | None:
-    """One file per table, block by block; the mark that says all are whole comes last."""
+    """One file per table, block by block; the mark that says all are whole comes last. What was there of other data goes."""
+    for stale in folder.glob(f"*/part-{number:05d}.parquet"):
+        stale.unlink()
     writers: dict[str, pq.ParquetWriter] = {}
     tallies = []
     with ExitStack() as stack:

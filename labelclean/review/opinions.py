@@ -21,7 +21,7 @@ TIME = "captured_at"
 MOST_CONFUSIONS = 5
 
 
-def label_opinions(labels: pa.Table, sample_ids: Sequence[str], names: Sequence[str]) -> Opinions | None:
+def label_opinions(labels: pa.Table, sample_ids: pa.Array, names: Sequence[str]) -> Opinions | None:
     """Return every single label of a table with `annotator_id`.
 
     Args:
@@ -34,7 +34,7 @@ def label_opinions(labels: pa.Table, sample_ids: Sequence[str], names: Sequence[
     """
     if "annotator_id" not in labels.column_names:
         return None
-    rows = pc.index_in(labels.column("sample_id"), value_set=pa.array(sample_ids, pa.string()))
+    rows = pc.index_in(labels.column("sample_id"), value_set=sample_ids)
     labels, rows = labels.filter(pc.is_valid(rows)), rows.drop_null()
     people = pc.dictionary_encode(labels.column("annotator_id")).combine_chunks()
     if len(people.dictionary) < 2:

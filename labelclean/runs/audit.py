@@ -7,7 +7,7 @@ next run asks the ledger what people found.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ HALF_LIFE_NIGHTS = 30  # a month of nights: lines, cameras and people change
 MOST_NIGHTS = 10 * HALF_LIFE_NIGHTS  # a look counts for a thousandth of a sample then
 
 
-def earlier_draws(config: Config, names: Sequence[str], tonight: Collection[str]) -> pa.Table | None:
+def earlier_draws(config: Config, names: Sequence[str], tonight: pa.Array) -> pa.Table | None:
     """Return what earlier runs of the data set left of the samples that they drew, a night older.
 
     Args:
@@ -55,7 +55,7 @@ def earlier_draws(config: Config, names: Sequence[str], tonight: Collection[str]
             table = table.set_column(table.column_names.index(name), name, reordered)
     age = pc.add(table.column("age_nights"), 1)
     table = table.set_column(table.column_names.index("age_nights"), "age_nights", age)
-    gone = pc.is_in(table.column("sample_id"), value_set=pa.array(list(tonight), pa.string()))
+    gone = pc.is_in(table.column("sample_id"), value_set=tonight)
     return table.filter(pc.and_(pc.invert(gone), pc.less_equal(age, MOST_NIGHTS)))
 
 

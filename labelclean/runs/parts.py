@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from labelclean.cleaning.shards import HeldShard, Shard, find_shards
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.features.store import FeatureStore
+from labelclean.noise.readings import AuditEvidence
 from labelclean.probes.feature_space import sample_keys
 from labelclean.review.decisions import Decision, reviewed_labels
 from labelclean.runs.extract_parts import FEATURES, SAMPLES
@@ -45,7 +46,7 @@ class RunParts:
         labels: File with the labels of each; those of what the reference kept come last.
         reviewed: What people have decided, summed up for the summary.
         decided: Single decisions, and the samples that they are about.
-        digest: Of all labels.
+        digest: Of all that units of a killed run hang on: plan, labels, and looks at samples of earlier runs.
         num_known: Samples that the reference holds already.
         counts: Samples of each given class, int64, shape (K,).
     """
@@ -63,6 +64,11 @@ class RunParts:
     def num_samples(self) -> int:
         """Samples of this run that count."""
         return int(self.counts.sum())
+
+    def of_looks(self, looks: AuditEvidence) -> RunParts:
+        """Return the same with a digest that tells what people found in earlier draws: every score hangs on it."""
+        said = b"".join(np.ascontiguousarray(values).tobytes() for values in vars(looks).values())
+        return replace(self, digest=hashlib.sha256(self.digest.encode() + said).hexdigest())
 
 
 def labelled_parts(
@@ -109,7 +115,7 @@ def labelled_parts(
         labels.append(folder / f"{path.stem}.npz")
         one.write(labels[-1])
         np.save(settled_path(labels[-1]), standing.is_settled[rows])
-        digest.update(one.digest.encode())
+        digest.update(one.digest.encode() + standing.is_settled[rows].tobytes())
         reviewed.append(standing_record(standing))
         hit = [row for row in rows.tolist() if single[row]]
         decided += [single[row] for row in hit]

@@ -88,7 +88,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)
     is_streamed = num_rows > config.run.in_memory_samples
     digest = _digest(config, arrivals) if is_streamed else ""
-    if limit is None and config.run.reference is None and num_rows <= SURELY_FITTING:
+    is_small = num_rows <= min(SURELY_FITTING, config.teacher.choice_rows)
+    if limit is None and config.run.reference is None and is_small:
         return Plan(is_streamed, digest=digest)
     names = config.data.class_names or found_classes(config.data.labels, files, config.data.spellings)
     settled = None if config.run.reference is None else _reference_classes(config, names)

@@ -65,11 +65,12 @@ def refine(work: Path) -> bool:
         if not parts.num_samples:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
+        ids = ids_of(parts)
+        draws = earlier_draws(config, names, ids)
+        looks = evidence_of(draws, decisions, names)
+        parts = parts.of_looks(looks)
         with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
             taught = _taught(work, config, parts, names, reference, each)
-            ids = ids_of(parts)
-            draws = earlier_draws(config, names, ids.to_pylist())
-            looks = evidence_of(draws, decisions, names)
             verdict = _judged(work, config, record, taught, names, is_looked_at=has_looks(taught.labels, looks))
             if verdict is None:
                 return False
@@ -210,7 +211,7 @@ def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]
     if single and single[0].is_file() and "annotator_id" in pq.read_schema(single[0]).names:
         suggested = predicted_of(_score_paths(work))
         table = pa.concat_tables([read_table(path, "labels") for path in single])
-        labelled = label_opinions(table, ids.to_pylist(), names)
+        labelled = label_opinions(table, ids, names)
     found = inspectors_record(labelled, None, suggested, names)
     decided, about = parts.decided
     if about is not None:
@@ -297,7 +298,7 @@ def refused_by_chance(
     elif unvouched.has_one_group:
         cause, sentence = (
             "one_group",
-            f"one group_id holds all {num_samples:,} samples, so nothing outside it can vouch for a label; nothing is "
+            "one group_id holds all samples, so nothing outside it can vouch for a label; nothing is "
             "flagged. Give each part its own group_id, or leave the column out.",
         )
     elif len(unvouched.classes):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from labelclean.cleaning.population import Learned, learn_student, learn_teacher
 from labelclean.cleaning.shard_labels import sample_starts, shard_labels
 from labelclean.cleaning.shards import HeldShard
-from labelclean.cleaning.verdicts import Found, everyone, finder_of
+from labelclean.cleaning.verdicts import Found, _write_part, everyone, finder_of, write_parts
 from labelclean.config import CleaningConfig
 from labelclean.labels import given_labels
 from labelclean.probes.feature_space import sample_keys
@@ -128,6 +129,19 @@ def test_agreement_of_blocks_is_that_of_the_samples_refits(tmp_path: Path) -> No
     others = np.setdiff1d(np.arange(700), members(learned))
     assert 0.6 < teacher.top2_agreement[others].mean() < 1
     assert set(np.unique(refits.counts[:, space.buckets])) > {0.0, 1.0}
+
+
+def test_what_a_part_left_goes_with_its_samples(tmp_path: Path) -> None:
+    learned = learned_of(planted(600, seed=1)[0], config_of("none", "none"), tmp_path, sample_rows=600)
+
+    def scores(_: int, found: Found) -> dict[str, pa.Table]:
+        return {"scores": pa.table({"row": found.rows})}
+
+    assert write_parts(learned, scores, tmp_path).num_samples == 600
+    assert len(list((tmp_path / "scores").iterdir())) == 3
+    # a run that goes on after people have called every image of part 1 bad
+    assert _write_part(tmp_path, 1, "other labels", iter([]), scores) is None
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["part-00000.parquet", "part-00002.parquet"]
 
 
 def shard_by_shard(learned: Learned) -> list[Found]:

@@ -62,7 +62,7 @@ def tired() -> tuple[pa.Table, np.ndarray]:
 
 def test_a_planted_drift_is_found_where_it_is(tired: tuple[pa.Table, np.ndarray]) -> None:
     labels, true = tired
-    found = label_opinions(labels, [f"s{k:03d}" for k in range(400)], NAMES)
+    found = label_opinions(labels, pa.array([f"s{k:03d}" for k in range(400)]), NAMES)
     record = inspectors_record(found, None, true, NAMES)["labels"]
     ben, anna = sorted(record["inspectors"], key=lambda one: -one["share"])
     assert (anna["name"], anna["share"], anna["confusions"]) == ("anna", 0.0, [])
@@ -103,6 +103,6 @@ def test_reviewers_are_compared_only_where_two_looked() -> None:
 
 def test_one_inspector_alone_makes_no_report(tired: tuple[pa.Table, np.ndarray]) -> None:
     alone = tired[0].filter(pa.compute.equal(tired[0].column("annotator_id"), "anna"))
-    assert label_opinions(alone, ["s000"], NAMES) is None
+    assert label_opinions(alone, pa.array(["s000"]), NAMES) is None
     assert inspector_sentences({"labels": None, "reviews": None}) == []
     assert inspector_sentences(None) == []

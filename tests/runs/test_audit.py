@@ -42,7 +42,7 @@ def night(folder: Path, name: str, ids: tuple[str, ...], rows: list[int]) -> Non
     """A published run that drew some of its samples."""
     work, labels = folder / "runs" / name, given_labels(GIVEN, 2)
     work.mkdir(parents=True)
-    earlier = earlier_draws(settings(folder), NAMES, ids)
+    earlier = earlier_draws(settings(folder), NAMES, pa.array(ids, pa.string()))
     readings = fit_readings(PROBS, labels, MATRIX)
     write_draws(work, samples(*ids), np.array(rows), readings, PROBS, labels, earlier, NAMES)
     write_json(work / "manifest.json", {"exit_code": 0, "dataset": "labels.parquet"})
@@ -59,7 +59,7 @@ def answer(
 
 def test_answers_that_come_after_the_night_weigh_the_next_one(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1, 3])
-    draws = earlier_draws(settings(tmp_path), NAMES, ["e", "f"])
+    draws = earlier_draws(settings(tmp_path), NAMES, pa.array(["e", "f"], pa.string()))
     assert draws is not None
     assert sorted(draws.column("sample_id").to_pylist()) == ["b", "d"]
     looks = evidence_of(draws, [answer("b", "dent")], NAMES)
@@ -74,7 +74,7 @@ def test_answers_that_come_after_the_night_weigh_the_next_one(tmp_path: Path) ->
 def test_a_look_fades_night_by_night_and_stays_until_it_is_answered(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1])
     night(tmp_path, "2", ("e", "f", "g", "h"), [0])
-    draws = earlier_draws(settings(tmp_path), NAMES, [])
+    draws = earlier_draws(settings(tmp_path), NAMES, pa.array([], pa.string()))
     looks = evidence_of(draws, [answer("b", "ok"), answer("e", "dent", given="dent")], NAMES)
     assert sorted(looks.weights.tolist()) == pytest.approx([0.5 ** (2 / 30), 0.5 ** (1 / 30)])
     assert not looks.is_wrong.any()
@@ -82,14 +82,14 @@ def test_a_look_fades_night_by_night_and_stays_until_it_is_answered(tmp_path: Pa
 
 def test_samples_of_tonight_are_read_anew_and_not_counted_twice(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1, 3])
-    draws = earlier_draws(settings(tmp_path), NAMES, ["a", "b"])
+    draws = earlier_draws(settings(tmp_path), NAMES, pa.array(["a", "b"], pa.string()))
     assert draws is not None
     assert draws.column("sample_id").to_pylist() == ["d"]
 
 
 def test_only_random_looks_count_and_only_where_people_agree(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [0, 1, 3])
-    draws = earlier_draws(settings(tmp_path), NAMES, [])
+    draws = earlier_draws(settings(tmp_path), NAMES, pa.array([], pa.string()))
     ranked = answer("b", "dent", probability=None)
     disputed = [answer("d", "dent"), answer("d", "ok", who="b")]
     assert evidence_of(draws, [ranked, *disputed], NAMES).weights.size == 0
@@ -97,12 +97,12 @@ def test_only_random_looks_count_and_only_where_people_agree(tmp_path: Path) -> 
 
 def test_readings_of_another_class_list_are_left_out(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1])
-    assert earlier_draws(settings(tmp_path), ("crack", "dent", "ok"), []) is None
+    assert earlier_draws(settings(tmp_path), ("crack", "dent", "ok"), pa.array([], pa.string())) is None
 
 
 def test_draws_of_a_run_with_another_class_order_keep_their_meaning(tmp_path: Path) -> None:
     night(tmp_path, "1", ("a", "b", "c", "d"), [1, 3])
-    before = earlier_draws(settings(tmp_path), NAMES, [])
-    after = earlier_draws(settings(tmp_path), NAMES[::-1], [])
+    before = earlier_draws(settings(tmp_path), NAMES, pa.array([], pa.string()))
+    after = earlier_draws(settings(tmp_path), NAMES[::-1], pa.array([], pa.string()))
     looks = [evidence_of(before, [answer("b", "dent")], NAMES), evidence_of(after, [answer("b", "dent")], NAMES[::-1])]
     assert looks[0].likelihood.tolist() == looks[1].likelihood.tolist()

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.cleaning import passes
+from labelclean.cleaning import passes, verdicts
 from labelclean.cleaning.passes import Blocks
 from labelclean.config import Config
 from labelclean.errors import ConfigError, GateError, TableError
@@ -95,6 +96,23 @@ def decide(config: Config, folder: Path) -> None:
     append_decisions(open_ledger(f"sqlite:///{config.storage.runs.parent / 'ledger.db'}"), said)
 
 
+def confirmed(row: dict[str, Any]) -> Decision:
+    """What a person found in a sample that was drawn at random."""
+    return Decision(
+        sample_id=row["sample_id"],
+        content_hash=row["content_hash"],
+        given_label=row["given_label"],
+        decision="confirmed",
+        annotator_id="anna",
+        reviewed_at=datetime(2026, 11, 25, tzinfo=UTC),
+        run_id="first",
+        dataset="labels.parquet",
+        tool="csv",
+        verified_label=row["given_label"],
+        inclusion_probability=row["inclusion_probability"],
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("more", [(), (BLOCKS,)], ids=["whole", "blocks"])
 def test_a_run_in_parts_gives_what_one_in_memory_gives(
@@ -159,6 +177,35 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 
 
 @pytest.mark.long
+def test_answers_to_an_earlier_draw_are_heard_by_a_run_that_goes_on(
+    sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_parts, "PART_ROWS", 150)
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    first, second = (config_in(tmp_path, sample_cache, half, root, STREAMED) for half in halves(tmp_path))
+    queue = read_table(steps.clean(first) / "review_queue.parquet", "review_queue").to_pylist()
+    tonight = pq.read_table(second.data.labels).column("sample_id").to_pylist()
+    drawn = [row for row in queue if row["queue_source"] == "random_audit" and row["sample_id"] not in tonight]
+    written_parts: list[int] = []
+    write = verdicts._write_part
+
+    def stops(folder: Path, number: int, *args: Any) -> Any:
+        written_parts.append(number)
+        if number == 1 and len(written_parts) < 4:
+            raise KeyboardInterrupt
+        return write(folder, number, *args)
+
+    monkeypatch.setattr(verdicts, "_write_part", stops)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            steps.clean(second)
+    assert written_parts == [0, 1, 1]
+    append_decisions(open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), [confirmed(row) for row in drawn])
+    steps.clean(second)
+    assert written_parts[3:] == [0, 1]
+
+
+@pytest.mark.long
 def test_what_a_killed_run_left_is_not_taken_by_one_with_other_settings(
     sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +247,7 @@ def test_too_little_memory_is_refused_before_anything_starts(sample_cache: Path,
 def test_what_needs_all_samples_in_memory_is_refused_beyond_them_with_all_faults(
     sample_cache: Path, tmp_path: Path
 ) -> None:
-    overrides = ["neighbours.method=exact", "teacher.left_out=group", BLOCKS, "run.max_memory=8GiB"]
+    overrides = ["neighbours.method=exact", "teacher.left_out=group", BLOCKS]
     with pytest.raises(
         ConfigError,
         match=r"teacher\.left_out must be auto or fold with more than 600 samples .* and there are 700: .*; "
