@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.cleaning.alignment import order_fault
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, shard_labels
 from labelclean.cleaning.shards import HeldShard, Shard, find_shards
@@ -49,6 +49,7 @@ class RunParts:
         digest: Of all that units of a killed run hang on: plan, labels, and looks at samples of earlier runs.
         num_known: Samples that the reference holds already.
         counts: Samples of each given class, int64, shape (K,).
+        new_votes: Labels of each class, as they came, of samples that the reference does not hold, float64, shape (K,).
     """
 
     samples: tuple[Path, ...]
@@ -59,6 +60,7 @@ class RunParts:
     digest: str
     num_known: int
     counts: IntArray
+    new_votes: Float64Array
 
     @property
     def num_samples(self) -> int:
@@ -97,19 +99,20 @@ def labelled_parts(
     labels, reviewed, digest = [], [], hashlib.sha256()
     decided: list[tuple[Decision, ...]] = []
     about: list[pa.Table] = []
-    counts, start = np.zeros(len(names), dtype=np.int64), 0
+    counts, new_votes, start = np.zeros(len(names), dtype=np.int64), np.zeros(len(names)), 0
     for path in paths:
         samples = read_table(path, "samples")
         standing, single = standing_of(samples, names, config, decisions)
         rows = np.flatnonzero(~standing.is_excluded)
         some = samples.take(pa.array(rows))
         ids = some.column("sample_id").to_pylist()
+        is_known = np.array([sample in known for sample in ids], dtype=bool)
         given = reviewed_labels(given_labels_of(samples, names), standing).take(rows)
         one = shard_labels(
             given,
             sample_keys(ids, groups_of(some), num_folds=config.teacher.folds, seed=config.run.seed),
             kept=~standing.is_excluded,
-            old=np.array([sample in known for sample in ids], dtype=bool) if known else None,
+            old=is_known,
             pred_probs=None if probs is None else probs[start : start + samples.num_rows][rows],
         )
         labels.append(folder / f"{path.stem}.npz")
@@ -121,6 +124,7 @@ def labelled_parts(
         decided += [single[row] for row in hit]
         about += [samples.take(pa.array(hit, pa.int64()))] if hit else []
         counts += np.bincount(given.given, minlength=len(names))
+        new_votes += given.observed[~is_known].sum(axis=0, dtype=np.float64)
         start += samples.num_rows
     if probs is not None and not is_named:
         _check_order(config, labels, names)
@@ -140,6 +144,7 @@ def labelled_parts(
         digest=hashlib.sha256((plan_of(work).digest + digest.hexdigest()).encode()).hexdigest(),
         num_known=len(known),
         counts=counts,
+        new_votes=new_votes,
     )
 
 

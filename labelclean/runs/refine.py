@@ -87,7 +87,7 @@ def refine(work: Path) -> bool:
         _write_draws(work, parts, learned, queue, draws, names)
         record["inspectors"] = _inspectors(work, parts, ids, names)
         if config.teacher.pred_probs is None:
-            _leave_sums(work, config, parts, learned, tally, names, reference, record)
+            _leave_sums(work, config, parts, learned, names, reference, record)
     return True
 
 
@@ -225,7 +225,6 @@ def _leave_sums(
     config: Config,
     parts: RunParts,
     learned: Learned,
-    tally: Tally,
     names: Sequence[str],
     reference: RunSums | None,
     record: dict[str, Any],
@@ -242,7 +241,7 @@ def _leave_sums(
         decode=extracted["decode_digest"],
         seed=config.run.seed,
         folds=config.teacher.folds,
-        counts=tally.votes if reference is None else counts + reference.counts,
+        counts=parts.new_votes + (0 if reference is None else reference.counts),
         sums=learned_sums(learned),
         rows=rows,
         row_folds=folds,

@@ -313,6 +313,7 @@ def test_a_night_is_added_to_the_sums_of_its_reference(sample_cache: Path, tmp_p
     old, new = read_run_sums(before), read_run_sums(folder)
     table = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 630)
     assert new.sums.features[0].count.sum() == len(set(table.column("sample_id").to_pylist())) - 1  # one is rejected
+    assert new.counts.sum() == new.sums.features[0].count.sum()  # what is there again counts once
     assert (old.runs, new.runs) == ((), (before.name,))
     assert np.array_equal(new.sums.features[0].mean, old.sums.features[0].mean)
     record = read_json(folder / "summary.json")["reference"]
