@@ -14,7 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_data"
-KEPT_FILES = {"README.md", "generate.py", "render.py", "make_backbone.py", "backbone.safetensors"}
+KEPT_FILES = {"README.md", "generate.py", "inspectors.py", "render.py", "make_backbone.py", "backbone.safetensors"}
 
 
 @pytest.fixture

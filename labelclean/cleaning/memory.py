@@ -118,7 +118,7 @@ def neighbours_need(size: Size, directions: int) -> int:
         The larger of the two: codes that grow by doubling, with a group per sample; or given labels and posteriors, which
         lie in files whose pages count as memory while they are looked at, by three threads at a time. And one block.
     """
-    kept = 2 * size.num_classes if size.num_classes <= MANY_CLASSES else 4 * TOP_CLASSES
+    kept = 4 * size.num_classes if size.num_classes <= MANY_CLASSES else 6 * TOP_CLASSES
     filling = 2 * code_bytes(size.num_samples, directions) + 8
     block = MOST_BLOCK_ROWS * (8 * size.num_dims + 4 * directions + 16 * LIST_BYTES)
     return size.num_samples * max(filling, 3 * kept) + block

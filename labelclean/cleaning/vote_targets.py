@@ -19,7 +19,7 @@ from labelclean.probes.neighbours import Neighbours, label_votes
 from labelclean.storage.parquet import atomic_path
 from labelclean.storage.tables import MANY_CLASSES, TOP_CLASSES, top_classes
 
-PAIR = np.dtype([("label", "<u2"), ("prob", "<f2")])
+PAIR = np.dtype([("label", "<u2"), ("prob", "<f4")])
 Kept = npt.NDArray[Any]
 
 
@@ -28,7 +28,7 @@ class VoteTargets:
     """Targets of all samples in a file; goes to any process or machine that sees it.
 
     Attributes:
-        path: The file: float16, shape (N, K), or above 256 classes the 32 likeliest of each sample.
+        path: The file: float32, shape (N, K), or above 256 classes the 32 likeliest of each sample.
         num_classes: K.
     """
 
@@ -76,7 +76,7 @@ def new_targets(path: Path, num_samples: int, num_classes: int) -> Iterator[Kept
     is_paired = num_classes > MANY_CLASSES
     shape = (num_samples, TOP_CLASSES if is_paired else num_classes)
     with atomic_path(path) as temporary:
-        kept = np.lib.format.open_memmap(temporary, "w+", PAIR if is_paired else np.dtype(np.float16), shape)
+        kept = np.lib.format.open_memmap(temporary, "w+", PAIR if is_paired else np.dtype(np.float32), shape)
         yield kept
         kept.flush()
 

