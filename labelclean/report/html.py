@@ -109,7 +109,12 @@ def fewer(page: Page, top: int) -> Page:
     held = [(suspect.given, suspect.predicted) for suspect in suspects]
     pairs = tuple(replace(pair, num_shown=held.count((pair.given, pair.predicted))) for pair in page.pairs)
     return replace(
-        page, suspects=suspects, pairs=pairs, twin_sets=page.twin_sets[:top], loose_twins=page.loose_twins[:top]
+        page,
+        suspects=suspects,
+        pairs=pairs,
+        twin_sets=page.twin_sets[:top],
+        loose_twins=page.loose_twins[:top],
+        leak_sets=page.leak_sets[:top],
     )
 
 

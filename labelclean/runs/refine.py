@@ -16,13 +16,15 @@ from labelclean.errors import listed
 from labelclean.noise.readings import has_looks
 from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
+from labelclean.review.facets import holds_names
 from labelclean.review.flags import usual_similarity
+from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
-from labelclean.runs.gates import Verdict, judge_groups, judge_moves, judge_teacher
+from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.outputs import (
@@ -74,11 +76,15 @@ def refine(work: Path) -> bool:
             if verdict is None:
                 return False
             learned = _learned(taught, config, verdict, looks)
-            tally = _write_tables(work, parts, learned, names, config, each)
+            leaks = _leaks(parts, learned.taught)
+            tally = _write_tables(work, parts, learned, names, config, each, leaks)
         refinement = learned.refinement
         readings = refinement.trust.readings
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
+        if leaks is not None:
+            record["leaks"] = leaks.record()
+            record["findings"].append(finding_record(judge_leaks(leaks)))
         how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
         record |= refinement_record(*how, tally, readings, names, looks)
         queue = _write_queue(work, names, config, readings.beliefs.num_audited)
@@ -145,8 +151,32 @@ def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Le
     return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
 
 
+def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
+    """What stands in more than one split; None where the labels have no column `split` of simple values."""
+    from labelclean.cleaning.shard_labels import read_shard_labels
+
+    schema = pq.read_schema(parts.samples[0])
+    if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
+        return None
+    num_parts = len(parts.samples)
+    both = zip(parts.samples, parts.labels, strict=False)
+    chunks = [chunk for some in both for chunk in samples_of_part(*some)[0].column(SPLIT).chunks]
+    splits, found = split_codes(pa.chunked_array(chunks, schema.field(SPLIT).type))
+    if taught.chosen.is_whole:
+        groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
+    else:
+        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[:num_parts]])
+    return Leaks(split_leaks(groups, splits), splits, found)
+
+
 def _write_tables(
-    work: Path, parts: RunParts, learned: Learned, names: Sequence[str], config: Config, each: Each
+    work: Path,
+    parts: RunParts,
+    learned: Learned,
+    names: Sequence[str],
+    config: Config,
+    each: Each,
+    leaks: Leaks | None,
 ) -> Tally:
     """Predictions, refined labels, flags and scores, part by part, then joined."""
     from labelclean.cleaning.shard_labels import sample_starts
@@ -155,7 +185,8 @@ def _write_tables(
     near, num_parts = learned.taught.space.neighbours, len(parts.samples)
     usual = None if near is None else usual_similarity(mean_similarity(near))
     starts = sample_starts(parts.labels[:num_parts])
-    tables = RunTables(parts.samples, parts.labels[:num_parts], starts, tuple(names), config, parts.counts, usual)
+    labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
+    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, usual, leak_sets)
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)

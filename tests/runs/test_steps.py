@@ -284,3 +284,65 @@ def test_validate_tells_counts_missing_images_and_missing_files(sample_cache: Pa
         steps.validated(sample_config(tmp_path, sample_cache, f"teacher.pred_probs={tmp_path / 'gone'}"))
     with pytest.raises(TableError, match=r"'crack' \(24\)"):
         steps.validated(sample_config(tmp_path, sample_cache, "data.class_names=[ok, dent, pore, scratch, stain]"))
+
+
+def split_labels(tmp_path: Path, *, planted: bool) -> tuple[str, set[str]]:
+    """The sample's labels, every second part for testing; planted: copies of 10 images, and 5 parts, on both sides."""
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").sort_by("sample_id")
+    parts = {part: k % 4 == 0 for k, part in enumerate(sorted(set(table.column("group_id").to_pylist())))}
+    rows = [row | {"split": "test" if parts[row["group_id"]] else "train"} for row in table.to_pylist()]
+    leaking: set[str] = set()
+    if planted:
+        by_part: dict[str, list[dict[str, object]]] = {}
+        for row in rows:
+            by_part.setdefault(str(row["group_id"]), []).append(row)
+        for own in [own for own in by_part.values() if len(own) > 1][:5]:
+            own[0]["split"] = "test" if own[0]["split"] == "train" else "train"
+            leaking |= {str(row["sample_id"]) for row in own}
+        for row in [own[0] for own in by_part.values() if len(own) == 1 or str(own[0]["sample_id"]) not in leaking][
+            :10
+        ]:
+            other = "test" if row["split"] == "train" else "train"
+            copy = row | {
+                "sample_id": f"copy_{row['sample_id']}",
+                "group_id": f"copy_{row['group_id']}",
+                "split": other,
+            }
+            rows.append(copy)
+            leaking |= {str(one["sample_id"]) for one in (*by_part[str(row["group_id"])], copy)}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
+    return f"data.labels={tmp_path / 'labels.parquet'}", leaking
+
+
+def test_splits_that_share_no_part_and_no_copy_leak_nothing(sample_cache: Path, tmp_path: Path) -> None:
+    labels, _ = split_labels(tmp_path, planted=False)
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}"))
+    summary = read_json(run / "summary.json")
+    assert (summary["leaks"]["num_sets"], summary["leaks"]["between"]) == (0, [])
+    assert [gate["outcome"] for gate in summary["gates"] if gate["check"] == "split_leaks"] == ["pass"]
+    assert "split_leak" not in read_table(run / "flags.parquet", "flags").column("reason").to_pylist()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [(), ("run.in_memory_samples=0", "teacher.choice_rows=100", "neighbours.method=auto")],
+    ids=["whole", "blocks"],
+)
+def test_planted_leaks_between_splits_are_flagged_counted_and_shown(
+    sample_cache: Path, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    labels, leaking = split_labels(tmp_path, planted=True)
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}", *how))
+    flags = read_table(run / "flags.parquet", "flags").to_pylist()
+    flagged = {row["sample_id"] for row in flags if row["reason"] == "split_leak"}
+    refined = read_table(run / "refined_labels.parquet", "refined_labels")
+    assert flagged == leaking
+    assert len(leaking) == 30
+    for row in refined.filter(pc.is_valid(refined.column("leak_set"))).to_pylist():
+        mates = refined.filter(pc.equal(refined.column("leak_set"), row["leak_set"]))
+        assert set(mates.column("split").to_pylist()) == {"test", "train"}
+    record = read_json(run / "summary.json")["leaks"]
+    assert record["num_samples"] == len(flagged)
+    assert "Leaks between splits" in (run / "report.html").read_text(encoding="utf-8")
+    gate = next(gate for gate in read_json(run / "summary.json")["gates"] if gate["check"] == "split_leaks")
+    assert (gate["outcome"], gate["value"]) == ("warn", len(flagged))
