@@ -192,9 +192,11 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     wanted: dict[str, frozenset[int]] = {}
     beside = [neighbour for suspect in page.suspects for neighbour in suspect.neighbours]
     twins = [twin for twins in page.twin_sets for twin in twins.members]
-    leaks = [leak for leaks in page.leak_sets for leak in leaks.members]
-    for other in (*beside, *twins, *page.loose_twins, *leaks):
-        wanted[other.sample_id] = frozenset({SMALL_PX})
+    leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
+    told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
+    others = [other.sample_id for other in (*beside, *twins, *page.loose_twins)]
+    for sample in (*others, *leaks, *told):
+        wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}
     return wanted

@@ -248,6 +248,7 @@ class Page:
         num_twins: All samples in such sets.
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
+        shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
         agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
         histogram: Labels by score.
@@ -289,6 +290,7 @@ class Page:
     num_twins: int
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
+    shortcuts: Sequence[Mapping[str, Any]]
     agreements: tuple[Agreement, ...]
     facets: tuple[Facet, ...]
     histogram: tuple[Bin, ...]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelclean.cleaning.chance import alone_sentence, copies_sentence
-from labelclean.config import DistributionGateConfig, Top2GateConfig
+from labelclean.config import DistributionGateConfig, ShortcutsGateConfig, Top2GateConfig
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
 from labelclean.review.leaks import Leaks, leaving
@@ -338,6 +338,33 @@ def judge_leaks(leaks: Leaks) -> Finding:
         f"than one split, so tests on them say too much; labelclean apply --without-leaks leaves out {num_left:,} of them."
     )
     return Finding("split_leaks", "warn", float(num), 0.0, None, sentence, facts={"total": sets, "lost": num_left})
+
+
+def judge_shortcuts(measured: Sequence[Mapping[str, Any]], limits: ShortcutsGateConfig) -> Finding:
+    """Return the finding on columns and properties of pictures that tell the label.
+
+    Args:
+        measured: What each tells (`shortcut_record`).
+        limits: Section `gates.shortcuts`.
+
+    Returns:
+        The finding; it rules nothing out, for what tells the label may do so rightly.
+    """
+    telling = [one for one in measured if one["exceeds_chance"]]
+    most = max((one["share"] for one in telling), default=0.0)
+    names = [one["name"] for one in telling if one["share"] > limits.max_share]
+    facts: dict[str, Any] = {"names": names} if names else {"case": "none"}
+    says = (
+        f"{listed(names)} tell more of the label than a picture's own content should leave to them"
+        if names
+        else ("no column and no property of the pictures tells much of the label")
+    )
+    sentence = (
+        f"{says}: at most {most:.1%} of what there is to tell (gates.shortcuts.max_share = {limits.max_share:g})."
+    )
+    outcome: Outcome = "warn" if names else "pass"
+    key = "gates.shortcuts.max_share"
+    return Finding("shortcuts", outcome, most, limits.max_share, key, sentence, facts=facts)
 
 
 def judge_moves(

@@ -24,7 +24,7 @@ from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
-from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_teacher
+from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.outputs import (
@@ -39,6 +39,7 @@ from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, samp
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.run import known_decisions
+from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_table, write_table
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def refine(work: Path) -> bool:
         readings = refinement.trust.readings
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
+        record["shortcuts"] = shortcuts_record(config, parts, learned.taught, names, _single_labels(work))
+        record["findings"].append(finding_record(judge_shortcuts(record["shortcuts"], config.gates.shortcuts)))
         if leaks is not None:
             record["leaks"] = leaks.record()
             record["findings"].append(finding_record(judge_leaks(leaks)))
@@ -234,14 +237,20 @@ def _write_draws(
     )
 
 
+def _single_labels(work: Path) -> pa.Table | None:
+    """Every single label with who gave it; None where the labels do not name inspectors."""
+    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
+    if not single or not single[0].is_file() or "annotator_id" not in pq.read_schema(single[0]).names:
+        return None
+    return pa.concat_tables([read_table(path, "labels") for path in single])
+
+
 def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]) -> dict[str, Any]:
     """Inspectors compared with what the run suggests, and reviewers with each other."""
-    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
     labelled, suggested = None, np.empty(0, dtype=np.int64)
-    if single and single[0].is_file() and "annotator_id" in pq.read_schema(single[0]).names:
+    if (single := _single_labels(work)) is not None:
         suggested = predicted_of(_score_paths(work))
-        table = pa.concat_tables([read_table(path, "labels") for path in single])
-        labelled = label_opinions(table, ids.to_pylist(), names)
+        labelled = label_opinions(single, ids.to_pylist(), names)
     found = inspectors_record(labelled, None, suggested, names)
     decided, about = parts.decided
     if about is not None:

@@ -287,3 +287,32 @@ def test_leaks_between_splits_are_counted_and_shown(tmp_path: Path, lang: str, w
     assert "<train>" not in section
     assert section.count("<strong><bdi>test</bdi></strong>") == 2
     assert '<bdi>&lt;train&gt;</bdi></th><td class="num">20</td><td class="num">2</td><td class="num">0</td>' in section
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", "Brightness = 0.1 – 0.2: 80% are dent, of all 40% (9 samples)"),
+        ("ja", "明るさ = 0.1 – 0.2：80% がdent（全体では 40%、9 件）"),
+    ],
+)
+def test_what_else_tells_the_label_is_shown_with_its_pictures(tmp_path: Path, lang: str, words: str) -> None:
+    run = write_run(tmp_path / "run", TWO, images=tmp_path / "images")
+    example = {
+        "value": "0.1 – 0.2",
+        "class_name": "dent",
+        "num": 9,
+        "share": 0.8,
+        "usual": 0.4,
+        "sample_ids": ["part_00000"],
+    }
+    base = {"gain": 0.31, "chance": 0.02, "share": 0.45, "exceeds_chance": True, "num": 90}
+    quiet = base | {"name": "<line>", "is_property": False, "share": -0.1, "gain": -0.1, "exceeds_chance": False}
+    rows = [base | {"name": "brightness", "is_property": True, "examples": [example]}, quiet | {"examples": []}]
+    write_json(run / "summary.json", read_json(run / "summary.json") | {"shortcuts": rows})
+    html = write_report(run, lang=lang).read_text(encoding="utf-8")
+    section = html[html.index('<h2 id="shortcuts">') : html.index('<h2 id="origin">')]
+    assert words in section
+    assert section.count("<img ") == 1
+    assert "&lt;line&gt;" in section
+    assert '<td class="num">0%</td><td class="num">−0.100</td>' in section

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from labelclean.config import Config
 from labelclean.errors import GateError, LockError, StorageError, TableError
@@ -346,3 +349,56 @@ def test_planted_leaks_between_splits_are_flagged_counted_and_shown(
     assert "Leaks between splits" in (run / "report.html").read_text(encoding="utf-8")
     gate = next(gate for gate in read_json(run / "summary.json")["gates"] if gate["check"] == "split_leaks")
     assert (gate["outcome"], gate["value"]) == ("warn", len(flagged))
+
+
+def told(run: Path) -> dict[str, Any]:
+    """What is above chance, the one that tells most first."""
+    return {one["name"]: one for one in read_json(run / "summary.json")["shortcuts"] if one["exceeds_chance"]}
+
+
+def test_nothing_else_tells_the_label_of_the_sample_data(sample_run: Path) -> None:
+    summary = read_json(sample_run / "summary.json")
+    measured = {one["name"] for one in summary["shortcuts"]}
+    assert measured >= {
+        "line",
+        "shift",
+        "captured_at",
+        "brightness",
+        "contrast",
+        "image_size",
+        "file_type",
+        "file_bytes",
+    }
+    assert told(sample_run) == {}
+    assert [gate["outcome"] for gate in summary["gates"] if gate["check"] == "shortcuts"] == ["pass"]
+
+
+def test_planted_columns_and_a_planted_brightness_are_named_and_shown(sample_cache: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 300).to_pylist()
+    rng = np.random.default_rng(0)
+    most = max({row["given_label"] for row in rows}, key=lambda name: sum(row["given_label"] == name for row in rows))
+    for row in rows:
+        with Image.open(ROOT / "sample_data" / str(row["image_path"])) as image:
+            try:
+                pixels = np.asarray(image)
+            except OSError:  # the broken one
+                continue
+        is_most = row["given_label"] == most
+        row["camera"] = "new" if is_most and rng.random() < 0.8 else str(rng.choice(["left", "right"]))
+        row["captured_at"] = datetime(2026, 3 if is_most else 4, 1 + int(rng.integers(28)), tzinfo=UTC)
+        row["annotator_id"] = "kim" if is_most else "lee"
+        row["image_path"] = f"{row['sample_id']}.png"
+        shade = 0.5 if is_most else 1.0
+        Image.fromarray((pixels * shade).astype(pixels.dtype)).save(tmp_path / str(row["image_path"]))
+    pq.write_table(pa.Table.from_pylist([row for row in rows if "camera" in row]), tmp_path / "labels.parquet")
+    own = (f"data.labels={tmp_path / 'labels.parquet'}", f"data.image_root={tmp_path}")
+    run = steps.clean(sample_config(tmp_path, sample_cache, *own))
+    found = told(run)
+    assert set(found) >= {"captured_at", "camera", "annotator_id", "brightness"}
+    assert not set(found) & {"line", "shift", "image_size"}
+    gains = [one["gain"] for one in found.values()]
+    assert gains == sorted(gains, reverse=True)
+    gate = next(gate for gate in read_json(run / "summary.json")["gates"] if gate["check"] == "shortcuts")
+    assert gate["outcome"] == "warn"
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "camera = new" in html
