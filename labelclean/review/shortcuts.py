@@ -14,7 +14,7 @@ BINS = 10
 MOST_VALUES = 40
 SHUFFLES = 99  # so that one of a hundred columns that tell nothing exceeds all of them
 MAX_EXAMPLES = 3
-MAX_PICTURES = 4
+MAX_PICTURES = 3
 
 
 @dataclass(frozen=True)

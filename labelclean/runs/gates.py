@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -354,16 +354,13 @@ def judge_shortcuts(measured: Sequence[Mapping[str, Any]], limits: ShortcutsGate
     most = max((one["share"] for one in telling), default=0.0)
     names = [one["name"] for one in telling if one["share"] > limits.max_share]
     facts: dict[str, Any] = {"names": names} if names else {"case": "none"}
-    says = (
-        f"{listed(names)} tell more of the label than a picture's own content should leave to them"
+    key, outcome = "gates.shortcuts.max_share", cast(Outcome, "warn" if names else "pass")
+    tells = (
+        f"the label can be foretold from {listed(names)}, whatever the picture shows"
         if names
-        else ("no column and no property of the pictures tells much of the label")
+        else "no column and no property of the pictures tells much of the label"
     )
-    sentence = (
-        f"{says}: at most {most:.1%} of what there is to tell (gates.shortcuts.max_share = {limits.max_share:g})."
-    )
-    outcome: Outcome = "warn" if names else "pass"
-    key = "gates.shortcuts.max_share"
+    sentence = f"{tells}: up to {most:.1%} of what there is to tell ({key} = {limits.max_share:g})."
     return Finding("shortcuts", outcome, most, limits.max_share, key, sentence, facts=facts)
 
 

@@ -35,7 +35,7 @@ from labelclean.runs.outputs import (
     teacher_record,
 )
 from labelclean.runs.part_tables import RunTables
-from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, samples_of_part
+from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.run import known_decisions
@@ -161,14 +161,11 @@ def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
     schema = pq.read_schema(parts.samples[0])
     if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
         return None
-    num_parts = len(parts.samples)
-    both = zip(parts.samples, parts.labels, strict=False)
-    chunks = [chunk for some in both for chunk in samples_of_part(*some)[0].column(SPLIT).chunks]
-    splits, found = split_codes(pa.chunked_array(chunks, schema.field(SPLIT).type))
+    splits, found = split_codes(column_of(parts, SPLIT))
     if taught.chosen.is_whole:
         groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
     else:
-        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[:num_parts]])
+        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
     return Leaks(split_leaks(groups, splits), splits, found)
 
 

@@ -293,7 +293,7 @@ def test_leaks_between_splits_are_counted_and_shown(tmp_path: Path, lang: str, w
     ("lang", "words"),
     [
         ("en", "Brightness = 0.1 – 0.2: 80% are dent, of all 40% (9 samples)"),
-        ("ja", "明るさ = 0.1 – 0.2：80% がdent（全体では 40%、9 件）"),
+        ("ja", "明るさ = 0.1 – 0.2：80% が「dent」（全体では 40%、9 件）"),
     ],
 )
 def test_what_else_tells_the_label_is_shown_with_its_pictures(tmp_path: Path, lang: str, words: str) -> None:
