@@ -60,7 +60,7 @@ def shortcuts_record(
     ids = samples.column("sample_id").to_pylist()
     found = []
     for name in samples.column_names:
-        if name not in _OWN and (coded := _coded(name, samples.column(name))):
+        if name not in _OWN and (coded := coded_values(name, samples.column(name))):
             found.append(_record(name, coded, known, ids, names, config, is_property=False))
     if single is not None:
         found.append(_inspectors_record(single, known, ids, names, config))
@@ -98,13 +98,21 @@ def named_values(column: pa.Array | pa.ChunkedArray) -> Coded:
     return codes.to_numpy(zero_copy_only=False).astype(np.int64), names + ["..."] * (len(counts) > MOST_VALUES)
 
 
-def _coded(name: str, column: pa.ChunkedArray) -> Coded | None:
-    """Values of a carried column: names as they are, times by month, many numbers by tenths; None for anything else."""
+def coded_values(name: str, column: pa.ChunkedArray) -> Coded | None:
+    """Return the values of a carried column: names as they are, times by month, many numbers by tenths.
+
+    Args:
+        name: The column's name; text in `captured_at` is read as ISO 8601.
+        column: Its values, length N.
+
+    Returns:
+        The values; None where the column holds no simple values.
+    """
     types = pa.types
     column = column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
     try:
         if name == "captured_at" and types.is_string(column.type):
-            column = column.cast(pa.timestamp("us", tz="UTC"))
+            return named_values(pc.utf8_slice_codeunits(column, 0, len("2026-03")))  # the month of ISO 8601
         if types.is_timestamp(column.type) or types.is_date(column.type):
             months = np.datetime_as_string(moments(column).astype("datetime64[M]"))
             return named_values(pa.array(months))
@@ -112,7 +120,7 @@ def _coded(name: str, column: pa.ChunkedArray) -> Coded | None:
             return None
         is_number = types.is_integer(column.type) or types.is_floating(column.type)
         if is_number and pc.count_distinct(column).as_py() > MOST_VALUES:
-            return binned(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
+            return binned(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
         return named_values(column)
     except (pa.ArrowException, ValueError) as fault:  # a carried column may hold anything
         LOG.warning("shortcuts: column %r is left out, for its values cannot be read: %s.", name, fault)
