@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -354,7 +354,8 @@ def judge_shortcuts(measured: Sequence[Mapping[str, Any]], limits: ShortcutsGate
     most = max((one["share"] for one in telling), default=0.0)
     names = [one["name"] for one in telling if one["share"] > limits.max_share]
     facts: dict[str, Any] = {"names": names} if names else {"case": "none"}
-    key, outcome = "gates.shortcuts.max_share", cast(Outcome, "warn" if names else "pass")
+    key = "gates.shortcuts.max_share"
+    outcome: Outcome = "warn" if names else "pass"
     tells = (
         f"the label can be foretold from {listed(names)}, whatever the picture shows"
         if names
