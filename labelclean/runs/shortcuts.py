@@ -89,7 +89,7 @@ def named_values(column: pa.Array | pa.ChunkedArray) -> Coded:
 
     Examples:
         >>> named_values(pa.array(["B", "A", "B", None]))
-        (array([0, 1, 0, 2]), ['B', 'A', ''])
+        (array([0, 2, 0, 1]), ['B', '', 'A'])
     """
     text = pc.fill_null(column.cast(pa.string()), "")
     counts = sorted(pc.value_counts(text).to_pylist(), key=lambda row: (-row["counts"], row["values"]))
