@@ -38,7 +38,7 @@ HOMES: dict[str, set[str]] = {  # "adapt" is a whole room
     "prometheus_client": {"nights.notify"},
     "timm": {"features.backbone"},
     "kornia": {"adapt.views"},
-    "PIL": {"features.decode", "features.pixels"},
+    "PIL": {"features.appearance", "features.decode", "features.pixels"},
     "sqlalchemy": {"review.ledger", "review.ledger_schema"},
     "statsmodels": {"review.kappas"},
     "ray": {"cluster"},

@@ -133,6 +133,13 @@ def apply(
             help="Write also what may be worse than the given labels and nobody has looked at.",
         ),
     ] = False,
+    without_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--without-leaks",
+            help="Leave samples out so that near-copies and pictures of one part stand in one split only.",
+        ),
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
     """Write the original labels with given, predicted, verified and soft labels side by side; the ledger remembers it.
@@ -149,7 +156,16 @@ def apply(
     settings = read_config(config, overrides or [])
     ledger = open_ledger(ledger_url(settings.ledger.url, settings.storage.runs, os.environ))
     decisions = held_decisions(settings)
-    done = apply_labels(run_folder, decisions, out, prefix=prefix, unreviewed=unreviewed, to=to, links=links)
+    done = apply_labels(
+        run_folder,
+        decisions,
+        out,
+        prefix=prefix,
+        unreviewed=unreviewed,
+        to=to,
+        links=links,
+        without_leaks=without_leaks,
+    )
     manifest = read_json(run_folder / "manifest.json")
     application = Application(
         run_id=str(manifest["run_id"]),

@@ -11,7 +11,7 @@ reads them.
 from labelclean.config.adapt import AdaptConfig, ViewsConfig
 from labelclean.config.cleaning import CleaningConfig, NeighboursConfig, RefineConfig, RefineMethod, TeacherConfig
 from labelclean.config.data import DataConfig, ExpectationsConfig, IngestConfig, RejectsConfig
-from labelclean.config.gates import DistributionGateConfig, GatesConfig, Top2GateConfig
+from labelclean.config.gates import DistributionGateConfig, GatesConfig, ShortcutsGateConfig, Top2GateConfig
 from labelclean.config.images import BackboneConfig, Channels, DecodeConfig
 from labelclean.config.loader import config_record, parse_config, recorded_config
 from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig, SecretInConfig, StudyConfig
@@ -41,6 +41,7 @@ __all__ = [
     "ReviewConfig",
     "RunConfig",
     "SecretInConfig",
+    "ShortcutsGateConfig",
     "StorageConfig",
     "StudyConfig",
     "TeacherConfig",

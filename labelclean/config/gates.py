@@ -49,6 +49,17 @@ class Top2GateConfig(Section):
     max_noise: Share = 0.6
 
 
+class ShortcutsGateConfig(Section):
+    """Limits of what may tell the label beside what a picture shows.
+
+    Attributes:
+        max_share: Share of all that there is to tell of a label (the entropy of the classes) that a column or a property
+            of the pictures may tell; above it a run warns.
+    """
+
+    max_share: Share = 0.1
+
+
 class GatesConfig(Section):
     """What happens when a measurement is beyond its limit.
 
@@ -60,3 +71,4 @@ class GatesConfig(Section):
     on_refusal: Literal["fall_back", "stop"] = "fall_back"
     class_distribution: DistributionGateConfig = DistributionGateConfig()
     top2: Top2GateConfig = Top2GateConfig()
+    shortcuts: ShortcutsGateConfig = ShortcutsGateConfig()

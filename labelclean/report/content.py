@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelclean.noise.promise import promise_of
-from labelclean.report.gallery import audit_samples, suspects_of, twins_of
+from labelclean.report.gallery import audit_samples, leak_sets_of, suspects_of, twins_of
 from labelclean.report.page import (
     Agreement,
     Bin,
@@ -78,6 +78,9 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_twin_sets=num_sets,
         loose_twins=loose,
         num_twins=0 if judged is None else len(judged.twins.sample_ids),
+        leaks=summary.get("leaks"),
+        leak_sets=() if judged is None else leak_sets_of(judged.leaks),
+        shortcuts=summary.get("shortcuts") or (),
         agreements=_agreements(summary.get("inspectors") or {}),
         facets=() if judged is None else judged.facets,
         histogram=() if judged is None else score_histogram(judged.scores),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Neighbour, Page, Suspect, Twins, TwinSet
+from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Leak, LeakSet, Neighbour, Page, Suspect, Twins, TwinSet
 from labelclean.storage.samples import index_in
 from labelclean.storage.tables import WAITS_FOR_EYES
 
@@ -153,6 +153,26 @@ def twins_of(
     return tuple(TwinSet(tuple(member(row) for row in rows), num) for rows, num in chosen), len(sets), ()
 
 
+def leak_sets_of(leaks: Sequence[Leak]) -> tuple[LeakSet, ...]:
+    """Return near-copies and pictures of one part that stand in several splits.
+
+    Args:
+        leaks: Samples of such sets.
+
+    Returns:
+        The sets in their order, of each the first 6 samples, every split first.
+    """
+    sets: dict[int, list[Leak]] = {}
+    for leak in leaks:
+        sets.setdefault(leak.leak_set, []).append(leak)
+    found = []
+    for _, members in sorted(sets.items()):
+        first = {leak.split: leak for leak in reversed(members)}.values()
+        others = [leak for leak in members if leak not in first]
+        found.append(LeakSet((*sorted(first, key=lambda leak: leak.split), *others)[:MAX_TWINS], len(members)))
+    return tuple(found)
+
+
 def _every_label_first(rows: list[int], given: IntArray) -> list[int]:
     """The first row of each given class, then the others."""
     labels = given[rows].tolist()
@@ -172,8 +192,11 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     wanted: dict[str, frozenset[int]] = {}
     beside = [neighbour for suspect in page.suspects for neighbour in suspect.neighbours]
     twins = [twin for twins in page.twin_sets for twin in twins.members]
-    for other in (*beside, *twins, *page.loose_twins):
-        wanted[other.sample_id] = frozenset({SMALL_PX})
+    leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
+    told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
+    others = [other.sample_id for other in (*beside, *twins, *page.loose_twins)]
+    for sample in (*others, *leaks, *told):
+        wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}
     return wanted

@@ -30,7 +30,15 @@ _AT_LEAST = {
     "rare_classes",
     "two_classes",
 }
-_SHARES = {"top2_agreement", "unstable_share", "top2_coverage", "estimated_noise", "drained_classes", "confusion"}
+_SHARES = {
+    "top2_agreement",
+    "unstable_share",
+    "top2_coverage",
+    "estimated_noise",
+    "drained_classes",
+    "confusion",
+    "shortcuts",
+}
 
 
 def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str | None = None) -> str:
@@ -109,7 +117,13 @@ def fewer(page: Page, top: int) -> Page:
     held = [(suspect.given, suspect.predicted) for suspect in suspects]
     pairs = tuple(replace(pair, num_shown=held.count((pair.given, pair.predicted))) for pair in page.pairs)
     return replace(
-        page, suspects=suspects, pairs=pairs, twin_sets=page.twin_sets[:top], loose_twins=page.loose_twins[:top]
+        page,
+        suspects=suspects,
+        pairs=pairs,
+        twin_sets=page.twin_sets[:top],
+        loose_twins=page.loose_twins[:top],
+        leak_sets=page.leak_sets[:top],
+        shortcuts=[dict(one) | {"examples": one["examples"] if top else []} for one in page.shortcuts],
     )
 
 
@@ -261,7 +275,10 @@ def finding_sentence(gate: Mapping[str, Any], texts: Texts) -> str | None:
     key = f"findings.{check}" + (f"_{facts['case']}" if facts and "case" in facts else "")
     if facts is None or not texts.has(key):
         return None
-    names = [quoted(name, texts) for name in facts.get("names", [])]
+    own = "shortcuts.properties." if check == "shortcuts" else ""
+    names = [
+        quoted(texts(own + name) if own and texts.has(own + name) else name, texts) for name in facts.get("names", [])
+    ]
     joint = texts("page.comma")
     counted = joint.join(f"{name} ({count:,})" for name, count in zip(names, facts.get("counts", []), strict=False))
     if (more := int(facts.get("total", 0)) - len(names)) > 0 and counted:

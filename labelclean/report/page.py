@@ -41,6 +41,16 @@ class Twins:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """A sample of a set that stands in more than one split."""
+
+    sample_id: str
+    given: str
+    split: str
+    leak_set: int
+
+
+@dataclass(frozen=True)
 class Judged:
     """What is counted over the judged labels, however many there are.
 
@@ -51,6 +61,7 @@ class Judged:
             that class, shape (10, 3); None where it is not known.
         twins: Samples flagged `conflict_group`.
         facets: Where wrong labels come from: groups of every carried column, then inspectors, then time.
+        leaks: Samples of the first sets that stand in more than one split.
     """
 
     pairs: IntArray
@@ -58,6 +69,7 @@ class Judged:
     said: FloatArray | None
     twins: Twins
     facets: tuple[Facet, ...] = ()
+    leaks: tuple[Leak, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,14 @@ class TwinSet:
     """Near-copies whose labels differ: the first of each label first, and how many there are in all."""
 
     members: tuple[Neighbour, ...]
+    num: int
+
+
+@dataclass(frozen=True)
+class LeakSet:
+    """Near-copies or pictures of one part in several splits: the first of each split first, and how many there are."""
+
+    members: tuple[Leak, ...]
     num: int
 
 
@@ -226,6 +246,9 @@ class Page:
         num_twin_sets: All such sets.
         loose_twins: Samples with such a near-copy where the sets were not kept.
         num_twins: All samples in such sets.
+        leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
+        leak_sets: The first such sets.
+        shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
         agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
         histogram: Labels by score.
@@ -265,6 +288,9 @@ class Page:
     num_twin_sets: int
     loose_twins: tuple[Neighbour, ...]
     num_twins: int
+    leaks: Mapping[str, Any] | None
+    leak_sets: tuple[LeakSet, ...]
+    shortcuts: Sequence[Mapping[str, Any]]
     agreements: tuple[Agreement, ...]
     facets: tuple[Facet, ...]
     histogram: tuple[Bin, ...]

@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 from labelclean.errors import StorageError
 from labelclean.report.counts import pair_counts, said_sums, score_counts
 from labelclean.report.origin import DUPLICATE_SET, SCORE, facets_of
-from labelclean.report.page import Judged, RunData, Twins
+from labelclean.report.page import Judged, Leak, RunData, Twins
+from labelclean.review.leaks import LEAK_SET, SPLIT
 from labelclean.storage.parquet import read_batches, read_json, read_table, table_schema
 from labelclean.storage.samples import index_in
 from labelclean.storage.tables import REFINED, matrix, probability_names
 
 MAX_REJECTS = 50
+MAX_LEAK_SETS = 12
+_LEAK_COLUMNS = ("sample_id", "given_label", SPLIT, LEAK_SET)
 
 
 def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
@@ -74,6 +77,9 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
     conflicts = _flagged(folder / "flags.parquet", "conflict_group")
     columns = ["sample_id", "given_label", "predicted_label", SCORE, "is_label_issue"]
     columns += [DUPLICATE_SET] if DUPLICATE_SET in table_schema(path, REFINED).names else []
+    has_leaks = LEAK_SET in table_schema(path, REFINED).names
+    columns += [LEAK_SET, SPLIT] if has_leaks else []
+    leaks: list[Leak] = []
     pairs: Counter[tuple[int, int]] = Counter()
     scores, twins = np.zeros((10, 2), dtype=np.int64), []
     for table in read_batches(path, REFINED, columns):
@@ -82,12 +88,17 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
         scores += score_counts(table.column(SCORE).to_numpy(), table.column("is_label_issue").to_numpy())
         if len(conflicts):
             twins.append(table.filter(pc.is_in(table.column("sample_id"), value_set=conflicts)))
+        if has_leaks:
+            shown = table.filter(pc.less(table.column(LEAK_SET), MAX_LEAK_SETS))
+            rows = zip(*(shown.column(name).to_pylist() for name in _LEAK_COLUMNS), strict=True)
+            leaks += [Leak(sample, given, str(split), number) for sample, given, split, number in rows]
     return Judged(
         pairs=np.array([(*pair, num) for pair, num in sorted(pairs.items())], dtype=np.int64).reshape(-1, 3),
         scores=scores,
         said=_said(path, folder / "teacher_predictions.parquet"),
         twins=_twins(twins, names),
         facets=facets_of(path, facts, names, spill),
+        leaks=tuple(leaks),
     )
 
 

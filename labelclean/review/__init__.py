@@ -3,6 +3,7 @@
 For others:
 
 - `flags`: each doubtful sample's reasons
+- `leaks`: near-copies and pictures of one part that stand in more than one split
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now
@@ -18,6 +19,7 @@ For others:
 - `agreement`: how well appraisers agree, what they let pass, and their confusion matrices
 - `agreement_record`: these numbers as JSON values, with limits and what they come to
 - `facets`: where wrong labels come from: line, shift, inspector, time
+- `shortcuts`: what else tells the label: columns, and properties of the pictures
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
 - `label_files`: labels as Parquet, CSV, Excel, COCO or a folder of images, and cells that are no formulas

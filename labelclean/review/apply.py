@@ -21,6 +21,7 @@ from labelclean.errors import ConfigError, GateError, StorageError, TableError, 
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
+from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
@@ -55,6 +56,7 @@ def apply_labels(
     unreviewed: bool = False,
     to: str | None = None,
     links: bool = False,
+    without_leaks: bool = False,
 ) -> ApplyReport:
     """Write the original labels with what the run and the reviewers found beside them.
 
@@ -75,12 +77,14 @@ def apply_labels(
             and too few samples drawn at random have been looked at to tell.
         to: `folder` for a folder of images per class; the other forms stand in the suffix.
         links: Links to the images in that folder instead of copies.
+        without_leaks: Leave out samples so that near-copies and pictures of one part stand in one split only, the smallest
+            of theirs (`leaks.leaving`).
 
     Returns:
         The report.
 
     Raises:
-        ConfigError: If ``out`` does not say what to write, or there is nothing to link.
+        ConfigError: If ``out`` does not say what to write, there is nothing to link, or the run knows no splits.
         GateError: If the predicted labels may be worse than the given ones; ``unreviewed`` writes them all the same.
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
@@ -94,10 +98,12 @@ def apply_labels(
     data = recorded_config(manifest["config"]).data
     labels = data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    left = _leaving(run_folder, refined) if without_leaks else pa.array([], pa.string())
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
-    added, by_status = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
+    added = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
+    by_status = _by_status(added.filter(pc.invert(pc.is_in(added.column("sample_id"), value_set=left))))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
     since = manifest["config"].get("ingest", {}).get("since")
     files = [labels / name for name in manifest["labels_read"]] if since and not labels.is_file() else None
@@ -108,9 +114,10 @@ def apply_labels(
     metadata = _metadata(labels, refined, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
-    tables = _joined(dataset, stands, added, schema)
+    tables = _joined(dataset, stands, added, schema, left)
     written = _written(form, Labels(schema, tables, class_names_of(refined), root, prefix), out, links=links)
-    return ApplyReport(out, written.num_rows, by_status, written.left_out)
+    leaks = {"samples that would leak between splits": len(left)} if without_leaks else {}
+    return ApplyReport(out, written.num_rows, by_status, leaks | written.left_out)
 
 
 def written_digest(path: Path) -> str:
@@ -160,8 +167,8 @@ def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -
 
 def _added_columns(
     refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str
-) -> tuple[pa.Table, dict[str, int]]:
-    """One row per sample, usable ones first, and the samples of each status."""
+) -> pa.Table:
+    """One row per sample, usable ones first."""
     names = class_names_of(refined)
     ids = refined.column("sample_id").to_pylist()
     hashes, given = refined.column("content_hash").to_pylist(), refined.column("given_label").to_pylist()
@@ -203,9 +210,25 @@ def _added_columns(
         table = table.append_column(column, values)
     missing = pa.table({"sample_id": rejected, "review_status": pa.array(["rejected"] * len(rejected), pa.string())})
     table = pa.concat_tables([table, missing], promote_options="default")
-    table = table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
-    counts = table.column("review_status").value_counts().to_pylist()
-    return table, {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))}
+    return table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
+
+
+def _by_status(added: pa.Table) -> dict[str, int]:
+    """The samples of each status."""
+    counts = added.column("review_status").value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))}
+
+
+def _leaving(run_folder: Path, refined: pa.Table) -> pa.Array:
+    """Ids of the samples without which every set of near-copies and every part stands in one split."""
+    if LEAK_SET not in refined.column_names:
+        raise ConfigError(
+            f"--without-leaks: the labels must have had a column {SPLIT!r} when {run_folder.name} read them, but had none, or "
+            "the run is older than this version. Leave the option out, or add the column and run again."
+        )
+    splits, _ = split_codes(refined.column(SPLIT))
+    sets = pc.fill_null(refined.column(LEAK_SET), -1).to_numpy()
+    return refined.column("sample_id").combine_chunks().filter(pa.array(leaving(sets, splits)))
 
 
 def _check_promise(run_folder: Path, answers: Sequence[Decision]) -> None:
@@ -289,14 +312,15 @@ def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict
     return {**(own or {}), **said}
 
 
-def _joined(dataset: Any, stands: Any, added: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The original a batch at a time, each row with its sample's added columns."""
+def _joined(dataset: Any, stands: Any, added: pa.Table, schema: pa.Schema, left: pa.Array) -> Iterator[pa.Table]:
+    """The original a batch at a time, without some samples, each row with its sample's added columns."""
     ids = added.column("sample_id").combine_chunks()
     added = added.drop_columns(["sample_id"]).combine_chunks()
     start = 0
     for batch in dataset.to_batches(batch_size=8_192, batch_readahead=1, fragment_readahead=1):
         if stands is not None:
             start, batch = start + batch.num_rows, batch.filter(pa.array(stands[start : start + batch.num_rows]))
+        batch = batch.filter(pc.invert(pc.is_in(batch.column("sample_id").cast(pa.string()), value_set=left)))
         beside = added.take(pc.index_in(batch.column("sample_id").cast(pa.string()), value_set=ids))
         yield pa.table([*(batch.column(name) for name in dataset.schema.names), *beside.columns], schema=schema)
 

@@ -27,6 +27,8 @@ class Evidence:
         neighbour_similarity: Mean cosine similarity to the neighbours, shape (N,), or None.
         duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
         conflict_sets: The same, -1 also where all labels of the set agree (`neighbours.conflict_sets`).
+        leak_sets: Number of the set that stands in more than one split, shape (N,), -1 for samples in none; None without
+            splits (`leaks.split_leaks`).
         class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
         usual_similarity: Median of ``neighbour_similarity`` and its median deviation in the whole data set; default:
             among these.
@@ -43,6 +45,7 @@ class Evidence:
     neighbour_similarity: FloatArray | None
     duplicate_sets: IntArray
     conflict_sets: IntArray
+    leak_sets: IntArray | None = None
     class_counts: IntArray | None = None
     usual_similarity: tuple[np.floating, np.floating] | None = None
 
@@ -79,6 +82,7 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
         _neighbours_disagree(evidence, limits.neighbours_share),
         _conflict_group(evidence),
         _near_duplicate(evidence),
+        _split_leak(evidence),
         _unstable_top2(evidence, unstable_below),
         _narrow_margin(evidence, limits.narrow_margin),
         _rare_class_move(evidence, limits.rare_class_count),
@@ -125,6 +129,13 @@ def _conflict_group(evidence: Evidence) -> _Part:
 
 def _near_duplicate(evidence: Evidence) -> _Part:
     return "near_duplicate", evidence.duplicate_sets >= 0, np.full(len(evidence.given), 0.1)
+
+
+def _split_leak(evidence: Evidence) -> _Part:
+    """As urgent as a near-copy: the label may be right, but it must not both teach and test."""
+    if evidence.leak_sets is None:
+        return "split_leak", *_nothing(evidence)
+    return "split_leak", evidence.leak_sets >= 0, np.full(len(evidence.given), 0.1)
 
 
 def _unstable_top2(evidence: Evidence, below: float) -> _Part:

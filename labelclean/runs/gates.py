@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labelclean.cleaning.chance import alone_sentence, copies_sentence
-from labelclean.config import DistributionGateConfig, Top2GateConfig
+from labelclean.config import DistributionGateConfig, ShortcutsGateConfig, Top2GateConfig
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
+from labelclean.review.leaks import Leaks, leaving
 from labelclean.storage.spellings import alike, alike_words, joining
 
 METHODS = ("two_hot", "multi_round", "adaptive", "posterior", "none")
@@ -316,6 +317,52 @@ def judge_groups(
         sentence = copies_sentence(int(is_copy.sum()))
         findings.append(Finding("copies", "warn", float(is_copy.sum()), 0.0, None, sentence))
     return tuple(findings)
+
+
+def judge_leaks(leaks: Leaks) -> Finding:
+    """Return the finding on near-copies and pictures of one part that stand in more than one split.
+
+    Args:
+        leaks: What leaks.
+
+    Returns:
+        The finding; it rules nothing out, for labels can be cleaned across splits.
+    """
+    num, sets = leaks.num_samples, leaks.num_sets
+    if not num:
+        sentence = "no near-copy and no part stands in more than one split."
+        return Finding("split_leaks", "pass", 0.0, 0.0, None, sentence, facts={"case": "none"})
+    num_left = int(leaving(leaks.sets, leaks.splits).sum())
+    sentence = (
+        f"{num:,} samples in {sets:,} {'set' if sets == 1 else 'sets'} of near-copies or pictures of one part stand in more "
+        f"than one split, so tests on them say too much; labelclean apply --without-leaks leaves out {num_left:,} of them."
+    )
+    return Finding("split_leaks", "warn", float(num), 0.0, None, sentence, facts={"total": sets, "lost": num_left})
+
+
+def judge_shortcuts(measured: Sequence[Mapping[str, Any]], limits: ShortcutsGateConfig) -> Finding:
+    """Return the finding on columns and properties of pictures that tell the label.
+
+    Args:
+        measured: What each tells (`shortcut_record`).
+        limits: Section `gates.shortcuts`.
+
+    Returns:
+        The finding; it rules nothing out, for what tells the label may do so rightly.
+    """
+    telling = [one for one in measured if one["exceeds_chance"]]
+    most = max((one["share"] for one in telling), default=0.0)
+    names = [one["name"] for one in telling if one["share"] > limits.max_share]
+    facts: dict[str, Any] = {"names": names} if names else {"case": "none"}
+    key = "gates.shortcuts.max_share"
+    outcome: Outcome = "warn" if names else "pass"
+    tells = (
+        f"the label can be foretold from {listed(names)}, whatever the picture shows"
+        if names
+        else "no column and no property of the pictures tells much of the label"
+    )
+    sentence = f"{tells}: up to {most:.1%} of what there is to tell ({key} = {limits.max_share:g})."
+    return Finding("shortcuts", outcome, most, limits.max_share, key, sentence, facts=facts)
 
 
 def judge_moves(

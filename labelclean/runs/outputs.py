@@ -18,6 +18,7 @@ from labelclean.noise.tally import Tally, mean_confidence
 from labelclean.noise.top2 import top2_candidates, top2_margin
 from labelclean.probes.neighbours import neighbours_record
 from labelclean.review.facets import holds_names
+from labelclean.review.leaks import LEAK_SET
 from labelclean.runs.gates import TeacherMeasurements
 from labelclean.storage.tables import READINGS, TABLES, named, probability_columns
 
@@ -88,7 +89,9 @@ def teacher_measurements(teacher: Teacher, labels: GivenLabels, names: Sequence[
     )
 
 
-def judged_table(samples: pa.Table, judged: JudgedLabels, sets: IntArray, names: Sequence[str]) -> pa.Table:
+def judged_table(
+    samples: pa.Table, judged: JudgedLabels, sets: IntArray, names: Sequence[str], leak_sets: IntArray | None = None
+) -> pa.Table:
     """Return the table `refined_labels` from what was found about the samples.
 
     Args:
@@ -96,6 +99,8 @@ def judged_table(samples: pa.Table, judged: JudgedLabels, sets: IntArray, names:
         judged: What was found about them.
         sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         names: The K class names.
+        leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
+            without splits.
 
     Returns:
         N rows.
@@ -106,6 +111,8 @@ def judged_table(samples: pa.Table, judged: JudgedLabels, sets: IntArray, names:
         "is_label_issue": judged.is_label_issue,
         "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
+    if leak_sets is not None:
+        found[LEAK_SET] = pa.array(leak_sets, pa.int64(), mask=leak_sets < 0)
     taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
     kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
     return pa.table(kept | found)

@@ -32,6 +32,8 @@ class RunTables:
         config: Sections `flags` and `gates` are read.
         counts: Samples of each given class, int64, shape (K,).
         usual_similarity: Median of the similarity to neighbours and its median deviation; None without neighbours.
+        leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
+            without splits.
     """
 
     samples: tuple[Path, ...]
@@ -41,18 +43,21 @@ class RunTables:
     config: Config
     counts: IntArray
     usual_similarity: tuple[np.floating, np.floating] | None
+    leak_sets: IntArray | None = None
 
     def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
         """Return `teacher_predictions`, `refined_labels`, `flags` and what the queue is made of."""
         whole, settled = samples_of_part(self.samples[number], self.labels[number])
         some, names, judged = whole.take(pa.array(found.rows)), self.names, found.judged
         ids = some.column("sample_id").combine_chunks()
-        flags = build_flags(self._evidence(found), self.config.flags, self.config.gates.top2.unstable_below)
+        numbers = self.starts[number] + found.rows
+        leaks = None if self.leak_sets is None else self.leak_sets[numbers]
+        flags = build_flags(self._evidence(found, leaks), self.config.flags, self.config.gates.top2.unstable_below)
         predictions = predictions_table(ids, found.given_probs, found.top2_agreement, names)
-        refined = judged_table(some, judged, found.duplicate_sets, names)
+        refined = judged_table(some, judged, found.duplicate_sets, names, leaks)
         scores = score_rows(
             some,
-            self.starts[number] + found.rows,
+            numbers,
             pc.index_in(some.column("given_label"), value_set=pa.array(names, pa.string())),
             judged,
             settled[found.rows],
@@ -66,7 +71,7 @@ class RunTables:
             "scores": scores,
         }
 
-    def _evidence(self, found: Found) -> Evidence:
+    def _evidence(self, found: Found, leaks: IntArray | None) -> Evidence:
         """What the reasons are written from."""
         judged = found.judged
         return Evidence(
@@ -81,6 +86,7 @@ class RunTables:
             neighbour_similarity=found.neighbour_similarity,
             duplicate_sets=found.duplicate_sets,
             conflict_sets=found.conflict_sets,
+            leak_sets=leaks,
             class_counts=self.counts,
             usual_similarity=self.usual_similarity,
         )

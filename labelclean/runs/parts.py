@@ -164,8 +164,16 @@ def samples_of_part(samples: Path, labels: Path) -> tuple[pa.Table, BoolArray]:
 
 def ids_of(parts: RunParts) -> pa.Array:
     """Return the ids of all samples that count, in order."""
-    found = [samples_of_part(*both)[0].column("sample_id") for both in zip(parts.samples, parts.labels, strict=False)]
-    return pa.concat_arrays([chunk for column in found for chunk in column.chunks])
+    return pa.concat_arrays(column_of(parts, "sample_id").chunks)
+
+
+def column_of(parts: RunParts, name: str) -> pa.ChunkedArray:
+    """Return one column of all samples that count, in order; nothing else of them is read."""
+    chunks = []
+    for samples, labels in zip(parts.samples, parts.labels, strict=False):
+        table, kept = read_table(samples, "samples", [name]), read_shard_labels(labels).kept
+        chunks += (table if kept is None else table.filter(pa.array(kept))).column(0).chunks
+    return pa.chunked_array(chunks, pq.read_schema(parts.samples[0]).field(name).type)
 
 
 def _sample_paths(work: Path) -> list[Path]:

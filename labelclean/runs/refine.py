@@ -16,13 +16,15 @@ from labelclean.errors import listed
 from labelclean.noise.readings import has_looks
 from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
+from labelclean.review.facets import holds_names
 from labelclean.review.flags import usual_similarity
+from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
-from labelclean.runs.gates import Verdict, judge_groups, judge_moves, judge_teacher
+from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.outputs import (
@@ -33,10 +35,11 @@ from labelclean.runs.outputs import (
     teacher_record,
 )
 from labelclean.runs.part_tables import RunTables
-from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, samples_of_part
+from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.run import known_decisions
+from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_table, write_table
 
 if TYPE_CHECKING:
@@ -75,11 +78,17 @@ def refine(work: Path) -> bool:
             if verdict is None:
                 return False
             learned = _learned(taught, config, verdict, looks)
-            tally = _write_tables(work, parts, learned, names, config, each)
+            leaks = _leaks(parts, learned.taught)
+            tally = _write_tables(work, parts, learned, names, config, each, leaks)
         refinement = learned.refinement
         readings = refinement.trust.readings
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
         record["findings"].append(finding_record(drained))
+        record["shortcuts"] = shortcuts_record(config, parts, learned.taught, names, _single_labels(work))
+        record["findings"].append(finding_record(judge_shortcuts(record["shortcuts"], config.gates.shortcuts)))
+        if leaks is not None:
+            record["leaks"] = leaks.record()
+            record["findings"].append(finding_record(judge_leaks(leaks)))
         how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
         record |= refinement_record(*how, tally, readings, names, looks)
         queue = _write_queue(work, names, config, readings.beliefs.num_audited)
@@ -146,8 +155,29 @@ def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Le
     return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
 
 
+def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
+    """What stands in more than one split; None where the labels have no column `split` of simple values."""
+    from labelclean.cleaning.shard_labels import read_shard_labels
+
+    schema = pq.read_schema(parts.samples[0])
+    if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
+        return None
+    splits, found = split_codes(column_of(parts, SPLIT))
+    if taught.chosen.is_whole:
+        groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
+    else:
+        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
+    return Leaks(split_leaks(groups, splits), splits, found)
+
+
 def _write_tables(
-    work: Path, parts: RunParts, learned: Learned, names: Sequence[str], config: Config, each: Each
+    work: Path,
+    parts: RunParts,
+    learned: Learned,
+    names: Sequence[str],
+    config: Config,
+    each: Each,
+    leaks: Leaks | None,
 ) -> Tally:
     """Predictions, refined labels, flags and scores, part by part, then joined."""
     from labelclean.cleaning.shard_labels import sample_starts
@@ -156,7 +186,8 @@ def _write_tables(
     near, num_parts = learned.taught.space.neighbours, len(parts.samples)
     usual = None if near is None else usual_similarity(mean_similarity(near))
     starts = sample_starts(parts.labels[:num_parts])
-    tables = RunTables(parts.samples, parts.labels[:num_parts], starts, tuple(names), config, parts.counts, usual)
+    labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
+    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, usual, leak_sets)
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
@@ -204,14 +235,20 @@ def _write_draws(
     )
 
 
+def _single_labels(work: Path) -> pa.Table | None:
+    """Every single label with who gave it; None where the labels do not name inspectors."""
+    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
+    if not single or not single[0].is_file() or "annotator_id" not in pq.read_schema(single[0]).names:
+        return None
+    return pa.concat_tables([read_table(path, "labels") for path in single])
+
+
 def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]) -> dict[str, Any]:
     """Inspectors compared with what the run suggests, and reviewers with each other."""
-    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
     labelled, suggested = None, np.empty(0, dtype=np.int64)
-    if single and single[0].is_file() and "annotator_id" in pq.read_schema(single[0]).names:
+    if (single := _single_labels(work)) is not None:
         suggested = predicted_of(_score_paths(work))
-        table = pa.concat_tables([read_table(path, "labels") for path in single])
-        labelled = label_opinions(table, ids, names)
+        labelled = label_opinions(single, ids, names)
     found = inspectors_record(labelled, None, suggested, names)
     decided, about = parts.decided
     if about is not None:

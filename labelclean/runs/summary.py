@@ -53,6 +53,8 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "queue": refine.get("queue"),
         "arrivals": ingest.get("arrivals"),
         "reference": refine.get("reference"),
+        "leaks": refine.get("leaks"),
+        "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from labelclean.features.image_files import content_hash
+from labelclean.review.leaks import Leaks, split_codes
 from labelclean.storage.parquet import write_json, write_table
 from labelclean.storage.tables import vectors
 
@@ -55,6 +56,7 @@ class Made:
     gates: Sequence[dict[str, Any]] = ()
     ids: Sequence[str] = ()
     gain: dict[str, Any] | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
     is_old: bool = False
     """Written by a labelclean that did not keep apart what it would change and what waits for eyes."""
 
@@ -194,7 +196,7 @@ def _summary(made: Made, given: Any, predicted: Any, scores: Any) -> dict[str, A
         "teacher": {"calibration_error": 0.031},
         "gates": list(made.gates),
         "queue": None,
-    }
+    } | made.summary
 
 
 def _write_rest(folder: Path, made: Made, images: Path | None, manifest: bool, summary: dict[str, Any]) -> None:
@@ -276,6 +278,23 @@ def factory(num_classes: int = 6, num: int = 600, seed: int = 0) -> Made:
             }
         ],
     )
+
+
+def around_the_labels(made: Made) -> Made:
+    """The same run with splits that leak, and a camera and a brightness that tell the label."""
+    ids, splits = made.sample_ids(), ["test" if row % 4 == 0 else "train" for row in range(len(made.given))]
+    sets = [row // 4 if row < 60 and row % 4 < 2 else None for row in range(len(ids))]
+    codes, names = split_codes(pa.chunked_array([splits]))
+    leaks = Leaks(np.array([-1 if one is None else one for one in sets]), codes, names)
+    shortcuts = []
+    for name, is_property, gain in (("camera", False, 0.41), ("brightness", True, 0.12), ("shift", False, -0.01)):
+        value = {"value": "0.11 – 0.23" if is_property else "C7", "num": 40, "share": 0.9, "usual": 0.31}
+        example = value | {"class_name": made.names[0], "sample_ids": ids[60:64]}
+        measured = {"name": name, "is_property": is_property, "gain": gain, "chance": 0.013, "share": gain / 1.5}
+        is_telling = {"exceeds_chance": gain > 0.013, "num": 600, "examples": [example] if gain > 0.013 else []}
+        shortcuts.append(measured | is_telling)
+    extra = made.extra | {"split": pa.array(splits), "leak_set": pa.array(sets, pa.int64())}
+    return replace(made, extra=extra, summary={"leaks": leaks.record(), "shortcuts": shortcuts})
 
 
 def _shares(num_classes: int) -> list[float]:

@@ -16,7 +16,7 @@ from labelclean.review.chain import ChainFault, ChainReport
 from labelclean.review.record import Event
 from labelclean.texts import LANGUAGES, Texts
 from tests.pages import wait_until_drawn
-from tests.report.made_runs import factory, hostile, write_refused_run, write_run
+from tests.report.made_runs import around_the_labels, factory, hostile, write_refused_run, write_run
 from tests.report.test_study_page import PICTURE, study
 from tests.report.test_trial_page import record
 
@@ -31,7 +31,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports by name."""
     root = tmp_path_factory.mktemp("reports")
     runs = {
-        "factory": write_run(root / "factory", factory(), images=root / "images"),
+        "factory": write_run(root / "factory", around_the_labels(factory()), images=root / "images"),
         "many": write_run(root / "many", factory(200, 1500), images=root / "many_images"),
         "hostile": write_run(root / "hostile", hostile(), images=root / "hostile_images"),
         "refused": write_refused_run(root / "refused", names=["dent", "ok"], num=5),

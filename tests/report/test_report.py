@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from labelclean.errors import ConfigError
 from labelclean.report.file import write_report
+from labelclean.review.leaks import Leaks, split_codes
 from labelclean.storage.parquet import read_json, write_json, write_table
 from labelclean.texts import LANGUAGES, Texts
 from tests.report.made_runs import SAFE, Made, factory, facts, hostile, picture, write_refused_run, write_run
@@ -268,3 +270,49 @@ def test_a_run_with_a_reference_says_what_has_changed(tmp_path: Path, lang: str,
 
 def test_a_run_without_a_reference_has_no_such_section(tmp_path: Path) -> None:
     assert 'id="reference"' not in report(tmp_path)
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "Leaks between splits"), ("ja", "分割間の漏れ")])
+def test_leaks_between_splits_are_counted_and_shown(tmp_path: Path, lang: str, words: str) -> None:
+    made = factory(num=40)
+    splits, sets = ["<train>", "test"] * 20, [0, 0, *[None] * 36, 1, 1]
+    made.extra |= {"split": pa.array(splits), "leak_set": pa.array(sets, pa.int64())}
+    run = write_run(tmp_path / "run", made)
+    codes, names = split_codes(pa.chunked_array([splits]))
+    leaks = Leaks(np.array([-1 if one is None else one for one in sets]), codes, names)
+    write_json(run / "summary.json", read_json(run / "summary.json") | {"leaks": leaks.record()})
+    html = write_report(run, lang=lang).read_text(encoding="utf-8")
+    section = html[html.index('<h2 id="leaks">') : html.index('<h2 id="origin">')]
+    assert words in section
+    assert "<train>" not in section
+    assert section.count("<strong><bdi>test</bdi></strong>") == 2
+    assert '<bdi>&lt;train&gt;</bdi></th><td class="num">20</td><td class="num">2</td><td class="num">0</td>' in section
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", "Brightness = 0.1 – 0.2: 80% are dent, of all 40% (9 samples)"),
+        ("ja", "明るさ = 0.1 – 0.2：80% が「dent」（全体では 40%、9 件）"),
+    ],
+)
+def test_what_else_tells_the_label_is_shown_with_its_pictures(tmp_path: Path, lang: str, words: str) -> None:
+    run = write_run(tmp_path / "run", TWO, images=tmp_path / "images")
+    example = {
+        "value": "0.1 – 0.2",
+        "class_name": "dent",
+        "num": 9,
+        "share": 0.8,
+        "usual": 0.4,
+        "sample_ids": ["part_00000"],
+    }
+    base = {"gain": 0.31, "chance": 0.02, "share": 0.45, "exceeds_chance": True, "num": 90}
+    quiet = base | {"name": "<line>", "is_property": False, "share": -0.1, "gain": -0.1, "exceeds_chance": False}
+    rows = [base | {"name": "brightness", "is_property": True, "examples": [example]}, quiet | {"examples": []}]
+    write_json(run / "summary.json", read_json(run / "summary.json") | {"shortcuts": rows})
+    html = write_report(run, lang=lang).read_text(encoding="utf-8")
+    section = html[html.index('<h2 id="shortcuts">') : html.index('<h2 id="origin">')]
+    assert words in section
+    assert section.count("<img ") == 1
+    assert "&lt;line&gt;" in section
+    assert '<td class="num">0%</td><td class="num">−0.100</td>' in section

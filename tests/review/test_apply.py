@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.errors import GateError, StorageError, TableError
+from labelclean.errors import ConfigError, GateError, StorageError, TableError
 from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
 from labelclean.storage.parquet import read_json, read_table, write_json
@@ -84,6 +84,23 @@ def test_a_run_whose_config_has_keys_of_an_older_version_is_applied(run: Path, t
     manifest["config"]["review"] = {"audit_share": 0.05}
     write_json(run / "manifest.json", manifest)
     assert apply_labels(run, [], tmp_path / "v2.parquet").by_status == {"pending": 6}
+
+
+def test_what_leaks_between_splits_can_be_left_out(run: Path, tmp_path: Path) -> None:
+    refined = read_table(run / "refined_labels.parquet", "refined_labels")
+    refined = refined.append_column("split", pa.array(["train", "train", "test", "train", "test", "train"]))
+    refined = refined.append_column("leak_set", pa.array([0, None, 0, 1, 1, 1], pa.int64()))
+    pq.write_table(refined, run / "refined_labels.parquet")
+    report = apply_labels(run, [], tmp_path / "v2.parquet", without_leaks=True)
+    assert pq.read_table(tmp_path / "v2.parquet").column("sample_id").to_pylist() == ["s1", "s4", "s2"]
+    assert (report.num_rows, report.by_status) == (3, {"pending": 3})
+    assert report.left_out == {"samples that would leak between splits": 3}
+
+
+def test_a_run_without_splits_has_no_leaks_to_leave_out(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--without-leaks: the labels must have had a column 'split' when"):
+        apply_labels(run, [], tmp_path / "v2.parquet", without_leaks=True)
+    assert not (tmp_path / "v2.parquet").exists()
 
 
 UNSAFE = SAFE | {"is_safe": False, "low": -2.0}

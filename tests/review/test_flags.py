@@ -83,6 +83,11 @@ def test_twins_are_named_and_conflicting_twins_twice() -> None:
     assert [row for row, why, _ in got if why == "near_duplicate"] == [0, 1, 2, 4]
 
 
+def test_what_stands_in_another_split_too_is_named() -> None:
+    assert reasons(replace(quiet(), leak_sets=np.array([-1, 0, 0, -1]))) == [(1, "split_leak", 0.1), (2, "split_leak", 0.1)]  # fmt: skip
+    assert reasons(replace(quiet(), leak_sets=np.full(4, -1))) == []
+
+
 def test_a_move_out_of_a_rare_class_is_named() -> None:
     given = np.array([0, 0, 0, 1])
     moved = replace(

@@ -7,9 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labelclean.config import DistributionGateConfig, Top2GateConfig
+from labelclean.config import DistributionGateConfig, ShortcutsGateConfig, Top2GateConfig
 from labelclean.noise.distribution import ClassMoves, DistributionReport
-from labelclean.runs.gates import TeacherMeasurements, Verdict, judge_distribution, judge_moves, judge_teacher
+from labelclean.review.leaks import Leaks
+from labelclean.runs.gates import (
+    TeacherMeasurements,
+    Verdict,
+    judge_distribution,
+    judge_leaks,
+    judge_moves,
+    judge_shortcuts,
+    judge_teacher,
+)
 
 NAMES = ("ok", "scratch", "dent")
 SPREAD = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
@@ -130,3 +139,26 @@ def test_a_drained_class_is_told_with_losses_and_gains() -> None:
 
 def said(verdict: Verdict, method: str) -> str:
     return " ".join(finding.sentence for finding in verdict.why_not(method))
+
+
+@pytest.mark.parametrize(
+    ("share", "outcome", "names"), [(0.3, "warn", ["camera"]), (0.05, "pass", []), (None, "pass", [])]
+)
+def test_what_tells_more_of_the_label_than_the_limit_warns_and_rules_nothing_out(
+    share: float | None, outcome: str, names: list[str]
+) -> None:
+    chance = {"name": "line", "share": 0.4, "exceeds_chance": False}
+    rows = [chance] if share is None else [{"name": "camera", "share": share, "exceeds_chance": True}, chance]
+    finding = judge_shortcuts(rows, ShortcutsGateConfig())
+    assert (finding.outcome, finding.value, finding.forbids) == (outcome, share or 0.0, ())
+    assert finding.facts.get("names", []) == names
+
+
+def test_leaks_warn_with_how_many_samples_would_be_left_out() -> None:
+    splits = np.array([0, 1, 1, 1])
+    finding = judge_leaks(Leaks(np.array([0, 0, -1, -1]), splits, ["test", "train"]))
+    assert (finding.outcome, finding.value, finding.facts) == ("warn", 2.0, {"total": 1, "lost": 1})
+    assert finding.sentence.startswith(
+        "2 samples in 1 set of near-copies or pictures of one part stand in more than one"
+    )
+    assert judge_leaks(Leaks(np.full(4, -1), splits, ["test", "train"])).outcome == "pass"

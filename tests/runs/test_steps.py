@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from labelclean.config import Config
 from labelclean.errors import GateError, LockError, StorageError, TableError
@@ -284,3 +287,118 @@ def test_validate_tells_counts_missing_images_and_missing_files(sample_cache: Pa
         steps.validated(sample_config(tmp_path, sample_cache, f"teacher.pred_probs={tmp_path / 'gone'}"))
     with pytest.raises(TableError, match=r"'crack' \(24\)"):
         steps.validated(sample_config(tmp_path, sample_cache, "data.class_names=[ok, dent, pore, scratch, stain]"))
+
+
+def split_labels(tmp_path: Path, *, planted: bool) -> tuple[str, set[str]]:
+    """The sample's labels, every second part for testing; planted: copies of 10 images, and 5 parts, on both sides."""
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").sort_by("sample_id")
+    parts = {part: k % 4 == 0 for k, part in enumerate(sorted(set(table.column("group_id").to_pylist())))}
+    rows = [row | {"split": "test" if parts[row["group_id"]] else "train"} for row in table.to_pylist()]
+    leaking: set[str] = set()
+    if planted:
+        by_part: dict[str, list[dict[str, object]]] = {}
+        for row in rows:
+            by_part.setdefault(str(row["group_id"]), []).append(row)
+        for own in [own for own in by_part.values() if len(own) > 1][:5]:
+            own[0]["split"] = "test" if own[0]["split"] == "train" else "train"
+            leaking |= {str(row["sample_id"]) for row in own}
+        for row in [own[0] for own in by_part.values() if len(own) == 1 or str(own[0]["sample_id"]) not in leaking][
+            :10
+        ]:
+            other = "test" if row["split"] == "train" else "train"
+            copy = row | {
+                "sample_id": f"copy_{row['sample_id']}",
+                "group_id": f"copy_{row['group_id']}",
+                "split": other,
+            }
+            rows.append(copy)
+            leaking |= {str(one["sample_id"]) for one in (*by_part[str(row["group_id"])], copy)}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
+    return f"data.labels={tmp_path / 'labels.parquet'}", leaking
+
+
+def test_splits_that_share_no_part_and_no_copy_leak_nothing(sample_cache: Path, tmp_path: Path) -> None:
+    labels, _ = split_labels(tmp_path, planted=False)
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}"))
+    summary = read_json(run / "summary.json")
+    assert (summary["leaks"]["num_sets"], summary["leaks"]["between"]) == (0, [])
+    assert [gate["outcome"] for gate in summary["gates"] if gate["check"] == "split_leaks"] == ["pass"]
+    assert "split_leak" not in read_table(run / "flags.parquet", "flags").column("reason").to_pylist()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [(), ("run.in_memory_samples=0", "teacher.choice_rows=100", "neighbours.method=auto")],
+    ids=["whole", "blocks"],
+)
+def test_planted_leaks_between_splits_are_flagged_counted_and_shown(
+    sample_cache: Path, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    labels, leaking = split_labels(tmp_path, planted=True)
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}", *how))
+    flags = read_table(run / "flags.parquet", "flags").to_pylist()
+    flagged = {row["sample_id"] for row in flags if row["reason"] == "split_leak"}
+    refined = read_table(run / "refined_labels.parquet", "refined_labels")
+    assert flagged == leaking
+    assert len(leaking) == 30
+    for row in refined.filter(pc.is_valid(refined.column("leak_set"))).to_pylist():
+        mates = refined.filter(pc.equal(refined.column("leak_set"), row["leak_set"]))
+        assert set(mates.column("split").to_pylist()) == {"test", "train"}
+    record = read_json(run / "summary.json")["leaks"]
+    assert record["num_samples"] == len(flagged)
+    assert "Leaks between splits" in (run / "report.html").read_text(encoding="utf-8")
+    gate = next(gate for gate in read_json(run / "summary.json")["gates"] if gate["check"] == "split_leaks")
+    assert (gate["outcome"], gate["value"]) == ("warn", len(flagged))
+
+
+def told(run: Path) -> dict[str, Any]:
+    """What is above chance, the one that tells most first."""
+    return {one["name"]: one for one in read_json(run / "summary.json")["shortcuts"] if one["exceeds_chance"]}
+
+
+def test_nothing_else_tells_the_label_of_the_sample_data(sample_run: Path) -> None:
+    summary = read_json(sample_run / "summary.json")
+    measured = {one["name"] for one in summary["shortcuts"]}
+    assert measured >= {
+        "line",
+        "shift",
+        "captured_at",
+        "brightness",
+        "contrast",
+        "image_size",
+        "file_type",
+        "file_bytes",
+    }
+    assert told(sample_run) == {}
+    assert [gate["outcome"] for gate in summary["gates"] if gate["check"] == "shortcuts"] == ["pass"]
+
+
+def test_planted_columns_and_a_planted_brightness_are_named_and_shown(sample_cache: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 300).to_pylist()
+    rng = np.random.default_rng(0)
+    most = max({row["given_label"] for row in rows}, key=lambda name: sum(row["given_label"] == name for row in rows))
+    for row in rows:
+        with Image.open(ROOT / "sample_data" / str(row["image_path"])) as image:
+            try:
+                pixels = np.asarray(image)
+            except OSError:  # the broken one
+                continue
+        is_most = row["given_label"] == most
+        row["camera"] = "new" if is_most and rng.random() < 0.8 else str(rng.choice(["left", "right"]))
+        row["captured_at"] = datetime(2026, 3 if is_most else 4, 1 + int(rng.integers(28)), tzinfo=UTC)
+        row["annotator_id"] = "kim" if is_most else "lee"
+        row["image_path"] = f"{row['sample_id']}.png"
+        shade = 0.5 if is_most else 1.0
+        Image.fromarray((pixels * shade).astype(pixels.dtype)).save(tmp_path / str(row["image_path"]))
+    pq.write_table(pa.Table.from_pylist([row for row in rows if "camera" in row]), tmp_path / "labels.parquet")
+    own = (f"data.labels={tmp_path / 'labels.parquet'}", f"data.image_root={tmp_path}")
+    run = steps.clean(sample_config(tmp_path, sample_cache, *own))
+    found = told(run)
+    assert set(found) >= {"captured_at", "camera", "annotator_id", "brightness"}
+    assert not set(found) & {"line", "shift", "image_size"}
+    gains = [one["gain"] for one in found.values()]
+    assert gains == sorted(gains, reverse=True)
+    gate = next(gate for gate in read_json(run / "summary.json")["gates"] if gate["check"] == "shortcuts")
+    assert gate["outcome"] == "warn"
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "camera = new" in html
