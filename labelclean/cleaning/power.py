@@ -76,7 +76,7 @@ def _log_likelihood(
 ) -> float:
     """Mean log-probability of a given label under the likeliest penalty, nats."""
     unit_rows = centred_unit_rows(features, feature_mean(features))
-    held, targets = hold_out(unit_rows, groups), given_targets(labels)
+    held, targets = hold_out(unit_rows, groups, np.float32), given_targets(labels)
     cross = held.cross(targets)
     candidates = [
         Candidate("ridge", penalty, partial(held.scores, targets, penalty, cross=cross), None)
