@@ -134,7 +134,7 @@ def clean_labels(
     else:
         own = None if probs is None else np.asarray(probs, dtype=np.float32)
         own_keys = None if sample_ids is None and groups is None else (ids, groups)
-        teacher, refinement, unvouched = _cleaned(matrix, own, own_keys, labels, settings, seed)
+        teacher, refinement, unvouched = learn_all(matrix, own, own_keys, labels, settings, seed)
     if groups is not None and unvouched is not None and len(unvouched.classes):
         sentence = alone_sentence([classes[k] for k in unvouched.classes.tolist()])
         warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
@@ -152,7 +152,7 @@ def clean_labels(
     return CleanedLabels(table, refinement.soft_labels, classes, refinement, teacher)
 
 
-def _cleaned(
+def learn_all(
     features: npt.NDArray[Any],
     pred_probs: npt.NDArray[Any] | None,
     own_keys: tuple[Sequence[Hashable], Sequence[Hashable] | None] | None,

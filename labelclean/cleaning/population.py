@@ -191,7 +191,7 @@ def learn_teacher(
     """
     chosen = choose_sample(labels, num_classes, sample_rows)
     features = read_sample(shards, chosen)
-    power = choose_power(features, chosen.keys, chosen.labels, config) if reference is None else reference.power
+    power = choose_power(features, chosen.keys, [chosen.labels], config) if reference is None else reference.power
     features = powered(features, power)
     centring = None if reference is None else reference.centring
     task = Task(
