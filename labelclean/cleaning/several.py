@@ -166,7 +166,7 @@ def _questions(
     rows = np.array([row for row, sample in enumerate(ids) if sample in looked_at], dtype=np.int64)
     if not len(rows):
         return questions
-    answers = _answers([looked_at[ids[row]] for row in rows], classes).astype(np.int64)
+    answers = _answers([looked_at[ids[row]] for row in rows.tolist()], classes).astype(np.int64)
     is_drawn = np.array([sample in drawn for sample in ids])
     for k, labels in enumerate(questions):
         votes, candidates = labels.votes.copy(), labels.candidates.copy()
@@ -302,4 +302,4 @@ def _cleaned(
 
 def _names(answers: BoolArray, classes: Sequence[Any]) -> list[list[Any]]:
     """Names of the classes that are answered with yes, in class order."""
-    return [[classes[k] for k in np.flatnonzero(row)] for row in answers]
+    return [[classes[k] for k in np.flatnonzero(row).tolist()] for row in answers]
