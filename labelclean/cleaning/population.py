@@ -170,6 +170,7 @@ def learn_teacher(
     device: str = "cpu",
     reference: LearnedSums | None = None,
     each: Each = map,
+    measured: Float64Array | None = None,
 ) -> Taught:
     """Return the teacher of the samples of some shards.
 
@@ -185,11 +186,12 @@ def learn_teacher(
         device: Torch device of sums and neighbour search.
         reference: Sums of earlier nights, to which these samples are added.
         each: Applies a function to all shards: `map`, or a cluster.
+        measured: What inspectors were measured to do (`model.measured_prior`), shape (K, K); None: nobody measured.
 
     Returns:
         The teacher.
     """
-    chosen = choose_sample(labels, num_classes, sample_rows)
+    chosen = _with_measured(choose_sample(labels, num_classes, sample_rows), measured)
     features = read_sample(shards, chosen)
     power = choose_power(features, chosen.keys, chosen.labels, config) if reference is None else reference.power
     features = powered(features, power)
@@ -208,6 +210,11 @@ def learn_teacher(
     if chosen.is_whole:
         return _taught_whole(task, chosen, features, config, seed, centring, reference)
     return _taught_in_passes(task, chosen, features, config, seed, centring, reference, each)
+
+
+def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
+    """The same; the noise model of its labels knows what inspectors were measured to do."""
+    return replace(chosen, labels=replace(chosen.labels, measured=measured))
 
 
 def _taught_whole(
@@ -257,7 +264,9 @@ def _taught_in_passes(
     if config.neighbours.method != "none":
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
+    measured = chosen.labels.measured
     chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
+    chosen = _with_measured(chosen, measured)
     grams, sums, total = sums_over(task, "given", None, each)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]

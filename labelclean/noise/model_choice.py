@@ -18,7 +18,7 @@ from labelclean.noise.model import (
     expected_counts,
     fit_noise_model,
     noise_matrix_of,
-    prior_counts,
+    prior_of,
     refit_noise_model,
     true_class_probs,
 )
@@ -96,14 +96,13 @@ def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) ->
     counts, num_samples = expected_counts(model, views, labels), len(labels)
     probs = true_class_probs(model, views)
     ambiguity = -float((probs * np.log(np.maximum(probs, 1e-12))).sum(dtype=np.float64)) / num_samples
-    freedom = _count_evidence(counts, model) - 0.5 * len(views) * np.log(num_samples)
+    freedom = _count_evidence(counts, model, prior_of(labels)) - 0.5 * len(views) * np.log(num_samples)
     cost = AMBIGUITY_COST if labels.num_classes > 2 else 0.0
     return float(model.log_likelihood + freedom / num_samples - cost * ambiguity)
 
 
-def _count_evidence(counts: Float64Array, model: NoiseModel) -> float:
+def _count_evidence(counts: Float64Array, model: NoiseModel, prior: Float64Array) -> float:
     """Log p(n) - log p(n | C) of the expected counts, under the prior of a free or an even C."""
-    prior = prior_counts(len(counts))
     if not model.is_even:
         return _dirichlet(counts, prior) - float((counts * np.log(model.matrix)).sum())
     right_or_wrong = np.array([[np.trace(counts), counts.sum() - np.trace(counts)]])
