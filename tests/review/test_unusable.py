@@ -78,7 +78,7 @@ def test_a_kind_that_is_a_class_of_its_own_is_not_odd() -> None:
 def test_a_class_of_its_own_tells_a_rare_kind_from_faults() -> None:
     rng = np.random.default_rng(0)
     parts = [usual(rng) for _ in range(4)]
-    looks, distances = (np.concatenate([part[at] for part in parts]) for at in (0, 1))  # type: ignore[misc]
+    looks, distances = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
     given = np.where(np.arange(4 * NUM) % 50 == 0, 2, np.arange(4 * NUM) % 2)  # 48, 2 %
     looks[given == 2, LOOKS.index("light")] -= 5.0
     assert len(flagged(looks, distances, given)["dark"]) <= 0.01 * NUM

@@ -80,8 +80,8 @@ def test_planted_pictures_come_first_whole_in_parts_and_from_an_old_cache(sample
         wave = np.sin((across * rng.normal() + down * rng.normal()) / 2)
         Image.fromarray((127 + 120 * wave).astype(np.uint8)).save(path)
     planted = plant(labels, ROOT / "sample_data", tmp_path / "made", others, 20)
-    own = (f"data.labels={tmp_path / 'made' / 'labels.parquet'}", f"data.image_root={tmp_path / 'made'}")
-    own += ("review.audit_samples=0",)
+    made = tmp_path / "made"
+    own = (f"data.labels={made / 'labels.parquet'}", f"data.image_root={made}", "review.audit_samples=0")
     run = steps.clean(settings(tmp_path, cache, *own))
     found = read_json(run / "summary.json")["unusable"]
     flagged = {one["sample_id"] for one in found["examples"]}
