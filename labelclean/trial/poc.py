@@ -90,7 +90,7 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)
     ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
     keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
-    power = choose_power(features, keys, labels, config)
+    power = choose_power(features, keys, [labels], config)
     material = Material(powered(features, power), labels, ids, groups)
     facts = {
         "dataset": dataset_name(config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_the_record_gives_back_what_all_took_for_what_in_the_order_of_other_clas
     assert turned.tolist() == [[wanted[1, 1], 0, wanted[1, 0]], [0, 0, 0], [wanted[0, 1], 0, wanted[0, 0]]]
     with pytest.raises(ConfigError, match="must be about the classes 'burr'"):
         measured_counts(record, ("burr",))
-    broken: dict[str, object]
+    broken: dict[str, Any]
     for broken in ({}, record | {"counts": {"A": [[1]]}}, record | {"counts": {"A": "x"}}, record | {"counts": []}):
         with pytest.raises(ConfigError, match="must hold"):
             measured_counts(broken, ("ok", "defect"))
