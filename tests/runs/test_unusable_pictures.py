@@ -49,7 +49,7 @@ def plant(labels: pd.DataFrame, source: Path, target: Path, others: Sequence[Pat
     for place, row in enumerate(rng.permutation(np.flatnonzero(is_grey))[:num].tolist()):
         kind, file = KINDS[place % len(KINDS)], io.BytesIO()
         with Image.open(source / labels.image_path[row]) as image:
-            spoiled(image, kind, others[place], rng).save(file, "PNG")
+            spoiled(image, kind, others[place // len(KINDS)], rng).save(file, "PNG")
         labels.loc[row, "image_path"] = f"{labels.image_path[row]}.png"
         (target / labels.image_path[row]).write_bytes(file.getvalue())
         planted[labels.sample_id[row]] = kind
@@ -119,6 +119,7 @@ def test_of_real_tiles_spoiled_ones_come_first_and_few_others(real_data: Path, t
     labels = pd.read_parquet(tiles / "labels.parquet").drop(columns="exposure")
     parts = sorted((ROOT / "sample_data" / "images").glob("*.jpg"))[:20]
     others = [path for pair in zip(parts, sorted((steel / "images").iterdir())[:20], strict=True) for path in pair]
+    # others: half of them made-up parts, so like these tiles that about every second one is not seen, half steel
     planted = plant(labels.copy(), tiles, tmp_path / "made", others, 40)  # 3 %
     runs = {}
     for name, folder in (("made", tmp_path / "made"), ("tiles", tiles), ("steel", steel)):
