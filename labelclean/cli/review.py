@@ -172,7 +172,7 @@ def apply(
         dataset=str(manifest["dataset"]),
         applied_at=datetime.now(UTC),
         applied_by=user_name(),
-        tool=f"labelclean {version('labelclean')}",
+        tool=f"labelclean {version('labelclean')}" + " --without-leaks" * without_leaks,
         path=str(done.path.absolute()),
         file_digest=written_digest(done.path),
         num_rows=done.num_rows,

@@ -70,6 +70,12 @@ def decode_image(data: bytes, policy: DecodeConfig) -> Float32Array:
     return unit_pixels(values, *limits)
 
 
+def stored_form(data: bytes) -> tuple[int, int, int]:
+    """Return width, height and bits per value of a file that was decoded, from its header."""
+    image = _plugin(data)(io.BytesIO(data))
+    return *image.size, _bits(image, data)
+
+
 def preview_image(
     data: bytes, policy: DecodeConfig, max_side: int, file_format: Literal["PNG", "JPEG"] = "PNG"
 ) -> bytes:

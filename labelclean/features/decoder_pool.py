@@ -30,7 +30,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from labelclean.errors import StorageError
-from labelclean.features.decode import decoded_pixels
+from labelclean.features.appearance import measured_looks
+from labelclean.features.decode import decoded_pixels, stored_form
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, hash_image_file, read_image_bytes
 from labelclean.features.pixels import ResizeMode, Uint16Array, quantised, resized_pixels
 
@@ -75,11 +76,13 @@ class DecodedImage(NamedTuple):
         content_hash: SHA-256 of the bytes decoded; None where they could not be read.
         image: uint16, 0..65535 for 0..1, shape (C, H, W) at the input size, C in {1, 3}; or
             the refusal.
+        looks: What the picture is like (`appearance.LOOKS`); empty for a refusal.
     """
 
     row: int
     content_hash: str | None
     image: Uint16Array | Reject
+    looks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,9 +224,10 @@ def _decoded(row: int, source: ImageSource, settings: DecodeSettings) -> Decoded
         data = _image_bytes(source, settings.image_root, settings.policy)
         digest = content_hash(data)
         values, limits = decoded_pixels(data, settings.policy, settings.input_size)
-        return DecodedImage(
-            row, digest, quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
-        )
+        *size, bits = stored_form(data)
+        looks = tuple(measured_looks(values, (size[0], size[1]), bits).tolist())
+        pixels = quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
+        return DecodedImage(row, digest, pixels, looks)
     except ImageReject as refusal:
         return DecodedImage(row, digest, _reject(source, refusal))
 
@@ -365,7 +369,7 @@ def _answer(decoder: _Decoder, row: int, source: ImageSource, settings: DecodeSe
         code, message = ReasonCode(answer["reason_code"]), str(answer["message"])
         return DecodedImage(row, answer["hash"], Reject(source.sample_id, source.image_path, str(code), message))
     pixels = np.frombuffer(blob, dtype=np.uint16).reshape(-1, *settings.input_size)
-    return DecodedImage(row, str(answer["hash"]), pixels)
+    return DecodedImage(row, str(answer["hash"]), pixels, tuple(answer["looks"]))
 
 
 def _timeout(limit_s: float) -> ImageReject:
@@ -457,11 +461,11 @@ def _serve() -> None:
             source = ImageSource(
                 header["sample_id"], header["image_path"], bytes(blob) if header["has_bytes"] else None
             )
-            _, digest, image = _decoded(0, source, settings)
+            _, digest, image, looks = _decoded(0, source, settings)
             if isinstance(image, Reject):
                 _send(answers, {"hash": digest, "reason_code": image.reason_code, "message": image.message}, b"")
             else:
-                _send(answers, {"hash": digest}, image.data.cast("B"))
+                _send(answers, {"hash": digest, "looks": looks}, image.data.cast("B"))
             _orphan_alarm(0)
 
 

@@ -43,6 +43,8 @@ FLUSH_S = 60.0
 SHARD_IMAGES = 1024
 
 Advance = Callable[[int], None]
+Described = tuple[str, tuple[float, ...]]
+"""An image's content hash, and what it is like."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Extractor:
         if workers is None:
             workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
         rejects: dict[str, Reject] = {}
-        hashes: deque[list[str]] = deque()
+        batched: deque[list[Described]] = deque()
 
         def batches() -> Iterator[npt.NDArray[np.uint16]]:
             images: list[DecodedImage] = []
@@ -204,11 +206,11 @@ class Extractor:
                     continue
                 images.append(image)
                 if len(images) == batch_size:
-                    hashes.append([str(image.content_hash) for image in images])
+                    batched.append(_described(images))
                     yield _stacked(images)
                     images = []
             if images:
-                hashes.append([str(image.content_hash) for image in images])
+                batched.append(_described(images))
                 yield _stacked(images)
 
         decoded = batches()
@@ -227,7 +229,7 @@ class Extractor:
             mean=backbone.mean,
             std=backbone.std,
         )
-        _store_in_parts(self.store, rows, hashes, self.flush_s)
+        _store_in_parts(self.store, rows, batched, self.flush_s)
         return rejects
 
     def _built(
@@ -259,6 +261,34 @@ class Extractor:
         return backbone, self.network
 
 
+def measure_looks(
+    sources: Iterable[ImageSource],
+    store: FeatureStore,
+    facts: BackboneFacts,
+    config: Config,
+    image_root: Path,
+    advance: Advance,
+) -> None:
+    """Measure and store what images are like whose features were stored before that was measured; arguments as for `extract_missing`."""
+    section = config.backbone
+    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize)
+    workers = max(1, (os.cpu_count() or 2) - 1) if section.workers is None else section.workers
+    described: list[Described] = []
+    for image in decoded_images(sources, settings, workers):
+        advance(1)
+        if not isinstance(image.image, Reject):
+            described += _described([image])
+        if len(described) == FLUSH_ROWS:
+            store.append_looks(described)
+            described = []
+    store.append_looks(described)
+
+
+def _described(images: Sequence[DecodedImage]) -> list[Described]:
+    """Content hash and looks of each."""
+    return [(str(image.content_hash), image.looks) for image in images]
+
+
 def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
     """One batch; grey images get as many channels as the widest of the batch."""
     pixels = [np.asarray(image.image) for image in images]
@@ -267,22 +297,32 @@ def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
 
 
 def _store_in_parts(
-    store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]], flush_s: float
+    store: FeatureStore,
+    rows: Iterable[npt.NDArray[np.float32]],
+    batched: deque[list[Described]],
+    flush_s: float,
 ) -> None:
     """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
-    hashes: list[str] = []
+    images: list[Described] = []
     features: list[npt.NDArray[np.float32]] = []
     last = time.monotonic()
+
+    def flush() -> None:
+        held = np.concatenate(features)
+        known = images[: len(held)]
+        store.append_looks(known)
+        store.append([key for key, _ in known], held[: len(known)])
+
     try:
         for batch in rows:
             features.append(batch)
-            hashes += batched.popleft()
-            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
-                store.append(hashes, np.concatenate(features))
-                hashes, features, last = [], [], time.monotonic()
+            images += batched.popleft()
+            if len(images) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
+                flush()
+                images, features, last = [], [], time.monotonic()
     except KeyboardInterrupt:
-        if hashes:
-            store.append(hashes, np.concatenate(features)[: len(hashes)])
+        if images:
+            flush()
         raise
-    if hashes:
-        store.append(hashes, np.concatenate(features))
+    if images:
+        flush()

@@ -80,6 +80,7 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_twins=0 if judged is None else len(judged.twins.sample_ids),
         leaks=summary.get("leaks"),
         leak_sets=() if judged is None else leak_sets_of(judged.leaks),
+        unusable=summary.get("unusable"),
         shortcuts=summary.get("shortcuts") or (),
         agreements=_agreements(summary.get("inspectors") or {}),
         facets=() if judged is None else judged.facets,

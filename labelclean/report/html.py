@@ -123,6 +123,7 @@ def fewer(page: Page, top: int) -> Page:
         twin_sets=page.twin_sets[:top],
         loose_twins=page.loose_twins[:top],
         leak_sets=page.leak_sets[:top],
+        unusable=page.unusable and dict(page.unusable) | {"examples": page.unusable["examples"][:top]},
         shortcuts=[dict(one) | {"examples": one["examples"] if top else []} for one in page.shortcuts],
     )
 

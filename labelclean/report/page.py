@@ -248,6 +248,7 @@ class Page:
         num_twins: All samples in such sets.
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
+        unusable: Which pictures look unusable (`unusable_record`), None where the run is older.
         shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
         agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
@@ -290,6 +291,7 @@ class Page:
     num_twins: int
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
+    unusable: Mapping[str, Any] | None
     shortcuts: Sequence[Mapping[str, Any]]
     agreements: tuple[Agreement, ...]
     facets: tuple[Facet, ...]

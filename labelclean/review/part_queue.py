@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.arrays import BoolArray, IntArray
+from labelclean.arrays import BoolArray, FloatArray, IntArray
 from labelclean.config import Config
 from labelclean.noise.trust import JudgedLabels
 from labelclean.review.queue import (
@@ -26,6 +26,7 @@ from labelclean.review.queue import (
     looks_to_draw,
     measure_doubt,
     repeated_images,
+    unusable_places,
 )
 from labelclean.storage.queries import database, names_of
 from labelclean.storage.tables import named
@@ -82,7 +83,8 @@ def part_queue(
         budget = config.review.places
         size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), drawable, budget)
         salt = audit_salt(config.run.seed, num_samples, drawable)
-        rows = _candidates(connection, flagged if budget is None else budget, (salt, size), config)
+        quota = unusable_places(config.review.unusable_share, num_samples if budget is None else budget)
+        rows = _candidates(connection, flagged if budget is None else budget, (salt, size), quota, config)
         queue = build_queue(
             rows.column("label_score").to_numpy(),
             rows.column("is_label_issue").to_numpy(),
@@ -93,6 +95,7 @@ def part_queue(
             budget=budget,
             audit=_audit(rows, salt, drawable),
             class_floor=config.review.class_floor,
+            unusable=_unusable(rows, quota),
         )
         chosen = rows.take(pa.array(queue.rows))
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
@@ -121,8 +124,15 @@ def _repeated(connection: Any) -> pa.Table:
     return pa.table({"number": rows.column("number"), "is_shown": ~is_repeated, "is_of_many": is_of_many})
 
 
-def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most doubtful, flagged or not, and those of each class."""
+def _unusable(rows: pa.Table, quota: int) -> IntArray:
+    """Rows of the pictures that look unusable, the oddest first."""
+    odd = rows.column("unusable").to_numpy()
+    order = np.lexsort((np.arange(len(odd)), -odd))
+    return np.asarray(order[(odd[order] > 0) & ~rows.column("is_audit").to_numpy()[order]][:quota], dtype=np.int64)
+
+
+def _candidates(connection: Any, places: int, draw: tuple[str, int], quota: int, config: Config) -> pa.Table:
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, the oddest pictures, and of the others the most doubtful, flagged or not, and those of each class."""
     question = """
         WITH open AS (
             SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
@@ -138,14 +148,15 @@ def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Con
             QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
         ),
         flagged AS (SELECT number FROM others WHERE is_label_issue ORDER BY label_score, sample_id LIMIT ?),
+        odd AS (SELECT number FROM others WHERE unusable > 0 ORDER BY unusable DESC, sample_id LIMIT ?),
         firm AS (
-            SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
+            SELECT * FROM odd UNION SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
             UNION SELECT number FROM open WHERE conflict_set >= 0
         )
         SELECT open.*, audit.number IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (number)
         WHERE audit.number IS NOT NULL OR number IN (SELECT number FROM firm) ORDER BY sample_id
     """
-    values = [*draw, places, config.review.class_floor, places]
+    values = [*draw, places, config.review.class_floor, places, quota]
     return connection.sql(question, params=values).to_arrow_table()
 
 
@@ -221,6 +232,7 @@ def score_rows(
     is_settled: BoolArray,
     conflict_sets: IntArray,
     near: IntArray | None,
+    unusable: FloatArray | None = None,
 ) -> pa.Table:
     """Return what `part_queue` needs of some samples.
 
@@ -232,10 +244,11 @@ def score_rows(
         is_settled: Samples that must not come back, shape (N,).
         conflict_sets: Number of the near-duplicate set whose labels differ, int64, shape (N,), -1 for samples in none.
         near: Numbers of their neighbours, int64, shape (N, M), -1 where there are fewer; None: none were looked for.
+        unusable: How urgent a look at the picture itself is, shape (N,), 0..1, 0 where it looks as it should; None: all do.
 
     Returns:
         N rows: `number`, `sample_id`, `given`, `predicted`, `runner_up`, `label_score`, `is_label_issue`, `is_settled`,
-        `conflict_set`, `reading_0` and so on, and where known `near`, `content_hash` and `image_path`.
+        `unusable`, `conflict_set`, `reading_0` and so on, and where known `near`, `content_hash` and `image_path`.
     """
     two = np.argsort(-judged.soft_labels, axis=1, kind="stable")[:, :2]
     columns = {
@@ -248,6 +261,7 @@ def score_rows(
         "is_label_issue": judged.is_label_issue,
         "is_settled": is_settled,
         "conflict_set": conflict_sets,
+        "unusable": np.zeros(len(given)) if unusable is None else np.asarray(unusable, dtype=np.float64),
     }
     columns |= {f"reading_{number}": scores for number, scores in enumerate(judged.reading_scores)}
     if near is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import RawIOBase
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,17 @@ from labelclean.probes.sums import hashed_parts
 from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
-from labelclean.runs.ingest_parts import LABELLED, PART_ROWS, part_path, part_paths
+from labelclean.runs.ingest_parts import LABELLED, LOOKS, PART_ROWS, looks_path, part_path, part_paths
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
-from labelclean.storage.queries import database, images_to_extract, rejected_images, stored_places, usable_hashes
+from labelclean.storage.queries import (
+    database,
+    images_to_extract,
+    images_to_measure,
+    rejected_images,
+    stored_places,
+    usable_hashes,
+)
 
 HASHES = "hashes"
 SAMPLES = "samples"
@@ -46,7 +53,7 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     """
     from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
-    from labelclean.features.extraction import extract_missing
+    from labelclean.features.extraction import extract_missing, measure_looks
     from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
@@ -59,15 +66,23 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     hashes, wanted = part_paths(work, HASHES), work / INTERNAL / WANTED
     with database(work / INTERNAL / "spill") as connection:
         num_wanted, num_known = images_to_extract(connection, hashes, store.parts(), wanted)
+        unmeasured, num_unmeasured = work / INTERNAL / "unmeasured.parquet", 0
+        if config.review.unusable_share and num_known:
+            num_unmeasured = images_to_measure(connection, store.looks.parts(), unmeasured)
     refused: dict[str, Reject] = {}
     if num_wanted:
         with progress("extracting features", num_wanted, "images") as advance:
             sources = _wanted_sources(work, config, wanted, has_bytes=ingest["has_bytes"])
             refused = extract_missing(sources, store, backbone, config, image_root(config), advance)
+    if num_unmeasured:
+        with progress("measuring stored pictures", num_unmeasured, "images") as advance:
+            sources = _wanted_sources(work, config, unmeasured, has_bytes=ingest["has_bytes"])
+            measure_looks(sources, store, backbone, config, image_root(config), advance)
     with database(work / INTERNAL / "spill") as connection:
         rejected_images(connection, hashes, wanted, refused)
         counts = _write_samples(work, connection, tuple(ingest["class_names"]))
-        _gather_features(work, connection, store)
+        _gather(work, connection, store, _features_path)
+        _gather(work, connection, store.looks, looks_path)
     record |= {
         "num_extracted": num_wanted - len(refused),
         "num_from_cache": num_known,
@@ -179,17 +194,18 @@ def _write_samples(work: Path, connection: Any, names: tuple[str, ...]) -> dict[
     return {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}
 
 
-def _gather_features(work: Path, connection: Any, store: FeatureStore) -> None:
-    """`features/`: one array per part of the samples, float16; every part of the store is read once."""
+def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[[Path], Path]) -> None:
+    """One array per part of the samples, float16, NaN for what is not stored; every part of the store is read once."""
     parts = part_paths(work, SAMPLES)
-    make_folder(work / INTERNAL / FEATURES)
-    offsets = [_empty_array(_features_path(part), pq.read_metadata(part).num_rows, store) for part in parts]
-    for stored, rows, samples, places in stored_places(connection, parts, store.parts()):
+    for folder in {path_of(part).parent for part in parts}:
+        make_folder(folder)
+    offsets = [_empty_array(path_of(part), pq.read_metadata(part).num_rows, store) for part in parts]
+    for stored, rows, samples, places in stored_places(connection, parts, store.parts()) if store.parts() else ():
         features = store.read_part(Path(stored))
         for number in np.unique(samples).tolist():
             at = np.flatnonzero(samples == number)
             at = at[np.argsort(places[at], kind="stable")]
-            with _features_path(parts[number]).open("r+b", buffering=0) as file:
+            with path_of(parts[number]).open("r+b", buffering=0) as file:
                 _write_runs(file, offsets[number], features[rows[at]], places[at])
 
 
@@ -200,6 +216,8 @@ def _features_path(part: Path) -> Path:
 def _empty_array(path: Path, num_rows: int, store: FeatureStore) -> int:
     """Make an array file of the right size; where its numbers begin, bytes."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(num_rows, store.num_features))
+    if path.parent.name == LOOKS:
+        array[:] = np.nan  # features are all there
     return int(array.offset)
 
 

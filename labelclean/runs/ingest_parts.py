@@ -36,6 +36,7 @@ PART_CELLS = 16_000_000
 MOST_FAULTY_PARTS = 3
 LABELLED = "labelled"
 LABELS = "labels"
+LOOKS = "looks"
 
 
 def part_rows(num_classes: int) -> int:
@@ -62,6 +63,12 @@ def part_path(work: Path, table: str, number: int) -> Path:
 def part_paths(work: Path, table: str) -> list[Path]:
     """Return the files of all parts of a run's internal table, in order."""
     return sorted((work / INTERNAL / table).glob("part-*.parquet"))
+
+
+def looks_path(samples: Path) -> Path:
+    """Return the array beside the table `samples`, or beside a part of it, that says what its pictures are like."""
+    folder = samples.parent if samples.parent.name == INTERNAL else samples.parent.parent
+    return folder / LOOKS / f"{samples.stem}.npy"
 
 
 def class_counts(work: Path, table: str, names: Sequence[str]) -> Float64Array:

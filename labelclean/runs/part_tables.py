@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.arrays import IntArray
+from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.verdicts import Found
 from labelclean.config import Config
 from labelclean.noise.top2 import top2_margin
-from labelclean.review.flags import Evidence, build_flags
+from labelclean.review.flags import Evidence, build_flags, unusable_scores
 from labelclean.review.part_queue import score_rows
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
+from labelclean.runs.pictures import Pictures
 from labelclean.storage.tables import conform
 
 
@@ -31,7 +32,7 @@ class RunTables:
         names: The K class names.
         config: Sections `flags` and `gates` are read.
         counts: Samples of each given class, int64, shape (K,).
-        usual_similarity: Median of the similarity to neighbours and its median deviation; None without neighbours.
+        pictures: Judges what the pictures are like.
         leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
             without splits.
     """
@@ -42,7 +43,7 @@ class RunTables:
     names: tuple[str, ...]
     config: Config
     counts: IntArray
-    usual_similarity: tuple[np.floating, np.floating] | None
+    pictures: Pictures
     leak_sets: IntArray | None = None
 
     def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
@@ -52,7 +53,9 @@ class RunTables:
         ids = some.column("sample_id").combine_chunks()
         numbers = self.starts[number] + found.rows
         leaks = None if self.leak_sets is None else self.leak_sets[numbers]
-        flags = build_flags(self._evidence(found, leaks), self.config.flags, self.config.gates.top2.unstable_below)
+        limit = self.config.flags.outlier_z
+        odd = self.pictures.oddness_of(number)[found.rows]
+        flags = build_flags(self._evidence(found, leaks, odd), self.config.flags, self.config.gates.top2.unstable_below)
         predictions = predictions_table(ids, found.given_probs, found.top2_agreement, names)
         refined = judged_table(some, judged, found.duplicate_sets, names, leaks)
         scores = score_rows(
@@ -63,6 +66,7 @@ class RunTables:
             settled[found.rows],
             found.conflict_sets,
             None if found.near is None else found.near.index,
+            np.where(odd.max(axis=1) > limit, unusable_scores(odd.max(axis=1), limit), 0),
         )
         return {
             "teacher_predictions": conform(predictions, "teacher_predictions", class_names=names),
@@ -71,7 +75,7 @@ class RunTables:
             "scores": scores,
         }
 
-    def _evidence(self, found: Found, leaks: IntArray | None) -> Evidence:
+    def _evidence(self, found: Found, leaks: IntArray | None, odd: Float32Array) -> Evidence:
         """What the reasons are written from."""
         judged = found.judged
         return Evidence(
@@ -83,10 +87,9 @@ class RunTables:
             top2_margin=np.clip(top2_margin(found.given_probs), 0, 1),
             top2_agreement=found.top2_agreement,
             neighbour_votes=found.neighbour_votes,
-            neighbour_similarity=found.neighbour_similarity,
             duplicate_sets=found.duplicate_sets,
             conflict_sets=found.conflict_sets,
             leak_sets=leaks,
             class_counts=self.counts,
-            usual_similarity=self.usual_similarity,
+            oddness=odd,
         )

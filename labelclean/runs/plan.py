@@ -83,6 +83,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
         ConfigError: If the memory does not suffice, or settings ask for what is not done with so many samples or with a
             reference.
     """
+    if config.study.measured is not None:
+        read_json(config.study.measured)  # refuses before hours have passed
     files = files_to_read(config, arrivals)
     num_rows = labels_dataset(config.data.labels, files).count_rows()
     limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)

@@ -254,6 +254,30 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
     return int(wanted), int(num_found)
 
 
+def images_to_measure(connection: Any, stored: Sequence[Path], target: Path) -> int:
+    """Write down one image of each content that `images_to_extract` found stored and that another store lacks.
+
+    Args:
+        connection: The one that `images_to_extract` asked.
+        stored: Parts of the other store, with `content_hash`.
+        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`.
+
+    Returns:
+        Their number.
+    """
+    known = "SELECT content_hash FROM read_parquet($stored)" if stored else "SELECT NULL::VARCHAR AS content_hash"
+    question = f"""
+        COPY (
+            SELECT content_hash, sample_id, image_path FROM contents ANTI JOIN ({known}) USING (content_hash)
+            WHERE is_stored ORDER BY sample_id
+        ) TO $target (FORMAT parquet)
+    """  # noqa: S608 - nothing of the data is put in
+    with atomic_path(target) as temporary:
+        values: dict[str, Any] = {"target": str(temporary)} | ({"stored": names_of(stored)} if stored else {})
+        ((num_found,),) = connection.execute(question, values).fetchall()
+    return int(num_found)
+
+
 def rejected_images(connection: Any, hashes: Sequence[Path], wanted: Path, refused: Mapping[str, Any]) -> None:
     """Leave the tables `usable` (sample_id, content_hash) and `rejected` in the database.
 

@@ -23,6 +23,8 @@ from labelclean.storage.spellings import alike, joining
 REFINED = "refined_labels"
 
 
+UNUSABLE = ("blank", "dark", "bright", "low_contrast", "blurred", "odd_size", "odd_depth", "outlier")
+"""Reasons to think that a picture shows no part as it should."""
 REASONS = (
     "other_class",
     "readings_differ",
@@ -34,14 +36,14 @@ REASONS = (
     "narrow_margin",
     "rare_class_move",
     "annotators_disagree",
-    "outlier",
+    *UNUSABLE,
 )
 WAITS_FOR_EYES = "readings_differ"
 """The reason of labels that are worth a look but that nobody should change without one."""
 READINGS = ("calm", "clouds", "alone", "as_given")
 MANY_CLASSES = 256
 TOP_CLASSES = 32
-QUEUE_SOURCES = ("ranked", "random_audit", "conflict_group", "rare_class")
+QUEUE_SOURCES = ("ranked", "random_audit", "unusable", "conflict_group", "rare_class")
 
 Kind = Literal[
     "string",
