@@ -18,10 +18,20 @@ class Box(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What is cut out of an image: a box, and a margin at each side as a share of the box's width or height."""
+    """What is cut out of an image: a box, and a margin at each side as a share of the box's width or height.
+
+    Attributes:
+        box: The box.
+        margin: The margin.
+        least_px: Least width and height; people see nothing in ten pixels without what lies around them.
+    """
 
     box: Box
     margin: float
+    least_px: int = 0
+
+
+SHOWN_PX = 64
 
 
 def check_box(box: Box) -> None:
@@ -70,13 +80,14 @@ def cut_window(cut: Cut, height: int, width: int) -> tuple[slice, slice]:
             f"the middle of a box must lie in its image of {width:,} x {height:,} pixels, but lies at "
             f"({middle[0]:,.0f}, {middle[1]:,.0f}); correct the box or the image.",
         )
-    rows = _span(box.y_px, box.height_px, cut.margin, height)
-    return rows, _span(box.x_px, box.width_px, cut.margin, width)
+    rows = _span(box.y_px, box.height_px, cut, height)
+    return rows, _span(box.x_px, box.width_px, cut, width)
 
 
-def _span(start: float, length: float, margin: float, limit: int) -> slice:
+def _span(start: float, length: float, cut: Cut, limit: int) -> slice:
     """Whole pixels from a box's one side to the other, the margin at both."""
-    first, last = start - margin * length, start + length + margin * length
+    around = max(cut.margin * length, (cut.least_px - length) / 2)
+    first, last = start - around, start + length + around
     low = min(max(int(first // 1), 0), limit - 1)
     return slice(low, max(min(int(-(-last // 1)), limit), low + 1))
 

@@ -133,8 +133,10 @@ def place_image(data: bytes, policy: DecodeConfig, max_side: int, box: Box) -> b
     left, right = (across * side for side in (box.x_px, box.x_px + box.width_px))
     top, bottom = (down * side for side in (box.y_px, box.y_px + box.height_px))
     pen = ImageDraw.Draw(picture)
-    for width, colour in ((3, "black"), (1, "#ffc400")):  # a bright line with dark rims shows on every ground
-        grown = width // 2 + 1
+    for grown, width, colour in (
+        (4, 4, "black"),
+        (3, 2, "#ffc400"),
+    ):  # a bright line with dark rims shows on every ground
         pen.rectangle((left - grown, top - grown, right + grown, bottom + grown), outline=colour, width=width)
     return _saved(picture, "JPEG")
 

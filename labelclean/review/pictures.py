@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from labelclean.config import DecodeConfig
 from labelclean.errors import TableError
-from labelclean.features.boxes import Box, Cut, box_hash
+from labelclean.features.boxes import SHOWN_PX, Box, Cut, box_hash
 from labelclean.features.decode import place_image, preview_image
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
 from labelclean.storage.parquet import image_rows, labels_dataset, read_batches, table_schema
@@ -146,7 +146,7 @@ def _previews(
 ) -> Pictures:
     if isinstance(image, bytes) and not place.shows(image):
         image = "changed"
-    cut = None if place.box is None else Cut(place.box, margin)
+    cut = None if place.box is None else Cut(place.box, margin, SHOWN_PX)
     return {(sample, px): _preview(image, px, policy, cut) for px in sizes}
 
 

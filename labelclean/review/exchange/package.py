@@ -9,7 +9,7 @@ from typing import Any
 
 from labelclean.config import Config
 from labelclean.errors import ExchangeError, StorageError, listed
-from labelclean.features.boxes import Cut
+from labelclean.features.boxes import SHOWN_PX, Cut
 from labelclean.features.image_files import ImageReject, ReasonCode, read_image_bytes
 from labelclean.review.exchange.manifest import MANIFEST, ExportManifest, Unreadable, read_manifest, write_manifest
 from labelclean.review.exchange.tasks import QueueToExport, Task
@@ -214,7 +214,7 @@ def _write_previews(
                 sample, "content_changed", "the image is not the one that the run judged; run again."
             )
         else:
-            cut = None if task.box is None else Cut(task.box, config.data.box_margin)
+            cut = None if task.box is None else Cut(task.box, config.data.box_margin, SHOWN_PX)
             try:
                 preview = preview_image(data, config.decode, max_side, cut=cut)
                 place = None if cut is None else place_image(data, config.decode, PLACE_PX, cut.box)
