@@ -118,10 +118,6 @@ def apply_labels(
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
     boxes = source_of(dataset.schema, labels.parent.resolve())
     form = form_of_boxes(form, boxes, out) if BOX_COLUMNS[0] in dataset.schema.names else form
-    if form == "original" and without_leaks:
-        raise ConfigError(
-            "--without-leaks leaves rows out, and --to original changes nothing but classes. Write a table."
-        )
     tables = _joined(dataset, stands, added, schema, left)
     rows = Labels(schema, tables, class_names_of(refined), root, prefix, boxes=boxes, spellings=data.spellings)
     written = _written(form, rows, out, links=links)

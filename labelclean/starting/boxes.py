@@ -47,7 +47,7 @@ def box_rows(found: FoundBoxes, source: BoxSource, name: str, refused: Sequence[
         )
         raise TableError(
             f"{source.path}: {words}: at least one box must have a class that the file names, but none has. It holds {others}, and "
-            f"{len(rejects):,} boxes that cannot be used. Name another file, or read whole images with --no-boxes."
+            f"{len(rejects):,} boxes that cannot be used{_first(rejects)} Name another file, or read whole images with --no-boxes."
         )
     text = {
         "sample_id": [box.sample_id for box in found.boxes],
@@ -97,6 +97,10 @@ def yolo_rows(files: Mapping[str, bytes], root: Path) -> Rows:
 
 
 # --- inside ---------------------------------------------------------------------------------------
+
+
+def _first(rejects: Sequence[dict[str, str]]) -> str:
+    return f", such as {rejects[0]['message']}" if rejects else "."
 
 
 def _unknown(sample: str, image: str, label: str) -> dict[str, str]:

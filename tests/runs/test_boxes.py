@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,10 +238,8 @@ def test_coco_goes_through_review_and_back(made: Made, coco_run: Path, tmp_path:
 def test_boxes_are_no_folder_of_images_and_no_file_that_they_did_not_come_from(
     made: Made, coco_run: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="boxes are written as a table .* or into the format that they came in"):
+    with pytest.raises(ConfigError, match=r"boxes are written as a table .* or into the format that they came in"):
         apply_labels(coco_run, [], tmp_path / "x", unreviewed=True, to="folder")
-    with pytest.raises(ConfigError, match="--without-leaks leaves rows out"):
-        apply_labels(coco_run, [], tmp_path / "x.json", unreviewed=True, to="original", without_leaks=True)
     apply_labels(coco_run, [], tmp_path / "x.parquet", unreviewed=True)
 
 
@@ -249,7 +247,11 @@ def test_boxes_are_no_folder_of_images_and_no_file_that_they_did_not_come_from(
 @pytest.mark.parametrize("form", sorted(set(FORMATS) - {"coco"}))
 def test_every_other_format_goes_through_review_and_back(form: str, made: Made, coco_run: Path, tmp_path: Path) -> None:
     assert coco_run.is_dir()  # its features are in the cache
-    path = write_boxes(form, made.pages, made.folder)
+    place = made.folder / form if form == "yolo" else made.folder  # a folder of its own: elsewhere Parquet lies beside
+    place.mkdir(exist_ok=True)
+    if form == "yolo":
+        shutil.copytree(made.folder / "images", place / "images", dirs_exist_ok=True)
+    path = write_boxes(form, made.pages, place)
     run = made.run(made.config(path, form))
     folders = form in ("voc", "yolo")
     round_trip(made, run, BoxSource(form, path), tmp_path / ("new" if folders else f"new{path.suffix}"))
@@ -276,9 +278,9 @@ def test_a_run_in_parts_says_the_same(
 
 @pytest.mark.long
 def test_the_margin_is_part_of_the_cache_key(made: Made, coco_run: Path) -> None:
-    digest = read_json(coco_run / "manifest.json")
+    assert coco_run.is_dir()
     wide = made.run(made.config(made.folder / "instances.json", "wide", "data.box_margin=0.3"))
-    assert read_json(wide / "manifest.json") != digest
     stores = list((made.folder / "cache" / "features").iterdir())
     assert len(stores) == 2
-    assert json.dumps(sorted(path.name for path in stores))
+    hashes = [{row["sample_id"]: row["content_hash"] for row in boxes_of(run)} for run in (coco_run, wide)]
+    assert hashes[0] == hashes[1]  # what people said of a box holds whatever its margin is
