@@ -423,8 +423,8 @@ def _introduce(decoder: _Decoder, settings: DecodeSettings) -> None:
 def _answer(decoder: _Decoder, row: int, source: ImageSource, settings: DecodeSettings) -> DecodedImage:
     """Send one image and wait for its pixels or refusal."""
     decoder.deadline = time.monotonic() + settings.policy.timeout_s
-    record = {"sample_id": source.sample_id, "image_path": source.image_path, "has_bytes": source.image is not None}
-    record |= {} if source.box is None else {"box": list(source.box)}
+    record: dict[str, Any] = {"sample_id": source.sample_id, "image_path": source.image_path}
+    record |= {"has_bytes": source.image is not None} | ({} if source.box is None else {"box": source.box})
     _send(_pipe(decoder.process.stdin), record, source.image or b"")
     answer, blob = _receive(_pipe(decoder.process.stdout))
     if "reason_code" in answer:

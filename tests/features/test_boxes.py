@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from numpy.typing import NDArray
 from labelclean.config import DecodeConfig
 from labelclean.features import decoder_pool
 from labelclean.features.boxes import Box, Cut, box_hash, check_box, cut_window
-from labelclean.features.decode import decode_digest, decode_image, image_size, place_image, preview_image
+from labelclean.features.decode import (
+    decode_digest,
+    decode_image,
+    decoded_pixels,
+    image_size,
+    place_image,
+    preview_image,
+)
 from labelclean.features.decoder_pool import DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
 from labelclean.features.image_files import ImageReject, content_hash
 from tests.hostile import png
@@ -83,8 +91,12 @@ def test_the_network_sees_the_piece_and_each_image_is_decoded_once(
     root: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    real = decoder_pool.decoded_pixels
-    monkeypatch.setattr(decoder_pool, "decoded_pixels", lambda *args: calls.append(1) or real(*args))
+
+    def counted(*args: Any) -> Any:
+        calls.append(1)
+        return decoded_pixels(*args)
+
+    monkeypatch.setattr(decoder_pool, "decoded_pixels", counted)
     boxes = [Box(4 + k, 8, 16, 12) for k in range(20)]
     sources = [ImageSource(f"a{k}", "a.png", None, box) for k, box in enumerate(boxes)]
     sources += [ImageSource("out", "a.png", None, Box(99, 0, 2, 2)), ImageSource("whole", "a.png")]

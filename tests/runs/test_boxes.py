@@ -110,7 +110,10 @@ def boxes_of(run: Path) -> list[dict[str, Any]]:
     """Rows of the run with the box, most doubtful first."""
     rows = read_table(run / "refined_labels.parquet", "refined_labels").to_pylist()
     sides = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
-    rows = [row | {"box": Box(*(row[side] for side in sides))} for row in rows]
+    rows = [
+        row | {"box": Box(*(round(row[side], 3) for side in sides)), "name": Path(row["image_path"]).name}
+        for row in rows
+    ]
     return sorted(rows, key=lambda row: row["label_score"])
 
 
@@ -122,8 +125,8 @@ def reasons_of(run: Path) -> dict[str, set[str]]:
 
 
 def test_wrong_classes_are_found_far_ahead_of_chance(made: Made, coco_run: Path) -> None:
-    rows = [row for row in boxes_of(coco_run) if (row["image_path"], row["box"]) in made.truth]
-    wrong = np.array([made.truth[row["image_path"], row["box"]] != row["given_label"] for row in rows])
+    rows = [row for row in boxes_of(coco_run) if (row["name"], row["box"]) in made.truth]
+    wrong = np.array([made.truth[row["name"], row["box"]] != row["given_label"] for row in rows])
     assert len(wrong) > 90
     assert wrong.sum() >= 9
     precision = (np.cumsum(wrong) / np.arange(1, len(wrong) + 1))[wrong].mean()
@@ -186,7 +189,7 @@ def correct(run: Path, truth: dict[tuple[str, Box], str]) -> list[Decision]:
     manifest = read_json(run / "manifest.json")
     said = []
     for row in boxes_of(run):
-        true = truth.get((row["image_path"], row["box"]))
+        true = truth.get((row["name"], row["box"]))
         if row["is_label_issue"] and true is not None:
             kind = "confirmed" if true == row["given_label"] else "corrected"
             said.append(

@@ -141,7 +141,8 @@ def rewritten(content: AnyStr, pieces: Mapping[tuple[int, int], AnyStr]) -> AnyS
         >>> rewritten("a 1 b 2", {(2, 3): "22", (6, 7): ""})
         'a 22 b '
     """
-    parts, at = [], 0
+    parts: list[AnyStr] = []
+    at = 0
     for (start, end), piece in sorted(pieces.items()):
         parts += [content[at:start], piece]
         at = end

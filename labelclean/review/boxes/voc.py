@@ -50,7 +50,7 @@ def voc_boxes(files: Files, origin: Path) -> FoundBoxes:
         ExchangeError: If a file is not whole, plain XML.
     """
     boxes: list[FoundBox] = []
-    bare, nameless, faults, num_images = [], [], [], 0
+    bare, nameless, faults, num_images = list[str](), list[str](), list[str](), 0
     for name, data in files.items():
         for page in _pages(data, origin, name):
             num_images += 1
