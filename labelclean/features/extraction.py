@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from labelclean.config import Config
 from labelclean.errors import DeviceError, StorageError
 from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
+from labelclean.features.boxes import Box
 from labelclean.features.decoder_pool import (
     DecodedImage,
     DecodeSettings,
@@ -31,6 +33,7 @@ from labelclean.features.decoder_pool import (
 from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork, engine_digest
 from labelclean.features.facts import BackboneFacts, agreeing_network
 from labelclean.features.store import FeatureStore
+from labelclean.storage.samples import boxes_of
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +61,25 @@ class Hashed:
 
     content_hashes: dict[str, str]
     rejects: tuple[Reject, ...]
+
+
+def path_sources(samples: pa.Table) -> list[ImageSource]:
+    """Return where the images of some samples are; boxes of one image come one after the other, so that it is decoded once.
+
+    Args:
+        samples: Table `samples`, whose images are files.
+
+    Returns:
+        One source per sample; without boxes in the order of the table.
+    """
+    ids, paths = (samples.column(name).to_pylist() for name in ("sample_id", "image_path"))
+    boxes = boxes_of(samples)
+    if boxes is None:
+        return [ImageSource(*pair) for pair in zip(ids, paths, strict=True)]
+    sources = [
+        ImageSource(sample, path, None, Box(*box)) for sample, path, box in zip(ids, paths, boxes.tolist(), strict=True)
+    ]
+    return sorted(sources, key=lambda source: source.image_path or "")
 
 
 def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path, advance: Advance) -> Hashed:
@@ -105,7 +127,7 @@ def extract_missing(
         sources: One image per content that is not stored.
         store: Where the features go.
         facts: The backbone's facts.
-        config: Sections `backbone`, `decode` and `run`; `run.cluster` names who does it.
+        config: Sections `backbone`, `data`, `decode` and `run`; `run.cluster` names who does it.
         image_root: Folder that image paths are relative to.
         advance: Told of every image.
 
@@ -157,7 +179,7 @@ class Extractor:
     Attributes:
         store: Where the features go.
         facts: The backbone's facts.
-        config: Sections `backbone`, `decode` and `run`.
+        config: Sections `backbone`, `data`, `decode` and `run`.
         image_root: Folder that image paths are relative to.
         flush_s: Seconds after which a part is written although more may come.
         backbone: The backbone, once it was needed.
@@ -190,7 +212,8 @@ class Extractor:
         precision = choose_precision(section.precision, device)
         usual = BATCH_SIZE if self.facts.engine == "onnx" else 256 if device.type == "cuda" else 32
         batch_size = section.batch_size or usual
-        settings = DecodeSettings(self.image_root, self.config.decode, self.facts.input_size, section.resize)
+        size, margin = self.facts.input_size, self.config.data.box_margin
+        settings = DecodeSettings(self.image_root, self.config.decode, size, section.resize, margin)
         workers = section.workers
         if workers is None:
             workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1

@@ -79,6 +79,7 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
         num,
         len(page.twin_sets),
         len(page.loose_twins),
+        len(page.double_sets),
         len(page.leak_sets),
         len((page.unusable or {}).get("examples", ())),
     )

@@ -201,7 +201,8 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
     told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
     odd = [one["sample_id"] for one in (page.unusable or {}).get("examples", ())]
-    others = [other.sample_id for other in (*beside, *twins, *page.loose_twins)]
+    twice = [double for doubles in page.double_sets for double in doubles.members]
+    others = [other.sample_id for other in (*beside, *twins, *twice, *page.loose_twins)]
     for sample in (*others, *leaks, *told, *odd):
         wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:

@@ -27,6 +27,8 @@ class Evidence:
         neighbour_votes: Class shares among the neighbours, shape (N, K), or None without neighbours.
         duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
         conflict_sets: The same, -1 also where all labels of the set agree (`neighbours.conflict_sets`).
+        is_box_conflict: Boxes that lie on one of another class (`overlaps.Overlaps`), shape (N,); None for whole images.
+        is_box_double: Boxes that lie on one of the same class, shape (N,); None for whole images.
         leak_sets: Number of the set that stands in more than one split, shape (N,), -1 for samples in none; None without
             splits (`leaks.split_leaks`).
         class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
@@ -43,6 +45,8 @@ class Evidence:
     neighbour_votes: FloatArray | None
     duplicate_sets: IntArray
     conflict_sets: IntArray
+    is_box_conflict: BoolArray | None = None
+    is_box_double: BoolArray | None = None
     leak_sets: IntArray | None = None
     class_counts: IntArray | None = None
     oddness: FloatArray | None = None
@@ -79,7 +83,9 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
         _readings_differ(evidence),
         _neighbours_disagree(evidence, limits.neighbours_share),
         _conflict_group(evidence),
+        _marked(evidence, "box_conflict", evidence.is_box_conflict, 1.0),
         _near_duplicate(evidence),
+        _marked(evidence, "box_double", evidence.is_box_double, 1.0),
         _split_leak(evidence),
         _unstable_top2(evidence, unstable_below),
         _narrow_margin(evidence, limits.narrow_margin),
@@ -127,6 +133,12 @@ def _conflict_group(evidence: Evidence) -> _Part:
 
 def _near_duplicate(evidence: Evidence) -> _Part:
     return "near_duplicate", evidence.duplicate_sets >= 0, np.full(len(evidence.given), 0.1)
+
+
+def _marked(evidence: Evidence, reason: str, mask: BoolArray | None, score: float) -> _Part:
+    """A reason that is known already."""
+    mask = np.zeros(len(evidence.given), dtype=bool) if mask is None else mask
+    return reason, mask, np.full(len(evidence.given), score)
 
 
 def _split_leak(evidence: Evidence) -> _Part:

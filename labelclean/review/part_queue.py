@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from labelclean.review.queue import (
     unusable_places,
 )
 from labelclean.storage.queries import database, names_of
-from labelclean.storage.tables import named
+from labelclean.storage.tables import BOX_COLUMNS, named
+
+_SHOWN = ("content_hash", "image_path", *BOX_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def part_queue(
             unusable=_unusable(rows, quota),
         )
         chosen = rows.take(pa.array(queue.rows))
+        queue = _with_doubles(queue, chosen)
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
         beside = _neighbour_ids(connection, chosen, config.review.neighbours)
     settled = np.zeros(rows.num_rows, dtype=bool)
@@ -186,6 +189,15 @@ def _audit(rows: pa.Table, salt: str, num_unsettled: int) -> Audit:
     return Audit(at[drawn], len(at) / max(num_unsettled, 1))
 
 
+def _with_doubles(queue: Queue, chosen: pa.Table) -> Queue:
+    """The queue in which boxes that are there twice, with one class, say so."""
+    if "is_box_double" not in chosen.column_names:
+        return queue
+    pairs = zip(queue.sources, chosen.column("is_box_double").to_pylist(), strict=True)
+    is_double = ((source, double and source == "conflict_group") for source, double in pairs)
+    return replace(queue, sources=tuple("box_double" if double else source for source, double in is_double))
+
+
 def _reasons(connection: Any, ids: pa.ChunkedArray, flags: Sequence[Path]) -> dict[str, list[str]]:
     """Reasons of each sample in the queue, the most urgent first."""
     connection.register("queued", pa.table({"sample_id": ids}))
@@ -220,7 +232,7 @@ def _table(
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
     }
-    kept = {name: chosen.column(name) for name in ("content_hash", "image_path") if name in chosen.column_names}
+    kept = {name: chosen.column(name) for name in _SHOWN if name in chosen.column_names}
     return pa.table(columns | kept)
 
 
@@ -233,6 +245,7 @@ def score_rows(
     conflict_sets: IntArray,
     near: IntArray | None,
     unusable: FloatArray | None = None,
+    is_box_double: BoolArray | None = None,
 ) -> pa.Table:
     """Return what `part_queue` needs of some samples.
 
@@ -242,13 +255,16 @@ def score_rows(
         given: Class as ingested, shape (N,).
         judged: What was found about them.
         is_settled: Samples that must not come back, shape (N,).
-        conflict_sets: Number of the near-duplicate set whose labels differ, int64, shape (N,), -1 for samples in none.
+        conflict_sets: Number of the near-duplicate set whose labels differ, or which holds a box twice, int64, shape (N,),
+            -1 for samples in none.
         near: Numbers of their neighbours, int64, shape (N, M), -1 where there are fewer; None: none were looked for.
         unusable: How urgent a look at the picture itself is, shape (N,), 0..1, 0 where it looks as it should; None: all do.
+        is_box_double: Boxes that another of their class lies on and none of another, shape (N,); None for whole images.
 
     Returns:
         N rows: `number`, `sample_id`, `given`, `predicted`, `runner_up`, `label_score`, `is_label_issue`, `is_settled`,
-        `unusable`, `conflict_set`, `reading_0` and so on, and where known `near`, `content_hash` and `image_path`.
+        `unusable`, `conflict_set`, `reading_0` and so on, and where known `near`, `is_box_double`, `content_hash`,
+        `image_path` and the box.
     """
     two = np.argsort(-judged.soft_labels, axis=1, kind="stable")[:, :2]
     columns = {
@@ -267,7 +283,8 @@ def score_rows(
     if near is not None:
         flat = pa.array(near.astype(np.int32).ravel())
         columns["near"] = pa.FixedSizeListArray.from_arrays(flat, near.shape[1])
-    columns |= {name: samples.column(name) for name in ("content_hash", "image_path") if name in samples.column_names}
+    columns |= {} if is_box_double is None else {"is_box_double": is_box_double}
+    columns |= {name: samples.column(name) for name in _SHOWN if name in samples.column_names}
     return pa.table(columns)
 
 

@@ -13,7 +13,7 @@ from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
 from labelclean.runs.ingest_parts import LOOKS, looks_path
-from labelclean.runs.plan import plan_of
+from labelclean.runs.plan import box_margin, plan_of
 from labelclean.runs.record import INTERNAL, part_done, part_of, recorded
 from labelclean.storage.parquet import image_rows, make_folder, read_table, write_table
 
@@ -23,7 +23,7 @@ def extract(work: Path) -> bool:
     from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
     from labelclean.features.decoder_pool import ImageSource
-    from labelclean.features.extraction import extract_missing, hash_images, measure_looks
+    from labelclean.features.extraction import extract_missing, hash_images, measure_looks, path_sources
     from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
@@ -40,18 +40,20 @@ def extract(work: Path) -> bool:
         root = image_root(config)
 
         def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
-            rows = (
-                image_rows(config.data.labels, files_to_read(config, arrivals_from(part_of(work, "arrivals"))))
+            files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
+            images = (
+                (ImageSource(*row) for row in image_rows(config.data.labels, files))
                 if part_of(work, "ingest")["has_bytes"]
-                else ((i, p, None) for i, p in zip(*_ids_and_paths(samples), strict=True))
+                else path_sources(samples)
             )
-            return (ImageSource(*row) for row in rows if wanted is None or row[0] in wanted)
+            return (image for image in images if wanted is None or image.sample_id in wanted)
 
         with progress("reading images", samples.num_rows, "images") as advance:
             hashed = hash_images(sources(), config, root, advance)
         device = choose_device(config.run.device)
         backbone = backbone_facts(config)
-        decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
+        margin = box_margin(config, samples.column_names)
+        decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
         known = store.known()
         first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}

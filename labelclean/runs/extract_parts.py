@@ -23,6 +23,7 @@ from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
 from labelclean.runs.ingest_parts import LABELLED, LOOKS, PART_ROWS, looks_path, part_path, part_paths
+from labelclean.runs.plan import box_margin
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
 from labelclean.storage.queries import (
@@ -33,6 +34,7 @@ from labelclean.storage.queries import (
     stored_places,
     usable_hashes,
 )
+from labelclean.storage.tables import BOX_COLUMNS
 
 HASHES = "hashes"
 SAMPLES = "samples"
@@ -61,11 +63,13 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     _hash_parts(work, config, ingest["num_samples"], has_bytes=ingest["has_bytes"])
     device = choose_device(config.run.device)
     backbone = backbone_facts(config)
-    decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
+    boxed = _box_columns(work)
+    margin = box_margin(config, boxed)
+    decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
     store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
     hashes, wanted = part_paths(work, HASHES), work / INTERNAL / WANTED
     with database(work / INTERNAL / "spill") as connection:
-        num_wanted, num_known = images_to_extract(connection, hashes, store.parts(), wanted)
+        num_wanted, num_known = images_to_extract(connection, hashes, store.parts(), wanted, boxed)
         unmeasured, num_unmeasured = work / INTERNAL / "unmeasured.parquet", 0
         if config.review.unusable_share and num_known:
             num_unmeasured = images_to_measure(connection, store.looks.parts(), unmeasured)
@@ -104,6 +108,7 @@ def _hash_parts(work: Path, config: Config, num_samples: int, *, has_bytes: bool
     from labelclean.features.extraction import hash_images
 
     make_folder(work / INTERNAL / HASHES)
+    schema = pa.schema([*_HASH_SCHEMA, *((name, pa.float64()) for name in _box_columns(work))])
     sources = _sources(work, config, has_bytes=has_bytes)
     with progress("reading images", num_samples, "images") as advance:
         number = 0
@@ -119,21 +124,26 @@ def _hash_parts(work: Path, config: Config, num_samples: int, *, has_bytes: bool
                 rejects = {reject.sample_id: reject for reject in hashed.rejects}
                 rows = [_hash_row(source, hashed.content_hashes.get(source.sample_id), rejects) for source in kept]
                 with atomic_path(path) as temporary:
-                    pq.write_table(pa.Table.from_pylist(rows, schema=_HASH_SCHEMA), temporary)
+                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
                 num_done = len(kept)
             number += 1
             if num_done < PART_ROWS:
                 return
 
 
+def _box_columns(work: Path) -> tuple[str, ...]:
+    """The columns of boxes, where samples are boxes."""
+    return BOX_COLUMNS if BOX_COLUMNS[0] in pq.read_schema(part_paths(work, LABELLED)[0]).names else ()
+
+
 def _remembered(sources: Iterable[ImageSource], kept: list[ImageSource]) -> Iterator[ImageSource]:
     """The same sources; ids and paths are noted."""
     for source in sources:
-        kept.append(ImageSource(source.sample_id, source.image_path))
+        kept.append(source._replace(image=None))
         yield source
 
 
-def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, Reject]) -> dict[str, str | None]:
+def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, Reject]) -> dict[str, Any]:
     reject = None if content_hash is not None else rejects[source.sample_id]
     return {
         "sample_id": source.sample_id,
@@ -141,28 +151,29 @@ def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, 
         "content_hash": content_hash,
         "reason_code": reject and reject.reason_code,
         "message": reject and reject.message,
-    }
+    } | dict(zip(BOX_COLUMNS, source.box or (), strict=False))
 
 
 def _sources(work: Path, config: Config, *, has_bytes: bool) -> Iterator[ImageSource]:
     """All images: paths in the order of the samples, bytes in the order of the files, where one may come several times."""
+    from labelclean.features.extraction import path_sources
+
     if has_bytes:
         files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
         for row in image_rows(config.data.labels, files, distinct=False):
             yield ImageSource(*row)
         return
     for part in part_paths(work, LABELLED):
-        table = read_table(part, "samples", ["sample_id", "image_path"])
-        for sample, path in zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True):
-            yield ImageSource(sample, path)
+        yield from path_sources(read_table(part, "samples", ["sample_id", "image_path", *_box_columns(work)]))
 
 
 def _wanted_sources(work: Path, config: Config, wanted: Path, *, has_bytes: bool) -> Iterator[ImageSource]:
     """The images to extract, each content once."""
+    from labelclean.features.extraction import path_sources
+
     if not has_bytes:
-        for batch in parquet_batches(wanted, ["sample_id", "image_path"], PART_ROWS):
-            for row in batch.to_pylist():
-                yield ImageSource(row["sample_id"], row["image_path"])
+        for batch in parquet_batches(wanted, ["sample_id", "image_path", *_box_columns(work)], PART_ROWS):
+            yield from path_sources(pa.Table.from_batches([batch]))
         return
     lots = [
         hashed_parts(batch.column(0).to_pylist(), 2**62, seed=0, purpose="wanted")

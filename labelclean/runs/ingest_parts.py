@@ -20,6 +20,7 @@ from labelclean.runs.plan import found_classes, plan_of
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import (
     KNOWN_LABEL_COLUMNS,
+    holds_images,
     label_files,
     labels_dataset,
     make_folder,
@@ -111,11 +112,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     if len(names) < 2:
         raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
     columns = [name for name in schema.names if name != "image"]
-    has_bytes = "image" in schema.names
-    if not has_bytes and "image_path" not in columns:
-        raise TableError(
-            f"{config.data.labels}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
-        )
+    has_bytes = holds_images(config.data.labels, schema)
     keys = table_key("labels", columns)
     with database(work / INTERNAL / "spill") as connection:
         rows = ordered_labels(

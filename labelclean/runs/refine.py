@@ -21,6 +21,7 @@ from labelclean.progress import progress
 from labelclean.review.facets import holds_names
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
+from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.drift import added_noise
@@ -35,7 +36,7 @@ from labelclean.runs.outputs import (
     teacher_measurements,
     teacher_record,
 )
-from labelclean.runs.part_tables import RunTables
+from labelclean.runs.part_tables import BoxSets, RunTables
 from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
@@ -43,6 +44,7 @@ from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_recor
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_json, read_table, write_table
+from labelclean.storage.tables import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from labelclean.cleaning.chance import Unvouched
@@ -196,6 +198,32 @@ def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
     return Leaks(split_leaks(groups, splits), splits, found)
 
 
+def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets | None:
+    """Boxes that lie on one another, joined with the near-duplicates; None where samples are whole images."""
+    from labelclean.cleaning.shard_labels import read_shard_labels
+    from labelclean.probes.neighbours import conflict_sets, joined_groups
+
+    if BOX_COLUMNS[0] not in pq.read_schema(parts.samples[0]).names:
+        return None
+    held = [read_shard_labels(one) for one in parts.labels[: len(parts.samples)]]
+    given = np.concatenate([one.given for one in held]).astype(np.int64)
+    images = column_of(parts, "image_path").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    boxes = np.stack([column_of(parts, name).to_numpy() for name in BOX_COLUMNS], axis=1)
+    found, alone = overlaps_of(images, boxes, given), np.arange(len(given))
+    if taught.chosen.is_whole:
+        near = taught.space.duplicate_sets[: len(given)]  # what the reference kept comes last
+    else:
+        near = np.concatenate(
+            [
+                np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets
+                for one in map(read_shard_labels, taught.task.labels[: len(parts.samples)])
+            ]
+        )
+    joined = joined_groups(np.where(found.sets >= 0, found.sets, len(given) + alone), near)
+    sets = np.where(np.bincount(joined, minlength=len(given))[joined] > 1, joined, -1)
+    return BoxSets(sets, conflict_sets(sets, given), found.is_conflict, found.is_double)
+
+
 def _write_tables(
     work: Path,
     parts: RunParts,
@@ -212,7 +240,8 @@ def _write_tables(
     num_parts, pictures = len(parts.samples), learn_pictures(parts, learned.taught, len(names))
     starts = sample_starts(parts.labels[:num_parts])
     labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
-    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, pictures, leak_sets)
+    boxes = _box_sets(parts, learned.taught, names)
+    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, pictures, leak_sets, boxes)
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)

@@ -221,14 +221,17 @@ def inspector_sums(
     return [(inspector, int(num), int(billionths) / 1e9) for inspector, num, billionths in rows]
 
 
-def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[Path], target: Path) -> tuple[int, int]:
-    """Write down one image of each content that is not stored, in the order of the sample ids.
+def images_to_extract(
+    connection: Any, hashes: Sequence[Path], stored: Sequence[Path], target: Path, boxed: Sequence[str] = ()
+) -> tuple[int, int]:
+    """Write down one image of each content that is not stored, in the order of the sample ids; boxes image by image.
 
     Args:
         connection: From `database`.
         hashes: Parts with `sample_id`, `image_path` and `content_hash`, null where an image was refused.
         stored: Parts of the feature store, with `content_hash`.
-        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`.
+        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`, and ``boxed``.
+        boxed: Columns of the boxes, where samples are boxes.
 
     Returns:
         Contents to extract, and contents that are stored.
@@ -238,6 +241,7 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
         CREATE TEMP TABLE contents AS
         WITH stored AS ({known}), seen AS (
             SELECT content_hash, min(sample_id) AS sample_id, arg_min(image_path, sample_id) AS image_path
+            {"".join(f", arg_min({name}, sample_id) AS {name}" for name in boxed)}
             FROM read_parquet(?) WHERE content_hash IS NOT NULL GROUP BY content_hash
         )
         SELECT seen.*, stored.content_hash IS NOT NULL AS is_stored FROM seen LEFT JOIN stored USING (content_hash)
@@ -245,7 +249,8 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
     connection.execute(question, [*([names_of(stored)] if stored else []), names_of(hashes)])
     with atomic_path(target) as temporary:
         connection.execute(
-            "COPY (SELECT content_hash, sample_id, image_path FROM contents WHERE NOT is_stored ORDER BY sample_id) "
+            f"COPY (SELECT {', '.join(('content_hash', 'sample_id', 'image_path', *boxed))} FROM contents "  # noqa: S608
+            f"WHERE NOT is_stored ORDER BY {'image_path, ' if boxed else ''}sample_id) "
             "TO $target (FORMAT parquet)",
             {"target": str(temporary)},
         )
