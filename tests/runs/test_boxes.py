@@ -74,7 +74,7 @@ def planted(sheets: list[Sheet], labels: list[tuple[str, ...]]) -> list[Page]:
         names = list(given)
         if number in (CONFLICT, DOUBLE):
             x, y, across, down = boxes[0]
-            boxes.append((x, y, across, down * 0.95))
+            boxes.append((x, y, across, round(down * 0.95, 3)))
             names.append(names[0] if number == DOUBLE else next(name for name in CLASSES if name != names[0]))
         if number == 2:
             boxes += [(width + 50.0, 5.0, 10.0, 10.0), (5.0, 5.0, 0.0, 10.0)]
