@@ -179,7 +179,7 @@ def write_boxes_of(desk: Path, labels: list[tuple[Path, str]]) -> None:
             picture.save(desk / folder / f"sheet_{number:03}.png")
         boxes = [(128.0 * k + 4, 4.0, 120.0, 120.0) for k in range(len(some))]
         pages.append(Page(f"sheet_{number:03}.png", *picture.size, boxes, [label for _, label in some]))
-    for form, name in (("coco", "boxes.json"), ("cvat", "boxes.xml"), ("label_studio", "boxes_studio.json")):
+    for form, name in (("coco", "boxes.json"), ("cvat", "boxes_cvat.xml"), ("label_studio", "boxes_studio.json")):
         write_boxes(form, pages, desk / "made").rename(desk / name)
     write_boxes("yolo", pages, desk / "boxes_yolo")
     write_boxes("voc", pages, desk / "made").rename(desk / "boxes_voc" / "Annotations")

@@ -146,7 +146,8 @@ def rewritten(content: AnyStr, pieces: Mapping[tuple[int, int], AnyStr]) -> AnyS
     for (start, end), piece in sorted(pieces.items()):
         parts += [content[at:start], piece]
         at = end
-    return content[:0].join([*parts, content[at:]])
+    parts.append(content[at:])
+    return content[:0].join(parts)
 
 
 def numbered_class(name: str, numbers_of: Mapping[str, Any], origin: Path) -> Any:
