@@ -1,6 +1,7 @@
 """What factories label beyond one class per image, measured on pictures that the project makes: `python -m benchmarks.labels`.
 
-Each kind of label is a section: a function from the seeds to Markdown; `SECTIONS` lists them in the order of the page.
+Each kind of label is a section: a function from the seeds to Markdown; `SECTIONS` lists those of this command. Several labels
+on one image are measured by `benchmarks.label_sets`, which needs real images, into the same page.
 """
 
 from __future__ import annotations
@@ -169,8 +170,22 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=150, help="Pictures per seed.")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    sections = [section(range(asked.seeds), asked.pictures) for section in SECTIONS]
-    asked.out.write_text("\n\n".join([INTRO.strip(), *sections]) + "\n", encoding="utf-8")
+    for section in SECTIONS:
+        write_section(asked.out, section(range(asked.seeds), asked.pictures))
+
+
+def write_section(path: Path, section: str) -> None:
+    """Write a section into the page, in the place of the one with its heading.
+
+    Args:
+        path: The page; begun where it is missing.
+        section: Markdown that starts with `## HEADING`.
+    """
+    page = path.read_text(encoding="utf-8") if path.exists() else INTRO
+    intro, *others = page.strip().split("\n\n## ")
+    sections = {one.partition("\n")[0]: one.strip() for one in others}
+    sections[section.removeprefix("## ").partition("\n")[0]] = section.strip().removeprefix("## ")
+    path.write_text("\n\n## ".join([intro, *sections.values()]) + "\n", encoding="utf-8")
 
 
 # --- inside ---------------------------------------------------------------------------------------
