@@ -58,6 +58,7 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
                 neighbours=()
                 if blind
                 else tuple(Neighbour(sample, "") for sample in row["neighbour_ids"][:MAX_NEIGHBOURS]),
+                cost=None if blind else row.get("cost_saved"),
             )
         )
     return tuple(suspects)

@@ -80,6 +80,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
             finding=lambda gate: finding_sentence(gate, texts),
             verdict=verdict_sentences(page, texts),
             safe=checks_sentence(page, texts),
+            queue_time=time_words((page.costs or {}).get("queue_minutes", 0.0) / 60, texts),
             promise=None if page.promise is None else promise_sentence(page.promise, texts),
         )
     )

@@ -174,6 +174,7 @@ class Suspect:
     reasons: tuple[str, ...]
     source: str
     neighbours: tuple[Neighbour, ...]
+    cost: float | None = None
 
     @property
     def mark(self) -> str:
@@ -229,6 +230,7 @@ class Page:
         num_waiting: Of these, the ones that wait for eyes; None likewise.
         promise: What applying the predicted labels brings, None likewise.
         errors: Expected wrong labels (95 %), None where nothing was judged.
+        costs: Escapes, overkill and wrong kinds (`costs_record`), None where no class is OK.
         num_queue: Places in the review queue.
         queue_errors: Expected wrong labels in it (90 %).
         queue_minutes: Time to look at it, None where the run did not say.
@@ -270,6 +272,7 @@ class Page:
     num_waiting: int | None
     promise: Promise | None
     errors: Count | None
+    costs: Mapping[str, Any] | None
     num_queue: int
     queue_errors: Count | None
     queue_minutes: float | None

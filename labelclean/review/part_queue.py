@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ from labelclean.review.queue import (
 )
 from labelclean.storage.queries import database, names_of
 from labelclean.storage.tables import named
+
+COST_SAVED = "cost_saved"
+_RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, is_label_issue AS is_wanted FROM rows"
+_RANKED_BY_COST = """
+    SELECT rows.*,
+        CASE WHEN conflict_set >= 0 THEN -avg(cost_saved) OVER (PARTITION BY conflict_set) ELSE -cost_saved END AS urgency,
+        is_label_issue OR conflict_set >= 0 OR coalesce(cost_saved > 0 AND cost_saved >= least, false) AS is_wanted
+    FROM rows, (SELECT avg(cost_saved) AS least FROM rows WHERE is_label_issue AND NOT is_settled)
+"""
+"""A look takes the same time at every sample, so the order is by what it saves: that of a set of near-duplicates is their
+mean, for they are looked at side by side. Beside what is flagged stands what saves as much as a look at that does."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def part_queue(
         scores: Parts of `score_rows`.
         flags: Parts of the table `flags`.
         names: The K class names.
-        config: Sections `review` and `run` are read.
+        config: Sections `review` and `run` are read; with `cost_saved` among the scores the order is by cost.
         spill: Folder for what does not fit into memory.
         num_looks: Random looks that the run rests on already.
 
@@ -70,11 +81,13 @@ def part_queue(
         The queue; every sample that nobody has settled has the same chance to be in the audit.
     """
     with database(spill) as connection:
-        connection.read_parquet(names_of(scores)).create_view("scores")
+        rows = connection.read_parquet(names_of(scores))
+        by_cost = COST_SAVED in rows.columns
+        rows.query("rows", _RANKED_BY_COST if by_cost else _RANKED_BY_DOUBT).create_view("scores")
         connection.register("repeated", _repeated(connection))
         ((num_samples, drawable, flagged, total),) = connection.execute("""
             SELECT count(*), count(*) FILTER (NOT is_settled AND known.number IS NULL),
-                count(*) FILTER (NOT is_settled AND repeated.is_shown IS NOT FALSE AND (is_label_issue OR conflict_set >= 0)),
+                count(*) FILTER (NOT is_settled AND repeated.is_shown IS NOT FALSE AND (is_wanted OR conflict_set >= 0)),
                 sum(1 - label_score::DOUBLE) FILTER (NOT is_settled)
             FROM scores LEFT JOIN repeated USING (number) LEFT JOIN
                 (SELECT number FROM repeated WHERE is_of_many) known USING (number)
@@ -83,17 +96,22 @@ def part_queue(
         size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), drawable, budget)
         salt = audit_salt(config.run.seed, num_samples, drawable)
         rows = _candidates(connection, flagged if budget is None else budget, (salt, size), config)
+        conflict_sets = rows.column("conflict_set").to_numpy().astype(np.int64)
         queue = build_queue(
-            rows.column("label_score").to_numpy(),
-            rows.column("is_label_issue").to_numpy(),
+            rows.column("urgency").to_numpy(),
+            rows.column("is_wanted").to_numpy(),
             rows.column("given").to_numpy().astype(np.int64),
-            conflict_sets=rows.column("conflict_set").to_numpy().astype(np.int64),
+            conflict_sets=np.full(rows.num_rows, -1) if by_cost else conflict_sets,
             is_settled=np.zeros(rows.num_rows, dtype=bool),
             order=np.arange(rows.num_rows),
             budget=budget,
             audit=_audit(rows, salt, drawable),
             class_floor=config.review.class_floor,
         )
+        if by_cost:
+            shown = zip(conflict_sets[queue.rows] >= 0, queue.sources, strict=True)
+            sources = tuple("conflict_group" if copied and was != "random_audit" else was for copied, was in shown)
+            queue = replace(queue, sources=sources)
         chosen = rows.take(pa.array(queue.rows))
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
         beside = _neighbour_ids(connection, chosen, config.review.neighbours)
@@ -122,7 +140,7 @@ def _repeated(connection: Any) -> pa.Table:
 
 
 def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most doubtful, flagged or not, and those of each class."""
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most urgent, flagged or not, and those of each class."""
     question = """
         WITH open AS (
             SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
@@ -132,12 +150,12 @@ def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Con
             SELECT number FROM open WHERE NOT is_of_many ORDER BY md5(? || sample_id), sample_id LIMIT ?
         ),
         others AS (SELECT * FROM open ANTI JOIN audit USING (number)),
-        doubtful AS (SELECT number FROM others ORDER BY label_score, sample_id LIMIT ?),
+        doubtful AS (SELECT number FROM others ORDER BY urgency, sample_id LIMIT ?),
         by_class AS (
-            SELECT number FROM others WHERE is_label_issue
-            QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
+            SELECT number FROM others WHERE is_wanted
+            QUALIFY row_number() OVER (PARTITION BY given ORDER BY urgency, sample_id) <= ?
         ),
-        flagged AS (SELECT number FROM others WHERE is_label_issue ORDER BY label_score, sample_id LIMIT ?),
+        flagged AS (SELECT number FROM others WHERE is_wanted ORDER BY urgency, sample_id LIMIT ?),
         firm AS (
             SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
             UNION SELECT number FROM open WHERE conflict_set >= 0
@@ -209,7 +227,9 @@ def _table(
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
     }
-    kept = {name: chosen.column(name) for name in ("content_hash", "image_path") if name in chosen.column_names}
+    kept = {
+        name: chosen.column(name) for name in ("content_hash", "image_path", COST_SAVED) if name in chosen.column_names
+    }
     return pa.table(columns | kept)
 
 

@@ -7,6 +7,7 @@ For others:
 - `ingest`, `extract`: the first steps; `image_root`, `samples_of`, `validated`
 - `gates`: from measurements to verdicts, with a sentence each
 - `outputs`: from arrays to the tables and numbers that a run leaves
+- `costs`: escapes, overkill and wrong kinds of a run, and what reviewing saves
 - `summary`: what a run found, for machines, the terminal and a flow's artifact
 - `record`: what a step leaves for the next
 

@@ -12,9 +12,12 @@ import pyarrow.compute as pc
 from labelclean.arrays import IntArray
 from labelclean.cleaning.verdicts import Found
 from labelclean.config import Config
+from labelclean.noise.costs import CostRule
+from labelclean.noise.readings import Readings
 from labelclean.noise.top2 import top2_margin
 from labelclean.review.flags import Evidence, build_flags
 from labelclean.review.part_queue import score_rows
+from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
 from labelclean.storage.tables import conform
@@ -34,6 +37,8 @@ class RunTables:
         usual_similarity: Median of the similarity to neighbours and its median deviation; None without neighbours.
         leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
             without splits.
+        costs: Which class is OK and what errors cost; None where no class is.
+        readings: What tells the kinds of errors then.
     """
 
     samples: tuple[Path, ...]
@@ -44,6 +49,8 @@ class RunTables:
     counts: IntArray
     usual_similarity: tuple[np.floating, np.floating] | None
     leak_sets: IntArray | None = None
+    costs: CostRule | None = None
+    readings: Readings | None = None
 
     def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
         """Return `teacher_predictions`, `refined_labels`, `flags` and what the queue is made of."""
@@ -64,6 +71,8 @@ class RunTables:
             found.conflict_sets,
             None if found.near is None else found.near.index,
         )
+        if self.costs is not None and self.readings is not None:
+            scores = with_costs(scores, self.costs, self.readings, found)
         return {
             "teacher_predictions": conform(predictions, "teacher_predictions", class_names=names),
             "refined_labels": conform(refined, "refined_labels", class_names=names),

@@ -22,6 +22,7 @@ from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
@@ -93,6 +94,10 @@ def refine(work: Path) -> bool:
         record |= refinement_record(*how, tally, readings, names, looks)
         queue = _write_queue(work, names, config, readings.beliefs.num_audited)
         record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
+        if config.classes.ok is not None:
+            num_open = tally.num_samples - int(tally.verified)
+            issues = record["label_issues"]
+            record["costs"] = costs_record(config, _score_paths(work), queue.table, readings, num_open, issues)
         _write_draws(work, parts, learned, queue, draws, names)
         record["inspectors"] = _inspectors(work, parts, ids, names)
         if config.teacher.pred_probs is None:
@@ -187,7 +192,10 @@ def _write_tables(
     usual = None if near is None else usual_similarity(mean_similarity(near))
     starts = sample_starts(parts.labels[:num_parts])
     labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
-    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, usual, leak_sets)
+    rule, readings = cost_rule(config, names), learned.refinement.trust.readings
+    tables = RunTables(
+        parts.samples, labels, starts, tuple(names), config, parts.counts, usual, leak_sets, rule, readings
+    )
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)

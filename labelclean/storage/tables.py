@@ -290,6 +290,12 @@ TABLES: dict[str, Table] = {
                 ),
                 Column("runner_up_label", "class", "Second class; where the readings differ, the other possibility."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
+                Column(
+                    "cost_saved",
+                    "float",
+                    "Cost of the label as it stands, which a look is expected to save; where costs are given.",
+                    optional=True,
+                ),
                 Column("reasons", "names", "Reasons of the flags."),
                 Column("queue_source", "string", "Why it is in the queue.", allowed=QUEUE_SOURCES),
                 Column(

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from labelclean.texts import printable
 DEFAULT_BACKBONE = "mobilenetv2_100"
 NUM_OPENED = 200
 FIRST_SECTIONS = ("data", "backbone", "run", "storage")
+OK_NAMES = {"ok", "good", "pass", "良品", "ok品"}  # as `casefold` of NFKC writes them
 
 
 def write_first_config(
@@ -102,11 +104,18 @@ def write_first_config(
         for pair in alike(counts, config.data.spellings)
     ]
     seen += missing_sentences(counts)
+    ok = ok_class(names) if config.classes.ok is None else None
+    proposed = {} if ok is None else {"classes": {"ok": ok}}
+    seen += [
+        f"class {name!r} looks like parts without a defect: set classes.ok to tell escapes from overkill"
+        for name in [ok]
+        if name
+    ]
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
-    text = commented_config(chosen, seen)
+    text = commented_config(chosen, seen, proposed)
     if made is not None and first is not None and first.images is not None:
         write_with_images(made, first.table, first.images)
     elif made is not None:
@@ -116,7 +125,22 @@ def write_first_config(
     return seen
 
 
-def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+def ok_class(names: Sequence[str]) -> str | None:
+    """Return the class whose name says that a part has no defect; None where no name does, or several do.
+
+    Examples:
+        >>> ok_class(["crack", "OK品"]), ok_class(["good", "pass"]), ok_class(["bad", "worse"])
+        ('OK品', None, None)
+    """
+    named = [name for name in names if unicodedata.normalize("NFKC", name).strip().casefold() in OK_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def commented_config(
+    settings: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    proposed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """Return a config as YAML with every key, each explained by the docstring of its section.
 
     Keys that are not set are written at their default; an optional key without a default is
@@ -125,6 +149,7 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
     Args:
         settings: Section -> key -> value.
         notes: Sentences for the head of the file.
+        proposed: Section -> key -> value, written as comments where the key is not set.
 
     Returns:
         YAML text.
@@ -136,7 +161,7 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
         if not (inspect.isclass(section) and issubclass(section, BaseModel)):
             continue
         lines += ["", f"# {_first_line(section)}", f"{name}:"]
-        lines += _section_lines(section, settings.get(name, {}), "  ")
+        lines += _section_lines(section, settings.get(name, {}), "  ", (proposed or {}).get(name, {}))
     return "\n".join(lines) + "\n"
 
 
@@ -188,7 +213,9 @@ def _backbone_seen(config: Config, folder: Path) -> str:
     )
 
 
-def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:
+def _section_lines(
+    section: type[BaseModel], values: Mapping[str, Any], indent: str, proposed: Mapping[str, Any] | None = None
+) -> list[str]:
     explained = _attributes(section)
     lines: list[str] = []
     for key, field in section.model_fields.items():
@@ -201,7 +228,8 @@ def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: 
         default = field.get_default(call_default_factory=True)
         value = values.get(key, str(default) if isinstance(default, Path) else default)
         is_unset = key not in values and default is None
-        lines.append(f"{indent}{'# ' if is_unset else ''}{key}: {_flow(value)}")
+        shown = (proposed or {}).get(key, value) if is_unset else value
+        lines.append(f"{indent}{'# ' if is_unset else ''}{key}: {_flow(shown)}")
     return lines
 
 

@@ -16,7 +16,7 @@ from labelclean.errors import TableError
 from labelclean.runs.ingest import validated
 from labelclean.starting.source import Asked
 from labelclean.storage.parquet import read_config
-from labelclean.trial.first_config import commented_config, write_first_config
+from labelclean.trial.first_config import commented_config, ok_class, write_first_config
 
 
 @pytest.fixture
@@ -186,3 +186,18 @@ def test_names_that_look_alike_or_missing_are_told_and_joined_by_the_key(tmp_pat
     config = read_config(tmp_path / "c.yaml")
     assert config.data.spellings == {"OK": "ok"}
     assert validated(config)["classes"] == {"nan": 1.0, "ok": 3.0}
+
+
+def test_a_class_that_sounds_like_ok_is_proposed_as_a_comment(labels: Path) -> None:
+    out = labels.parent / "config.yaml"
+    seen = write_first_config(labels, None, out)
+    assert "  # ok: ok\n" in out.read_text(encoding="utf-8")
+    assert read_config(out).classes.ok is None
+    assert any("classes.ok" in sentence for sentence in seen)
+    write_first_config(labels, None, out, ["classes.ok='no'"], force=True)
+    assert "  ok: 'no'\n" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["ok", "GOOD", "Pass", "良品", "ＯＫ品"])
+def test_names_of_parts_without_a_defect(name: str) -> None:
+    assert ok_class(["ng", name]) == name
