@@ -113,8 +113,7 @@ def expected_costs(true_probs: FloatArray, given: IntArray, matrix: Float64Array
         >>> expected_costs(np.array([[0.25, 0.75], [0.25, 0.75]]), np.array([0, 1]), matrix)
         array([ 0.75, 25.  ])
     """
-    costs: Float64Array = (np.asarray(true_probs, dtype=np.float64) * matrix[given]).sum(axis=1)
-    return costs
+    return np.asarray((np.asarray(true_probs, dtype=np.float64) * matrix[given]).sum(axis=1), dtype=np.float64)
 
 
 def error_costs(true_probs: FloatArray, given: IntArray, rule: CostRule) -> Float64Array:
@@ -193,7 +192,8 @@ def kind_chances(true_probs: FloatArray, each: Float32Array, given: IntArray, ok
         float64, shape (N, 3, 4): kinds in the order of `ERROR_KINDS`, each believed, then as read.
     """
     read: Float64Array = np.stack([error_chances(one, given, ok) for one in (true_probs, *each[:AS_GIVEN])])
-    return read.transpose(2, 1, 0)
+    chances: Float64Array = read.transpose(2, 1, 0)
+    return chances
 
 
 def kind_sums(chances: FloatArray) -> Float64Array:

@@ -79,6 +79,7 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_twin_sets=num_sets,
         loose_twins=loose,
         num_twins=0 if judged is None else len(judged.twins.sample_ids),
+        new_kinds=summary.get("new_kinds") or (),
         leaks=summary.get("leaks"),
         leak_sets=() if judged is None else leak_sets_of(judged.leaks),
         shortcuts=summary.get("shortcuts") or (),

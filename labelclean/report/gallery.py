@@ -195,8 +195,9 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     twins = [twin for twins in page.twin_sets for twin in twins.members]
     leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
     told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
+    kinds = [sample for kind in page.new_kinds for sample in kind["sample_ids"]]
     others = [other.sample_id for other in (*beside, *twins, *page.loose_twins)]
-    for sample in (*others, *leaks, *told):
+    for sample in (*others, *leaks, *told, *kinds):
         wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}

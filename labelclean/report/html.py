@@ -124,6 +124,7 @@ def fewer(page: Page, top: int) -> Page:
         twin_sets=page.twin_sets[:top],
         loose_twins=page.loose_twins[:top],
         leak_sets=page.leak_sets[:top],
+        new_kinds=page.new_kinds[:top],
         shortcuts=[dict(one) | {"examples": one["examples"] if top else []} for one in page.shortcuts],
     )
 

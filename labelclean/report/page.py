@@ -248,6 +248,7 @@ class Page:
         num_twin_sets: All such sets.
         loose_twins: Samples with such a near-copy where the sets were not kept.
         num_twins: All samples in such sets.
+        new_kinds: Kinds that are proposed for images that fit no class (`kinds_record`).
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
         shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
@@ -291,6 +292,7 @@ class Page:
     num_twin_sets: int
     loose_twins: tuple[Neighbour, ...]
     num_twins: int
+    new_kinds: Sequence[Mapping[str, Any]]
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
     shortcuts: Sequence[Mapping[str, Any]]

@@ -22,6 +22,7 @@ For others:
 - `shortcuts`: what else tells the label: columns, and properties of the pictures
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
+- `kinds`: the kinds that a run proposes for images that fit no class, told and named
 - `label_files`: labels as Parquet, CSV, Excel, COCO or a folder of images, and cells that are no formulas
 - `pictures`: thumbnails of samples, or why there is none
 

@@ -16,7 +16,7 @@ from labelclean.errors import TableError
 from labelclean.features.decode import preview_image
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
 from labelclean.storage.parquet import image_rows, labels_dataset, read_batches, table_schema
-from labelclean.storage.tables import REFINED
+from labelclean.storage.tables import REFINED, SET_ASIDE
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,26 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
         sample_ids: The samples.
 
     Returns:
-        The place by sample id, for those that the run judged.
+        The place by sample id, for those that the run judged or people had taken out.
     """
-    path = folder / f"{REFINED}.parquet"
-    if not sample_ids or not path.is_file():
-        return {}
-    held = table_schema(path, REFINED).names
-    columns = [name for name in ("sample_id", "image_path", "content_hash", "given_label") if name in held]
-    wanted = pa.array(sample_ids, pa.string())
-    rows = [
-        row
-        for table in read_batches(path, REFINED, columns)
-        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
-    ]
+    rows = [row for name in (REFINED, SET_ASIDE) for row in _rows_of(folder / f"{name}.parquet", name, sample_ids)]
     return {
         row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
     }
+
+
+def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What a table of the run holds of some samples; nothing where there is no such table."""
+    if not sample_ids or not path.is_file():
+        return []
+    held = table_schema(path, name).names
+    columns = [column for column in ("sample_id", "image_path", "content_hash", "given_label") if column in held]
+    wanted = pa.array(sample_ids, pa.string())
+    return [
+        row
+        for table in read_batches(path, name, columns)
+        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
+    ]
 
 
 def _file_bytes(root: Path, place: ImagePlace, policy: DecodeConfig) -> bytes | str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.arrays import IntArray
+from labelclean.cleaning.kinds import reach
 from labelclean.cleaning.verdicts import Found
 from labelclean.config import Config
 from labelclean.noise.costs import CostRule
@@ -20,7 +21,7 @@ from labelclean.review.part_queue import score_rows
 from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
-from labelclean.storage.tables import conform
+from labelclean.storage.tables import conform, vectors
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class RunTables:
             found.conflict_sets,
             None if found.near is None else found.near.index,
         )
+        if found.near is not None:
+            scores = scores.append_column("reach", vectors(reach(found.near)))
+            scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
         if self.costs is not None and self.readings is not None:
             scores = with_costs(scores, self.costs, self.readings, found)
         return {

@@ -18,6 +18,7 @@ from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
 from labelclean.review.facets import holds_names
 from labelclean.review.flags import usual_similarity
+from labelclean.review.kinds import kinds_record
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
@@ -42,6 +43,7 @@ from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_recor
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_table, write_table
+from labelclean.storage.tables import NEW_KINDS, SET_ASIDE
 
 if TYPE_CHECKING:
     from labelclean.cleaning.chance import Unvouched
@@ -98,6 +100,7 @@ def refine(work: Path) -> bool:
             num_open = tally.num_samples - int(tally.verified)
             issues = record["label_issues"]
             record["costs"] = costs_record(config, _score_paths(work), queue.table, readings, num_open, issues)
+        _write_kinds(work, config, parts, learned.taught, record)
         _write_draws(work, parts, learned, queue, draws, names)
         record["inspectors"] = _inspectors(work, parts, ids, names)
         if config.teacher.pred_probs is None:
@@ -214,6 +217,19 @@ def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: fl
     found = part_queue(_score_paths(work), flags, names, config, work / INTERNAL / "spill", num_looks)
     write_table(work / "review_queue.parquet", found.table, "review_queue", names)
     return found
+
+
+def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, record: dict[str, Any]) -> None:
+    """`set_aside.parquet` and `new_kinds.parquet`, each where it has rows."""
+    from labelclean.runs.kinds import new_kinds, set_aside
+
+    aside = set_aside(parts)
+    if aside is not None:
+        write_table(work / f"{SET_ASIDE}.parquet", aside, SET_ASIDE)
+    kinds = new_kinds(config, parts, taught, _score_paths(work), aside)
+    if kinds is not None:
+        write_table(work / f"{NEW_KINDS}.parquet", kinds, NEW_KINDS)
+        record["new_kinds"] = kinds_record(kinds)
 
 
 def _write_draws(

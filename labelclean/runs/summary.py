@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_of
+from labelclean.review.kinds import kind_sentences
 from labelclean.review.opinions import inspector_sentences
 from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.costs import cost_sentences
@@ -58,7 +59,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
-    summary |= {name: refine[name] for name in ("costs",) if name in refine}
+    summary |= {name: refine[name] for name in ("costs", "new_kinds") if name in refine}
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
 
@@ -152,12 +153,17 @@ def markdown_summary(outcome: Outcome) -> str:
         lines += [f"| class | {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---:|"]
         lines += [f"| {row['class_name']} | {' | '.join(_cells(row))} |" for row in summary["label_issues"]["by_class"]]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
-    lines += ["", *(f"- {sentence}" for sentence in cost_sentences(summary))]
+    lines += ["", *(f"- {sentence}" for sentence in _factory_sentences(summary))]
     lines += [f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals"))]
     lines += [f"- {sentence}" for sentence in drift_sentences(summary.get("reference"))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
     return "\n".join(lines) + "\n"
+
+
+def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Escapes and overkill with their costs, and kinds that no class fits."""
+    return [*cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -253,7 +259,7 @@ def _print_found(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(Text(summary["verdict_sentence"], style="bold"))
     if promise := promise_of(summary):
         console.print(Text(promise_sentence(promise), style="" if promise.is_safe else "yellow"))
-    for sentence in cost_sentences(summary):
+    for sentence in _factory_sentences(summary):
         console.print(Text(printable(sentence)))
     if summary["label_issues"]:
         table = Table("class", box=None, pad_edge=False, header_style="dim")

@@ -21,6 +21,8 @@ from labelclean.errors import TableError, listed
 from labelclean.storage.spellings import alike, joining
 
 REFINED = "refined_labels"
+SET_ASIDE = "set_aside"
+NEW_KINDS = "new_kinds"
 
 
 REASONS = (
@@ -173,6 +175,34 @@ TABLES: dict[str, Table] = {
                 _PATH,
                 Column("reason_code", "string", "Why the image could not be used."),
                 Column("message", "string", "The same in a sentence."),
+            ),
+        ),
+        Table(
+            SET_ASIDE,
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                _GIVEN,
+                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column(
+                    "decision",
+                    "string",
+                    "What people said of it; it was not judged.",
+                    allowed=("bad_image", "none_of_these"),
+                ),
+            ),
+        ),
+        Table(
+            NEW_KINDS,
+            ("kind", "place"),
+            (
+                Column("kind", "int", "Number of the proposed kind, the largest first."),
+                Column("place", "int", "1 = nearest to the others of its kind."),
+                _SAMPLE,
+                _PATH,
+                _GIVEN,
+                Column("is_answer", "bool", "People said that it is none of the classes."),
             ),
         ),
         Table(
