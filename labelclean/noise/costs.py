@@ -161,7 +161,7 @@ def scored_probs(true_probs: FloatArray, given: IntArray, label_scores: FloatArr
     others[rows, given] = 0.0
     probs = others * ((1.0 - np.asarray(label_scores, np.float64)) / others.sum(axis=1))[:, None]
     probs[rows, given] = label_scores
-    return probs
+    return np.asarray(probs, dtype=np.float64)
 
 
 def score_chances(readings: Readings, each: Float32Array, given: IntArray, label_scores: FloatArray) -> Float64Array:

@@ -4,6 +4,7 @@ For others:
 
 - `flags`: each doubtful sample's reasons
 - `leaks`: near-copies and pictures of one part that stand in more than one split
+- `part_views`: parts that several images show, and labels of one part that contradict each other
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now

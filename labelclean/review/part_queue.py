@@ -31,11 +31,11 @@ from labelclean.storage.queries import database, names_of
 from labelclean.storage.tables import named
 
 COST_SAVED = "cost_saved"
-_RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, is_label_issue AS is_wanted FROM rows"
+_RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, {wanted} AS is_wanted FROM rows"
 _RANKED_BY_COST = """
     SELECT rows.*,
         CASE WHEN conflict_set >= 0 THEN -avg(cost_saved) OVER (PARTITION BY conflict_set) ELSE -cost_saved END AS urgency,
-        is_label_issue OR conflict_set >= 0 OR coalesce(cost_saved > 0 AND cost_saved >= least, false) AS is_wanted
+        {wanted} OR conflict_set >= 0 OR coalesce(cost_saved > 0 AND cost_saved >= least, false) AS is_wanted
     FROM rows, (SELECT avg(cost_saved) AS least FROM rows WHERE is_label_issue AND NOT is_settled)
 """
 """A look takes the same time at every sample, so the order is by what it saves: that of a set of near-duplicates is their
@@ -83,7 +83,9 @@ def part_queue(
     with database(spill) as connection:
         rows = connection.read_parquet(names_of(scores))
         by_cost = COST_SAVED in rows.columns
-        rows.query("rows", _RANKED_BY_COST if by_cost else _RANKED_BY_DOUBT).create_view("scores")
+        wanted = "is_label_issue OR part_conflict" if "part_conflict" in rows.columns else "is_label_issue"
+        ranked = (_RANKED_BY_COST if by_cost else _RANKED_BY_DOUBT).format(wanted=wanted)
+        rows.query("rows", ranked).create_view("scores")
         connection.register("repeated", _repeated(connection))
         ((num_samples, drawable, flagged, total),) = connection.execute("""
             SELECT count(*), count(*) FILTER (NOT is_settled AND known.number IS NULL),

@@ -12,5 +12,5 @@ For others:
 - `record`: what a step leaves for the next
 
 Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract` (each with its `_parts`
-for many samples), `judge`, `refine` with `parts`, `part_tables` and `kinds`; `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
+for many samples), `judge`, `refine` with `parts`, `part_tables`, `part_flags` and `kinds`; `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
 """

@@ -72,9 +72,10 @@ class RunTables:
             found.conflict_sets,
             None if found.near is None else found.near.index,
         )
+        scores = scores.append_column("seen", pa.array(found.pred_probs.argmax(axis=1)))
+        scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
         if found.near is not None:
             scores = scores.append_column("reach", vectors(reach(found.near)))
-            scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
         if self.costs is not None and self.readings is not None:
             scores = with_costs(scores, self.costs, self.readings, found)
         return {

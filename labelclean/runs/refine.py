@@ -36,6 +36,7 @@ from labelclean.runs.outputs import (
     teacher_measurements,
     teacher_record,
 )
+from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import RunTables
 from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.plan import plan_of
@@ -82,7 +83,7 @@ def refine(work: Path) -> bool:
                 return False
             learned = _learned(taught, config, verdict, looks)
             leaks = _leaks(parts, learned.taught)
-            tally = _write_tables(work, parts, learned, names, config, each, leaks)
+            tally = _write_tables(work, parts, learned, names, config, each, leaks, record)
         refinement = learned.refinement
         readings = refinement.trust.readings
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
@@ -186,6 +187,7 @@ def _write_tables(
     config: Config,
     each: Each,
     leaks: Leaks | None,
+    record: dict[str, Any],
 ) -> Tally:
     """Predictions, refined labels, flags and scores, part by part, then joined."""
     from labelclean.cleaning.shard_labels import sample_starts
@@ -202,6 +204,9 @@ def _write_tables(
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
+    conflicts = flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
+    if conflicts is not None:
+        record["part_conflicts"] = conflicts
     for name in JOINED:
         join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
     return tally

@@ -59,7 +59,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
-    summary |= {name: refine[name] for name in ("costs", "new_kinds") if name in refine}
+    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts") if name in refine}
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
 
@@ -162,8 +162,15 @@ def markdown_summary(outcome: Outcome) -> str:
 
 
 def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Escapes and overkill with their costs, and kinds that no class fits."""
-    return [*cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
+    """Escapes and overkill with their costs, kinds that no class fits, and parts whose labels contradict each other."""
+    told = [*cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
+    parts = summary.get("part_conflicts") or {"num": 0}
+    if parts["num"]:
+        told.append(
+            f"parts: {parts['num']:,} images of {parts['num_parts']:,} parts carry different labels though they show the same "
+            "(part_conflict)"
+        )
+    return told
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

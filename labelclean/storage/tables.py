@@ -30,6 +30,7 @@ REASONS = (
     "readings_differ",
     "neighbours_disagree",
     "conflict_group",
+    "part_conflict",
     "near_duplicate",
     "split_leak",
     "unstable_top2",
@@ -108,6 +109,13 @@ _SAMPLE = Column("sample_id", "string", "The sample's own name, unique and stabl
 _PATH = Column(
     "image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True
 )
+_PART = Column(
+    "part_id",
+    "string",
+    "The part that an image shows; its images never vouch for each other.",
+    optional=True,
+    nullable=True,
+)
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
 
 
@@ -137,6 +145,7 @@ TABLES: dict[str, Table] = {
                     optional=True,
                 ),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _PART,
                 Column(
                     "candidate_labels",
                     "names",
@@ -156,6 +165,7 @@ TABLES: dict[str, Table] = {
                 _GIVEN,
                 Column("given_votes", "votes", "Votes per class, in class order."),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _PART,
                 Column(
                     "candidate_labels",
                     "names",

@@ -294,6 +294,7 @@ def _columns_seen(names: Sequence[str]) -> list[str]:
     known = {
         "annotator_id": "several inspectors: their votes become soft labels",
         "group_id": "samples of one part stay together in cross-fitting",
+        "part_id": "images of one part never vouch for each other",
         "candidate_labels": "partial labels are honoured",
     }
     return [f"column {name!r}: {meaning}" for name, meaning in known.items() if name in names]

@@ -102,3 +102,32 @@ def test_a_named_class_is_learned_from_the_answers(sample_run: Path, sample_cach
     named = [row["sample_id"] in stains() for row in rows if row["predicted_label"] == "stain"]
     assert sum(named) > 40  # twenty were answered
     assert np.mean(named) > 0.9
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("more", [(), ("run.in_memory_samples=0",)], ids=["memory", "parts"])
+def test_labels_that_contradict_each_other_inside_a_part_are_flagged(
+    sample_cache: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").drop_columns(["group_id"])
+    truth = {
+        row["sample_id"]: row["true_label"] for row in pq.read_table(ROOT / "sample_data" / "truth.parquet").to_pylist()
+    }
+    shown = [truth[sample] for sample in table.column("sample_id").to_pylist()]
+    order = sorted(range(len(shown)), key=lambda row: shown[row])  # four images that show the same are a part
+    part = {row: f"part {place // 4}" for place, row in enumerate(order)}
+    table = table.append_column("part_id", [[part[row] for row in range(len(shown))]])
+    pq.write_table(table, tmp_path / "labels.parquet")
+    items = [f"data.labels={tmp_path / 'labels.parquet'}", f"data.image_root={ROOT / 'sample_data'}"]
+    items += [f"storage.runs={tmp_path / 'runs'}", f"storage.cache={sample_cache}", "expectations.enabled=false"]
+    run = steps.clean(read_config(ROOT / "config.yaml", [*items, *more]))
+    flags = read_table(run / "flags.parquet", "flags").to_pylist()
+    flagged = {row["sample_id"] for row in flags if row["reason"] == "part_conflict"}
+    rows = {row["sample_id"]: row for row in read_table(run / "refined_labels.parquet", "refined_labels").to_pylist()}
+    wrong = {sample for sample, row in rows.items() if row["given_label"] != truth[sample]}
+    mixed = {rows[sample]["part_id"] for sample in wrong}
+    assert len(wrong & flagged) > 0.7 * len(wrong)
+    assert np.mean([rows[sample]["part_id"] in mixed for sample in flagged]) > 0.9
+    assert read_json(run / "summary.json")["part_conflicts"]["num"] == len(flagged)
+    queue = read_table(run / "review_queue.parquet", "review_queue").to_pylist()
+    assert any("part_conflict" in row["reasons"] for row in queue)
