@@ -60,6 +60,7 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_waiting=found.get("waits_for_eyes") if found else None,
         promise=promise_of(summary),
         errors=Count(found["expected"], found["low"], found["high"]) if found else None,
+        one_class=summary.get("one_class"),
         costs=summary.get("costs"),
         num_queue=0 if run.queue is None else run.queue.num_rows,
         queue_errors=_queue_errors(run),

@@ -173,6 +173,9 @@ def _found(page: Page, num_issues: int, errors: Count, texts: Texts) -> str:
         "low": amount(errors.low),
         "high": amount(errors.high),
     }
+    if page.one_class is not None:
+        share, name = percent(page.one_class["odd_share"]), shown(page.one_class["class_name"], 60)
+        return texts("verdict.one_class", n=num_issues, usable=usable, share=share, name=name)
     if not num_issues:
         return texts("verdict.none_found", **numbers)
     parts = [texts("verdict.changed", n=page.num_changed)] if page.num_changed else []

@@ -230,6 +230,7 @@ class Page:
         num_waiting: Of these, the ones that wait for eyes; None likewise.
         promise: What applying the predicted labels brings, None likewise.
         errors: Expected wrong labels (95 %), None where nothing was judged.
+        one_class: The class, how many of its images look least like the others and the stated share; None with more classes.
         costs: Escapes, overkill and wrong kinds (`costs_record`), None where no class is OK.
         num_queue: Places in the review queue.
         queue_errors: Expected wrong labels in it (90 %).
@@ -273,6 +274,7 @@ class Page:
     num_waiting: int | None
     promise: Promise | None
     errors: Count | None
+    one_class: Mapping[str, Any] | None
     costs: Mapping[str, Any] | None
     num_queue: int
     queue_errors: Count | None

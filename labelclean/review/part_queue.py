@@ -265,7 +265,7 @@ def score_rows(
         "sample_id": samples.column("sample_id"),
         "given": given,
         "predicted": two[:, 0],
-        "runner_up": two[:, 1],
+        "runner_up": two[:, -1],  # of one class itself
         "label_score": judged.label_scores,
         "is_label_issue": judged.is_label_issue,
         "is_settled": is_settled,

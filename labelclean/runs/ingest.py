@@ -127,7 +127,7 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
     settled = plan_of(work).class_names or config.data.class_names
     labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
     names = settled or _class_names(labels, config)
-    record["expectations"] = checked_expectations(labels, work, config)
+    record["expectations"] = checked_expectations(labels, work, config, num_classes=len(names))
     samples = samples_table(labels, names)
     if "annotator_id" in labels.column_names:
         write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
@@ -146,8 +146,8 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
 def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     """The classes of the config, or those found, in order."""
     names = config.data.class_names or tuple(in_class_order(labels.column("given_label").unique().to_pylist()))
-    if len(names) < 2:
-        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    if not names:
+        raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
     return names
 
 

@@ -29,6 +29,7 @@ from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
+from labelclean.runs.one_class import rank_one_class
 from labelclean.runs.outputs import (
     noise_by_column,
     queue_record,
@@ -72,6 +73,10 @@ def refine(work: Path) -> bool:
         if not parts.num_samples:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
+        if len(names) == 1:
+            with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
+                rank_one_class(work, config, parts, names[0], each, record)
+            return True
         ids = ids_of(parts)
         draws = earlier_draws(config, names, ids)
         looks = evidence_of(draws, decisions, names)

@@ -59,7 +59,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
-    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts") if name in refine}
+    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class") if name in refine}
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
 
@@ -76,7 +76,10 @@ def _verdict(
             f"{summary['num_rejects']:,} of {summary['num_samples']:,} images ({reject_share:.1%}) could not be used, more "
             f"than rejects.max_share = {rejects_limit:g}: {worst}; rejects.parquet names each, everything else is kept."
         )
-    sentence = found_sentence(summary["label_issues"], summary["num_samples"] - summary["num_rejects"])
+    num_usable = summary["num_samples"] - summary["num_rejects"]
+    if "one_class" in summary:
+        return "done", one_class_sentence(summary["one_class"], num_usable)
+    sentence = found_sentence(summary["label_issues"], num_usable)
     fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
     return ("fell_back" if fell_back else "done"), sentence
 
@@ -104,6 +107,26 @@ def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
         f"{look} of {num_usable:,} labels {'are' if num > 1 else 'is'} worth a look"
         + (f" ({num / max(num_usable, 1):.1%}): {', '.join(parts)}" if num else "")
         + f"; about {found['expected']:,.0f} are expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})."
+    )
+
+
+def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
+    """Return what a run of one class found.
+
+    Args:
+        record: `one_class` of the summary.
+        num_usable: Samples whose image could be used.
+
+    Returns:
+        One sentence.
+
+    Examples:
+        >>> one_class_sentence({"class_name": "good", "odd_share": 0.05, "num": 48}, 952)
+        "48 of 952 images look least like the others, as many as neighbours.odd_share = 0.05 expects not to be 'good'; with one class no label can be suggested."
+    """
+    return (
+        f"{record['num']:,} of {num_usable:,} images look least like the others, as many as neighbours.odd_share = "
+        f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
     )
 
 

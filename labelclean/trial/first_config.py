@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from labelclean.config import PATH_KEYS, Config, parse_config
-from labelclean.errors import TableError, listed
+from labelclean.errors import TableError
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.starting.parquet_file import write_with_images
@@ -90,8 +90,8 @@ def write_first_config(
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
     names = settings["data"]["class_names"] = in_class_order(counts)
-    if len(names) < 2:
-        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    if not names:
+        raise TableError(f"{labels}: labels must name at least one class, but name none.")
     seen.append(
         f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
     )
@@ -104,7 +104,7 @@ def write_first_config(
         for pair in alike(counts, config.data.spellings)
     ]
     seen += missing_sentences(counts)
-    ok = ok_class(names) if config.classes.ok is None else None
+    ok = ok_class(names) if config.classes.ok is None and len(names) > 1 else None
     proposed = {} if ok is None else {"classes": {"ok": ok}}
     seen += [
         f"class {name!r} looks like parts without a defect: set classes.ok to tell escapes from overkill"

@@ -6,13 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from labelclean.config import Config
+from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
+from labelclean.review.exchange.tools import export_run
 from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.runs import steps
+from labelclean.runs.ingest import validated
 from labelclean.storage.parquet import read_config, read_json, read_table
 from labelclean.storage.tables import TABLES, conform
 
@@ -131,3 +135,41 @@ def test_labels_that_contradict_each_other_inside_a_part_are_flagged(
     assert read_json(run / "summary.json")["part_conflicts"]["num"] == len(flagged)
     queue = read_table(run / "review_queue.parquet", "review_queue").to_pylist()
     assert any("part_conflict" in row["reasons"] for row in queue)
+
+
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("run.in_memory_samples=0",), marks=pytest.mark.long)], ids=["memory", "parts"]
+)
+def test_a_run_of_one_class_ranks_its_images_and_suggests_nothing(
+    sample_cache: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    rows = pq.read_table(ROOT / "sample_data" / "labels.parquet").to_pylist()
+    truth = {
+        row["sample_id"]: row["true_label"] for row in pq.read_table(ROOT / "sample_data" / "truth.parquet").to_pylist()
+    }
+    good = [row for row in rows if truth[row["sample_id"]] == "ok"]
+    names = ("crack", "dent", "pore", "scratch", "stain")
+    odd = [row for name in names for row in [one for one in rows if truth[one["sample_id"]] == name][:2]]
+    pq.write_table(
+        pa.Table.from_pylist([row | {"given_label": "good"} for row in good + odd]), tmp_path / "labels.parquet"
+    )
+    items = [f"data.labels={tmp_path / 'labels.parquet'}", f"data.image_root={ROOT / 'sample_data'}"]
+    items += [f"storage.runs={tmp_path / 'runs'}", f"storage.cache={sample_cache}", "expectations.enabled=false"]
+    config = read_config(ROOT / "config.yaml", [*items, "data.class_names=null", "neighbours.odd_share=0.05", *more])
+    assert validated(config)["classes"] == {"good": float(len(good) + len(odd))}
+    run = steps.clean(config)
+    table = read_table(run / "refined_labels.parquet", "refined_labels")
+    conform(table, "refined_labels", class_names=("good",))
+    found = table.to_pylist()
+    assert {row["predicted_label"] for row in found} == {"good"}
+    issues = [row["sample_id"] for row in found if row["is_label_issue"]]
+    assert len(issues) == round(0.05 * len(found))
+    assert sum(truth[sample] != "ok" for sample in issues) >= 6
+    summary = read_json(run / "summary.json")
+    assert "with one class no label can be suggested" in summary["verdict_sentence"]
+    queue = read_table(run / "review_queue.parquet", "review_queue").to_pylist()
+    assert {row["sample_id"] for row in queue if row["queue_source"] == "ranked"} <= set(issues)
+    assert "no label can be suggested" in (run / "report.html").read_text(encoding="utf-8")
+    apply_labels(run, [], tmp_path / "v2.parquet")
+    export = export_run(run, "sheet", tmp_path / "queue")
+    assert export.num_tasks == len(queue)
