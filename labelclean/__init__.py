@@ -1,7 +1,7 @@
 """labelclean finds and corrects wrong labels of factory inspection images.
 
-`clean_labels`, for data in memory, and `clean_shards`, for data on disk, are the whole Python
-surface; the command line and the Prefect flows do the rest.
+`clean_labels`, for data in memory, `clean_label_sets`, for several labels on one image, and `clean_shards`, for data on
+disk, are the whole Python surface; the command line and the Prefect flows do the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from labelclean.errors import (
 
 if TYPE_CHECKING:
     from labelclean.cleaning.clean import clean_labels
+    from labelclean.cleaning.several import clean_label_sets
     from labelclean.cleaning.streaming import clean_shards
 
 __all__ = [
@@ -33,15 +34,21 @@ __all__ = [
     "LockError",
     "StorageError",
     "TableError",
+    "clean_label_sets",
     "clean_labels",
     "clean_shards",
 ]
 
 
+_DOORS = {
+    "clean_labels": "labelclean.cleaning.clean",
+    "clean_label_sets": "labelclean.cleaning.several",
+    "clean_shards": "labelclean.cleaning.streaming",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import the two functions when they are asked for, so that `import labelclean` costs nothing."""
-    if name == "clean_labels":
-        return import_module("labelclean.cleaning.clean").clean_labels
-    if name == "clean_shards":
-        return import_module("labelclean.cleaning.streaming").clean_shards
+    """Import the functions when they are asked for, so that `import labelclean` costs nothing."""
+    if name in _DOORS:
+        return getattr(import_module(_DOORS[name]), name)
     raise AttributeError(f"module 'labelclean' has no attribute {name!r}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.arrays import Float32Array
+from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.alignment import columns_in_order, in_label_order, order_fault
 from labelclean.cleaning.chance import Unvouched, alone_sentence
 from labelclean.cleaning.inputs import check_inputs, cleaning_settings, known_classes, label_array
@@ -235,15 +235,14 @@ def _cleaned(
     else:
         ids, groups = own_keys or ([str(row) for row in range(num_samples)], None)
         keys = sample_keys(ids, groups, num_folds=num_folds, seed=seed)
-    step = num_samples if num_samples <= rows else SHARD_ROWS
-    parts = [np.arange(start, min(start + step, num_samples)) for start in range(0, num_samples, step)]
+    parts = array_parts(num_samples, rows)
     known = [
         shard_labels(labels.take(at), keys.take(at), pred_probs=None if pred_probs is None else pred_probs[at])
         for at in parts
     ]
     with TemporaryDirectory(prefix="labelclean-") if num_samples > rows else nullcontext("") as folder:
         taught = learn_teacher(
-            [HeldShard(features[at[0] : at[-1] + 1]) for at in parts],
+            array_shards(features, parts),
             known,
             num_classes,
             config,
@@ -255,6 +254,25 @@ def _cleaned(
         learned = learn_student(taught, config)
         whole = (taught.teacher, learned.refinement) if taught.chosen.is_whole else everyone(learned)
         return *whole, taught.unvouched
+
+
+def array_parts(num_samples: int, sample_rows: int) -> list[IntArray]:
+    """Return the rows that make up each part of an array: one part where all samples may decide.
+
+    Args:
+        num_samples: N.
+        sample_rows: Samples on which choices are made, at most.
+
+    Returns:
+        int64, ascending, one after the other.
+    """
+    step = num_samples if num_samples <= sample_rows else SHARD_ROWS
+    return [np.arange(start, min(start + step, num_samples)) for start in range(0, num_samples, step)]
+
+
+def array_shards(features: npt.NDArray[Any], parts: Sequence[IntArray]) -> list[HeldShard]:
+    """Return the parts of features, (N, D), as shards."""
+    return [HeldShard(features[at[0] : at[-1] + 1]) for at in parts]
 
 
 def _labels_as_known(

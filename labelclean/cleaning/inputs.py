@@ -27,7 +27,7 @@ def class_names_of(names: AnyArray) -> list[Any]:
     Returns:
         The K class names.
     """
-    return in_class_order(_plain(name) for name in names.ravel().tolist())
+    return in_class_order(plain(name) for name in names.ravel().tolist())
 
 
 def label_array(given_labels: Any) -> AnyArray:
@@ -58,7 +58,7 @@ def known_classes(names: AnyArray, class_names: Sequence[Any] | None) -> list[An
     """
     if _label_faults(names):
         return []
-    return class_names_of(names) if class_names is None else [_plain(name) for name in class_names]
+    return class_names_of(names) if class_names is None else [plain(name) for name in class_names]
 
 
 def cleaning_settings(config: CleaningConfig | Mapping[str, Any] | None) -> CleaningConfig:
@@ -117,13 +117,10 @@ def check_inputs(
             f"given_labels hold one class, {str(classes[0])!r}: its images are ranked by features alone, so features are needed "
             "and pred_probs must be None."
         )
-    for name, sized in (("sample_ids", sample_ids), ("groups", groups)):
-        faults += _length_fault(name, sized, len(names) if names.ndim else 0)
-    if len(set(sample_ids)) != len(sample_ids):
-        twice = [str(value) for value, count in Counter(sample_ids).items() if count > 1]
-        faults.append(f"sample_ids must be distinct, but {len(twice):,} are repeated: {listed(twice)}.")
+    faults += length_faults({"sample_ids": sample_ids, "groups": groups}, len(names) if names.ndim else 0)
+    faults += distinct_faults(sample_ids)
     if features is not None:
-        faults += _feature_faults(features, len(names) if names.ndim else 0, sample_ids)
+        faults += feature_faults(features, len(names) if names.ndim else 0, sample_ids)
     if pred_probs is not None:
         faults += _prob_faults(pred_probs, len(names) if names.ndim else 0, len(classes), sample_ids)
     if looked_at and not faults:
@@ -132,7 +129,8 @@ def check_inputs(
         raise TableError("clean_labels: " + " ".join(faults))
 
 
-def _plain(name: Any) -> Any:
+def plain(name: Any) -> Any:
+    """Return a name as a plain Python value."""
     return name.item() if isinstance(name, np.generic) else name
 
 
@@ -140,12 +138,12 @@ def _label_faults(names: AnyArray, sample_ids: Sequence[Hashable] = ()) -> list[
     """What is wrong with the labels themselves."""
     if names.ndim not in (1, 2) or not names.size:
         return [f"given_labels must have shape (N,) or, of M inspectors, (N, M), but has shape {names.shape}."]
-    values = [_plain(name) for name in names.ravel().tolist()]
+    values = [plain(name) for name in names.ravel().tolist()]
     is_missing = np.asarray(np.array([_is_missing(value) for value in values]).reshape(len(names), -1).any(axis=1))
     if is_missing.any():
         return [
             f"given_labels must hold a label for every sample, but {int(is_missing.sum()):,} have none: "
-            f"{_names_of(is_missing, sample_ids)}. Leave these out."
+            f"{names_of(is_missing, sample_ids)}. Leave these out."
         ]
     odd = [str(value) for value in values if not isinstance(value, (str, int))]
     if odd:
@@ -177,7 +175,7 @@ def _looked_at_faults(
 ) -> list[str]:
     """What is wrong with the classes that people found."""
     strangers = [str(sample) for sample in looked_at if sample not in set(sample_ids)]
-    unknown = sorted({str(name) for name in looked_at.values() if _plain(name) not in class_names})
+    unknown = sorted({str(name) for name in looked_at.values() if plain(name) not in class_names})
     faults = []
     if strangers:
         faults.append(
@@ -188,20 +186,32 @@ def _looked_at_faults(
     return faults
 
 
-def _length_fault(name: str, sized: Sized | None, num_samples: int) -> list[str]:
-    if sized is None or len(sized) == num_samples:
+def length_faults(columns: Mapping[str, Sized | None], num_samples: int) -> list[str]:
+    """Return what is wrong with the lengths of columns that are there."""
+    return [
+        f"{name} must have one entry per label, {num_samples:,}, but has {len(values):,}."
+        for name, values in columns.items()
+        if values is not None and len(values) != num_samples
+    ]
+
+
+def distinct_faults(sample_ids: Sequence[Hashable]) -> list[str]:
+    """Return what is wrong with ids that must be distinct."""
+    if len(set(sample_ids)) == len(sample_ids):
         return []
-    return [f"{name} must have one entry per label, {num_samples:,}, but has {len(sized):,}."]
+    twice = [str(value) for value, count in Counter(sample_ids).items() if count > 1]
+    return [f"sample_ids must be distinct, but {len(twice):,} are repeated: {listed(twice)}."]
 
 
-def _feature_faults(features: AnyArray, num_samples: int, sample_ids: Sequence[Hashable]) -> list[str]:
+def feature_faults(features: AnyArray, num_samples: int, sample_ids: Sequence[Hashable]) -> list[str]:
+    """Return what is wrong with features that must be finite numbers, shape (N, D)."""
     if features.ndim != 2 or features.dtype.kind not in "fiu" or features.shape[1] == 0:
         return [f"features must be numbers of shape (N, D), but are {features.dtype} of shape {features.shape}."]
     if len(features) != num_samples:
         return [f"features must have one row per label, {num_samples:,}, but have {len(features):,}."]
     is_bad = np.asarray(~np.isfinite(features).all(axis=1))
     if is_bad.any():
-        where = _names_of(is_bad, sample_ids)
+        where = names_of(is_bad, sample_ids)
         return [f"features must be finite, but {int(is_bad.sum()):,} rows hold NaN or infinity: {where}."]
     return []
 
@@ -214,18 +224,19 @@ def _prob_faults(probs: AnyArray, num_samples: int, num_classes: int, sample_ids
         return [f"pred_probs must have shape {wanted}, one column per class in their order, but have {probs.shape}."]
     if not np.isfinite(probs).all() or (probs < 0).any():
         is_bad = np.asarray(~np.isfinite(probs).all(axis=1) | (probs < 0).any(axis=1))
-        where = _names_of(is_bad, sample_ids)
+        where = names_of(is_bad, sample_ids)
         return [f"pred_probs must be finite and not negative, but {int(is_bad.sum()):,} rows are not: {where}."]
     sums = probs.sum(axis=1, dtype=np.float64)
     is_bad = np.asarray(np.abs(sums - 1.0) > PROB_TOLERANCE)
     if is_bad.any():
         worst = float(sums[np.abs(sums - 1.0).argmax()])
-        where = _names_of(is_bad, sample_ids)
+        where = names_of(is_bad, sample_ids)
         return [f"pred_probs rows must sum to 1, but {int(is_bad.sum()):,} do not (one sums to {worst:.4g}): {where}."]
     return []
 
 
-def _names_of(is_bad: npt.NDArray[np.bool_], sample_ids: Sequence[Hashable]) -> str:
+def names_of(is_bad: npt.NDArray[np.bool_], sample_ids: Sequence[Hashable]) -> str:
+    """Return where the bad rows are: the first ids, or their rows where ids cannot be used."""
     if len(sample_ids) != len(is_bad):
         return f"rows {listed([str(row) for row in np.flatnonzero(is_bad)])}"
     return f"sample_ids {listed([str(sample_ids[int(row)]) for row in np.flatnonzero(is_bad)])}"

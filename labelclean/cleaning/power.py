@@ -6,6 +6,7 @@ them even; the root is the usual rung for such counts. Which is better depends o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.targets import given_targets
 from labelclean.probes.feature_space import SampleKeys
-from labelclean.probes.held_out import hold_out
+from labelclean.probes.held_out import HeldOut, hold_out
 from labelclean.probes.sums import centred_unit_rows, feature_mean
 
 POWERS = (1.0, 0.5)
@@ -44,8 +45,10 @@ def powered(features: FloatArray, power: float) -> FloatArray:
     return np.asarray(np.copysign(roots, features, out=roots))
 
 
-def choose_power(features: FloatArray, keys: SampleKeys, labels: GivenLabels, config: CleaningConfig) -> float:
-    """Return the power under which a ridge probe makes the given labels likeliest.
+def choose_power(
+    features: FloatArray, keys: SampleKeys, questions: Sequence[GivenLabels], config: CleaningConfig
+) -> float:
+    """Return the power under which ridge probes make the given labels likeliest.
 
     Judged on up to 2,000 samples, each scored by a probe that did not see its group, under the noise model of
     `views.most_likely`. No truth is looked at.
@@ -53,7 +56,7 @@ def choose_power(features: FloatArray, keys: SampleKeys, labels: GivenLabels, co
     Args:
         features: Raw features, float, shape (N, D).
         keys: Keys of the N samples.
-        labels: Given labels.
+        questions: Given labels; of samples with several labels each, one yes or no for every class.
         config: `teacher.power` fixes the power; `teacher.lambdas` is read.
 
     Returns:
@@ -62,21 +65,23 @@ def choose_power(features: FloatArray, keys: SampleKeys, labels: GivenLabels, co
     if config.teacher.power != "auto":
         return config.teacher.power
     rows = np.sort(keys.order[:CHOICE_ROWS])
-    some, few = keys.take(rows), labels.take(rows)
-    if np.ptp(some.groups) == 0:
+    chosen, answers = keys.take(rows), [labels.take(rows) for labels in questions]
+    if np.ptp(chosen.groups) == 0:
         return 1.0
-    return max(
-        POWERS,
-        key=lambda power: _log_likelihood(powered(features[rows], power), some.groups, some.order, few, config),
-    )
+    return max(POWERS, key=lambda power: _log_likelihood(powered(features[rows], power), chosen, answers, config))
 
 
 def _log_likelihood(
-    features: FloatArray, groups: IntArray, order: IntArray, labels: GivenLabels, config: CleaningConfig
+    features: FloatArray, keys: SampleKeys, questions: Sequence[GivenLabels], config: CleaningConfig
 ) -> float:
-    """Mean log-probability of a given label under the likeliest penalty, nats."""
+    """Mean log-probability of the given labels under the likeliest penalty of each question, nats."""
     unit_rows = centred_unit_rows(features, feature_mean(features))
-    held, targets = hold_out(unit_rows, groups), given_targets(labels)
+    held = hold_out(unit_rows, keys.groups, np.float32)
+    return sum(_likeliest(held, labels, keys.order, config) for labels in questions)
+
+
+def _likeliest(held: HeldOut, labels: GivenLabels, order: IntArray, config: CleaningConfig) -> float:
+    targets = given_targets(labels)
     cross = held.cross(targets)
     candidates = [
         Candidate("ridge", penalty, partial(held.scores, targets, penalty, cross=cross), None)

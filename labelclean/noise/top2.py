@@ -11,6 +11,7 @@ from labelclean.probes.sums import FeatureSums, TargetSums, solved_ridge
 
 LEAST_SCORED = 2
 NARROW_MARGIN = 0.1
+BLOCK_SAMPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,15 @@ class Refits:
         Returns:
             float32, shape (N,), in (0, 1]: the share with its most common unordered pair.
         """
-        num_classes = self.bias.shape[1]
-        pairs = np.full((len(buckets), len(self.counts)), -1, dtype=np.int64)
-        for repeat, (weights, bias, counts) in enumerate(zip(self.weights, self.bias, self.counts, strict=True)):
-            rows = np.flatnonzero(counts[buckets] == 0)
-            pair = np.sort(top2_candidates(unit_rows[rows] @ weights + bias), axis=1)
-            pairs[rows, repeat] = pair[:, 0] * num_classes + pair[:, 1]
+        num_refits, num_dims, num_classes = self.weights.shape
+        columns = self.weights.transpose(1, 0, 2).reshape(num_dims, -1)  # all refits in one product: rows are read once
+        pairs = np.empty((len(buckets), num_refits), dtype=np.int64)
+        for start in range(0, len(buckets), BLOCK_SAMPLES):
+            rows = slice(start, start + BLOCK_SAMPLES)
+            scores = (unit_rows[rows] @ columns).reshape(-1, num_refits, num_classes) + self.bias
+            pair = np.sort(top2_candidates(scores.reshape(-1, num_classes)), axis=1)
+            pairs[rows] = (pair[:, 0] * num_classes + pair[:, 1]).reshape(-1, num_refits)
+        pairs[self.counts[:, buckets].T != 0] = -1
         return agreement_of_pairs(pairs)
 
 

@@ -209,7 +209,7 @@ def cleaning_seconds(config: Config, num_samples: int, num_features: int, num_cl
     started = time.monotonic()
     ids = [str(row) for row in range(num)]
     keys = sample_keys(ids, None, num_folds=config.teacher.folds, seed=0)
-    power = choose_power(features, keys, labels, config)
+    power = choose_power(features, keys, [labels], config)
     space = space_of_keys(powered(features, power), keys, config)
     refine_labels(space, labels, fit_teacher(space, labels, config, seed=0), config)
     seconds = time.monotonic() - started

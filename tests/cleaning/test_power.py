@@ -26,7 +26,7 @@ def blobs(seed: int = 0) -> tuple[FloatArray, IntArray]:
 
 def chosen(features: FloatArray, given: IntArray, groups: list[int] | None = None) -> float:
     ids = [f"s{row}" for row in range(len(given))]
-    return choose_power(features, sample_keys(ids, groups, num_folds=5, seed=0), given_labels(given, 3), DEFAULTS)
+    return choose_power(features, sample_keys(ids, groups, num_folds=5, seed=0), [given_labels(given, 3)], DEFAULTS)
 
 
 def test_roots_undo_squares() -> None:
@@ -47,7 +47,7 @@ def test_the_choice_hangs_on_ids_not_on_the_order_of_the_samples() -> None:
     ids = [f"s{row}" for row in range(len(given))]
     order = np.random.default_rng(1).permutation(len(given))
     keys = sample_keys(ids, None, num_folds=5, seed=0).take(order)
-    shuffled = choose_power(features[order], keys, given_labels(given[order], 3), DEFAULTS)
+    shuffled = choose_power(features[order], keys, [given_labels(given[order], 3)], DEFAULTS)
     assert shuffled == chosen(features, given)
 
 
