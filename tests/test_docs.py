@@ -238,7 +238,7 @@ def _prepared(line: str, desk: Path) -> str:
         _answer_some(desk / "queue", desk / "decisions.json")
     adapted = next((path.name for path in (desk / "adapted").glob("2*")), "")
     line = line.replace("adapted/RUN", f"adapted/{adapted}")
-    line = line.replace("RUN", runs[0]) if runs else line
+    line = line.replace("RUN", runs[0]).replace("NEWEST", runs[-1]) if runs else line
     line = line.replace("python -m sample_data.inspectors", f"python {ROOT / 'sample_data' / 'inspectors.py'}")
     line = line.replace("my_weights.safetensors", str(ROOT / "sample_data" / "backbone.safetensors"))
     # 60 is the least that poc takes; the number says nothing here
@@ -260,8 +260,8 @@ def _answer_some(export: Path, target: Path) -> None:
     """What Download decisions saves after three answers."""
     data, items = data_of(export), read_manifest(export).items[:3]
     rows = [
-        {"key": item.key, "content_hash": item.content_hash, "decision": "unsure", "labels": [], "annotator": "Aiko",
-         "reviewed_at": data_time()} for item in items
+        {"key": item.key, "content_hash": item.content_hash, "decision": word, "labels": [], "annotator": "Aiko",
+         "reviewed_at": data_time()} for item, word in zip(items, ("unsure", "unsure", "none_of_these"), strict=True)
     ]  # fmt: skip
     head = {name: data[name] for name in ("format", "tool", "run_id", "dataset", "export")}
     target.write_text(json.dumps(head | {"num_decisions": len(rows), "decisions": rows}), encoding="utf-8")

@@ -11,6 +11,8 @@ For others:
 - `stage`: what was fitted, in a form that scores any block of samples
 - `passes`: blocks over shards; a killed pass goes on where it stopped
 - `verdicts`: what was found about every sample; the tables of every shard
+- `kinds`: images that fit no class, put into kinds by their nearest neighbours
+- `one_class`: images of one class, ranked by how little they look like the others
 - `neighbour_pass`: nearest neighbours and near-duplicates among many samples
 - `sample`: the samples on which choices are made
 - `shards`, `shard_labels`: features in shards, and the labels beside them

@@ -44,15 +44,38 @@ class CleanedLabels:
         table: Frame `sample_id, given_label, predicted_label, label_score, is_label_issue`, in the order of the input.
         soft_labels: float32, shape (N, K), columns in the order of ``class_names``.
         class_names: The K class names in order.
-        refinement: All other results.
-        teacher: The teacher behind it.
+        learned: Teacher and refinement; None with one class, for nothing is learned of it.
     """
 
     table: pd.DataFrame
     soft_labels: Float32Array
     class_names: list[Any]
-    refinement: Refinement
-    teacher: Teacher
+    learned: tuple[Teacher, Refinement] | None
+
+    @property
+    def refinement(self) -> Refinement:
+        """All other results.
+
+        Raises:
+            ValueError: With one class.
+        """
+        return self._learned()[1]
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher behind them.
+
+        Raises:
+            ValueError: With one class.
+        """
+        return self._learned()[0]
+
+    def _learned(self) -> tuple[Teacher, Refinement]:
+        if self.learned is None:
+            raise ValueError(
+                "with one class nothing is learned; its images are ranked by the column label_score of the table."
+            )
+        return self.learned
 
 
 def clean_labels(
@@ -75,7 +98,8 @@ def clean_labels(
 
     Args:
         given_labels: Label of each sample, strings or integers, possibly wrong, shape (N,); or (N, M), a column for each of
-            M inspectors, of whom the most frequent label (the first of equals) counts as the given one.
+            M inspectors, of whom the most frequent label (the first of equals) counts as the given one. With one class
+            images are ranked by how little they look like the others, and no label is suggested.
         features: One feature row per sample, float, shape (N, D), not normalised.
         pred_probs: Out-of-sample class probabilities, float, shape (N, K), used in place of a teacher: a frame whose
             columns name the classes, or columns in the order of the classes. At least one of the two is needed.
@@ -123,6 +147,8 @@ def clean_labels(
     groups = None if groups is None else list(others["groups"])
     looked_at = {**(verified or {}), **(audited or {})}
     check_inputs(names, matrix, probs, ids, groups, looked_at, classes, faults)
+    if len(classes) == 1 and matrix is not None:
+        return _one_class(names, matrix, ids, groups, looked_at, classes, settings, seed)
     labels = _labels_as_known(names, classes, ids, looked_at, set(audited or {}))
     given = labels.observed.argmax(axis=1)
     if probs is not None and not is_named and (fault := order_fault(probs, given, classes)):
@@ -149,7 +175,46 @@ def clean_labels(
             "is_label_issue": refinement.is_label_issue,
         }
     )
-    return CleanedLabels(table, refinement.soft_labels, classes, refinement, teacher)
+    return CleanedLabels(table, refinement.soft_labels, classes, (teacher, refinement))
+
+
+def _one_class(
+    names: npt.NDArray[Any],
+    features: npt.NDArray[Any],
+    ids: Sequence[Hashable],
+    groups: Sequence[Hashable] | None,
+    looked_at: Mapping[Hashable, Any],
+    classes: list[Any],
+    config: CleaningConfig,
+    seed: int,
+) -> CleanedLabels:
+    """Images of one class, ranked by how little they look like the others."""
+    import pandas as pd
+
+    from labelclean.cleaning.one_class import judge_odd, measure_oddity
+
+    num = len(ids)
+    keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=seed)
+    rows = choice_rows(config, 1)
+    step = num if num <= rows else SHARD_ROWS
+    parts = [np.arange(start, min(start + step, num)) for start in range(0, num, step)]
+    labels = [shard_labels(np.zeros(len(at), dtype=np.int64), keys.take(at)) for at in parts]
+    with TemporaryDirectory(prefix="labelclean-") if num > rows else nullcontext("") as folder:
+        shards = [HeldShard(features[at[0] : at[-1] + 1]) for at in parts]
+        oddity = measure_oddity(shards, labels, config, sample_rows=rows, folder=Path(folder), digest="in memory")
+    settled = np.array([one in looked_at for one in ids], dtype=bool)
+    judged = judge_odd(oddity.values, settled, config.neighbours.odd_share)
+    label = np.array(classes, dtype=None if names.dtype.kind in "US" else names.dtype)[np.zeros(num, dtype=np.int64)]
+    table = pd.DataFrame(
+        {
+            "sample_id": ids,
+            "given_label": label,
+            "predicted_label": label,
+            "label_score": judged.label_scores,
+            "is_label_issue": judged.is_label_issue,
+        }
+    )
+    return CleanedLabels(table, judged.soft_labels, classes, None)
 
 
 def _cleaned(

@@ -95,7 +95,7 @@ def check_inputs(
     """Refuse inputs that do not fit together.
 
     Args:
-        names: Label of each sample, strings or integers of 2 classes or more, shape (N,), or (N, M) of M inspectors.
+        names: Label of each sample, strings or integers, shape (N,), or (N, M) of M inspectors.
         features: Must be finite numbers of shape (N, D), or None.
         pred_probs: Must be probabilities of shape (N, K), or None; one of the two is needed.
         sample_ids: Must be N distinct ids.
@@ -112,6 +112,11 @@ def check_inputs(
     faults = [*faults, *label_faults, *([] if label_faults else _class_faults(names, classes))]
     if features is None and pred_probs is None:
         faults.append("One of features and pred_probs is needed, but both are None.")
+    if len(classes) == 1 and (features is None or pred_probs is not None):
+        faults.append(
+            f"given_labels hold one class, {str(classes[0])!r}: its images are ranked by features alone, so features are needed "
+            "and pred_probs must be None."
+        )
     faults += length_faults({"sample_ids": sample_ids, "groups": groups}, len(names) if names.ndim else 0)
     faults += distinct_faults(sample_ids)
     if features is not None:
@@ -145,9 +150,6 @@ def _label_faults(names: AnyArray, sample_ids: Sequence[Hashable] = ()) -> list[
         return [f"given_labels must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
     if len({isinstance(value, str) for value in values}) > 1:
         return ["given_labels must be all strings or all integers, but hold both."]
-    if len(set(values)) < 2:
-        found = listed([str(value) for value in sorted(set(values))])
-        return [f"given_labels must hold at least 2 classes, but hold {len(set(values))}: {found}."]
     return []
 
 

@@ -148,6 +148,12 @@ def apply(
             help="Leave samples out so that near-copies and pictures of one part stand in one split only.",
         ),
     ] = False,
+    new_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--new-class", metavar="NAME=KIND", help="Name a kind that the run proposes; may be given several times."
+        ),
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
     """Write the original labels with given, predicted, verified and soft labels side by side; the ledger remembers it.
@@ -173,6 +179,7 @@ def apply(
         to=to,
         links=links,
         without_leaks=without_leaks,
+        new_classes=new_class or (),
     )
     manifest = read_json(run_folder / "manifest.json")
     application = Application(
@@ -191,6 +198,11 @@ def apply(
     typer.echo(f"wrote {done.path}: {done.num_rows:,} rows ({counts})")
     for what, number in done.left_out.items():
         typer.echo(f"left out: {number:,} {what}")
+    if new_class:
+        added = sorted({item.rpartition("=")[0].strip() for item in new_class})
+        typer.echo(
+            f"next: add {', '.join(added)} to data.class_names and run again; what people have answered keeps its meaning"
+        )
 
 
 def status(config: ConfigArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:

@@ -104,7 +104,10 @@ def report(
         Path | None, typer.Option("--out", metavar="DIR", help="Where the report goes; default: STUDY/report.")
     ] = None,
     ok: Annotated[
-        str | None, typer.Option("--ok", metavar="CLASS", help="Class of parts without a defect; default: study.ok.")
+        str | None,
+        typer.Option(
+            "--ok", metavar="CLASS", help="Class of parts without a defect; default: study.ok, else classes.ok."
+        ),
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
     overrides: SetOption = None,
@@ -125,8 +128,10 @@ def report(
     texts = Texts(lang)
     settings = read_config(config, [*(overrides or []), *([f"study.ok={json.dumps(ok)}"] if ok is not None else [])])
     ratings, facts = _planned(study, settings) if study else _there_already(str(rows), settings)
-    check_ok_class(settings.study.ok, ratings.class_names)
-    record = agreement_record(ratings, measure_agreement(ratings, settings.study.ok), settings.study, facts)
+    limits = settings.study
+    limits = limits if limits.ok is not None else limits.model_copy(update={"ok": settings.classes.ok})
+    check_ok_class(limits.ok, ratings.class_names)
+    record = agreement_record(ratings, measure_agreement(ratings, limits.ok), limits, facts)
     target = out or (study or Path("study")) / "report"
     written = write_study(record, _pictures(record, study, settings), target, texts)
     if as_json:

@@ -23,12 +23,15 @@ class NeighboursConfig(Section):
         exact_limit: Samples above which `auto` takes the index: there comparing all pairs takes as long as all the rest.
         duplicate_similarity: Cosine similarity from which two images count as
             near-duplicates; default: found from the data.
+        odd_share: With a single class, the share of its images that are expected not to belong to it: so many of those that
+            look least like the others are worth a look. State it; images of one class do not tell.
     """
 
     method: Literal["auto", "exact", "index", "none"] = "auto"
     k: int | None = Field(default=None, ge=1, le=200)
     exact_limit: int = Field(default=20_000, ge=1)
     duplicate_similarity: float | None = Field(default=None, gt=0.5, le=1.0)
+    odd_share: float = Field(default=0.05, gt=0, lt=0.5)
 
 
 class TeacherConfig(Section):

@@ -38,13 +38,13 @@ class DataConfig(Section):
 
     @field_validator("class_names")
     @classmethod
-    def _at_least_two_distinct(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+    def _at_least_one_and_distinct(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         if names is None:
             return None
         spellings = info.data.get("spellings", {})
         classes = tuple(name for name in names if spellings.get(name, name) == name)
-        if len(classes) < 2 or len(set(classes)) != len(classes):
-            raise ValueError("must be at least 2 names, none twice (those that data.spellings respells do not count)")
+        if not classes or len(set(classes)) != len(classes):
+            raise ValueError("must be at least one name, none twice (those that data.spellings respells do not count)")
         return classes
 
 

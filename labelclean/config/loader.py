@@ -153,8 +153,8 @@ def _faults(fault: ValidationError, origin: str) -> str:
             lines.append(f"  {key}: this key is required but missing")
         else:
             problem = error["msg"].removeprefix("Value error, ")
-            found = "" if key == "ledger.url" else f", found {_BRIEF.repr(error['input'])}"
-            lines.append(f"  {key}: {problem[0].lower()}{problem[1:]}{found}")
+            found = "" if key in ("ledger.url", "") else f", found {_BRIEF.repr(error['input'])}"
+            lines.append(f"  {key}{': ' if key else ''}{problem[0].lower()}{problem[1:]}{found}")
     if len(told) > _MOST_FAULTS:
         lines.append(f"  and {len(told) - _MOST_FAULTS:,} more")
     head = f"{origin}: {len(told):,} setting{'s' if len(told) > 1 else ''} cannot be used:\n"

@@ -68,7 +68,8 @@ class StudyConfig(Section):
     """What an attribute agreement study asks for; the usual limits of gauge studies (AIAG MSA).
 
     Attributes:
-        ok: The class of parts without a defect, for effectiveness, misses and false alarms; default: none of these.
+        ok: The class of parts without a defect, for effectiveness, misses and false alarms; default: `classes.ok`;
+            without either none of these.
         least_kappa: Kappa that agreement should reach.
         least_effectiveness: Share of samples that should be called OK or not OK rightly every time.
         most_missed: Share of looks at defects that may be called OK.

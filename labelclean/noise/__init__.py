@@ -9,6 +9,7 @@ For others:
 - `scores`: from label scores to issues, and how many labels are probably wrong
 - `tally`: what is counted over refined labels and adds up over parts
 - `distribution`: labels per class, and how far their shares moved
+- `costs`: escapes, overkill and wrong kinds of defect where one class is OK, and what they cost
 - `promise`: what a run promises to those who take its predicted labels over without a look, and what looking at more would tell
 - `readings`: how far to trust the image against the label: four readings of a disagreement, and how far each is believed
 - `trust`: from readings to labels: soft labels, label scores, which labels are worth a look, and what waits for eyes

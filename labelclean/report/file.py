@@ -81,6 +81,7 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
         len(page.loose_twins),
         len(page.double_sets),
         len(page.leak_sets),
+        len(page.new_kinds),
         len((page.unusable or {}).get("examples", ())),
     )
     while (size := len(html.encode())) > max_bytes and num:

@@ -64,6 +64,7 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
                 neighbours=()
                 if blind
                 else tuple(Neighbour(sample, "") for sample in row["neighbour_ids"][:MAX_NEIGHBOURS]),
+                cost=None if blind else row.get("cost_saved"),
             )
         )
     return tuple(suspects)
@@ -201,9 +202,10 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
     told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
     odd = [one["sample_id"] for one in (page.unusable or {}).get("examples", ())]
+    kinds = [sample for kind in page.new_kinds for sample in kind["sample_ids"]]
     twice = [double for doubles in page.double_sets for double in doubles.members]
     others = [other.sample_id for other in (*beside, *twins, *twice, *page.loose_twins)]
-    for sample in (*others, *leaks, *told, *odd):
+    for sample in (*others, *leaks, *told, *odd, *kinds):
         wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}

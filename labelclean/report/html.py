@@ -81,6 +81,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
             finding=lambda gate: finding_sentence(gate, texts),
             verdict=verdict_sentences(page, texts),
             safe=checks_sentence(page, texts),
+            queue_time=time_words((page.costs or {}).get("queue_minutes", 0.0) / 60, texts),
             promise=None if page.promise is None else promise_sentence(page.promise, texts),
         )
     )
@@ -126,6 +127,7 @@ def fewer(page: Page, top: int) -> Page:
         double_sets=page.double_sets[:top],
         leak_sets=page.leak_sets[:top],
         unusable=page.unusable and dict(page.unusable) | {"examples": page.unusable["examples"][:top]},
+        new_kinds=page.new_kinds[:top],
         shortcuts=[dict(one) | {"examples": one["examples"] if top else []} for one in page.shortcuts],
     )
 
@@ -174,6 +176,9 @@ def _found(page: Page, num_issues: int, errors: Count, texts: Texts) -> str:
         "low": amount(errors.low),
         "high": amount(errors.high),
     }
+    if page.one_class is not None:
+        share, name = percent(page.one_class["odd_share"]), shown(page.one_class["class_name"], 60)
+        return texts("verdict.one_class", n=num_issues, usable=usable, share=share, name=name)
     if not num_issues:
         return texts("verdict.none_found", **numbers)
     parts = [texts("verdict.changed", n=page.num_changed)] if page.num_changed else []

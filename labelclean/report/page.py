@@ -176,6 +176,7 @@ class Suspect:
     reasons: tuple[str, ...]
     source: str
     neighbours: tuple[Neighbour, ...]
+    cost: float | None = None
 
     @property
     def mark(self) -> str:
@@ -231,6 +232,8 @@ class Page:
         num_waiting: Of these, the ones that wait for eyes; None likewise.
         promise: What applying the predicted labels brings, None likewise.
         errors: Expected wrong labels (95 %), None where nothing was judged.
+        one_class: The class, how many of its images look least like the others and the stated share; None with more classes.
+        costs: Escapes, overkill and wrong kinds (`costs_record`), None where no class is OK.
         num_queue: Places in the review queue.
         queue_errors: Expected wrong labels in it (90 %).
         queue_minutes: Time to look at it, None where the run did not say.
@@ -250,6 +253,7 @@ class Page:
         num_twins: All samples in such sets.
         double_sets: Boxes that are drawn twice, place by place.
         num_double_sets: All such places.
+        new_kinds: Kinds that are proposed for images that fit no class (`kinds_record`).
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
         unusable: Which pictures look unusable (`unusable_record`), None where the run is older.
@@ -275,6 +279,8 @@ class Page:
     num_waiting: int | None
     promise: Promise | None
     errors: Count | None
+    one_class: Mapping[str, Any] | None
+    costs: Mapping[str, Any] | None
     num_queue: int
     queue_errors: Count | None
     queue_minutes: float | None
@@ -295,6 +301,7 @@ class Page:
     num_twins: int
     double_sets: tuple[TwinSet, ...]
     num_double_sets: int
+    new_kinds: Sequence[Mapping[str, Any]]
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
     unusable: Mapping[str, Any] | None

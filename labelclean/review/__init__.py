@@ -5,6 +5,7 @@ For others:
 - `flags`: each doubtful sample's reasons
 - `leaks`: near-copies and pictures of one part that stand in more than one split
 - `unusable`: what is no picture of a part: how far each lies outside its set and its class
+- `part_views`: parts that several images show, and labels of one part that contradict each other
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now
@@ -27,6 +28,7 @@ For others:
 - `shortcuts`: what else tells the label: columns, and properties of the pictures
 - `status`: how a run's estimate held, and whether going on is worth it
 - `apply`: the labels anew, with predicted and verified labels beside them
+- `kinds`: the kinds that a run proposes for images that fit no class, told and named
 - `label_files`: labels as Parquet, CSV, Excel, COCO, a folder of images or the files that boxes came from, and cells that are no formulas
 - `pictures`: thumbnails of samples, or why there is none
 

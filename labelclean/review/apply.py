@@ -21,12 +21,13 @@ from labelclean.errors import ConfigError, GateError, StorageError, TableError, 
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.boxes.files import source_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
+from labelclean.review.kinds import named_kinds
 from labelclean.review.label_files import Form, Labels, Written, form_of, form_of_boxes, write_labels
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
-from labelclean.storage.tables import BOX_COLUMNS, class_names_of, probability_names
+from labelclean.storage.tables import BOX_COLUMNS, SET_ASIDE, class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
 
@@ -58,13 +59,14 @@ def apply_labels(
     to: str | None = None,
     links: bool = False,
     without_leaks: bool = False,
+    new_classes: Sequence[str] = (),
 ) -> ApplyReport:
     """Write the original labels with what the run and the reviewers found beside them.
 
     Added columns: `predicted_label`, `soft_label`, `label_score` and `is_label_issue` of the run;
     `verified_label` where all reviewers agree on one; `candidate_labels_reviewed` where they
     left several open; `verified_votes` per class; `review_status` (`confirmed`, `corrected`,
-    `disputed`, `one_of`, `not_class`, `unsure`, `bad_image`, `skipped`, `pending`, or `rejected`
+    `disputed`, `one_of`, `not_class`, `none_of_these`, `unsure`, `bad_image`, `skipped`, `pending`, or `rejected`
     for an image that could not be used); and where it all comes from: `reviewed_by`,
     `reviewed_at`, `review_tools`, `review_run_ids`, `run_id`. The given label stays as it is.
 
@@ -81,12 +83,14 @@ def apply_labels(
         links: Links to the images in that folder instead of copies.
         without_leaks: Leave out samples so that near-copies and pictures of one part stand in one split only, the smallest
             of theirs (`leaks.leaving`).
+        new_classes: `NAME=KIND` for kinds that the run proposes: their images get NAME as predicted label.
 
     Returns:
         The report.
 
     Raises:
-        ConfigError: If ``out`` does not say what to write, there is nothing to link, or the run knows no splits.
+        ConfigError: If ``out`` does not say what to write, there is nothing to link, the run knows no splits, or a new class
+            cannot be used.
         GateError: If the predicted labels may be worse than the given ones; ``unreviewed`` writes them all the same.
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
@@ -100,11 +104,15 @@ def apply_labels(
     data = recorded_config(manifest["config"]).data
     labels = data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    names = class_names_of(refined)
+    named = named_kinds(run_folder, new_classes, names)
     left = _leaving(run_folder, refined) if without_leaks else pa.array([], pa.string())
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
-    added = _added_columns(refined, rejected, decisions, str(manifest["run_id"]))
+    names = (*names, *dict.fromkeys(named.values()))
+    read = _with_set_aside(run_folder, refined)
+    added = _with_new_classes(_added_columns(read, rejected, decisions, str(manifest["run_id"])), named)
     by_status = _by_status(added.filter(pc.invert(pc.is_in(added.column("sample_id"), value_set=left))))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
     since = manifest["config"].get("ingest", {}).get("since")
@@ -112,14 +120,14 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings)
-    metadata = _metadata(labels, refined, manifest)
+    _check_samples(labels, dataset, stands, read, added, run_folder, data.spellings)
+    metadata = _metadata(labels, names, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
     boxes = source_of(dataset.schema, labels.parent.resolve())
     form = form_of_boxes(form, boxes, out) if BOX_COLUMNS[0] in dataset.schema.names else form
     tables = _joined(dataset, stands, added, schema, left)
-    rows = Labels(schema, tables, class_names_of(refined), root, prefix, boxes=boxes, spellings=data.spellings)
+    rows = Labels(schema, tables, names, root, prefix, boxes=boxes, spellings=data.spellings)
     written = _written(form, rows, out, links=links)
     leaks = {"samples that would leak between splits": len(left)} if without_leaks else {}
     return ApplyReport(out, written.num_rows, by_status, leaks | written.left_out)
@@ -161,7 +169,7 @@ def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -
     if standing.is_disputed[row]:
         return "disputed"
     kinds = {decision.decision for decision in of_sample}
-    for kind in ("corrected", "confirmed", "bad_image", "one_of", "not_class", "unsure", "skipped"):
+    for kind in ("corrected", "confirmed", "bad_image", "none_of_these", "one_of", "not_class", "unsure", "skipped"):
         if kind in kinds:
             return kind
     return "pending"
@@ -216,6 +224,26 @@ def _added_columns(
     missing = pa.table({"sample_id": rejected, "review_status": pa.array(["rejected"] * len(rejected), pa.string())})
     table = pa.concat_tables([table, missing], promote_options="default")
     return table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
+
+
+def _with_set_aside(run_folder: Path, refined: pa.Table) -> pa.Table:
+    """What the run judged and, with nothing but their labels and images, what people had taken out."""
+    path = run_folder / f"{SET_ASIDE}.parquet"
+    if not path.is_file():
+        return refined
+    aside = read_table(path, SET_ASIDE, ["sample_id", "given_label", "content_hash"]).replace_schema_metadata()
+    both = pa.concat_tables([refined, aside], promote_options="default")
+    return both.replace_schema_metadata(refined.schema.metadata)
+
+
+def _with_new_classes(added: pa.Table, named: Mapping[str, str]) -> pa.Table:
+    """The images of a kind that a person has named get that name as their predicted label."""
+    if not named:
+        return added
+    ids, at = added.column("sample_id").to_pylist(), added.column_names.index("predicted_label")
+    before = added.column("predicted_label").to_pylist()
+    after = [named.get(sample, label) for sample, label in zip(ids, before, strict=True)]
+    return added.set_column(at, "predicted_label", pa.array(after, pa.string()))
 
 
 def _by_status(added: pa.Table) -> dict[str, int]:
@@ -306,11 +334,11 @@ def _check_samples(
         )
 
 
-def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict[bytes, bytes]:
+def _metadata(labels: Path, names: Sequence[str], manifest: dict[str, Any]) -> dict[bytes, bytes]:
     """The original's metadata and where the new columns come from."""
     own = pq.read_schema(labels).metadata if labels.is_file() else None
     said = {
-        b"labelclean.classes": json.dumps(list(class_names_of(refined))).encode(),
+        b"labelclean.classes": json.dumps(list(names)).encode(),
         b"labelclean.run_id": str(manifest["run_id"]).encode(),
         b"labelclean.dataset": str(manifest["dataset"]).encode(),
     }

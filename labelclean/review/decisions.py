@@ -20,10 +20,12 @@ from labelclean.labels import GivenLabels
 if TYPE_CHECKING:
     from datetime import datetime
 
-DecisionKind = Literal["confirmed", "corrected", "one_of", "not_class", "unsure", "bad_image", "skipped"]
+DecisionKind = Literal[
+    "confirmed", "corrected", "one_of", "not_class", "none_of_these", "unsure", "bad_image", "skipped"
+]
 DECISION_KINDS: tuple[DecisionKind, ...] = get_args(DecisionKind)
 VERIFYING: tuple[DecisionKind, ...] = ("confirmed", "corrected")
-SETTLING: tuple[DecisionKind, ...] = (*VERIFYING, "bad_image")
+SETTLING: tuple[DecisionKind, ...] = (*VERIFYING, "bad_image", "none_of_these")
 PARTIAL: tuple[DecisionKind, ...] = ("one_of", "not_class")
 
 
@@ -36,8 +38,8 @@ class Decision:
         content_hash: SHA-256 of the image that was judged.
         given_label: The label that the sample had then.
         decision: What was decided; `confirmed` and `corrected` verify a class, `one_of` and
-            `not_class` narrow the classes, `bad_image` takes the sample out, `unsure` and
-            `skipped` say nothing about it.
+            `not_class` narrow the classes, `none_of_these` rules out all that there were, `bad_image` takes the sample
+            out, `unsure` and `skipped` say nothing about it.
         annotator_id: Who decided.
         reviewed_at: When, with time zone; the time of the import where the tool keeps no time.
         run_id: The run whose queue it answers.
@@ -45,7 +47,8 @@ class Decision:
         tool: Where it was decided.
         verified_label: The class found right, for `confirmed` and `corrected`.
         candidate_labels: The classes one of which is right, for `one_of`.
-        ruled_out_labels: The classes that are wrong, for `not_class`.
+        ruled_out_labels: The classes that are wrong, for `not_class` and `none_of_these`; for the latter every class that
+            the annotator was asked about, so that it keeps its meaning when classes are added.
         file_digest: Digest of all answers of a file that keeps no times, else empty; stands in
             for the time when two imports of the same answer are told from two answers.
         inclusion_probability: With which probability the sample was drawn from all unsettled samples of the run, in
@@ -87,7 +90,8 @@ class Standing:
         candidates: Which classes are still possible, bool, shape (N, K), at least one True per
             row: the verified classes; else what all partial answers leave; else all.
         is_settled: Someone confirmed, corrected or excluded it: it does not come back, bool, shape (N,).
-        is_excluded: A bad image to all who settled it, bool, shape (N,).
+        is_excluded: A bad image, or none of the classes, to all who settled it, bool, shape (N,).
+        fits_none: Of these, those that are none of the classes to all who settled it, bool, shape (N,).
         is_disputed: Answers contradict each other, bool, shape (N,).
         is_audited: Verified by an answer to a sample that was drawn at random over all, and not disputed, bool, shape (N,).
         num_annotators: Annotators whose answer counts, int64, shape (N,).
@@ -99,6 +103,7 @@ class Standing:
     candidates: BoolArray
     is_settled: BoolArray
     is_excluded: BoolArray
+    fits_none: BoolArray
     is_disputed: BoolArray
     is_audited: BoolArray
     num_annotators: IntArray
@@ -111,6 +116,7 @@ class Standing:
             candidates=self.candidates[rows],
             is_settled=self.is_settled[rows],
             is_excluded=self.is_excluded[rows],
+            fits_none=self.fits_none[rows],
             is_disputed=self.is_disputed[rows],
             is_audited=self.is_audited[rows],
             num_annotators=self.num_annotators[rows],
@@ -167,8 +173,9 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
     """Return what standing decisions say, as arrays.
 
     Annotators who verify different classes become shares, never a silent majority. A bad image
-    excludes the sample only if nobody gave it a class. Partial answers are intersected; where
-    they leave nothing, or contradict a verified class, the sample is disputed.
+    excludes the sample only if nobody gave it a class, and so does none of these while there is no class that the
+    annotators were not asked about; with one, the answer rules out the others and the sample comes back.
+    Partial answers are intersected; where they leave nothing, or contradict a verified class, the sample is disputed.
 
     Args:
         standing: For each of N samples its decisions, one per annotator.
@@ -180,7 +187,9 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
     position = {name: k for k, name in enumerate(class_names)}
     shape = (len(standing), len(class_names))
     votes, candidates = np.zeros(shape, dtype=np.float32), np.ones(shape, dtype=bool)
-    is_settled, is_excluded, is_disputed, is_audited = (np.zeros(len(standing), dtype=bool) for _ in range(4))
+    is_settled, is_excluded, fits_none, is_disputed, is_audited = (
+        np.zeros(len(standing), dtype=bool) for _ in range(5)
+    )
     num_annotators = np.zeros(len(standing), dtype=np.int64)
     unknown: set[str] = set()
     for row, of_sample in enumerate(standing):
@@ -193,17 +202,21 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
         has_bad = any(decision.decision == "bad_image" for decision in known)
         voted: BoolArray = np.asarray(votes[row] > 0)
         possible = _possible(known, position)
-        is_settled[row] = voted.any() or has_bad
-        is_excluded[row] = has_bad and not voted.any()
-        is_contradicted = (voted.any() and (has_bad or not possible[voted].all())) or not possible.any()
+        rules_out_all = _rules_out_all(known, possible)
+        fits_none[row] = rules_out_all and not (voted.any() or has_bad)
+        is_settled[row] = voted.any() or has_bad or fits_none[row]
+        is_excluded[row] = (has_bad and not voted.any()) or fits_none[row]
+        is_contradicted = (voted.any() and (has_bad or not possible[voted].all())) or not (
+            possible.any() or rules_out_all
+        )
         is_disputed[row] = voted.sum() > 1 or is_contradicted
         is_audited[row] = any(map(is_audit_answer, known)) and not is_disputed[row]
         if voted.sum() > 1 or (voted.any() and not is_contradicted):
             candidates[row] = voted
-        elif not is_contradicted:
+        elif not is_contradicted and not rules_out_all:
             candidates[row] = possible
     votes /= np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    states = (is_settled, is_excluded, is_disputed, is_audited)
+    states = (is_settled, is_excluded, fits_none, is_disputed, is_audited)
     return Standing(votes, candidates, *states, num_annotators, tuple(sorted(unknown)))
 
 
@@ -260,6 +273,12 @@ def _possible(decisions: Sequence[Decision], position: dict[str, int]) -> BoolAr
     for decision in decisions:
         if decision.decision == "one_of":
             open_classes &= set(decision.candidate_labels)
-        elif decision.decision == "not_class":
+        elif decision.decision in ("not_class", "none_of_these"):
             open_classes -= set(decision.ruled_out_labels)
     return np.array([name in open_classes for name in position], dtype=bool)
+
+
+def _rules_out_all(decisions: Sequence[Decision], possible: BoolArray) -> bool:
+    """Whether an answer rules out every class and none narrows them to some."""
+    kinds = {decision.decision for decision in decisions}
+    return "none_of_these" in kinds and "one_of" not in kinds and not possible.any()

@@ -416,6 +416,9 @@ def _labelled(labels: Labels, left_out: Counter[str]) -> Iterator[dict[str, Any]
             seen.add(row["sample_id"])
             status = row[f"{labels.prefix}review_status"]
             label = row[f"{labels.prefix}verified_label"] or row[f"{labels.prefix}predicted_label"]
+            if status == "none_of_these" and label not in known:
+                left_out["images that are none of the classes"] += 1
+                continue
             if status in ("rejected", "bad_image") or label not in known:
                 left_out["images that cannot be used"] += 1
                 continue

@@ -33,6 +33,17 @@ from labelclean.storage.tables import BOX_COLUMNS, named
 
 _SHOWN = ("content_hash", "image_path", *BOX_COLUMNS)
 
+COST_SAVED = "cost_saved"
+_RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, {wanted} AS is_wanted FROM rows"
+_RANKED_BY_COST = """
+    SELECT rows.*,
+        CASE WHEN conflict_set >= 0 THEN -avg(cost_saved) OVER (PARTITION BY conflict_set) ELSE -cost_saved END AS urgency,
+        {wanted} OR conflict_set >= 0 OR coalesce(cost_saved > 0 AND cost_saved >= least, false) AS is_wanted
+    FROM rows, (SELECT avg(cost_saved) AS least FROM rows WHERE is_label_issue AND NOT is_settled)
+"""
+"""A look takes the same time at every sample, so the order is by what it saves: that of a set of near-duplicates is their
+mean, for they are looked at side by side. Beside what is flagged stands what saves as much as a look at that does."""
+
 
 @dataclass(frozen=True)
 class PartQueue:
@@ -65,7 +76,7 @@ def part_queue(
         scores: Parts of `score_rows`.
         flags: Parts of the table `flags`.
         names: The K class names.
-        config: Sections `review` and `run` are read.
+        config: Sections `review` and `run` are read; with `cost_saved` among the scores the order is by cost.
         spill: Folder for what does not fit into memory.
         num_looks: Random looks that the run rests on already.
 
@@ -73,11 +84,15 @@ def part_queue(
         The queue; every sample that nobody has settled has the same chance to be in the audit.
     """
     with database(spill) as connection:
-        connection.read_parquet(names_of(scores)).create_view("scores")
+        rows = connection.read_parquet(names_of(scores))
+        by_cost = COST_SAVED in rows.columns
+        wanted = "is_label_issue OR part_conflict" if "part_conflict" in rows.columns else "is_label_issue"
+        ranked = (_RANKED_BY_COST if by_cost else _RANKED_BY_DOUBT).format(wanted=wanted)
+        rows.query("rows", ranked).create_view("scores")
         connection.register("repeated", _repeated(connection))
         ((num_samples, drawable, flagged, total),) = connection.execute("""
             SELECT count(*), count(*) FILTER (NOT is_settled AND known.number IS NULL),
-                count(*) FILTER (NOT is_settled AND repeated.is_shown IS NOT FALSE AND (is_label_issue OR conflict_set >= 0)),
+                count(*) FILTER (NOT is_settled AND repeated.is_shown IS NOT FALSE AND (is_wanted OR conflict_set >= 0)),
                 sum(1 - label_score::DOUBLE) FILTER (NOT is_settled)
             FROM scores LEFT JOIN repeated USING (number) LEFT JOIN
                 (SELECT number FROM repeated WHERE is_of_many) known USING (number)
@@ -87,11 +102,12 @@ def part_queue(
         salt = audit_salt(config.run.seed, num_samples, drawable)
         quota = unusable_places(config.review.unusable_share, num_samples if budget is None else budget)
         rows = _candidates(connection, flagged if budget is None else budget, (salt, size), quota, config)
+        conflict_sets = rows.column("conflict_set").to_numpy().astype(np.int64)
         queue = build_queue(
-            rows.column("label_score").to_numpy(),
-            rows.column("is_label_issue").to_numpy(),
+            rows.column("urgency").to_numpy(),
+            rows.column("is_wanted").to_numpy(),
             rows.column("given").to_numpy().astype(np.int64),
-            conflict_sets=rows.column("conflict_set").to_numpy().astype(np.int64),
+            conflict_sets=np.full(rows.num_rows, -1) if by_cost else conflict_sets,
             is_settled=np.zeros(rows.num_rows, dtype=bool),
             order=np.arange(rows.num_rows),
             budget=budget,
@@ -99,6 +115,12 @@ def part_queue(
             class_floor=config.review.class_floor,
             unusable=_unusable(rows, quota),
         )
+        if by_cost:
+            shown = zip(conflict_sets[queue.rows] >= 0, queue.sources, strict=True)
+            sources = tuple(
+                "conflict_group" if copied and was not in ("random_audit", "unusable") else was for copied, was in shown
+            )
+            queue = replace(queue, sources=sources)
         chosen = rows.take(pa.array(queue.rows))
         queue = _with_doubles(queue, chosen)
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
@@ -135,7 +157,7 @@ def _unusable(rows: pa.Table, quota: int) -> IntArray:
 
 
 def _candidates(connection: Any, places: int, draw: tuple[str, int], quota: int, config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, conflicts, the oddest pictures, and of the others the most doubtful, flagged or not, and those of each class."""
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, the oddest pictures, and of the others the most urgent, flagged or not, and those of each class."""
     question = """
         WITH open AS (
             SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
@@ -145,12 +167,12 @@ def _candidates(connection: Any, places: int, draw: tuple[str, int], quota: int,
             SELECT number FROM open WHERE NOT is_of_many ORDER BY md5(? || sample_id), sample_id LIMIT ?
         ),
         others AS (SELECT * FROM open ANTI JOIN audit USING (number)),
-        doubtful AS (SELECT number FROM others ORDER BY label_score, sample_id LIMIT ?),
+        doubtful AS (SELECT number FROM others ORDER BY urgency, sample_id LIMIT ?),
         by_class AS (
-            SELECT number FROM others WHERE is_label_issue
-            QUALIFY row_number() OVER (PARTITION BY given ORDER BY label_score, sample_id) <= ?
+            SELECT number FROM others WHERE is_wanted
+            QUALIFY row_number() OVER (PARTITION BY given ORDER BY urgency, sample_id) <= ?
         ),
-        flagged AS (SELECT number FROM others WHERE is_label_issue ORDER BY label_score, sample_id LIMIT ?),
+        flagged AS (SELECT number FROM others WHERE is_wanted ORDER BY urgency, sample_id LIMIT ?),
         odd AS (SELECT number FROM others WHERE unusable > 0 ORDER BY unusable DESC, sample_id LIMIT ?),
         firm AS (
             SELECT * FROM odd UNION SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
@@ -232,7 +254,7 @@ def _table(
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
     }
-    kept = {name: chosen.column(name) for name in _SHOWN if name in chosen.column_names}
+    kept = {name: chosen.column(name) for name in (*_SHOWN, COST_SAVED) if name in chosen.column_names}
     return pa.table(columns | kept)
 
 
@@ -272,7 +294,7 @@ def score_rows(
         "sample_id": samples.column("sample_id"),
         "given": given,
         "predicted": two[:, 0],
-        "runner_up": two[:, 1],
+        "runner_up": two[:, -1],  # of one class itself
         "label_score": judged.label_scores,
         "is_label_issue": judged.is_label_issue,
         "is_settled": is_settled,

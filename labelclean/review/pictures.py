@@ -17,7 +17,7 @@ from labelclean.features.boxes import SHOWN_PX, Box, Cut, box_hash
 from labelclean.features.decode import place_image, preview_image
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
 from labelclean.storage.parquet import image_rows, labels_dataset, read_batches, table_schema
-from labelclean.storage.tables import BOX_COLUMNS, REFINED
+from labelclean.storage.tables import BOX_COLUMNS, REFINED, SET_ASIDE
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,30 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
         sample_ids: The samples.
 
     Returns:
-        The place by sample id, for those that the run judged.
+        The place by sample id, for those that the run judged or people had taken out.
     """
-    path = folder / f"{REFINED}.parquet"
-    if not sample_ids or not path.is_file():
-        return {}
-    held = table_schema(path, REFINED).names
-    columns = ["sample_id", "image_path", "content_hash", "given_label", *BOX_COLUMNS]
-    columns = [name for name in columns if name in held]
-    wanted = pa.array(sample_ids, pa.string())
-    rows = [
-        row
-        for table in read_batches(path, REFINED, columns)
-        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
-    ]
+    rows = [row for name in (REFINED, SET_ASIDE) for row in _rows_of(folder / f"{name}.parquet", name, sample_ids)]
     return {
         row["sample_id"]: ImagePlace(
             row.get("image_path"), row.get("content_hash"), row["given_label"], box_of_row(row)
         )
         for row in rows
     }
+
+
+def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What a table of the run holds of some samples; nothing where there is no such table."""
+    if not sample_ids or not path.is_file():
+        return []
+    held = table_schema(path, name).names
+    columns = ["sample_id", "image_path", "content_hash", "given_label", *BOX_COLUMNS]
+    columns = [column for column in columns if column in held]
+    wanted = pa.array(sample_ids, pa.string())
+    return [
+        row
+        for table in read_batches(path, name, columns)
+        for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
+    ]
 
 
 def box_of_row(row: Mapping[str, Any]) -> Box | None:

@@ -17,9 +17,11 @@ from labelclean.noise.promise import LOOKS, Promise, WrongShare, looks_sentence,
 from labelclean.noise.scores import RandomLooks
 from labelclean.review.decisions import Decision, is_audit_answer, standing_decisions
 from labelclean.review.facets import wilson_interval
+from labelclean.review.part_queue import COST_SAVED
 from labelclean.review.queue import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST
+from labelclean.texts import amount
 
 NEXT = 50
 LEAST_GAPS = 10
@@ -54,6 +56,8 @@ class ReviewStatus:
         wrong: Share of wrong labels among all that were unsettled, by run and looks, and what 30 more random looks would
             tell of it; None where the run is too old to say.
         promise: What the run says of its predicted labels; None where it is too old to.
+        hour_saves: Cost that a further hour of looking is expected to save; None without costs.
+        num_hour: Samples that come in that hour, fewer where fewer wait.
     """
 
     run_id: str
@@ -78,6 +82,8 @@ class ReviewStatus:
     is_pace_measured: bool
     wrong: WrongShare | None = None
     promise: Promise | None = None
+    hour_saves: float | None = None
+    num_hour: int = 0
 
     def sentences(self) -> list[str]:
         """Return the status for people."""
@@ -119,6 +125,7 @@ class ReviewStatus:
                 f"time: {self.num_waiting:,} samples wait, about {self._minutes(self.num_waiting)} "
                 f"at {self.seconds_per_sample:,.0f} s each ({source})."
             )
+            lines += self._cost()
         else:
             lines.append("next: the queue is done; run again, so that the next queue starts from these decisions.")
         return lines
@@ -139,6 +146,14 @@ class ReviewStatus:
                     f"{promise.num_wanted:,} are there); until then labels may get worse when they are applied."
                 )
         return lines
+
+    def _cost(self) -> list[str]:
+        """What the next hour saves, or what all that waits saves where it takes less."""
+        if self.hour_saves is None:
+            return []
+        is_less = self.num_hour == self.num_waiting
+        what = f"looking at all that wait, {self._minutes(self.num_hour)}," if is_less else "a further hour of looking"
+        return [f"cost: {what} is expected to save about {amount(self.hour_saves)} ({self.num_hour:,} samples)."]
 
     def _minutes(self, num: int) -> str:
         return f"{max(num * self.seconds_per_sample / 60, 1):,.0f} min"
@@ -177,6 +192,8 @@ def measure_status(
     missed_wrong = int(is_wrong[outside].sum())
     upcoming = np.flatnonzero(~is_known & ~is_blind)[:NEXT]
     pace = seconds_between([one for one in decisions if one.run_id == run_id])
+    hour = np.flatnonzero(~is_known)[: max(int(3600 / (pace or seconds_per_sample)), 1)]
+    has_costs = COST_SAVED in queue.column_names
     return ReviewStatus(
         run_id=run_id,
         num_queue=queue.num_rows,
@@ -200,6 +217,8 @@ def measure_status(
         is_pace_measured=pace is not None,
         wrong=_wrong_share(summary, RandomLooks(len(audited), int(is_wrong[audited].sum())), num_unsettled),
         promise=promise_of(summary),
+        hour_saves=float(np.sum(queue.column(COST_SAVED).to_numpy()[hour], dtype=np.float64)) if has_costs else None,
+        num_hour=len(hour),
     )
 
 

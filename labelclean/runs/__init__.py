@@ -7,9 +7,10 @@ For others:
 - `ingest`, `extract`: the first steps; `image_root`, `samples_of`, `validated`
 - `gates`: from measurements to verdicts, with a sentence each
 - `outputs`: from arrays to the tables and numbers that a run leaves
+- `costs`: escapes, overkill and wrong kinds of a run, and what reviewing saves
 - `summary`: what a run found, for machines, the terminal and a flow's artifact
 - `record`: what a step leaves for the next
 
 Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract` (each with its `_parts`
-for many samples), `judge`, `refine` with `parts` and `part_tables`; `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
+for many samples), `judge`, `refine` with `parts`, `part_tables`, `part_flags` and `kinds`; `expectations` beside them. With a reference: `night_sums`, `drift`, `drift_report`.
 """

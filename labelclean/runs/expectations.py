@@ -15,13 +15,16 @@ from labelclean.storage.parquet import read_table
 from labelclean.storage.tables import class_names_of
 
 
-def checked_expectations(labels: pa.Table | Sequence[Path], work: Path, config: Config) -> dict[str, Any] | None:
+def checked_expectations(
+    labels: pa.Table | Sequence[Path], work: Path, config: Config, *, num_classes: int
+) -> dict[str, Any] | None:
     """Run the generated suite over the labels, whole or in parts.
 
     Args:
         labels: The table `labels`, or the files of its parts in order; each is held in memory alone.
         work: The run's work folder, for `data_docs/`.
         config: Section `expectations` is read.
+        num_classes: K; a single class may hold all labels.
 
     Returns:
         `num_expectations`; None where the check is switched off.
@@ -32,6 +35,8 @@ def checked_expectations(labels: pa.Table | Sequence[Path], work: Path, config: 
     limits = config.expectations
     if not limits.enabled:
         return None
+    if num_classes == 1:
+        limits = limits.model_copy(update={"max_class_share": 1.0})
     docs = work / "data_docs" if limits.data_docs else None
     check = _checked if isinstance(labels, pa.Table) else _checked_parts
     num, faults = check(labels, limits, docs)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from labelclean.config import Config
-from labelclean.errors import StorageError, TableError, listed
+from labelclean.config import Config, class_faults
+from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.noise.distribution import measure_distribution
@@ -48,6 +48,7 @@ def validated(config: Config) -> dict[str, Any]:
     )
     check_readable(config.data.labels, files)
     names = _class_names(labels, config)
+    _check_classes(config, names)
     samples = samples_table(labels, names)
     report = measure_distribution(given_labels_of(samples, names))
     missing = [] if has_bytes else _missing_images(samples, image_root(config))
@@ -114,6 +115,7 @@ def ingest(work: Path) -> bool:
         else:
             _ingest_whole(work, config, files, record)
         names = record["class_names"]
+        _check_classes(config, names)
         alike = alike_names(class_counts(work, LABELLED, names), names, config.data.spellings)
         if alike:  # whatever gates.on_refusal says, and before images are looked at
             record |= {"findings": [finding_record(alike[0])]} | stopped(f"refused: {alike[0].sentence}")
@@ -125,7 +127,7 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
     settled = plan_of(work).class_names or config.data.class_names
     labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
     names = settled or _class_names(labels, config)
-    record["expectations"] = checked_expectations(labels, work, config)
+    record["expectations"] = checked_expectations(labels, work, config, num_classes=len(names))
     samples = samples_table(labels, names)
     if "annotator_id" in labels.column_names:
         write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
@@ -144,9 +146,15 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
 def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     """The classes of the config, or those found, in order."""
     names = config.data.class_names or tuple(in_class_order(labels.column("given_label").unique().to_pylist()))
-    if len(names) < 2:
-        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    if not names:
+        raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
     return names
+
+
+def _check_classes(config: Config, names: Sequence[str]) -> None:
+    """Refuse settings that name classes which the labels do not have."""
+    if faults := class_faults(config, names):
+        raise ConfigError(f"{'; '.join(faults)}. Correct these settings. Nothing was started.")
 
 
 def image_root(config: Config) -> Path:

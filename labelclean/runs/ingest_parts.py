@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import Float64Array
 from labelclean.config import Config
-from labelclean.errors import TableError, listed
+from labelclean.errors import TableError
 from labelclean.review.opinions import GROUPS, TIME
 from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
 from labelclean.runs.expectations import checked_expectations
@@ -109,8 +109,8 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     schema = labels_dataset(config.data.labels, wanted).schema
     names = plan_of(work).class_names or config.data.class_names
     names = names or found_classes(config.data.labels, wanted, config.data.spellings)
-    if len(names) < 2:
-        raise TableError(f"{config.data.labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    if not names:
+        raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
     columns = [name for name in schema.names if name != "image"]
     has_bytes = holds_images(config.data.labels, schema)
     keys = table_key("labels", columns)
@@ -126,7 +126,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
             repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
             num_read = sum(pq.read_metadata(file).num_rows for file in files)
             record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
-    record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config)
+    record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config, num_classes=len(names))
     record |= {
         "num_rows": num_rows,
         "num_samples": num_samples,

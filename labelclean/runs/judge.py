@@ -39,7 +39,7 @@ def check_distribution(work: Path) -> bool:
         verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)
         record |= verdict_record(verdict) | {"counts": report.counts.tolist(), "imbalance": report.imbalance}
         present = [name for name, count in zip(names, counts, strict=True) if count]
-        if len(present) < 2 and folder is None:
+        if len(present) < 2 <= len(names) and folder is None:
             record |= stopped(
                 f"only {present[0]!r} has images that can be used, and labels of one class say nothing of one another; "
                 "rejects.parquet names what cannot be used."

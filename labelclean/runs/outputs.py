@@ -168,12 +168,13 @@ def standing_record(standing: Standing) -> dict[str, int]:
         Counts.
     """
     partial = ~standing.candidates.all(axis=1) & ~standing.is_settled
+    none = int(standing.fits_none.sum())
     return {
         "settled": int(standing.is_settled.sum()),
         "partial": int(partial.sum()),
         "disputed": int(standing.is_disputed.sum()),
-        "bad_image": int(standing.is_excluded.sum()),
-    }
+        "bad_image": int(standing.is_excluded.sum()) - none,
+    } | ({"none_of_these": none} if none else {})
 
 
 def queue_record(queue: Queue, estimate: QueueEstimate, seconds_per_sample: float) -> dict[str, Any]:

@@ -10,15 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.arrays import BoolArray, Float32Array, IntArray
+from labelclean.cleaning.kinds import reach
 from labelclean.cleaning.verdicts import Found
 from labelclean.config import Config
+from labelclean.noise.costs import CostRule
+from labelclean.noise.readings import Readings
 from labelclean.noise.top2 import top2_margin
 from labelclean.review.flags import Evidence, build_flags, unusable_scores
 from labelclean.review.part_queue import score_rows
+from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
 from labelclean.runs.pictures import Pictures
-from labelclean.storage.tables import conform
+from labelclean.storage.tables import conform, vectors
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class RunTables:
             whole images.
         leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
             without splits.
+        costs: Which class is OK and what errors cost; None where no class is.
+        readings: What tells the kinds of errors then.
     """
 
     samples: tuple[Path, ...]
@@ -69,6 +75,8 @@ class RunTables:
     pictures: Pictures
     leak_sets: IntArray | None = None
     overlaps: BoxSets | None = None
+    costs: CostRule | None = None
+    readings: Readings | None = None
 
     def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
         """Return `teacher_predictions`, `refined_labels`, `flags` and what the queue is made of."""
@@ -97,6 +105,12 @@ class RunTables:
             np.where(odd.max(axis=1) > limit, unusable_scores(odd.max(axis=1), limit), 0),
             None if boxes is None else boxes.is_double & (boxes.conflict_sets < 0),
         )
+        scores = scores.append_column("seen", pa.array(found.pred_probs.argmax(axis=1)))
+        scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
+        if found.near is not None:
+            scores = scores.append_column("reach", vectors(reach(found.near)))
+        if self.costs is not None and self.readings is not None:
+            scores = with_costs(scores, self.costs, self.readings, found)
         return {
             "teacher_predictions": conform(predictions, "teacher_predictions", class_names=names),
             "refined_labels": conform(refined, "refined_labels", class_names=names),

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,8 @@ def labelled_parts(
         labels.append(folder / f"{path.stem}.npz")
         one.write(labels[-1])
         np.save(settled_path(labels[-1]), standing.is_settled[rows])
+        aside = np.flatnonzero(standing.is_excluded)
+        np.savez(aside_path(labels[-1]), rows=aside, fits_none=standing.fits_none[aside])
         digest.update(one.digest.encode() + standing.is_settled[rows].tobytes())
         reviewed.append(standing_record(standing))
         hit = [row for row in rows.tolist() if single[row]]
@@ -139,7 +142,7 @@ def labelled_parts(
         samples=tuple(paths),
         shards=shards,
         labels=tuple(labels),
-        reviewed={key: sum(one[key] for one in reviewed) for key in reviewed[0]},
+        reviewed={key: sum(one.get(key, 0) for one in reviewed) for key in dict.fromkeys(chain(*reviewed))},
         decided=(tuple(decided), pa.concat_tables(about, promote_options="permissive") if about else None),
         digest=hashlib.sha256((plan_of(work).digest + digest.hexdigest()).encode()).hexdigest(),
         num_known=len(known),
@@ -151,6 +154,11 @@ def labelled_parts(
 def settled_path(labels: Path) -> Path:
     """Return the file that says which samples of a part people have settled."""
     return labels.with_suffix(".settled.npy")
+
+
+def aside_path(labels: Path) -> Path:
+    """Return the file that says which samples of a part people took out, and which of these fit none of the classes."""
+    return labels.with_suffix(".aside.npz")
 
 
 @lru_cache(maxsize=1)

@@ -19,16 +19,19 @@ from labelclean.noise.model import measured_prior
 from labelclean.noise.readings import has_looks
 from labelclean.progress import progress
 from labelclean.review.facets import holds_names
+from labelclean.review.kinds import kinds_record
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
+from labelclean.runs.one_class import rank_one_class
 from labelclean.runs.outputs import (
     noise_by_column,
     queue_record,
@@ -36,6 +39,7 @@ from labelclean.runs.outputs import (
     teacher_measurements,
     teacher_record,
 )
+from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import BoxSets, RunTables
 from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
 from labelclean.runs.pictures import learn_pictures, unusable_record
@@ -44,7 +48,7 @@ from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_recor
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_json, read_table, write_table
-from labelclean.storage.tables import BOX_COLUMNS
+from labelclean.storage.tables import BOX_COLUMNS, NEW_KINDS, SET_ASIDE
 
 if TYPE_CHECKING:
     from labelclean.cleaning.chance import Unvouched
@@ -72,6 +76,10 @@ def refine(work: Path) -> bool:
         if not parts.num_samples:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
+        if len(names) == 1:
+            with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
+                rank_one_class(work, config, parts, names[0], each, record)
+            return True
         ids = ids_of(parts)
         draws = earlier_draws(config, names, ids)
         looks = evidence_of(draws, decisions, names)
@@ -86,7 +94,7 @@ def refine(work: Path) -> bool:
                 return False
             learned = _learned(taught, config, verdict, looks)
             leaks = _leaks(parts, learned.taught)
-            tally = _write_tables(work, parts, learned, names, config, each, leaks)
+            tally = _write_tables(work, parts, learned, names, config, each, leaks, record)
         refinement = learned.refinement
         readings = refinement.trust.readings
         drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
@@ -101,6 +109,11 @@ def refine(work: Path) -> bool:
         record["unusable"] = unusable_record(parts, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
         queue = _write_queue(work, names, config, readings.beliefs.num_audited)
         record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
+        if config.classes.ok is not None:
+            num_open = tally.num_samples - int(tally.verified)
+            issues = record["label_issues"]
+            record["costs"] = costs_record(config, _score_paths(work), queue.table, readings, num_open, issues)
+        _write_kinds(work, config, parts, learned.taught, record)
         _write_draws(work, parts, learned, queue, draws, names)
         record["inspectors"] = _inspectors(work, parts, ids, names)
         if config.teacher.pred_probs is None:
@@ -232,6 +245,7 @@ def _write_tables(
     config: Config,
     each: Each,
     leaks: Leaks | None,
+    record: dict[str, Any],
 ) -> Tally:
     """Predictions, refined labels, flags and scores, part by part, then joined."""
     from labelclean.cleaning.shard_labels import sample_starts
@@ -241,10 +255,26 @@ def _write_tables(
     starts = sample_starts(parts.labels[:num_parts])
     labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
     boxes = _box_sets(parts, learned.taught, names)
-    tables = RunTables(parts.samples, labels, starts, tuple(names), config, parts.counts, pictures, leak_sets, boxes)
+    rule, readings = cost_rule(config, names), learned.refinement.trust.readings
+    tables = RunTables(
+        parts.samples,
+        labels,
+        starts,
+        tuple(names),
+        config,
+        parts.counts,
+        pictures,
+        leak_sets,
+        boxes,
+        rule,
+        readings,
+    )
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
+    conflicts = flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
+    if conflicts is not None:
+        record["part_conflicts"] = conflicts
     for name in JOINED:
         join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
     return tally
@@ -263,6 +293,19 @@ def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: fl
     found = part_queue(_score_paths(work), _flag_paths(work), names, config, work / INTERNAL / "spill", num_looks)
     write_table(work / "review_queue.parquet", found.table, "review_queue", names)
     return found
+
+
+def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, record: dict[str, Any]) -> None:
+    """`set_aside.parquet` and `new_kinds.parquet`, each where it has rows."""
+    from labelclean.runs.kinds import new_kinds, set_aside
+
+    aside = set_aside(parts)
+    if aside is not None:
+        write_table(work / f"{SET_ASIDE}.parquet", aside, SET_ASIDE)
+    kinds = new_kinds(config, parts, taught, _score_paths(work), aside)
+    if kinds is not None:
+        write_table(work / f"{NEW_KINDS}.parquet", kinds, NEW_KINDS)
+        record["new_kinds"] = kinds_record(kinds)
 
 
 def _write_draws(

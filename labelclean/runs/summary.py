@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_of
+from labelclean.review.kinds import kind_sentences
 from labelclean.review.opinions import inspector_sentences
 from labelclean.runs.arrivals import arrival_sentences
+from labelclean.runs.costs import cost_sentences
 from labelclean.runs.drift_report import drift_sentences
 from labelclean.texts import printable
 
@@ -58,6 +60,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
+    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class") if name in refine}
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
 
@@ -74,7 +77,10 @@ def _verdict(
             f"{summary['num_rejects']:,} of {summary['num_samples']:,} images ({reject_share:.1%}) could not be used, more "
             f"than rejects.max_share = {rejects_limit:g}: {worst}; rejects.parquet names each, everything else is kept."
         )
-    sentence = found_sentence(summary["label_issues"], summary["num_samples"] - summary["num_rejects"])
+    num_usable = summary["num_samples"] - summary["num_rejects"]
+    if "one_class" in summary:
+        return "done", one_class_sentence(summary["one_class"], num_usable)
+    sentence = found_sentence(summary["label_issues"], num_usable)
     fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
     return ("fell_back" if fell_back else "done"), sentence
 
@@ -102,6 +108,26 @@ def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
         f"{look} of {num_usable:,} labels {'are' if num > 1 else 'is'} worth a look"
         + (f" ({num / max(num_usable, 1):.1%}): {', '.join(parts)}" if num else "")
         + f"; about {found['expected']:,.0f} are expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})."
+    )
+
+
+def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
+    """Return what a run of one class found.
+
+    Args:
+        record: `one_class` of the summary.
+        num_usable: Samples whose image could be used.
+
+    Returns:
+        One sentence.
+
+    Examples:
+        >>> one_class_sentence({"class_name": "good", "odd_share": 0.05, "num": 48}, 952)
+        "48 of 952 images look least like the others, as many as neighbours.odd_share = 0.05 expects not to be 'good'; with one class no label can be suggested."
+    """
+    return (
+        f"{record['num']:,} of {num_usable:,} images look least like the others, as many as neighbours.odd_share = "
+        f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
     )
 
 
@@ -151,12 +177,25 @@ def markdown_summary(outcome: Outcome) -> str:
         lines += [f"| class | {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---:|"]
         lines += [f"| {row['class_name']} | {' | '.join(_cells(row))} |" for row in summary["label_issues"]["by_class"]]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
-    lines += ["", *(f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals")))]
+    lines += ["", *(f"- {sentence}" for sentence in _factory_sentences(summary))]
+    lines += [f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals"))]
     lines += [f"- {sentence}" for sentence in drift_sentences(summary.get("reference"))]
     lines += [f"- {sentence}" for sentence in unusable_sentences(summary.get("unusable"))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
     return "\n".join(lines) + "\n"
+
+
+def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Escapes and overkill with their costs, kinds that no class fits, and parts whose labels contradict each other."""
+    told = [*cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
+    parts = summary.get("part_conflicts") or {"num": 0}
+    if parts["num"]:
+        told.append(
+            f"parts: {parts['num']:,} images of {parts['num_parts']:,} parts carry different labels though they show the same "
+            "(part_conflict)"
+        )
+    return told
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -284,6 +323,8 @@ def _print_found(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(Text(summary["verdict_sentence"], style="bold"))
     if promise := promise_of(summary):
         console.print(Text(promise_sentence(promise), style="" if promise.is_safe else "yellow"))
+    for sentence in _factory_sentences(summary):
+        console.print(Text(printable(sentence)))
     if summary["label_issues"]:
         table = Table("class", box=None, pad_edge=False, header_style="dim")
         for heading in _HEADINGS:

@@ -14,7 +14,7 @@ from labelclean.errors import TableError, listed
 from labelclean.labels import GivenLabels
 from labelclean.storage.tables import BOX_COLUMNS, TABLES, conform, matrix, vectors
 
-_ONE_PER_SAMPLE = ("image_path", "group_id", "candidate_labels", *BOX_COLUMNS)
+_ONE_PER_SAMPLE = ("image_path", "group_id", "part_id", "candidate_labels", *BOX_COLUMNS)
 _OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in TABLES[name].columns} - {
     column.name for column in TABLES["labels"].columns
 }
@@ -55,7 +55,8 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         agree (null for a single label), where the labels name their annotators.
 
     Raises:
-        TableError: If a sample has two paths, groups, boxes or candidate sets, or candidates name no class.
+        TableError: If a sample has two paths, groups, parts, boxes or candidate sets, a part lies in two groups, or candidates
+            name no class.
     """
     given = index_in(labels.column("given_label"), class_names)
     starts = _group_starts(labels.column("sample_id"))
@@ -71,7 +72,7 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         if name in _ONE_PER_SAMPLE and len(torn):
             ids = labels.column("sample_id").take(starts[torn]).to_pylist()
             faults.append(f"column {name!r} must be the same in all rows of a sample, but differs for {listed(ids)}")
-    faults += _candidate_faults(columns, class_names)
+    faults += _candidate_faults(columns, class_names) + _part_faults(columns)
     if faults:
         raise TableError("labels: " + "; ".join(faults) + ".")
     columns["given_label"] = pa.array(np.asarray(class_names, dtype=object)[votes.argmax(axis=1)], pa.string())
@@ -122,7 +123,7 @@ def boxes_of(samples: pa.Table) -> Float64Array | None:
 
 
 def groups_of(samples: pa.Table) -> list[str] | None:
-    """Return the group of each sample; a sample without one is its own.
+    """Return the group of each sample: its `group_id`, else its part; a sample without either is its own.
 
     Args:
         samples: Table `samples`, N rows.
@@ -130,10 +131,15 @@ def groups_of(samples: pa.Table) -> list[str] | None:
     Returns:
         Length N; None where no sample has one.
     """
-    if "group_id" not in samples.column_names:
+    words = {"group_id": "group", "part_id": "part", "sample_id": "sample"}
+    known = [name for name in words if name in samples.column_names]
+    if known == ["sample_id"]:
         return None
-    pairs = zip(samples.column("group_id").to_pylist(), samples.column("sample_id").to_pylist(), strict=True)
-    return [f"group {group}" if group is not None else f"sample {sample}" for group, sample in pairs]
+    rows = zip(*(samples.column(name).to_pylist() for name in known), strict=True)
+    return [
+        next(f"{words[name]} {value}" for name, value in zip(known, row, strict=True) if value is not None)
+        for row in rows
+    ]
 
 
 def pair_agreement(votes: FloatArray) -> npt.NDArray[np.float64]:
@@ -227,3 +233,20 @@ def _candidate_faults(columns: dict[str, pa.ChunkedArray | pa.Array], class_name
             f"but does not for {listed(unknown)}"
         )
     return faults
+
+
+def _part_faults(columns: dict[str, pa.ChunkedArray | pa.Array]) -> list[str]:
+    """Parts that lie in more than one group, or partly in none."""
+    if "part_id" not in columns or "group_id" not in columns:
+        return []
+    group_of: dict[str, str | None] = {}
+    torn = {
+        part
+        for part, group in zip(columns["part_id"].to_pylist(), columns["group_id"].to_pylist(), strict=True)
+        if part is not None and group_of.setdefault(part, group) != group
+    }
+    return (
+        [f"all images of a part must have one group_id or none, but parts {listed(sorted(torn))} have several"]
+        if torn
+        else []
+    )

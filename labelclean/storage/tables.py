@@ -21,6 +21,8 @@ from labelclean.errors import TableError, listed
 from labelclean.storage.spellings import alike, joining
 
 REFINED = "refined_labels"
+SET_ASIDE = "set_aside"
+NEW_KINDS = "new_kinds"
 
 
 UNUSABLE = ("blank", "dark", "bright", "low_contrast", "blurred", "odd_size", "odd_depth", "outlier")
@@ -31,6 +33,7 @@ REASONS = (
     "neighbours_disagree",
     "conflict_group",
     "box_conflict",
+    "part_conflict",
     "near_duplicate",
     "box_double",
     "split_leak",
@@ -113,6 +116,13 @@ _PATH = Column(
     "image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True
 )
 _CONTENT = "SHA-256 of the image file's bytes; of a box, of these and where it lies."
+_PART = Column(
+    "part_id",
+    "string",
+    "The part that an image shows; its images never vouch for each other.",
+    optional=True,
+    nullable=True,
+)
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
 
 
@@ -148,6 +158,7 @@ TABLES: dict[str, Table] = {
                     optional=True,
                 ),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _PART,
                 Column(
                     "candidate_labels",
                     "names",
@@ -168,6 +179,7 @@ TABLES: dict[str, Table] = {
                 _GIVEN,
                 Column("given_votes", "votes", "Votes per class, in class order."),
                 Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _PART,
                 Column(
                     "candidate_labels",
                     "names",
@@ -188,6 +200,34 @@ TABLES: dict[str, Table] = {
                 _PATH,
                 Column("reason_code", "string", "Why the image could not be used."),
                 Column("message", "string", "The same in a sentence."),
+            ),
+        ),
+        Table(
+            SET_ASIDE,
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                _GIVEN,
+                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column(
+                    "decision",
+                    "string",
+                    "What people said of it; it was not judged.",
+                    allowed=("bad_image", "none_of_these"),
+                ),
+            ),
+        ),
+        Table(
+            NEW_KINDS,
+            ("kind", "place"),
+            (
+                Column("kind", "int", "Number of the proposed kind, the largest first."),
+                Column("place", "int", "1 = nearest to the others of its kind."),
+                _SAMPLE,
+                _PATH,
+                _GIVEN,
+                Column("is_answer", "bool", "People said that it is none of the classes."),
             ),
         ),
         Table(
@@ -306,6 +346,12 @@ TABLES: dict[str, Table] = {
                 ),
                 Column("runner_up_label", "class", "Second class; where the readings differ, the other possibility."),
                 Column("label_score", "share", "Probability that the given label is right; low = suspicious."),
+                Column(
+                    "cost_saved",
+                    "float",
+                    "Cost of the label as it stands, which a look is expected to save; where costs are given.",
+                    optional=True,
+                ),
                 Column("reasons", "names", "Reasons of the flags."),
                 Column("queue_source", "string", "Why it is in the queue.", allowed=QUEUE_SOURCES),
                 Column(

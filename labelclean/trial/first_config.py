@@ -7,6 +7,7 @@ import math
 import os
 import re
 import textwrap
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from labelclean.config import PATH_KEYS, Config, parse_config
-from labelclean.errors import TableError, listed
+from labelclean.errors import TableError
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.review.boxes.files import BoxSource
@@ -32,6 +33,7 @@ from labelclean.texts import printable
 DEFAULT_BACKBONE = "mobilenetv2_100"
 NUM_OPENED = 200
 FIRST_SECTIONS = ("data", "backbone", "run", "storage")
+OK_NAMES = {"ok", "good", "pass", "良品", "ok品"}  # as `casefold` of NFKC writes them
 
 
 def write_first_config(
@@ -97,8 +99,8 @@ def write_first_config(
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
     names = settings["data"]["class_names"] = in_class_order(counts)
-    if len(names) < 2:
-        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
+    if not names:
+        raise TableError(f"{labels}: labels must name at least one class, but name none.")
     seen.append(
         f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
     )
@@ -111,11 +113,18 @@ def write_first_config(
         for pair in alike(counts, config.data.spellings)
     ]
     seen += missing_sentences(counts)
+    ok = ok_class(names) if config.classes.ok is None and len(names) > 1 else None
+    proposed = {} if ok is None else {"classes": {"ok": ok}}
+    seen += [
+        f"class {name!r} looks like parts without a defect: set classes.ok to tell escapes from overkill"
+        for name in [ok]
+        if name
+    ]
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
-    text = commented_config(chosen, seen)
+    text = commented_config(chosen, seen, proposed)
     if made is not None and first is not None:
         _write_labels(made, table, first, refused)
     with atomic_path(out) as temporary:
@@ -123,7 +132,22 @@ def write_first_config(
     return seen
 
 
-def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+def ok_class(names: Sequence[str]) -> str | None:
+    """Return the class whose name says that a part has no defect; None where no name does, or several do.
+
+    Examples:
+        >>> ok_class(["crack", "OK品"]), ok_class(["good", "pass"]), ok_class(["bad", "worse"])
+        ('OK品', None, None)
+    """
+    named = [name for name in names if unicodedata.normalize("NFKC", name).strip().casefold() in OK_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def commented_config(
+    settings: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    proposed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """Return a config as YAML with every key, each explained by the docstring of its section.
 
     Keys that are not set are written at their default; an optional key without a default is
@@ -132,6 +156,7 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
     Args:
         settings: Section -> key -> value.
         notes: Sentences for the head of the file.
+        proposed: Section -> key -> value, written as comments where the key is not set.
 
     Returns:
         YAML text.
@@ -143,7 +168,7 @@ def commented_config(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> 
         if not (inspect.isclass(section) and issubclass(section, BaseModel)):
             continue
         lines += ["", f"# {_first_line(section)}", f"{name}:"]
-        lines += _section_lines(section, settings.get(name, {}), "  ")
+        lines += _section_lines(section, settings.get(name, {}), "  ", (proposed or {}).get(name, {}))
     return "\n".join(lines) + "\n"
 
 
@@ -225,7 +250,9 @@ def _backbone_seen(config: Config, folder: Path) -> str:
     )
 
 
-def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:
+def _section_lines(
+    section: type[BaseModel], values: Mapping[str, Any], indent: str, proposed: Mapping[str, Any] | None = None
+) -> list[str]:
     explained = _attributes(section)
     lines: list[str] = []
     for key, field in section.model_fields.items():
@@ -238,7 +265,8 @@ def _section_lines(section: type[BaseModel], values: Mapping[str, Any], indent: 
         default = field.get_default(call_default_factory=True)
         value = values.get(key, str(default) if isinstance(default, Path) else default)
         is_unset = key not in values and default is None
-        lines.append(f"{indent}{'# ' if is_unset else ''}{key}: {_flow(value)}")
+        shown = (proposed or {}).get(key, value) if is_unset else value
+        lines.append(f"{indent}{'# ' if is_unset else ''}{key}: {_flow(shown)}")
     return lines
 
 
@@ -304,6 +332,7 @@ def _columns_seen(names: Sequence[str]) -> list[str]:
         "annotator_id": "several inspectors: their votes become soft labels",
         "group_id": "samples of one part stay together in cross-fitting",
         BOX_COLUMNS[0]: "samples are boxes: judged is what lies in each, with data.box_margin around it",
+        "part_id": "images of one part never vouch for each other",
         "candidate_labels": "partial labels are honoured",
     }
     return [f"column {name!r}: {meaning}" for name, meaning in known.items() if name in names]

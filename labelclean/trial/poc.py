@@ -63,6 +63,11 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             images of the sample can be.
     """
     samples, names, has_bytes = samples_of(config)
+    if len(names) == 1:
+        raise TableError(
+            f"poc: a trial compares refinements, which need 2 classes, but {config.data.labels} names {names[0]!r} alone. "
+            "`labelclean run` ranks the images of one class; it takes no longer than looking at them."
+        )
     if samples.num_rows < LEAST_SAMPLES:
         raise TableError(
             f"poc: at least {LEAST_SAMPLES} samples are needed for a judgement, but {config.data.labels} has {samples.num_rows}. "

@@ -33,7 +33,10 @@ def with_bad(array: np.ndarray, value: float) -> np.ndarray:
             "a label for every sample, but 1 have none: sample_ids 'b'",
         ),
         ({"names": np.array(["ok", 3, "ok", "dent"], dtype=object)}, "all strings or all integers"),
-        ({"names": np.array(["ok"] * 4)}, "at least 2 classes, but hold 1: 'ok'"),
+        (
+            {"names": np.array(["ok"] * 4), "pred_probs": PROBS[:, :1]},
+            "hold one class, 'ok': its images are ranked by features",
+        ),
         ({"features": None}, "One of features and pred_probs is needed"),
         ({"features": np.ones(4)}, r"numbers of shape \(N, D\), but are float64 of shape \(4,\)"),
         ({"features": np.ones((3, 2))}, "one row per label, 4, but have 3"),

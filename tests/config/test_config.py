@@ -50,7 +50,7 @@ def test_all_faults_are_told_at_once_with_the_keys_that_exist() -> None:
         (LEAST + "decode: {window: fixed}", "window 'fixed' needs low < high"),
         (LEAST + "decode: {percentiles: [9, 1]}", "percentiles must rise"),
         (LEAST.replace("parquet}", "parquet, spellings: {a: b, b: c}}"), "not blank and not respelled themselves"),
-        (LEAST.replace("labels.parquet}", "labels.parquet, class_names: [a, a]}"), "at least 2 names, none twice"),
+        (LEAST.replace("labels.parquet}", "labels.parquet, class_names: [a, a]}"), "at least one name, none twice"),
     ],
 )
 def test_what_cannot_be_is_refused(text: str, fragment: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from labelclean.errors import ConfigError, GateError, StorageError, TableError
 from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
-from labelclean.storage.parquet import read_json, read_table, write_json
+from labelclean.storage.parquet import read_json, read_table, write_json, write_table
 from tests.review.exchange.conftest import NAMES, NOW, RUN_ID, SAFE, make_run
 
 
@@ -254,3 +254,48 @@ def test_a_run_of_new_files_gets_its_own_rows_and_the_later_row_of_each_sample(r
     report = apply_labels(run, [], tmp_path / "v2.parquet")
     assert report.num_rows == 6
     assert pq.read_table(tmp_path / "v2.parquet").select(table.column_names).to_pylist() == table.to_pylist()
+
+
+def taken_out(run: Path) -> Path:
+    """The same run, whose last two samples people had called a bad image and none of these; two kinds are proposed."""
+    refined = read_table(run / "refined_labels.parquet", "refined_labels")
+    aside = refined.slice(4).select(["sample_id", "image_path", "given_label", "content_hash"])
+    aside = aside.append_column("decision", pa.array(["bad_image", "none_of_these"]))
+    write_table(run / "set_aside.parquet", aside, "set_aside")
+    write_table(run / "refined_labels.parquet", refined.slice(0, 4), "refined_labels", NAMES)
+    kinds = {
+        "kind": [1, 1, 2], "place": [1, 2, 1], "sample_id": ["s5", "s1", "s2"],
+        "given_label": ["ok"] * 3, "is_answer": [True, False, False],
+    }  # fmt: skip
+    write_table(run / "new_kinds.parquet", pa.table(kinds), "new_kinds")
+    return run
+
+
+def test_images_that_people_took_out_are_written_too_and_a_kind_gets_its_name(run: Path, tmp_path: Path) -> None:
+    said = [decided(run, "s4", "bad_image"), decided(run, "s5", "none_of_these", ruled_out_labels=NAMES)]
+    taken_out(run)
+    apply_labels(run, said, tmp_path / "v2.parquet")
+    rows = {row["sample_id"]: row for row in pq.read_table(tmp_path / "v2.parquet").to_pylist()}
+    assert [rows[f"s{k}"]["review_status"] for k in (3, 4, 5)] == ["pending", "bad_image", "none_of_these"]
+    assert rows["s5"]["predicted_label"] is None
+    apply_labels(run, said, tmp_path / "v3.parquet", new_classes=["burr=1"])
+    after = {row["sample_id"]: row for row in pq.read_table(tmp_path / "v3.parquet").to_pylist()}
+    assert {sample for sample, row in after.items() if row["predicted_label"] == "burr"} == {"s1", "s5"}
+    assert after["s2"] == rows["s2"]
+    table = apply_labels(run, said, tmp_path / "v4.json", new_classes=["burr=1"])
+    assert table.left_out == {"images that cannot be used": 1}
+    plain = apply_labels(run, said, tmp_path / "v5.json")
+    assert plain.left_out == {"images that cannot be used": 1, "images that are none of the classes": 1}
+
+
+def test_all_faults_of_new_classes_stand_in_one_letter(run: Path, tmp_path: Path) -> None:
+    taken_out(run)
+    items = ["ok=1", "=2", "burr=9", "burr", "chip=1", "burr=1"]
+    with pytest.raises(ConfigError) as letter:
+        apply_labels(run, [], tmp_path / "v2.parquet", new_classes=items)
+    told = str(letter.value)
+    assert "'ok' is a class already" in told
+    assert "'=2' must look like NAME=KIND" in told
+    assert "'burr=9' must name a kind that the run proposes ('1', '2')" in told
+    assert "kind 1 is named twice, 'chip' and 'burr'" in told
+    assert not (tmp_path / "v2.parquet").exists()

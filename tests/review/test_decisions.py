@@ -196,3 +196,45 @@ def test_reviewed_labels_know_which_of_them_were_drawn_at_random() -> None:
     nobody = reviewed_labels(given_labels(np.array([0, 0]), 3), whole.take(np.array([1, 2])))
     assert nobody.is_audited is None
     assert nobody.take(np.array([0])).is_audited is None
+
+
+def none_of(*labels: str, **changes: Any) -> Decision:
+    return decision("none_of_these", None, ruled_out_labels=labels, **changes)
+
+
+def test_none_of_these_takes_the_sample_out_and_settles_it() -> None:
+    found = standing(none_of(*NAMES))
+    assert (found.fits_none.tolist(), found.is_excluded.tolist(), found.is_settled.tolist()) == ([True], [True], [True])
+    assert not found.is_disputed.any()
+    assert found.candidates.all()
+
+
+def test_none_of_these_says_nothing_of_classes_that_are_added_later() -> None:
+    decided = standing_decisions([none_of(*NAMES)], ["a"], ["h1"], ["ok"])
+    for more in (("burr",), ("burr", "chip")):
+        found = measure_standing(decided, (*NAMES, *more))
+        assert not found.is_settled.any()
+        assert not found.fits_none.any()
+        assert found.candidates.tolist() == [[False] * 3 + [True] * len(more)]
+
+
+def test_other_decisions_keep_their_meaning_when_classes_are_added() -> None:
+    for said in (decision(), one_of("ok", "dent"), ruling_out("dent")):
+        decided = standing_decisions([said], ["a"], ["h1"], ["ok"])
+        before, after = measure_standing(decided, NAMES), measure_standing(decided, (*NAMES, "burr"))
+        assert (after.candidates[:, :3] == before.candidates).all()
+        assert after.candidates[0, 3] == (said.decision == "not_class")  # it may be the new one
+        assert after.verified.tolist() == before.verified.tolist()
+
+
+def test_none_of_these_against_a_class_or_a_choice_of_classes_is_a_dispute() -> None:
+    for other in (decision(), one_of("ok", "dent")):
+        found = standing(none_of(*NAMES, annotator_id="ben"), other)
+        assert found.is_disputed.all()
+        assert not found.is_excluded.any()
+    both = standing(none_of(*NAMES, annotator_id="ben"), decision("bad_image", None))
+    assert (both.is_excluded.tolist(), both.fits_none.tolist(), both.is_disputed.tolist()) == ([True], [False], [False])
+
+
+def test_none_of_these_stands_until_the_label_is_changed() -> None:
+    assert [counting(none_of(*NAMES), label=label) for label in NAMES] == [1, 0, 0]

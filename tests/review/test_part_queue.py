@@ -191,3 +191,35 @@ def test_conflicts_come_first_copies_once_and_trusted_neighbours_stand_beside(tm
     assert [row["queue_source"] for row in rows] == ["conflict_group"] * 3 + ["ranked"]
     assert [row["neighbour_ids"] for row in rows] == [["s02", "s03"], ["s03", "s02"], ["s02", "s03"], ["s03", "s02"]]
     assert found.numbers.tolist() == [0, 1, 24, 5]
+
+
+def with_costs(scores: list[Path], saved: dict[int, float], sets: dict[int, int]) -> list[Path]:
+    """The same scores with what a look saves, 0 where it is not said, and conflict sets."""
+    for path in scores:
+        table = pq.read_table(path, partitioning=None)
+        numbers = table.column("number").to_pylist()
+        table = table.set_column(3, "conflict_set", pa.array([sets.get(number, -1) for number in numbers]))
+        table = table.append_column("cost_saved", pa.array([saved.get(number, 0.0) for number in numbers]))
+        pq.write_table(table, path)
+    return scores
+
+
+def test_with_costs_the_queue_is_ordered_by_what_a_look_saves(scores: list[Path]) -> None:
+    flagged = dict.fromkeys(range(20), 1.0)
+    saved = flagged | {7: 90.0, 50: 40.0, 49: 5.0, 2: 30.0, 3: 10.0}  # 50 and 49 are not flagged
+    found = queue_of(with_costs(scores, saved, {2: 0, 3: 0}), config(audit_samples=0))
+    others = by_source(found)[1]
+    # flagged and unsettled save (14 x 1 + 90 + 30 + 10) / 17 = 8.5 on average: 50 saves more, 49 does not;
+    # both near-duplicates come together, after 50, for they save (30 + 10) / 2 = 20 a look
+    assert others[:4] == ["s07", "s50", "s02", "s03"]
+    assert "s49" not in others
+    assert set(others) == {f"s{row:02d}" for row in range(20) if row % 6 != 5} | {"s50"}
+    assert found.queue.sources[:4] == ("ranked", "ranked", "conflict_group", "conflict_group")
+    assert found.table.column("cost_saved").to_pylist()[:4] == [90.0, 40.0, 30.0, 10.0]
+    conform(found.table, "review_queue", class_names=NAMES)
+
+
+def test_a_budget_takes_what_saves_most_conflicts_or_not(scores: list[Path]) -> None:
+    saved = {number: float(number) for number in range(20)} | {40: 100.0}
+    found = queue_of(with_costs(scores, saved, {0: 0, 1: 0}), config(audit_samples=0, budget=3))
+    assert by_source(found)[1] == ["s40", "s19", "s18"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import beta
 
@@ -203,3 +204,15 @@ def test_a_run_that_would_change_nothing_speaks_of_the_share_alone(run: Path) ->
 def test_a_finished_queue_says_run_again(run: Path) -> None:
     status = measure_status(run, [decided(f"s{i}", "ng") for i in range(5)])
     assert "run again" in status.sentences()[-1]
+
+
+def test_a_further_hour_saves_what_the_next_samples_cost_by_hand(run: Path) -> None:
+    assert measure_status(run, []).hour_saves is None
+    queue = pq.read_table(run / "review_queue.parquet", partitioning=None)
+    queue = queue.append_column("cost_saved", pa.array([40.0, 20.0, 10.0, 5.0, 2.0], pa.float32()))
+    write_table(run / "review_queue.parquet", queue, "review_queue", ["ng", "ok"])
+    status = measure_status(run, [decided("s0", "ng")], seconds_per_sample=1800)  # two in an hour
+    assert (status.hour_saves, status.num_hour) == (30.0, 2)
+    assert "cost: a further hour of looking is expected to save about 30 (2 samples)." in status.sentences()
+    rest = measure_status(run, [decided("s0", "ng")], seconds_per_sample=60)
+    assert "cost: looking at all that wait, 4 min, is expected to save about 37 (4 samples)." in rest.sentences()

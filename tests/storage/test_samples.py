@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from labelclean.errors import TableError
-from labelclean.storage.samples import given_labels_of, samples_table
+from labelclean.storage.samples import given_labels_of, groups_of, samples_table
 from labelclean.storage.tables import conform, matrix
 
 NAMES = ("dent", "ok")
@@ -93,3 +93,22 @@ def test_votes_become_soft_given_labels_and_candidates_a_mask() -> None:
 def test_bad_candidate_sets_are_refused(names: list[str], fragment: str) -> None:
     with pytest.raises(TableError, match=fragment):
         samples_table(labels(THREE, candidate_labels=[None, None, None, names]), NAMES)
+
+
+def parts_table(**columns: list[str | None]) -> pa.Table:
+    rows = {"sample_id": ["a", "b", "c", "d"], "given_label": ["ok"] * 4, "image_path": ["x.png"] * 4}
+    return conform(pa.table(rows | columns), "labels")
+
+
+def test_images_of_a_part_are_one_group_and_a_lot_goes_before() -> None:
+    parts: list[str | None] = ["p", "p", None, "q"]
+    alone = samples_table(parts_table(part_id=parts), ["ng", "ok"])
+    assert groups_of(alone) == ["part p", "part p", "sample c", "part q"]
+    lots = samples_table(parts_table(part_id=parts, group_id=["l", "l", "l", None]), ["ng", "ok"])
+    assert groups_of(lots) == ["group l", "group l", "group l", "part q"]
+
+
+def test_a_part_in_two_groups_is_refused() -> None:
+    table = parts_table(part_id=["p", "p", "q", "q"], group_id=["l", "m", "n", None])
+    with pytest.raises(TableError, match="parts 'p', 'q' have several"):
+        samples_table(table, ["ng", "ok"])

@@ -16,7 +16,7 @@ from labelclean.errors import TableError
 from labelclean.runs.ingest import validated
 from labelclean.starting.source import Asked
 from labelclean.storage.parquet import read_config
-from labelclean.trial.first_config import commented_config, write_first_config
+from labelclean.trial.first_config import commented_config, ok_class, write_first_config
 
 
 @pytest.fixture
@@ -66,10 +66,11 @@ def test_images_behind_a_link_out_of_the_root_are_told_before_a_run(labels: Path
     assert any("1 of the first 200 images that are there cannot be used; 'a.png'" in sentence for sentence in told)
 
 
-def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+def test_one_class_alone_is_taken_and_not_proposed_as_the_ok_class(tmp_path: Path) -> None:
     pq.write_table(pa.table({"sample_id": ["a"], "image_path": ["a"], "given_label": ["ok"]}), tmp_path / "l.parquet")
-    with pytest.raises(TableError, match="at least 2 classes"):
-        write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml")
+    write_first_config(tmp_path / "l.parquet", None, tmp_path / "c.yaml")
+    assert read_config(tmp_path / "c.yaml").data.class_names == ("ok",)
+    assert "# ok: null" in (tmp_path / "c.yaml").read_text(encoding="utf-8")
 
 
 def test_every_key_of_the_config_is_written_and_explained() -> None:
@@ -147,9 +148,6 @@ def test_a_refused_init_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\na.png,ok\na.png,ok\n")
     with pytest.raises(TableError, match=r"l.csv: key sample_id must be unique.*name them in a column annotator_id\."):
         write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
-    (tmp_path / "l.csv").write_text("file,label\na.png,ok\nb.png,ok\n")
-    with pytest.raises(TableError, match="at least 2 classes"):
-        write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
 
 
@@ -186,3 +184,18 @@ def test_names_that_look_alike_or_missing_are_told_and_joined_by_the_key(tmp_pat
     config = read_config(tmp_path / "c.yaml")
     assert config.data.spellings == {"OK": "ok"}
     assert validated(config)["classes"] == {"nan": 1.0, "ok": 3.0}
+
+
+def test_a_class_that_sounds_like_ok_is_proposed_as_a_comment(labels: Path) -> None:
+    out = labels.parent / "config.yaml"
+    seen = write_first_config(labels, None, out)
+    assert "  # ok: ok\n" in out.read_text(encoding="utf-8")
+    assert read_config(out).classes.ok is None
+    assert any("classes.ok" in sentence for sentence in seen)
+    write_first_config(labels, None, out, ["classes.ok='no'"], force=True)
+    assert "  ok: 'no'\n" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["ok", "GOOD", "Pass", "良品", "ＯＫ品"])
+def test_names_of_parts_without_a_defect(name: str) -> None:
+    assert ok_class(["ng", name]) == name

@@ -14,7 +14,7 @@ from labelclean.errors import ExchangeError, listed
 from labelclean.review.decisions import DECISION_KINDS, Decision, DecisionKind
 from labelclean.review.exchange.manifest import ExportItem, ExportManifest, run_of_key
 
-MARKS: tuple[DecisionKind, ...] = ("unsure", "bad_image", "skipped")
+MARKS: tuple[DecisionKind, ...] = ("unsure", "bad_image", "none_of_these", "skipped")
 """Answers without a class; where an annotator gave several, the first of these counts."""
 _UNDATED = "undated"
 
@@ -30,7 +30,7 @@ class Answer:
         labels: Classes chosen as right; one is meant.
         one_of: Classes one of which is right.
         not_class: Classes that are wrong.
-        marks: `unsure`, `bad_image` or `skipped`.
+        marks: `unsure`, `bad_image`, `none_of_these` or `skipped`.
         claim: `confirmed` or `corrected` where the annotator wrote so, else empty.
         sample_id: The sample that the file names beside the key, if it does.
         run_id: The run that the file names, if it does.
@@ -117,7 +117,7 @@ def worded_answer(key: str, word: str, labels: Sequence[str], annotator_id: str,
         chosen = (given,)
     if word in ("confirmed", "corrected"):
         return Answer(key, annotator_id, labels=chosen, claim=word, fault="" if chosen else f"{word!r} without a label")
-    fault = f"decision {word!r} is none of {listed(DECISION_KINDS, 7)}" if word else ""
+    fault = f"decision {word!r} is none of {listed(DECISION_KINDS, 8)}" if word else ""
     return Answer(key, annotator_id, labels=chosen, fault=fault)
 
 
@@ -259,10 +259,16 @@ def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: d
         tool=manifest.tool,
         verified_label=answer.labels[0] if kind in ("confirmed", "corrected") else None,
         candidate_labels=tuple(sorted(set(answer.one_of))) if kind == "one_of" else (),
-        ruled_out_labels=tuple(sorted(set(answer.not_class))) if kind == "not_class" else (),
+        ruled_out_labels=_ruled_out(kind, answer, manifest),
         file_digest="" if answer.reviewed_at else _UNDATED,
         inclusion_probability=item.inclusion_probability,
     )
+
+
+def _ruled_out(kind: DecisionKind, answer: Answer, manifest: ExportManifest) -> tuple[str, ...]:
+    """The classes that are wrong: those named, or all that the annotator was asked about."""
+    wrong = {"not_class": answer.not_class, "none_of_these": manifest.class_names}.get(kind, ())
+    return tuple(sorted(set(wrong)))
 
 
 def _double_answers(decisions: Iterable[Decision]) -> list[str]:

@@ -30,7 +30,13 @@ NEXT_STEP = (
     '--annotation_format "CVAT 1.1"; back: cvat-cli task export-dataset --format "CVAT for images 1.1" ID out.zip'
 )
 SUGGESTION = "lc_suggestion"
-MARK_TAGS = {"lc_unsure": "unsure", "lc_bad_image": "bad_image", "lc_one_of": "one_of", "lc_not_class": "not_class"}
+MARK_TAGS = {
+    "lc_unsure": "unsure",
+    "lc_bad_image": "bad_image",
+    "lc_none_of_these": "none_of_these",
+    "lc_one_of": "one_of",
+    "lc_not_class": "not_class",
+}
 _ID_OFFSET = 1_000_000_000  # a name that fails to match must not fall back to a frame number
 _NO_XML = re.compile(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 

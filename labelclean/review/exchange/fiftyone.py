@@ -17,10 +17,10 @@ IMAGE_FOLDER = "data"
 SAMPLES, LABELS, LOADER = "samples.json", "labels.json", "labelclean_fiftyone.py"
 NEXT_STEP = (
     "In Python: from labelclean_fiftyone import load, save_answers; dataset = load('part_001', 'review'); set "
-    "ground_truth and tag what you have looked at 'reviewed' (or 'unsure', 'bad_image'); "
+    "ground_truth and tag what you have looked at 'reviewed' (or 'unsure', 'bad_image', 'none_of_these'); "
     "save_answers(dataset, 'answers.json')"
 )
-TAGS = ("reviewed", "unsure", "bad_image")
+TAGS = ("reviewed", "unsure", "bad_image", "none_of_these")
 _FORMAT = "labelclean fiftyone answers 1"
 _LOADER = '''"""Opens a part of a labelclean export in FiftyOne and writes the answers back."""
 
@@ -48,7 +48,7 @@ def load(part, name):
 
 
 def save_answers(dataset, path, annotator=""):
-    """Write what was decided: samples tagged reviewed, unsure or bad_image."""
+    """Write what was decided: samples tagged reviewed, unsure, bad_image or none_of_these."""
     rows = []
     for sample in dataset:
         truth = sample.get_field("ground_truth") if sample.has_field("ground_truth") else None
@@ -143,7 +143,7 @@ def _answer(row: Any, number: int, annotator: str, path: Path) -> Answer:
     said = {name.removeprefix("lc_"): row[name] for name in wanted[1:]}
     who = str(row.get("annotator") or annotator)
     tags = {str(tag) for tag in row["tags"]}
-    marks = frozenset({"unsure", "bad_image"} & tags)
+    marks = frozenset(set(TAGS[1:]) & tags)
     if marks:
         return Answer(row["lc_key"], who, marks=marks, **said)
     if "reviewed" not in tags:

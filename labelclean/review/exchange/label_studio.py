@@ -1,8 +1,8 @@
 """Label Studio: tasks with suggestions to it, JSON exports strictly back from it.
 
 Classes go through three controls: `label` (it is this class), `lc_one_of` (it is
-one of these) and `lc_not_class` (it is none of these); `lc_flag` says unsure or
-bad image. A cancelled annotation is a skipped sample.
+one of these) and `lc_not_class` (it is not one of these); `lc_flag` says unsure,
+bad image or none of these, of all classes. A cancelled annotation is a skipped sample.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from labelclean.review.exchange.tasks import QueueToExport, Task
 TOOL = "label-studio"
 TASKS = "tasks.json"
 CONTROLS = ("label", "lc_one_of", "lc_not_class", "lc_flag")
+FLAGS = {"unsure", "bad_image", "none_of_these"}
 CONFIG = "config.xml"
 NEXT_STEP = (
     "In Label Studio: new project with config.xml as labelling interface, a Local Files source storage whose path is "
@@ -64,7 +65,7 @@ def labelling_config(class_names: Sequence[str]) -> str:
             '  <Choices name="lc_one_of" toName="image" choice="multiple" showInline="true">',
             *plain,
             "  </Choices>",
-            '  <Header value="none of these" size="6"/>',
+            '  <Header value="not one of these" size="6"/>',
             '  <Choices name="lc_not_class" toName="image" choice="multiple" showInline="true">',
             *plain,
             "  </Choices>",
@@ -83,6 +84,7 @@ def labelling_config(class_names: Sequence[str]) -> str:
         '  <Choices name="lc_flag" toName="image" choice="multiple" showInline="true">',
         '    <Choice value="unsure"/>',
         '    <Choice value="bad_image"/>',
+        '    <Choice value="none_of_these"/>',
         "  </Choices>",
         *partial,
         "</View>",
@@ -256,7 +258,7 @@ def _answer(annotation: Any, said: dict[str, Any]) -> Answer:
         one_of=chosen.get("lc_one_of", ()),
         not_class=chosen.get("lc_not_class", ()),
         marks=frozenset(flags),
-        fault="" if set(flags) <= {"unsure", "bad_image"} else f"lc_flag holds {listed(flags)}",
+        fault="" if set(flags) <= FLAGS else f"lc_flag holds {listed(flags)}",
         **said,
     )
 

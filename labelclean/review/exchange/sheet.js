@@ -68,6 +68,7 @@ const actions = {
   },
   unsure: () => (review.decide("unsure"), decided()),
   bad_image: () => (review.decide("bad_image"), decided()),
+  none_of_these: () => (review.decide("none_of_these"), decided()),
   not_class: () => enter("not_class"),
   one_of: () => enter("one_of"),
   finish: () => {
@@ -90,7 +91,7 @@ const actions = {
   download,
 };
 const KEYS = {
-  Enter: "confirm", " ": "confirm", s: "accept", u: "unsure", x: "bad_image", n: "not_class", o: "one_of", z: "undo",
+  Enter: "confirm", " ": "confirm", s: "accept", u: "unsure", x: "bad_image", k: "none_of_these", n: "not_class", o: "one_of", z: "undo",
   ArrowLeft: "previous", ArrowRight: "next", m: "zoom", d: "download", "?": "help", Escape: "cancel",
 };
 const PAN = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.errors import ExchangeError, listed
-from labelclean.review.exchange.answers import Answer, worded_answer
+from labelclean.review.exchange.answers import MARKS, Answer, worded_answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
 from labelclean.review.exchange.manifest import ExportManifest
 from labelclean.review.exchange.sheet import FORMAT, TOOL, export_digest
 
 _HEAD = ("format", "tool", "run_id", "dataset", "export", "num_decisions", "decisions")
 _ROW = ("key", "content_hash", "decision", "labels", "annotator", "reviewed_at")
-_WORDS = ("label", "confirmed", "corrected", "one_of", "not_class", "unsure", "bad_image")
+_WORDS = ("label", "confirmed", "corrected", "one_of", "not_class", "none_of_these", "unsure", "bad_image")
 
 
 def read_answers(path: Path, manifest: ExportManifest, now: datetime) -> list[Answer]:
@@ -71,8 +71,8 @@ def _answer(row: Any, number: int, hash_of: Mapping[str, str], path: Path, now: 
     word, key = row["decision"], row["key"]
     at, fault = _time(row["reviewed_at"], now)
     if word not in _WORDS:
-        fault = f"decision {word!r} is none of {listed(_WORDS, 7)}"
-    elif bool(labels) == (word in ("unsure", "bad_image")):
+        fault = f"decision {word!r} is none of {listed(_WORDS, 8)}"
+    elif bool(labels) == (word in MARKS):
         fault = f"{word!r} {'with' if labels else 'without'} a label"
     elif row["content_hash"] != hash_of.get(key, row["content_hash"]):
         fault = "the task is named with another image"

@@ -14,7 +14,9 @@ const drawWords = () => {
 };
 
 // --- the strip of all pictures ---
-const marks = { label: "✓", confirmed: "✓", corrected: "→", one_of: "⋯", not_class: "≠", unsure: "?", bad_image: "✕" };
+const marks = {
+  label: "✓", confirmed: "✓", corrected: "→", one_of: "⋯", not_class: "≠", none_of_these: "∅", unsure: "?", bad_image: "✕",
+};
 const cells = tasks.map((task, at) => {
   const button = node("button", { type: "button", tabindex: "-1" });
   button.append(node("img", { src: task.thumb, alt: "", decoding: "async" }), node("span", { "aria-hidden": "true" }));

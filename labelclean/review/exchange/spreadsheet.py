@@ -19,7 +19,7 @@ TOOL = "csv"
 QUEUE = "queue.csv"
 NEXT_STEP = (
     "Open each part_*/queue.csv; fill in label (and decision for anything but a class: confirmed, corrected, one_of, "
-    "not_class, unsure, bad_image, skipped), several classes as A | B; save as CSV UTF-8"
+    "not_class, none_of_these, unsure, bad_image, skipped), several classes as A | B; save as CSV UTF-8"
 )
 COLUMNS = (
     "lc_key",

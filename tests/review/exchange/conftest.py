@@ -118,7 +118,7 @@ def label_studio_file(export: Path, answers: Answers, path: Path) -> Path:
         word, labels = answers.get(task["data"]["lc_sample_id"], ("", ()))
         control = {"one_of": "lc_one_of", "not_class": "lc_not_class"}.get(word, "label")
         chosen = {control: list(labels)} if labels else {}
-        if word in ("unsure", "bad_image"):
+        if word in ("unsure", "bad_image", "none_of_these"):
             chosen["lc_flag"] = [word]
         result = [
             {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": values}}

@@ -27,6 +27,7 @@ ANSWERS: Answers = {
     "s5": ("unsure", ()),
     "s6": ("bad_image", ()),
     "s8": ("corrected", ("=cmd()",)),
+    "s10": ("none_of_these", ()),
     "s11": ("corrected", ("<script>",)),
 }
 EXPRESSIBLE = {
@@ -44,7 +45,8 @@ def expected(tool: str, annotator: str) -> set[tuple[Any, ...]]:
         word, labels = ANSWERS[sample]
         verified = labels[0] if word in ("confirmed", "corrected") else None
         candidates = tuple(sorted(labels)) if word == "one_of" else ()
-        rows.add((sample, word, verified, candidates, labels if word == "not_class" else (), annotator))
+        ruled_out = {"not_class": labels, "none_of_these": tuple(sorted(N))}.get(word, ())
+        rows.add((sample, word, verified, candidates, ruled_out, annotator))
     return rows
 
 
@@ -85,7 +87,7 @@ def fiftyone_file(export: Path, answers: Answers, path: Path) -> Path:
     for part in sorted(export.glob("part_*/samples.json")):
         for row in json.loads(part.read_text(encoding="utf-8")):
             word, labels = answers.get(row["lc_sample_id"], ("", ()))
-            tags = [word if word in ("unsure", "bad_image") else "reviewed"] if word else []
+            tags = [word if word in ("unsure", "bad_image", "none_of_these") else "reviewed"] if word else []
             rows.append(row | {"tags": tags, "label": labels[0] if labels else row.get("given_label")})
     path.write_text(json.dumps({"format": "labelclean fiftyone answers 1", "answers": rows}), encoding="utf-8")
     return path
@@ -510,7 +512,9 @@ def test_tags_of_fiftyone_that_are_no_answer_are_named(answered: Any) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     record["answers"][0]["tags"] = ["wrong"]
     file.write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(ExchangeError, match="tagged 'wrong', but only 'reviewed', 'unsure', 'bad_image' are answers"):
+    with pytest.raises(
+        ExchangeError, match="tagged 'wrong', but only 'reviewed', 'unsure', 'bad_image', 'none_of_these' are"
+    ):
         import_decisions(file, "fiftyone", export, now=NOW)
 
 

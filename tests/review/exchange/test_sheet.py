@@ -260,6 +260,19 @@ def test_the_file_gives_back_exactly_what_was_decided(export: Path, tmp_path: Pa
     assert report.is_clean
     assert report.num_unanswered == 4
     assert {d.reviewed_at for d in decisions} == {datetime(2026, 1, 14, 9, tzinfo=UTC)}
+
+
+def test_none_of_these_rules_out_every_class_of_the_sheet(export: Path, tmp_path: Path) -> None:
+    file = decisions_file(export, tmp_path / "d.json")
+    record = json.loads(file.read_text())
+    record["decisions"][0] |= {"decision": "none_of_these", "labels": []}
+    file.write_text(json.dumps(record))
+    _, decisions = import_decisions(file, "sheet", export, now=NOW)
+    assert ("s0", "none_of_these", None, (), tuple(sorted(NAMES)), "Aiko 愛子") in rows_of(decisions)
+    record["decisions"][0]["labels"] = ["ok"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(ExchangeError, match="'none_of_these' with a label"):
+        import_decisions(file, "sheet", export, now=NOW)
     drawn = {d.sample_id: d.inclusion_probability for d in decisions if d.inclusion_probability is not None}
     assert drawn == {"s7": DRAWN, "s11": DRAWN}
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")

@@ -102,7 +102,7 @@ def answer(k: int) -> tuple[list[str], tuple[Any, ...]]:
         (["o", str(given + 1), str(suggested + 1), "Enter"], ("one_of", None, pair, ())),
         ([" "], ("confirmed", NAMES[given], (), ())),
         (["s"], ("corrected", NAMES[suggested], (), ())),
-        (["x", "z", "u"], ("unsure", None, (), ())),
+        (["x", "z", "k"], ("none_of_these", None, (), tuple(sorted(NAMES)))),
         (["n", "Escape", "o", "1", "Escape", str(other + 1)], ("corrected", NAMES[other], (), ())),
     ][k // 4 % 5 * 2 + k % 2][:2]
 
@@ -121,7 +121,15 @@ def test_fifty_decisions_by_keyboard_only_come_back_as_they_were_made(
             visit.reload()
             assert not visit.page.locator("dialog[open]").count()  # the name is asked once
             assert visit.text("#count") == "25 of 50 decided"
-    assert {said[1] for said in truth} == {"confirmed", "corrected", "unsure", "bad_image", "not_class", "one_of"}
+    assert {said[1] for said in truth} == {
+        "confirmed",
+        "corrected",
+        "unsure",
+        "bad_image",
+        "none_of_these",
+        "not_class",
+        "one_of",
+    }
     assert visit.page.locator("#done").is_visible()
     with visit.page.expect_download() as saving:
         visit.press("d")

@@ -1,0 +1,131 @@
+"""Refine, of one class: its images ranked by how little they look like the others, with the tables and the queue of any run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from labelclean.errors import ConfigError
+from labelclean.review.flags import Flags
+from labelclean.review.part_queue import part_queue, score_rows
+from labelclean.runs.outputs import flag_table, judged_table, queue_record
+from labelclean.runs.parts import STREAM, RunParts, samples_of_part
+from labelclean.runs.record import INTERNAL, part_of
+from labelclean.storage.parquet import join_parts, make_folder, write_table
+
+if TYPE_CHECKING:
+    from labelclean.cleaning.one_class import Oddity
+    from labelclean.cleaning.passes import Each
+    from labelclean.config import Config
+    from labelclean.noise.trust import JudgedLabels
+
+CONFORMED = ("refined_labels", "flags")
+WHY = "with one class no label can be suggested: its images are ranked by how little they look like the others."
+
+
+def rank_one_class(work: Path, config: Config, parts: RunParts, name: str, each: Each, record: dict[str, Any]) -> None:
+    """Write `refined_labels`, `flags` and `review_queue` of one class, and what was found to the record.
+
+    Args:
+        work: The run's work folder.
+        config: The configuration.
+        parts: Its parts.
+        name: The class.
+        each: Applies a function to all shards.
+        record: The step's record.
+
+    Raises:
+        ConfigError: If settings ask for what one class cannot have.
+    """
+    from labelclean.cleaning.memory import choice_rows
+    from labelclean.cleaning.one_class import judge_odd, measure_oddity
+    from labelclean.cleaning.shard_labels import sample_starts
+
+    _check_settings(config)
+    oddity = measure_oddity(
+        parts.shards,
+        parts.labels,
+        config,
+        sample_rows=choice_rows(config, 1),
+        folder=work / INTERNAL / STREAM,
+        digest=parts.digest,
+        device=part_of(work, "extract")["device"],
+        each=each,
+    )
+    settled = np.concatenate([samples_of_part(*both)[1] for both in zip(parts.samples, parts.labels, strict=True)])
+    judged = judge_odd(oddity.values, settled, config.neighbours.odd_share)
+    _write_parts(work, parts, oddity, judged, name, sample_starts(parts.labels))
+    stream = work / INTERNAL / STREAM
+    for table in CONFORMED:
+        join_parts(sorted((stream / table).glob("part-*.parquet")), work / f"{table}.parquet")
+    scores, flags = (sorted((stream / folder).glob("part-*.parquet")) for folder in ("scores", "flags"))
+    found = part_queue(scores, flags, (name,), config, work / INTERNAL / "spill")
+    write_table(work / "review_queue.parquet", found.table, "review_queue", (name,))
+    record["queue"] = queue_record(found.queue, found.estimate, config.review.seconds_per_sample)
+    record |= _found(judged, config, name)
+
+
+def _check_settings(config: Config) -> None:
+    faults = [] if config.run.reference is None else ["run.reference must not be set: no teacher is kept"]
+    faults += [] if config.teacher.pred_probs is None else ["teacher.pred_probs must not be set: there is one class"]
+    faults += [] if not config.costs.is_given else ["costs must not be given: no other class is known to cost anything"]
+    if faults:
+        raise ConfigError(f"with one class {'; '.join(faults)}. Correct these settings.")
+
+
+def _write_parts(work: Path, parts: RunParts, oddity: Oddity, judged: JudgedLabels, name: str, starts: Any) -> None:
+    """The tables of every part."""
+    for folder in ("refined_labels", "flags", "scores"):
+        make_folder(work / INTERNAL / STREAM / folder)
+    for number, (path, labels) in enumerate(zip(parts.samples, parts.labels, strict=True)):
+        samples, settled = samples_of_part(path, labels)
+        rows = np.arange(starts[number], starts[number + 1])
+        own, sets, near = judged.take(rows), oddity.duplicate_sets[rows], oddity.lists(number)
+        ids = samples.column("sample_id").combine_chunks()
+        given = np.zeros(len(rows), dtype=np.int64)
+        none = np.full(len(rows), -1)
+        scores = score_rows(samples, rows, given, own, settled, none, near.index)
+        place = f"part-{number:05d}.parquet"
+        stream = work / INTERNAL / STREAM
+        write_table(
+            stream / "refined_labels" / place, judged_table(samples, own, sets, (name,)), "refined_labels", (name,)
+        )
+        write_table(stream / "flags" / place, flag_table(ids.to_pylist(), _flags(own, sets)), "flags")
+        pq.write_table(scores, stream / "scores" / place)
+
+
+def _flags(judged: JudgedLabels, sets: Any) -> Flags:
+    """Images that look unlike all others, and near-copies."""
+    odd, twins = np.flatnonzero(judged.is_label_issue), np.flatnonzero(sets >= 0)
+    urgency = np.concatenate([1.0 - judged.label_scores[odd], np.full(len(twins), 0.1)])
+    reasons = np.array(["outlier"] * len(odd) + ["near_duplicate"] * len(twins), dtype=np.str_)
+    return Flags(np.concatenate([odd, twins]), reasons, urgency.astype(np.float32))
+
+
+def _found(judged: JudgedLabels, config: Config, name: str) -> dict[str, Any]:
+    """The numbers of the summary, as those of any run: nothing would be changed, so nothing can get worse."""
+    num, expected = int(judged.is_label_issue.sum()), float((1.0 - judged.label_scores.astype(np.float64)).sum())
+    interval = {"expected": round(expected, 2), "low": round(expected, 2), "high": round(expected, 2)}
+    nothing = ("points", "low", "high", "low_after", "high_after")
+    return {
+        "one_class": {"class_name": name, "odd_share": config.neighbours.odd_share, "num": num},
+        "num_label_issues": num,
+        "label_issues": {"num": num, "would_change": 0, "waits_for_eyes": num, **interval}
+        | {
+            "by_class": [
+                {
+                    "class_name": name,
+                    "num_samples": len(judged.label_scores),
+                    "num": num,
+                    "expected": round(expected, 2),
+                    "lost": 0,
+                    "gained": 0,
+                }
+            ]
+        },
+        "gain": dict.fromkeys(nothing, 0.0) | {"is_safe": True, "num_changed": 0, "num_looks": 0},
+        "refinement": {"requested": config.refine.method, "method": "none", "why": WHY},
+    }
