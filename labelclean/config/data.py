@@ -17,12 +17,15 @@ class DataConfig(Section):
         image_root: Folder that `image_path` is relative to; default: the folder of the labels.
         spellings: Spelling in the labels -> class name, such as {OK: ok}: joins names that look alike. A name given as
             itself is meant as it is, whatever it looks like.
+        several_labels: Several rows of one sample_id are its several labels; a row without a label says that there is none.
+            A column of lists needs no word: it holds several labels as it is.
         class_names: The classes in order; default: the names found, sorted.
     """
 
     labels: ConfigPath
     image_root: ConfigPath | None = None
     spellings: dict[str, str] = Field(default_factory=dict)
+    several_labels: bool = False
     class_names: tuple[str, ...] | None = None
 
     @field_validator("spellings")
@@ -39,7 +42,8 @@ class DataConfig(Section):
             return None
         spellings = info.data.get("spellings", {})
         classes = tuple(name for name in names if spellings.get(name, name) == name)
-        if len(classes) < 2 or len(set(classes)) != len(classes):
+        least = 1 if info.data.get("several_labels") else 2
+        if len(classes) < least or len(set(classes)) != len(classes):
             raise ValueError("must be at least 2 names, none twice (those that data.spellings respells do not count)")
         return classes
 

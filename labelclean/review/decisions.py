@@ -7,6 +7,7 @@ one that was judged or the one that was found right.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -34,7 +35,7 @@ class Decision:
     Attributes:
         sample_id: The sample.
         content_hash: SHA-256 of the image that was judged.
-        given_label: The label that the sample had then.
+        given_label: The label that the sample had then; of several, a JSON list of them in class order.
         decision: What was decided; `confirmed` and `corrected` verify a class, `one_of` and
             `not_class` narrow the classes, `bad_image` takes the sample out, `unsure` and
             `skipped` say nothing about it.
@@ -50,8 +51,8 @@ class Decision:
             for the time when two imports of the same answer are told from two answers.
         inclusion_probability: With which probability the sample was drawn from all unsettled samples of the run, in
             (0, 1]; None where it was not drawn but chosen. No part of what the answer says.
-        verified_labels: All classes found right, for samples that may have several, the empty set for none of them; None
-            where a sample has one label.
+        verified_labels: All classes found right in class order, for samples that may have several, the empty set for none of
+            them; None where a sample has one label.
     """
 
     sample_id: str
@@ -251,7 +252,12 @@ def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...], float]:
 
 def _still_counts(decision: Decision, given: str) -> bool:
     """Whether a settled sample's label is still the one judged or the one found right."""
-    return decision.decision not in SETTLING or given in (decision.given_label, decision.verified_label)
+    right = (
+        decision.verified_label
+        if decision.verified_labels is None
+        else json.dumps(list(decision.verified_labels), ensure_ascii=False)
+    )
+    return decision.decision not in SETTLING or given in (decision.given_label, right)
 
 
 def _possible(decisions: Sequence[Decision], position: dict[str, int]) -> BoolArray:

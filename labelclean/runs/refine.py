@@ -16,9 +16,8 @@ from labelclean.errors import listed
 from labelclean.noise.readings import has_looks
 from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
-from labelclean.review.facets import holds_names
 from labelclean.review.flags import usual_similarity
-from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
+from labelclean.review.leaks import Leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
@@ -26,6 +25,8 @@ from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
+from labelclean.runs.label_set_rules import is_of_label_sets
+from labelclean.runs.label_sets import refine_label_sets
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.outputs import (
     noise_by_column,
@@ -35,7 +36,7 @@ from labelclean.runs.outputs import (
     teacher_record,
 )
 from labelclean.runs.part_tables import RunTables
-from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
+from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, leaks_of, samples_of_part
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.run import known_decisions
@@ -60,6 +61,8 @@ def refine(work: Path) -> bool:
     """
     from labelclean.cleaning.passes import each_shard
 
+    if is_of_label_sets(work):
+        return refine_label_sets(work)
     with recorded(work, "refine") as (config, record):
         names, decisions = tuple(part_of(work, "ingest")["class_names"]), known_decisions(config)
         reference = None if config.run.reference is None else read_run_sums(config.run.reference)
@@ -78,7 +81,7 @@ def refine(work: Path) -> bool:
             if verdict is None:
                 return False
             learned = _learned(taught, config, verdict, looks)
-            leaks = _leaks(parts, learned.taught)
+            leaks = leaks_of(parts, learned.taught)
             tally = _write_tables(work, parts, learned, names, config, each, leaks)
         refinement = learned.refinement
         readings = refinement.trust.readings
@@ -153,21 +156,6 @@ def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Le
     if config.refine.method not in ("auto", *verdict.allowed):
         config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
     return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
-
-
-def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
-    """What stands in more than one split; None where the labels have no column `split` of simple values."""
-    from labelclean.cleaning.shard_labels import read_shard_labels
-
-    schema = pq.read_schema(parts.samples[0])
-    if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
-        return None
-    splits, found = split_codes(column_of(parts, SPLIT))
-    if taught.chosen.is_whole:
-        groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
-    else:
-        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
-    return Leaks(split_leaks(groups, splits), splits, found)
 
 
 def _write_tables(

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.storage.label_sets import has_label_sets, label_sets
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import TABLES, class_names_of, conform
 
@@ -206,6 +207,7 @@ def read_labels(
     *,
     only_known: bool = False,
     spellings: Mapping[str, str] | None = None,
+    several_labels: bool = False,
 ) -> tuple[pa.Table, bool]:
     """Return the labels without the image bytes, checked, and whether image bytes are there.
 
@@ -216,9 +218,10 @@ def read_labels(
             Default: all files, and the same row in two of them is a fault.
         only_known: Leave out the columns that are only carried through.
         spellings: `data.spellings`; default: names stay as they are.
+        several_labels: `data.several_labels`.
 
     Returns:
-        A conforming `labels` table and True if there is an `image` column.
+        A conforming `labels` table (that of `tables.LABEL_SETS` where images have several labels) and True if there is an `image` column.
 
     Raises:
         TableError: If it breaks a promise; all faults are listed.
@@ -241,6 +244,8 @@ def read_labels(
         )
     _check_image_column(path, dataset.schema)
     table = respelled(table, spellings or {})
+    if has_label_sets(dataset.schema, several_labels=several_labels):
+        return label_sets(table, class_names or (), path.name), has_bytes
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
 
 

@@ -61,7 +61,7 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         LabelcleanError: If the labels, images, backbone or device cannot be used, or fewer than 60
             images of the sample can be.
     """
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, "labelclean poc")
     if samples.num_rows < LEAST_SAMPLES:
         raise TableError(
             f"poc: at least {LEAST_SAMPLES} samples are needed for a judgement, but {config.data.labels} has {samples.num_rows}. "
