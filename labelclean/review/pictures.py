@@ -21,11 +21,17 @@ from labelclean.storage.tables import REFINED
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """Where a sample's image lies and what it was when it was judged."""
+    """Where a sample's image lies and what it was when it was judged.
+
+    Attributes:
+        given_label: Its label; of several, all of them in one text.
+        given_labels: All of them; None where each image has one.
+    """
 
     image_path: str | None
     content_hash: str | None
     given_label: str
+    given_labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,22 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
     if not sample_ids or not path.is_file():
         return {}
     held = table_schema(path, REFINED).names
-    columns = [name for name in ("sample_id", "image_path", "content_hash", "given_label") if name in held]
+    wanted_columns = ("sample_id", "image_path", "content_hash", "given_label", "given_labels")
+    columns = [name for name in wanted_columns if name in held]
     wanted = pa.array(sample_ids, pa.string())
     rows = [
         row
         for table in read_batches(path, REFINED, columns)
         for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
     ]
-    return {
-        row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
-    }
+    return {row["sample_id"]: _place(row) for row in rows}
+
+
+def _place(row: Mapping[str, Any]) -> ImagePlace:
+    image = row.get("image_path"), row.get("content_hash")
+    if (several := row.get("given_labels")) is None:
+        return ImagePlace(*image, row["given_label"])
+    return ImagePlace(*image, ", ".join(several), tuple(several))
 
 
 def _file_bytes(root: Path, place: ImagePlace, policy: DecodeConfig) -> bytes | str:
