@@ -322,22 +322,45 @@ def real_features(name: str, cache: Path) -> tuple[Float32Array, IntArray]:
     folder = root / "datasets" / name
     truth = pd.read_parquet(root / "datasets" / "truth" / f"{name}.parquet")
     frame = pd.read_parquet(folder / "labels.parquet").merge(truth, on="sample_id").sort_values("sample_id")
-    options = {"name": "mobilenetv2_100", "weights": root / WEIGHTS, "options": {"pad_type": "same"}}
-    config = Config.model_validate(
+    config = real_config(cache, folder / "labels.parquet")
+    images = list(zip(frame.sample_id.tolist(), frame.image_path.tolist(), strict=True))
+    _, true = np.unique(frame.true_label.to_numpy(dtype=str), return_inverse=True)
+    return extracted(images, config, folder), true.astype(np.int64)
+
+
+def real_config(cache: Path, labels: Path) -> Config:
+    """Return how features of real images are made: MobileNetV2 at 224 pixels, with the weights beside the real data.
+
+    Args:
+        cache: Where labelclean's feature store lies.
+        labels: The labels' file.
+
+    Returns:
+        The configuration.
+    """
+    weights = Path(os.environ["LABELCLEAN_REAL_DATA"]).resolve() / WEIGHTS
+    options = {"name": "mobilenetv2_100", "weights": weights, "options": {"pad_type": "same"}}
+    return Config.model_validate(
         {
-            "data": {"labels": folder / "labels.parquet"},
+            "data": {"labels": labels},
             "backbone": {**options, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": 224},
             "run": {"seed": 0, "device": "cpu"},
             "storage": {"cache": cache},
         }
     )
-    images = list(zip(frame.sample_id.tolist(), frame.image_path.tolist(), strict=True))
-    _, true = np.unique(frame.true_label.to_numpy(dtype=str), return_inverse=True)
-    return _extracted(images, config, folder), true.astype(np.int64)
 
 
-def _extracted(images: list[tuple[str, str]], config: Config, folder: Path) -> Float32Array:
-    """Features of images, from the store or the backbone."""
+def extracted(images: list[tuple[str, str]], config: Config, folder: Path) -> Float32Array:
+    """Return the features of images, from the store or the backbone.
+
+    Args:
+        images: Id and path, relative to ``folder``, of each.
+        config: How they are made.
+        folder: The image root.
+
+    Returns:
+        float32, shape (N, D), in the order of ``images``.
+    """
     from labelclean.features.decode import decode_digest
     from labelclean.features.decoder_pool import ImageSource
     from labelclean.features.extraction import extract_missing, hash_images

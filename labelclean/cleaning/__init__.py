@@ -3,6 +3,7 @@
 For others:
 
 - `clean`: `clean_labels`, of arrays
+- `several`: `clean_label_sets`, of arrays: a question of yes or no for every class
 - `streaming`: `clean_shards`, of feature shards on disk
 - `population`: teacher and student of the samples of some shards: chosen on some of them, taught by sums over all
 - `teacher`, `student`: both, fitted to the samples on which choices are made

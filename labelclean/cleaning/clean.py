@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.arrays import Float32Array
+from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.alignment import columns_in_order, in_label_order, order_fault
 from labelclean.cleaning.chance import Unvouched, alone_sentence
 from labelclean.cleaning.inputs import check_inputs, cleaning_settings, known_classes, label_array
@@ -134,7 +134,7 @@ def clean_labels(
     else:
         own = None if probs is None else np.asarray(probs, dtype=np.float32)
         own_keys = None if sample_ids is None and groups is None else (ids, groups)
-        teacher, refinement, unvouched = learn_all(matrix, own, own_keys, labels, settings, seed)
+        teacher, refinement, unvouched = _cleaned(matrix, own, own_keys, labels, settings, seed)
     if groups is not None and unvouched is not None and len(unvouched.classes):
         sentence = alone_sentence([classes[k] for k in unvouched.classes.tolist()])
         warnings.warn(f"clean_labels: {sentence}", stacklevel=2)
@@ -152,7 +152,7 @@ def clean_labels(
     return CleanedLabels(table, refinement.soft_labels, classes, refinement, teacher)
 
 
-def learn_all(
+def _cleaned(
     features: npt.NDArray[Any],
     pred_probs: npt.NDArray[Any] | None,
     own_keys: tuple[Sequence[Hashable], Sequence[Hashable] | None] | None,
@@ -170,15 +170,14 @@ def learn_all(
     else:
         ids, groups = own_keys or ([str(row) for row in range(num_samples)], None)
         keys = sample_keys(ids, groups, num_folds=num_folds, seed=seed)
-    step = num_samples if num_samples <= rows else SHARD_ROWS
-    parts = [np.arange(start, min(start + step, num_samples)) for start in range(0, num_samples, step)]
+    parts = array_parts(num_samples, rows)
     known = [
         shard_labels(labels.take(at), keys.take(at), pred_probs=None if pred_probs is None else pred_probs[at])
         for at in parts
     ]
     with TemporaryDirectory(prefix="labelclean-") if num_samples > rows else nullcontext("") as folder:
         taught = learn_teacher(
-            [HeldShard(features[at[0] : at[-1] + 1]) for at in parts],
+            array_shards(features, parts),
             known,
             num_classes,
             config,
@@ -190,6 +189,25 @@ def learn_all(
         learned = learn_student(taught, config)
         whole = (taught.teacher, learned.refinement) if taught.chosen.is_whole else everyone(learned)
         return *whole, taught.unvouched
+
+
+def array_parts(num_samples: int, sample_rows: int) -> list[IntArray]:
+    """Return the rows that make up each part of an array: one part where all samples may decide.
+
+    Args:
+        num_samples: N.
+        sample_rows: Samples on which choices are made, at most.
+
+    Returns:
+        int64, ascending, one after the other.
+    """
+    step = num_samples if num_samples <= sample_rows else SHARD_ROWS
+    return [np.arange(start, min(start + step, num_samples)) for start in range(0, num_samples, step)]
+
+
+def array_shards(features: npt.NDArray[Any], parts: Sequence[IntArray]) -> list[HeldShard]:
+    """Return the parts of features, (N, D), as shards."""
+    return [HeldShard(features[at[0] : at[-1] + 1]) for at in parts]
 
 
 def _labels_as_known(

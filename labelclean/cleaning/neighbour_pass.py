@@ -133,7 +133,7 @@ def find_neighbours(
         count left out; and the recall of the index.
     """
     wanted = min(num_voters(config), chosen.num_samples - 1)
-    make_folder(task.folder / FOLDER)
+    make_folder(task.shared / FOLDER)
     index = _stored(task, wanted)
     if not index.facts.exists():
         index.write(*_filled(task, chosen, unit_rows, wanted))
@@ -168,6 +168,7 @@ def joined(task: Task, config: CleaningConfig, *, is_vouched: bool, each: Each =
     given = np.concatenate([one.given for one in labels]).astype(np.int64)
     unvouched = None if is_vouched else find_unvouched(given, task.num_classes, groups, sets)
     conflicts = conflict_sets(sets, given)
+    make_folder(task.folder / FOLDER)
     paths = tuple(task.folder / f"joined-{number:05d}.npz" for number in range(len(labels)))
     for number, (one, path) in enumerate(zip(labels, paths, strict=True)):
         at = slice(int(starts[number]), int(starts[number + 1]))
@@ -181,7 +182,7 @@ def joined(task: Task, config: CleaningConfig, *, is_vouched: bool, each: Each =
     if not task.lists:
         return task, unvouched
     wanted = min(num_voters(config), len(sets) - 1)
-    grouped = task.folder / FOLDER / f"groups-{_own(task, wanted)}.npy"
+    grouped = task.shared / FOLDER / f"groups-{_own(task, wanted)}.npy"
     _write(grouped, groups)
     lists = _paths(task, "near", wanted)
     deque(each(StrangersPass(task, _stored(task, wanted), grouped, starts, lists, wanted), range(len(lists))), maxlen=0)
@@ -424,13 +425,13 @@ def _steps(num_rows: int, wanted: int) -> Iterator[slice]:
 
 def _stored(task: Task, wanted: int) -> StoredIndex:
     own = _own(task, wanted)
-    return StoredIndex(task.folder / FOLDER / f"index-{own}.faiss", task.folder / FOLDER / f"index-{own}.npz")
+    return StoredIndex(task.shared / FOLDER / f"index-{own}.faiss", task.shared / FOLDER / f"index-{own}.npz")
 
 
 def _paths(task: Task, name: str, wanted: int) -> tuple[Path, ...]:
     own = _own(task, wanted)
     return tuple(
-        task.folder / FOLDER / f"{name}-{number:05d}-{_digest(own, shard.digest)}.npy"
+        task.shared / FOLDER / f"{name}-{number:05d}-{_digest(own, shard.digest)}.npy"
         for number, shard in enumerate(task.shards)
     )
 

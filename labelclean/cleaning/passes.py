@@ -48,6 +48,7 @@ class Task:
         digest: Of everything that a result hangs on.
         device: Torch device of the sums.
         lists: File with the neighbours of each shard (`neighbour_lists`); empty where none were looked for.
+        label_free: Where lies what no label enters, for other questions about the same samples too; None: ``folder``.
     """
 
     shards: tuple[Shard, ...]
@@ -60,6 +61,12 @@ class Task:
     digest: str
     device: str = "cpu"
     lists: tuple[Path, ...] = ()
+    label_free: Path | None = None
+
+    @property
+    def shared(self) -> Path:
+        """Where lies what no label enters."""
+        return self.label_free or self.folder
 
     @property
     def means(self) -> tuple[Float64Array, ...]:
@@ -186,17 +193,19 @@ class SumsPass:
 
     Attributes:
         task: The shards.
-        made: Stage and rule that make the targets; None: the given labels, with X'X beside them.
+        made: Stage and rule that make the targets; None: the given labels.
         kept: Where the targets are written too, for neighbours to vote with, a file per shard; empty: nowhere.
+        with_grams: X'X is wanted too.
     """
 
     task: Task
     made: tuple[Stage, Rule] | None
     kept: tuple[Path, ...] = ()
+    with_grams: bool = False
 
     def __call__(self, number: int) -> State:
         """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold; and Y'1 of all that vote."""
-        state = zero_sums(self.task, with_grams=self.made is None)
+        state = zero_sums(self.task, with_grams=self.with_grams)
         adder, votes = _adder(state, self.task), np.zeros(self.task.num_classes)
         with self._file(number) as kept:
             for block in self._blocks.of(number):
@@ -254,7 +263,13 @@ def each_shard(cluster: str | None) -> Iterator[Each]:
 
 
 def sums_over(
-    task: Task, name: str, made: tuple[Stage, Rule] | None, each: Each = map, kept: tuple[Path, ...] = ()
+    task: Task,
+    name: str,
+    made: tuple[Stage, Rule] | None,
+    each: Each = map,
+    kept: tuple[Path, ...] = (),
+    *,
+    with_grams: bool = False,
 ) -> tuple[list[FeatureSums], tuple[TargetSums, ...], Float64Array]:
     """Return sums over all shards, for each design; every so many rows they are put on disk with the shards they hold.
 
@@ -266,17 +281,18 @@ def sums_over(
         made: As in `SumsPass`.
         each: Applies a function to all numbers, in order: `map`, or a cluster.
         kept: As in `SumsPass`.
+        with_grams: As in `SumsPass`.
 
     Returns:
-        Feature sums (none of made targets) and target sums, one of each per design, of samples that no reference holds; and
+        Feature sums (none without X'X) and target sums, one of each per design, of samples that no reference holds; and
         the sum of the targets of all samples, float64, shape (K,).
     """
     path = task.folder / f"{name}.npz"
     state, done = _restored(path, task.digest)
     if state is None:
-        state = zero_sums(task, with_grams=made is None)
+        state = zero_sums(task, with_grams=with_grams)
     left, rows = range(done, len(task.shards)), 0
-    for number, found in zip(left, each(SumsPass(task, made, kept), left), strict=True):
+    for number, found in zip(left, each(SumsPass(task, made, kept, with_grams), left), strict=True):
         for key, value in found.items():
             state[key] += value
         rows += task.shards[number].num_rows
@@ -289,7 +305,7 @@ def sums_over(
     grams = [
         FeatureSums(task.means[one], state["count"], state[f"total{one}"], state[f"gram{one}"])
         for one in designs
-        if made is None
+        if with_grams
     ]
     return grams, tuple(TargetSums(state["targets"], state[f"cross{one}"]) for one in designs), state["votes"]
 

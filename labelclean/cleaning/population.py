@@ -169,6 +169,7 @@ def learn_teacher(
     digest: str,
     device: str = "cpu",
     reference: LearnedSums | None = None,
+    like: Taught | None = None,
     each: Each = map,
 ) -> Taught:
     """Return the teacher of the samples of some shards.
@@ -184,12 +185,19 @@ def learn_teacher(
         digest: Of everything that a result hangs on.
         device: Torch device of sums and neighbour search.
         reference: Sums of earlier nights, to which these samples are added.
+        like: The teacher of another question about the same samples, with as many answers: features, neighbours and X'X
+            are taken from it. It goes with no reference.
         each: Applies a function to all shards: `map`, or a cluster.
 
     Returns:
         The teacher.
     """
     chosen = choose_sample(labels, num_classes, sample_rows)
+    if like is not None:
+        task = replace(like.task, labels=tuple(labels), folder=folder, lists=(), label_free=like.task.shared)
+        if chosen.is_whole:
+            return _taught_on(task, chosen, like.features, like.space, config, seed, None)
+        return _taught_in_passes(task, chosen, like.features, config, seed, None, None, each, like.space)
     features = read_sample(shards, chosen)
     power = choose_power(features, chosen.keys, [chosen.labels], config) if reference is None else reference.power
     features = powered(features, power)
@@ -220,8 +228,21 @@ def _taught_whole(
     reference: LearnedSums | None,
 ) -> Taught:
     """The teacher where the sample holds all samples."""
-    labels, others, unvouched = chosen.labels, None, None
     space = space_of_keys(features, chosen.keys, config, device=task.device, centring=centring)
+    return _taught_on(task, chosen, features, space, config, seed, reference)
+
+
+def _taught_on(
+    task: Task,
+    chosen: Chosen,
+    features: FloatArray,
+    space: FeatureSpace,
+    config: CleaningConfig,
+    seed: int,
+    reference: LearnedSums | None,
+) -> Taught:
+    """The teacher of samples whose space is there."""
+    labels, others, unvouched = chosen.labels, None, None
     if chosen.pred_probs is None:
         unvouched = find_unvouched(labels.given, labels.num_classes, space.groups, space.duplicate_sets)
         labels = unvouched.standing(labels)
@@ -250,30 +271,32 @@ def _taught_in_passes(
     centring: Centring | None,
     reference: LearnedSums | None,
     each: Each,
+    like: FeatureSpace | None = None,
 ) -> Taught:
     """The teacher where there are more samples than those on which choices are made."""
-    space, centring = _sample_space(features, chosen, config, centring)
+    space, centring = _sample_space(features, chosen, config, centring) if like is None else (like, task.centring)
     task, recall = replace(task, centring=centring), 1.0
     if config.neighbours.method != "none":
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
     chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
-    grams, sums, total = sums_over(task, "given", None, each)
+    grams, sums, total = sums_over(task, "given", None, each, with_grams=like is None)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]
         sums = _merged(reference.given, sums)
-    space = _with_sums(
-        replace(
-            space,
-            design=replace(space.design, folds=chosen.keys.folds),
-            curved=None if space.curved is None else replace(space.curved, folds=chosen.keys.folds),
-            neighbours=neighbours_of(task, chosen, recall) if task.lists else None,
-            duplicate_sets=chosen.duplicate_sets,
-            groups=chosen.keys.groups,
-            buckets=chosen.keys.buckets,
-        ),
-        grams,
-    )
+    if like is None:
+        space = _with_sums(
+            replace(
+                space,
+                design=replace(space.design, folds=chosen.keys.folds),
+                curved=None if space.curved is None else replace(space.curved, folds=chosen.keys.folds),
+                neighbours=neighbours_of(task, chosen, recall) if task.lists else None,
+                duplicate_sets=chosen.duplicate_sets,
+                groups=chosen.keys.groups,
+                buckets=chosen.keys.buckets,
+            ),
+            grams,
+        )
     labels = chosen.labels
     given = Targets(given_targets(labels), sums, given_votes(task) if task.lists else None, total)
     population = Population(task, each, reference, given)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +15,23 @@ import numpy.typing as npt
 
 from labelclean.arrays import BoolArray, Float32Array
 from labelclean.cleaning.alignment import columns_in_order, in_label_order
-from labelclean.cleaning.chance import find_unvouched
-from labelclean.cleaning.clean import learn_all
+from labelclean.cleaning.clean import array_parts, array_shards
 from labelclean.cleaning.inputs import cleaning_settings
 from labelclean.cleaning.memory import choice_rows
-from labelclean.cleaning.power import choose_power, powered
+from labelclean.cleaning.passes import Each
+from labelclean.cleaning.population import Taught, learn_student, learn_teacher, setting_faults
+from labelclean.cleaning.power import choose_power
+from labelclean.cleaning.sample import choose_sample, read_sample
 from labelclean.cleaning.several_inputs import check_label_sets, classes_of_sets, is_table
+from labelclean.cleaning.shard_labels import ShardLabels, shard_labels
+from labelclean.cleaning.shards import Shard
 from labelclean.cleaning.student import Refinement, refine_labels
-from labelclean.cleaning.teacher import fit_teacher, teacher_from_pred_probs
+from labelclean.cleaning.teacher import teacher_from_pred_probs
+from labelclean.cleaning.verdicts import everyone
 from labelclean.config import CleaningConfig
-from labelclean.errors import listed
+from labelclean.errors import ConfigError, listed
 from labelclean.labels import GivenLabels, class_indices, given_labels, one_hot
-from labelclean.probes.feature_space import sample_keys, space_of_keys
+from labelclean.probes.feature_space import sample_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +166,7 @@ def _questions(
     rows = np.array([row for row, sample in enumerate(ids) if sample in looked_at], dtype=np.int64)
     if not len(rows):
         return questions
-    answers = _answers([looked_at[ids[row]] for row in rows], classes).astype(np.int64)
+    answers = _answers([looked_at[ids[row]] for row in rows.tolist()], classes).astype(np.int64)
     is_drawn = np.array([sample in drawn for sample in ids])
     for k, labels in enumerate(questions):
         votes, candidates = labels.votes.copy(), labels.candidates.copy()
@@ -180,6 +188,56 @@ def _answers(label_sets: Any, classes: Sequence[Any]) -> BoolArray:
     return answers
 
 
+def learn_answers(
+    shards: Sequence[Shard],
+    questions: Sequence[Sequence[Path | ShardLabels]],
+    config: CleaningConfig,
+    *,
+    seed: int,
+    folder: Path,
+    digest: str,
+    device: str = "cpu",
+    each: Each = map,
+) -> Iterator[Taught]:
+    """Yield the teacher of each question of yes or no; features, neighbours and X'X are those of the first.
+
+    Args:
+        shards: The feature shards.
+        questions: For each class the labels of every shard, answers 0 and 1, or the files that hold them.
+        config: Sections `neighbours`, `teacher` and `gates` are read; the power of the features is chosen by all questions.
+        seed: Draws the bootstrap of the stability check.
+        folder: Where checkpoints lie, a folder for each question.
+        digest: Of everything that a result hangs on.
+        device: Torch device of sums and neighbour search.
+        each: Applies a function to all shards: `map`, or a cluster.
+
+    Yields:
+        The teachers, in the order of the questions.
+    """
+    rows = choice_rows(config, 2)
+    samples = [choose_sample(labels, 2, rows) for labels in questions]
+    answers = [chosen.labels for chosen in samples]
+    power = choose_power(read_sample(shards, samples[0]), samples[0].keys, answers, config)
+    config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"power": power})})
+    first: Taught | None = None
+    for number, labels in enumerate(questions):
+        taught = learn_teacher(
+            shards,
+            labels,
+            2,
+            config,
+            seed=seed,
+            sample_rows=rows,
+            folder=folder / f"class-{number:05d}",
+            digest=digest,
+            device=device,
+            like=first,
+            each=each,
+        )
+        first = first or taught
+        yield taught
+
+
 def _by_features(
     features: npt.NDArray[Any],
     ids: Sequence[Hashable],
@@ -188,19 +246,18 @@ def _by_features(
     config: CleaningConfig,
     seed: int,
 ) -> Iterator[Refinement]:
-    """Each question's answer; space and decompositions are made once, of more than `teacher.choice_rows` once a question."""
-    if len(features) > choice_rows(config, 2):
-        for labels in questions:
-            yield learn_all(features, None, (ids, groups), labels, config, seed)[1]
-        return
+    """Each question's answer, all of one feature space."""
+    if faults := setting_faults(config, len(features), 2):
+        raise ConfigError(f"clean_label_sets: {'; '.join(faults)}.")
     keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=seed)
-    power = choose_power(features, keys, questions, config)
-    space = space_of_keys(powered(features, power), keys, config)
-    for labels in questions:
-        unvouched = find_unvouched(labels.given, 2, space.groups, space.duplicate_sets)
-        standing = unvouched.standing(labels)
-        teacher = fit_teacher(space, standing, config, seed=seed)
-        yield refine_labels(space, standing, teacher, config)
+    rows = choice_rows(config, 2)
+    parts = array_parts(len(features), rows)
+    known = [[shard_labels(labels.take(at), keys.take(at)) for at in parts] for labels in questions]
+    with TemporaryDirectory(prefix="labelclean-") if len(features) > rows else nullcontext("") as folder:
+        shards = array_shards(features, parts)
+        for taught in learn_answers(shards, known, config, seed=seed, folder=Path(folder), digest="in memory"):
+            learned = learn_student(taught, config)
+            yield learned.refinement if taught.chosen.is_whole else everyone(learned)[1]
 
 
 def _by_own_model(
@@ -245,4 +302,4 @@ def _cleaned(
 
 def _names(answers: BoolArray, classes: Sequence[Any]) -> list[list[Any]]:
     """Names of the classes that are answered with yes, in class order."""
-    return [[classes[k] for k in np.flatnonzero(row)] for row in answers]
+    return [[classes[k] for k in np.flatnonzero(row).tolist()] for row in answers]

@@ -95,6 +95,15 @@ def test_more_samples_than_decide_are_judged_in_passes() -> None:
     assert (cleaned.is_label_issue & ~is_wrong).sum() < 0.09 * SIZE
 
 
+def test_what_questions_share_does_not_change_an_answer() -> None:
+    """In passes too, features, neighbours and X'X of the first question serve the second: as if it were asked alone."""
+    features, _, given = planted()
+    config = {"teacher": {"choice_rows": 400, "power": 1.0}}
+    both = clean_label_sets(given[:, :2], features=features, class_names=NAMES[:2], seed=0, config=config)
+    alone = clean_label_sets(given[:, [1]], features=features, class_names=NAMES[1:2], seed=0, config=config)
+    np.testing.assert_allclose(both.label_scores[:, 1], alone.label_scores[:, 0], atol=1e-6)
+
+
 def test_sets_and_tables_and_frames_say_the_same(cleaned: CleanedLabelSets) -> None:
     features, _, given = planted()
     frame = pd.DataFrame(given[:, ::-1].astype(int), columns=NAMES[::-1])
