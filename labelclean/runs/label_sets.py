@@ -179,20 +179,31 @@ def _answer_all(
     work: Path, config: Config, parts: Sequence[SetPart], names: Sequence[str], each: Each
 ) -> tuple[list[Answered], Leaks | None]:
     """The answers to all questions, and what stands in more than one split, which hangs on no label."""
-    answered: list[Answered] = []
+    from labelclean.cleaning.several import learn_answers
+
+    stream = work / INTERNAL / STREAM
+    folders = [stream / f"class-{number:04d}" for number in range(len(names))]
+    asked = [_run_parts(work, folder, config, parts, number) for number, folder in enumerate(folders)]
+    is_open = [bool(one.counts.all()) for one in asked]
+    answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]
+    digest = hashlib.sha256("/".join(one.digest for one in asked).encode()).hexdigest()
+    taught_in_turn = learn_answers(
+        asked[0].shards,
+        [one.labels for one, open_ in zip(asked, is_open, strict=True) if open_],
+        config,
+        seed=config.run.seed,
+        folder=stream / "questions",
+        digest=digest,
+        device=part_of(work, "extract")["device"],
+        each=each,
+    )
     leaks: Leaks | None = None
-    with progress("judging labels", len(names), "classes") as advance:
-        for number, name in enumerate(names):
-            folder = work / INTERNAL / STREAM / f"class-{number:04d}"
-            run_parts = _run_parts(work, folder, config, parts, number)
+    with progress("judging labels", sum(is_open), "classes") as advance:
+        for number, taught in zip(np.flatnonzero(is_open).tolist(), taught_in_turn, strict=True):
             is_first = all(one.result is None for one in answered)
-            if run_parts.counts.all():
-                taught = _taught(work, folder, config, run_parts, each)
-                one = _answered(taught, folder, config, run_parts, name, each, is_first=is_first)
-                leaks = leaks_of(run_parts, taught) if is_first and one.result is not None else leaks
-            else:
-                one = Answered(ClassVerdict("closed"), None, folder)
-            answered.append(one)
+            one = _answered(taught, folders[number], config, asked[number], names[number], each, is_first=is_first)
+            leaks = leaks_of(asked[number], taught) if is_first and one.result is not None else leaks
+            answered[number] = one
             advance(1)
     return answered, leaks
 
@@ -222,25 +233,6 @@ def _run_parts(work: Path, folder: Path, config: Config, parts: Sequence[SetPart
         num_known=0,
         counts=counts,
         new_votes=counts.astype(np.float64),
-    )
-
-
-def _taught(work: Path, folder: Path, config: Config, parts: RunParts, each: Each) -> Taught:
-    """The teacher of one question."""
-    from labelclean.cleaning.memory import choice_rows
-    from labelclean.cleaning.population import learn_teacher
-
-    return learn_teacher(
-        parts.shards,
-        parts.labels,
-        2,
-        config,
-        seed=config.run.seed,
-        sample_rows=choice_rows(config, 2),
-        folder=folder,
-        digest=parts.digest,
-        device=part_of(work, "extract")["device"],
-        each=each,
     )
 
 
