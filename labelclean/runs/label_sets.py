@@ -187,6 +187,8 @@ def _answer_all(
     is_open = [bool(one.counts.all()) for one in asked]
     answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]
     digest = hashlib.sha256("/".join(one.digest for one in asked).encode()).hexdigest()
+    if not any(is_open):
+        return answered, None
     taught_in_turn = learn_answers(
         asked[0].shards,
         [one.labels for one, open_ in zip(asked, is_open, strict=True) if open_],
@@ -310,7 +312,7 @@ def _write_tables(
     starts = np.cumsum([0, *(len(part.given) for part in parts)])
     first = next(one for one in answered if one.result is not None)
     sets = np.concatenate([_of_first(first, at).column("duplicate_set").to_numpy() for at in range(len(parts))])
-    conflicts = conflict_sets(sets, _codes(parts))
+    conflicts = conflict_sets(_copies(parts), _codes(parts))
     images = dict.fromkeys(("num", "missing", "spurious", "would_change"), 0)
     for at, part in enumerate(parts):
         numbers, some = np.arange(starts[at], starts[at + 1]), part.table()
@@ -338,6 +340,21 @@ def _of_first(first: Answered, number: int) -> pa.Table:
     """What the first question found about a part and every other finds alike: near-duplicates and neighbours."""
     path = first.folder / ANSWERS / f"part-{number:05d}.parquet"
     return pq.read_table(path, partitioning=None).sort_by("row")
+
+
+def _copies(parts: Sequence[SetPart]) -> IntArray:
+    """A number for the copies of each image file, int64, shape (N,), -1 for images without one.
+
+    Copies with different labels come first in the queue, and people see one of them. Near-copies do not: images without
+    any defect are often alike, and each stands in the queue by its own worst label.
+    """
+    hashes = [
+        int(text[:15], 16)
+        for part in parts
+        for text in read_table(part.samples, "samples", ["content_hash"]).filter(pa.array(part.kept)).column(0).to_pylist()
+    ]
+    _, number, counts = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True, return_counts=True)
+    return np.where(counts[number] > 1, number, -1)
 
 
 def _codes(parts: Sequence[SetPart]) -> IntArray:
