@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from labelclean.errors import ConfigError, GateError, StorageError, TableError, 
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
+from labelclean.review.label_set_columns import given_texts, set_columns
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
+from labelclean.storage.label_sets import GIVEN, texts_of_sets
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
@@ -66,6 +68,8 @@ def apply_labels(
     `disputed`, `one_of`, `not_class`, `unsure`, `bad_image`, `skipped`, `pending`, or `rejected`
     for an image that could not be used); and where it all comes from: `reviewed_by`,
     `reviewed_at`, `review_tools`, `review_run_ids`, `run_id`. The given label stays as it is.
+    Of several labels per image, `predicted_labels`, `missing_labels`, `spurious_labels` and
+    `verified_labels` are lists, and the probabilities of `soft_label` do not sum to 1.
 
     Args:
         run_folder: A published run.
@@ -98,6 +102,11 @@ def apply_labels(
     data = recorded_config(manifest["config"]).data
     labels = data.labels
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    if (is_set := GIVEN in refined.column_names) and form in ("coco", "folder"):
+        raise ConfigError(
+            f"--out {out.name}: a {form} file holds one label per image, but this run's images have several. Write a .parquet, "
+            ".csv or .xlsx."
+        )
     left = _leaving(run_folder, refined) if without_leaks else pa.array([], pa.string())
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
@@ -110,7 +119,8 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings)
+    given = _given_sets(labels, dataset, refined, data.spellings) if is_set else None
+    _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings, given)
     metadata = _metadata(labels, refined, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
@@ -169,6 +179,8 @@ def _added_columns(
     refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str
 ) -> pa.Table:
     """One row per sample, usable ones first."""
+    if GIVEN in refined.column_names:
+        return _with_rejected(set_columns(refined, decisions), rejected, run_id)
     names = class_names_of(refined)
     ids = refined.column("sample_id").to_pylist()
     hashes, given = refined.column("content_hash").to_pylist(), refined.column("given_label").to_pylist()
@@ -208,6 +220,11 @@ def _added_columns(
     table = from_run.replace_schema_metadata()
     for column, values in zip(schema, pa.Table.from_pylist(reviewed, schema=schema).columns, strict=True):
         table = table.append_column(column, values)
+    return _with_rejected(table, rejected, run_id)
+
+
+def _with_rejected(table: pa.Table, rejected: pa.ChunkedArray, run_id: str) -> pa.Table:
+    """The rows of the usable samples, and after them those of images that could not be used."""
     missing = pa.table({"sample_id": rejected, "review_status": pa.array(["rejected"] * len(rejected), pa.string())})
     table = pa.concat_tables([table, missing], promote_options="default")
     return table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
@@ -283,8 +300,20 @@ def _check_samples(
     added: pa.Table,
     run_folder: Path,
     spellings: Mapping[str, str],
+    sets: Mapping[str, str] | None,
 ) -> None:
-    """Refuse labels that are not those that the run read."""
+    """Refuse labels that are not those that the run read; ``sets`` are those of now, where images have several."""
+    if sets is not None:
+        known = zip(
+            refined.column("sample_id").to_pylist(),
+            texts_of_sets(refined.column(GIVEN), class_names_of(refined)),
+            strict=True,
+        )
+        differ = set(added.column("sample_id").to_pylist()) ^ sets.keys()
+        _refuse_changed(
+            labels, run_folder, differ | {sample for sample, text in known if sets.get(sample, text) != text}
+        )
+        return
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
     now = respelled(dataset.to_table(columns=columns), spellings)
     now = now if stands is None else now.filter(pa.array(stands))
@@ -294,11 +323,21 @@ def _check_samples(
         given = dict(zip(*(refined.column(name).to_pylist() for name in columns), strict=True))
         pairs = zip(*(now.column(name).to_pylist() for name in columns), strict=True)
         changed |= {sample for sample, label in pairs if given.get(sample, label) != label}
+    _refuse_changed(labels, run_folder, changed)
+
+
+def _refuse_changed(labels: Path, run_folder: Path, changed: Collection[str]) -> None:
     if changed:
         raise TableError(
             f"{labels}: the labels must be those that run {run_folder.name} read, but {len(changed):,} samples came, "
             f"went or have another given label: {listed(sorted(map(str, changed)))}. Run again; nothing was written."
         )
+
+
+def _given_sets(labels: Path, dataset: Any, refined: pa.Table, spellings: Mapping[str, str]) -> dict[str, str]:
+    """Each sample's labels as they are now."""
+    columns = [name for name in ("sample_id", "given_label") if name in dataset.schema.names]
+    return given_texts(respelled(dataset.to_table(columns=columns), spellings), class_names_of(refined), labels.name)
 
 
 def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict[bytes, bytes]:

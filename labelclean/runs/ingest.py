@@ -20,10 +20,17 @@ from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repea
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import alike_names, judge_distribution
 from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts
-from labelclean.runs.label_set_rules import check_class_names, check_label_set_settings, one_label_needed, own_columns
+from labelclean.runs.label_set_rules import check_class_names, check_label_set_settings, own_columns
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_record, part_done, part_of, recorded, stopped
-from labelclean.storage.label_sets import GIVEN, given_answers, has_label_sets, label_names, samples_of_labels
+from labelclean.storage.label_sets import (
+    GIVEN,
+    given_answers,
+    has_label_sets,
+    label_names,
+    one_label_needed,
+    samples_of_labels,
+)
 from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
 from labelclean.storage.samples import given_labels_of, replaced_columns
 from labelclean.storage.spellings import label_counts, missing_sentences
@@ -118,7 +125,7 @@ def samples_of(config: Config, what: str | None) -> tuple[pa.Table, tuple[str, .
         several_labels=config.data.several_labels,
     )
     if what is not None and GIVEN in labels.column_names:
-        raise one_label_needed(config, what)
+        raise one_label_needed(what, config.data.labels)
     names = _class_names(labels, config)
     return samples_of_labels(labels, names), names, has_bytes
 

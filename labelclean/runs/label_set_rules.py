@@ -75,19 +75,3 @@ def check_label_set_settings(config: Config) -> None:
         raise ConfigError(
             f"{config.data.labels}: images have several labels each: {'; '.join(faults)}. Nothing was started."
         )
-
-
-def one_label_needed(config: Config, what: str) -> ConfigError:
-    """Return the refusal of something that is not made for several labels per image.
-
-    Args:
-        config: Section `data` is read.
-        what: What was asked for.
-
-    Returns:
-        The error.
-    """
-    return ConfigError(
-        f"{what}: images must have one label each, but {config.data.labels} gives them several (lists in given_label, or "
-        "data.several_labels). Clean such labels with `labelclean run`; the rest is not made for them yet."
-    )

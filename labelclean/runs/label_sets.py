@@ -351,7 +351,10 @@ def _copies(parts: Sequence[SetPart]) -> IntArray:
     hashes = [
         int(text[:15], 16)
         for part in parts
-        for text in read_table(part.samples, "samples", ["content_hash"]).filter(pa.array(part.kept)).column(0).to_pylist()
+        for text in read_table(part.samples, "samples", ["content_hash"])
+        .filter(pa.array(part.kept))
+        .column(0)
+        .to_pylist()
     ]
     _, number, counts = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True, return_counts=True)
     return np.where(counts[number] > 1, number, -1)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.arrays import BoolArray, IntArray
-from labelclean.errors import TableError, listed
+from labelclean.errors import ConfigError, TableError, listed
 from labelclean.labels import in_class_order
 from labelclean.storage.samples import one_per_sample, samples_table
 from labelclean.storage.tables import LABEL_SETS, conform, matrix, vectors
@@ -194,6 +194,22 @@ def names_in_text(text: str) -> tuple[str, ...] | None:
     except ValueError:
         return None
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def one_label_needed(what: str, labels: object) -> ConfigError:
+    """Return the refusal of something that is not made for several labels per image.
+
+    Args:
+        what: What was asked for.
+        labels: The labels, or the run.
+
+    Returns:
+        The error.
+    """
+    return ConfigError(
+        f"{what}: images must have one label each, but {labels} gives them several (lists in given_label, or "
+        "data.several_labels). Clean such labels with `labelclean run`; the rest is not made for them yet."
+    )
 
 
 # --- inside ---------------------------------------------------------------------------------------
