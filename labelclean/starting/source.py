@@ -21,6 +21,7 @@ from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
+from labelclean.starting.label_sets import with_unlisted
 from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
 from labelclean.starting.rows import Rows, StoredImages
@@ -46,6 +47,8 @@ class Asked:
         encoding: Code page of a text file; None: as it shows itself.
         sheet: Sheet of a workbook; None: the first that shows.
         image_root: Folder that image paths start from; None: beside the labels.
+        several_labels: Rows of one image, or marks in one row, are its several labels.
+        unlisted_have_none: Images that no row names have no label.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +56,8 @@ class Asked:
     encoding: str | None = None
     sheet: str | None = None
     image_root: Path | None = None
+    several_labels: bool = False
+    unlisted_have_none: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
         ExchangeError: If XML or JSON is not whole.
     """
     asked = asked or Asked()
+    if asked.unlisted_have_none and not asked.several_labels:
+        raise TableError(f"{path}: --unlisted-have-none goes with --several-labels. Give both, or leave it out.")
     if not path.exists():
         raise TableError(
             f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
@@ -95,10 +102,10 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
         )
     _check_read(path)
     if _is_parquet(path):
-        _check_asked(path, asked, "columns")
-        if is_labels_table(path, asked.columns):
+        _check_asked(path, asked, "columns", "several_labels")
+        if is_labels_table(path, asked.columns) and not asked.unlisted_have_none:
             return None
-        rows = parquet_rows(path, asked.columns)
+        rows = parquet_rows(path, asked.columns, several=asked.several_labels)
     else:
         rows = _folder(path, asked) if path.is_dir() else _file(path, asked)
     return _with_images(rows, path, asked)
@@ -136,7 +143,9 @@ def _is_parquet(path: Path) -> bool:
 def _check_asked(path: Path, asked: Asked, *known: str) -> None:
     """Refuse what the user says that means nothing for these labels."""
     options = {"columns": "--column", "class_folder": "--class-folder", "encoding": "--encoding", "sheet": "--sheet"}
-    idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in (None, {})]
+    options |= {"several_labels": "--several-labels"}
+    unset = (None, {}, False)
+    idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in unset]
     if idle:
         raise TableError(f"{path}: {listed(idle)} means nothing for labels of this kind. Leave it out.")
 
@@ -153,7 +162,7 @@ def _folder(path: Path, asked: Asked) -> Rows:
         return joined(parts, path)
     if (path / "labels.json").is_file() and (path / "data").is_dir() and asked.class_folder is None:
         return _file(path / "labels.json", asked)
-    if asked.columns or asked.sheet or asked.encoding:  # they speak of a table
+    if asked.columns or asked.sheet or asked.encoding or asked.several_labels:  # they speak of a table
         return _table_beside(path, asked, None)
     if asked.class_folder is None:
         for folder in sorted(place for place in path.rglob("*") if place.name.lower() == "annotations"):
@@ -239,8 +248,8 @@ def _file(path: Path, asked: Asked) -> Rows:
     _check_read(path)
     name, data = path.name.lower(), file_bytes(path)
     if name.endswith((".xlsx", ".xlsm")) or data.startswith(b"PK\x03\x04"):
-        _check_asked(path, asked, "columns", "sheet")
-        return excel_rows(data, asked.columns, path, asked.sheet)
+        _check_asked(path, asked, "columns", "sheet", "several_labels")
+        return excel_rows(data, asked.columns, path, asked.sheet, several=asked.several_labels)
     if name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
         _check_asked(path, asked, "columns")
         return jsonl_rows(data, asked.columns, path)
@@ -262,8 +271,8 @@ def _file(path: Path, asked: Asked) -> Rows:
             f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
             "holds is not known. Write the labels as Parquet or CSV (image path, label)."
         )
-    _check_asked(path, asked, "columns", "encoding")
-    return csv_rows(data, asked.columns, path, asked.encoding)
+    _check_asked(path, asked, "columns", "encoding", "several_labels")
+    return csv_rows(data, asked.columns, path, asked.encoding, several=asked.several_labels)
 
 
 def _is_json_lines(text: str) -> bool:
@@ -323,6 +332,9 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
         root, paths, told = located(table.column("image_path").to_pylist(), folders)
         place = table.column_names.index("image_path")
         table = table.set_column(place, "image_path", pa.array(paths, pa.string()))
+        seen += told
+    if asked.several_labels and rows.images is None:
+        table, told = with_unlisted(table, root, have_none=asked.unlisted_have_none)
         seen += told
     if rows.is_placed and rows.folder is not None:
         root, table = _from_root(asked.image_root or rows.folder, rows.folder, table)

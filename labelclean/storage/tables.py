@@ -821,7 +821,7 @@ def _key_faults(columns: dict[str, pa.ChunkedArray], key: tuple[str, ...]) -> li
     if "given_label" in columns and "annotator_id" not in key:
         remedy = (
             ". Keep one row of each; if several people labelled a sample, name them in a column annotator_id; if these are "
-            "the labels of one image, set data.several_labels: true"
+            "the labels of one image, set data.several_labels: true (init: --several-labels)"
         )
     elif "given_labels" in columns and key == ("sample_id",):
         remedy = ". Keep one row of each, with all its labels in one list"

@@ -7,11 +7,15 @@ import math
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel
 
@@ -20,8 +24,9 @@ from labelclean.errors import TableError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.starting.parquet_file import write_with_images
-from labelclean.starting.source import Asked, first_labels
-from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
+from labelclean.starting.source import Asked, FirstLabels, first_labels
+from labelclean.storage.label_sets import GIVEN, holds_lists, label_names, label_sets
+from labelclean.storage.parquet import atomic_path, parquet_options, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
 from labelclean.storage.tables import conform
 from labelclean.texts import printable
@@ -62,20 +67,16 @@ def write_first_config(
         FileExistsError: If a file to write is there and ``force`` is not set.
     """
     folder = out.resolve().parent
-    first = first_labels(labels, replace(asked or Asked(), image_root=image_root))
+    asked = asked or Asked()
+    if "data.several_labels=true" in overrides:
+        asked = replace(asked, several_labels=True)
+    first = first_labels(labels, replace(asked, image_root=image_root))
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
     taken = [path for path in (out, made) if path is not None and path.exists() and not force]
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
-    seen: list[str] = []
-    if first is None or made is None:
-        table, has_bytes = read_labels(labels, None)
-        root = image_root or (labels if labels.is_dir() else labels.parent)
-        seen += unread_files(labels)
-    else:
-        table, has_bytes = conform(first.table, "labels", origin=labels.name), first.images is not None
-        root, seen = first.image_root, [*first.seen, f"labels written to {made}"]
+    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made)
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
@@ -86,13 +87,15 @@ def write_first_config(
     if weights is not None:
         settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
-    counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
+    is_set = GIVEN in table.column_names
+    counts = label_counts(label_names(respelled(table, config.data.spellings)))
     names = settings["data"]["class_names"] = in_class_order(counts)
-    if len(names) < 2:
-        raise TableError(f"{labels}: labels must name at least 2 classes, but name {listed(names)}.")
-    seen.append(
-        f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
-    )
+    _check_classes(labels, names, is_set=is_set)
+    if is_set and asked.several_labels and (first is None or len(names) == 1):
+        settings["data"]["several_labels"] = True
+    rows = f"{table.num_rows:,} {'images' if is_set else 'rows'}"
+    seen.append(f"{rows}, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names))
+    seen += _sets_seen(table)
     if not has_bytes:
         seen.append(_paths_found(table.column("image_path").slice(0, NUM_OPENED).to_pylist(), root, config))
     seen += _columns_seen(table.column_names)
@@ -107,10 +110,8 @@ def write_first_config(
         chosen["backbone"].pop("pretrained", None)
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
     text = commented_config(chosen, seen)
-    if made is not None and first is not None and first.images is not None:
-        write_with_images(made, first.table, first.images)
-    elif made is not None:
-        write_table(made, table, "labels")
+    if made is not None and first is not None:
+        _write_labels(made, table, first)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
@@ -260,6 +261,47 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
     said = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
     first = next(iter(refused.items()), None)
     return said if first is None else f"{said}; {first[0]!r}: {first[1]}"
+
+
+def _first_table(
+    labels: Path, image_root: Path | None, asked: Asked, first: FirstLabels | None, made: Path | None
+) -> tuple[pa.Table, bool, Path, list[str]]:
+    """The table `labels`, whether it holds the images themselves, the image root, and what was seen."""
+    if first is None:
+        table, has_bytes = read_labels(labels, None, several_labels=asked.several_labels)
+        root = image_root or (labels if labels.is_dir() else labels.parent)
+        return table, has_bytes, root, list(unread_files(labels))
+    is_set = asked.several_labels or holds_lists(first.table.schema)
+    origin = labels.name
+    table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
+    return table, first.images is not None, first.image_root, [*first.seen, f"labels written to {made}"]
+
+
+def _write_labels(made: Path, table: pa.Table, first: FirstLabels) -> None:
+    """The labels as Parquet beside the config."""
+    if first.images is not None:
+        write_with_images(made, first.table, first.images)
+    elif GIVEN in table.column_names:
+        plain = table.rename_columns(["given_label" if name == GIVEN else name for name in table.column_names])
+        with atomic_path(made) as temporary:
+            pq.write_table(plain.replace_schema_metadata(), temporary, **parquet_options(plain.schema))
+    else:
+        write_table(made, table, "labels")
+
+
+def _check_classes(labels: Path, names: Sequence[str], *, is_set: bool) -> None:
+    least = 1 if is_set else 2
+    if len(names) < least:
+        what = "1 class" if is_set else "2 classes"
+        raise TableError(f"{labels}: labels must name at least {what}, but name {listed(names)}.")
+
+
+def _sets_seen(table: pa.Table) -> list[str]:
+    """How many images have how many labels, where they may have several."""
+    if GIVEN not in table.column_names:
+        return []
+    counts = sorted(Counter(pc.list_value_length(table.column(GIVEN)).to_pylist()).items())
+    return ["labels on an image: " + ", ".join(f"{num} ({count:,} images)" for num, count in counts)]
 
 
 def _columns_seen(names: Sequence[str]) -> list[str]:
