@@ -13,7 +13,7 @@ from pathlib import Path
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.decisions import DECISION_KINDS, Decision, DecisionKind
 from labelclean.review.exchange.manifest import ExportItem, ExportManifest, run_of_key
-from labelclean.storage.label_sets import set_text
+from labelclean.storage.label_sets import names_in_text, set_text
 
 MARKS: tuple[DecisionKind, ...] = ("unsure", "bad_image", "skipped")
 """Answers without a class; where an annotator gave several, the first of these counts."""
@@ -253,7 +253,8 @@ def _set_contradiction(answer: Answer, item: ExportItem, manifest: ExportManifes
         return "says one_of or not_class, which means nothing where an image may have several labels"
     is_same = set_text(answer.labels, manifest.class_names) == item.given_label
     if answer.claim and (answer.claim == "confirmed") != is_same:
-        return f"is {answer.claim!r} with labels {listed(answer.labels) or 'none'}, but the given labels are {item.given_label}"
+        chosen, given = (listed(names or ()) or "none" for names in (answer.labels, names_in_text(item.given_label)))
+        return f"is {answer.claim!r} with labels {chosen}, but the given labels are {given}"
     return ""
 
 

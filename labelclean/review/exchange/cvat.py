@@ -203,7 +203,7 @@ def _as_set(answer: Answer) -> Answer:
         return answer
     labels = tuple(name for name in answer.labels if name != NO_LABEL)
     if labels and labels != answer.labels:
-        return replace(answer, fault=f"says {NO_LABEL} and {listed(labels)} at once")
+        return replace(answer, labels=labels, fault=f"says {NO_LABEL} and {listed(labels)} at once")
     return replace(answer, labels=labels, is_set=not answer.marks)
 
 
