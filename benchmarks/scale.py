@@ -69,7 +69,7 @@ def measure_floor(folder: Path) -> tuple[float, float]:
     return products * len(paths) / len(timed), reading
 
 
-def measure_once(folder: Path, landmarks: int, neighbours: str) -> None:
+def measure_once(folder: Path, landmarks: int, neighbours: str, device: str = "cpu") -> None:
     """Clean the shards in this process and print seconds, CPU seconds and peak memory as JSON."""
     from labelclean import clean_shards
 
@@ -78,7 +78,7 @@ def measure_once(folder: Path, landmarks: int, neighbours: str) -> None:
     labels = np.load(folder / "given.labels.npy")
     with tempfile.TemporaryDirectory(dir=folder.parent) as out:
         files = sorted(folder.glob("shard-*.npy"))
-        found = clean_shards(features=files, labels=labels, out=out, seed=0, config=config)
+        found = clean_shards(features=files, labels=labels, out=out, seed=0, config=config, device=device)
         near = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))["neighbours"]
     record = {
         "wall_s": time.perf_counter() - start,
@@ -90,10 +90,10 @@ def measure_once(folder: Path, landmarks: int, neighbours: str) -> None:
     sys.stdout.write(json.dumps(record) + "\n")
 
 
-def measure(size: int, landmarks: int, neighbours: str, folder: Path) -> dict[str, Any]:
+def measure(size: int, landmarks: int, neighbours: str, folder: Path, device: str = "cpu") -> dict[str, Any]:
     """Return one row of the table."""
     command = [sys.executable, "-m", "benchmarks.scale", "--once", str(folder), "--landmarks", str(landmarks)]
-    command += ["--neighbours", neighbours]
+    command += ["--neighbours", neighbours, "--device", device]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     products, reading = measure_floor(folder)
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
@@ -249,9 +249,10 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, help="only write the shards of --size there")
     parser.add_argument("--write", action="store_true", help="make the table and the plot")
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)  # rows of a GPU stand in RESULTS-gpu.md
     options = parser.parse_args()
     if options.once:
-        measure_once(options.once, options.landmarks, options.neighbours)
+        measure_once(options.once, options.landmarks, options.neighbours, options.device)
         return
     if options.shards:
         options.shards.mkdir(parents=True, exist_ok=True)

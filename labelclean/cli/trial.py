@@ -120,6 +120,15 @@ def poc(
     ] = 10.0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where poc.html and poc.json go.")] = Path("poc"),
     lang: Annotated[str, typer.Option("--lang", help="en or ja.")] = "en",
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            "--backbones",
+            metavar="A,B,...",
+            help="Compare these with the configured backbone: timm names or weights files, then if wanted @PIXELS and "
+            "+several (backbone.depth).",
+        ),
+    ] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -128,11 +137,14 @@ def poc(
     from labelclean.report.trial_page import trial_sentences
     from labelclean.storage.parquet import read_config
     from labelclean.texts import Texts
+    from labelclean.trial.backbones import try_backbones
     from labelclean.trial.poc import run_trial, write_trial
 
     texts = Texts(lang)
     log_to_stderr(logging.WARNING if quiet or as_json else logging.INFO)
-    record = run_trial(read_config(config, overrides or []), num_samples=samples, seconds_per_sample=seconds)
+    settings = read_config(config, overrides or [])
+    tried = try_backbones(settings, backbones, num_samples=samples) if backbones else []
+    record = run_trial(settings, num_samples=samples, seconds_per_sample=seconds) | {"backbones": tried}
     page = write_trial(record, out, texts)
     if as_json:
         typer.echo(json.dumps(record, ensure_ascii=False))

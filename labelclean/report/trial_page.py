@@ -28,7 +28,44 @@ def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
         brings(record, texts),
         *promises(record, texts),
         *(reason_sentence(reason, texts) for reason in advice["reasons"]),
+        *backbone_sentences(record, texts),
     ]
+
+
+def backbone_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
+    """Return which backbone to take, and what each told; none where none were compared.
+
+    Args:
+        record: `poc.json`.
+        texts: The language.
+
+    Returns:
+        One sentence each, the recommendation first.
+    """
+    trials = record.get("backbones", [])
+    rows = [
+        texts(
+            "poc.backbone" if trial["behind"] else "poc.backbone_best",
+            spec=trial["spec"],
+            gain=f"{trial['gain']:.3f}",
+            behind=f"{trial['behind']:.3f}",
+            error=f"{trial['behind_error']:.3f}",
+            rate=amount(trial["images_per_s"]),
+            hours=time_words(trial["compute_h"], texts),
+        )
+        for trial in trials
+    ]
+    return [backbone_advice(record, texts), *rows] if trials else []
+
+
+def backbone_advice(record: Mapping[str, Any], texts: Texts) -> str:
+    """Return which backbone to take and why, in words; empty where none were compared."""
+    trials = record.get("backbones", [])
+    if not trials:
+        return ""
+    chosen = next(trial for trial in trials if trial["is_recommended"])
+    kind = "most" if chosen is trials[0] else "cheaper"
+    return texts(f"poc.backbone_{kind}", spec=chosen["spec"], best=trials[0]["spec"])
 
 
 def advice_sentence(record: Mapping[str, Any], texts: Texts) -> str:
@@ -138,6 +175,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
             advice=advice_sentence(record, texts),
             brings=brings(record, texts),
             promises=promises(record, texts),
+            backbone_advice=backbone_advice(record, texts),
             said=lambda reason: reason_sentence(reason, texts),
             hours=lambda value: time_words(value, texts),
             finding=lambda gate: html.finding_sentence(gate, texts),

@@ -85,7 +85,7 @@ def write_first_config(
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
     if weights is not None:
-        settings["backbone"] = _described_weights(weights) | {"weights": _portable(weights, folder)}
+        settings["backbone"] = described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     is_set = GIVEN in table.column_names
     counts = label_counts(label_names(respelled(table, config.data.spellings)))
@@ -158,8 +158,15 @@ def _stem(labels: Path) -> str:
     return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
-def _described_weights(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of its network; the default backbone where it says nothing."""
+def described_weights(path: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of its network, as values of section `backbone`; the default where it says nothing.
+
+    Args:
+        path: The weights file.
+
+    Returns:
+        `name` and, where it says so, `options`, `mean` and `std`.
+    """
     said: Mapping[str, str] = {}
     if path.suffix == ".safetensors" and path.is_file():
         from safetensors import SafetensorError, safe_open

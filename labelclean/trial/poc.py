@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from labelclean.arrays import Float32Array
 from labelclean.cleaning.chance import find_unvouched
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.student import Refinement, refine_labels
@@ -68,26 +69,9 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             "Add labels; `labelclean run` also takes fewer."
         )
     cost = measure_images(config, some_sources(config, samples, has_bytes))
-    with open_run(config) as run:
-        drawn = _drawn(config, samples, num_samples, run.work / SAMPLE_FILE)
-        small = replace_data(config, run.work / SAMPLE_FILE, names)
-        write_json(run.work / INTERNAL / "config.json", small.model_dump(mode="json"))
-        ingest(run.work)
-        extract(run.work)
-        usable = read_table(run.work / INTERNAL / "samples.parquet", "samples")
-        rejects = read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist()
-        stored = read_json(run.work / INTERNAL / "extract.json")
-    if usable.num_rows < LEAST_SAMPLES:
-        found = dict(Counter(rejects))
-        remedy = (
-            "Raise --samples or correct the images" if drawn < samples.num_rows else "Correct the images or add labels"
-        )
-        raise TableError(
-            f"poc: at least {LEAST_SAMPLES} usable images are needed, but {usable.num_rows} of {drawn} are (rejected: "
-            f"{found}). {remedy}."
-        )
-    store = FeatureStore(Path(stored["store"]), stored["backbone"]["num_features"])
-    features, labels = store.read(usable.column("content_hash").to_pylist()), given_labels_of(usable, names)
+    drawn = draw_features(config, samples, names, num_samples)
+    usable, features = drawn.samples, drawn.features
+    labels = given_labels_of(usable, names)
     ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
     keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
     power = choose_power(features, keys, [labels], config)
@@ -95,14 +79,70 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     facts = {
         "dataset": dataset_name(config),
         "num_samples": samples.num_rows,
-        "num_drawn": drawn,
-        "rejects": dict(sorted(Counter(rejects).items())),
-        "backbone": stored["backbone"]["name"],
-        "device": stored["device"],
+        "num_drawn": drawn.num_drawn,
+        "rejects": drawn.rejects,
+        "backbone": drawn.extracted["backbone"]["name"],
+        "device": drawn.extracted["device"],
         "seed": config.run.seed,
     }
     full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
     return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
+
+
+@dataclass(frozen=True)
+class DrawnSamples:
+    """Usable samples of a random draw.
+
+    Attributes:
+        samples: Table `samples` of the N that can be used.
+        features: float32, shape (N, D).
+        num_drawn: How many were drawn.
+        rejects: How many of these cannot be used, by reason.
+        extracted: The record of their extraction.
+    """
+
+    samples: pa.Table
+    features: Float32Array
+    num_drawn: int
+    rejects: dict[str, int]
+    extracted: dict[str, Any]
+
+
+def draw_features(config: Config, samples: pa.Table, names: tuple[str, ...], num_samples: int) -> DrawnSamples:
+    """Return the features of randomly drawn samples; those that the backbone has made stay in the cache.
+
+    Args:
+        config: The configuration of the whole data set.
+        samples: Table `samples` of it.
+        names: The K class names.
+        num_samples: How many to draw.
+
+    Returns:
+        The draw, the same for every backbone.
+
+    Raises:
+        LabelcleanError: As `run_trial`.
+    """
+    with open_run(config) as run:
+        drawn = _drawn(config, samples, num_samples, run.work / SAMPLE_FILE)
+        small = replace_data(config, run.work / SAMPLE_FILE, names)
+        write_json(run.work / INTERNAL / "config.json", small.model_dump(mode="json"))
+        ingest(run.work)
+        extract(run.work)
+        usable = read_table(run.work / INTERNAL / "samples.parquet", "samples")
+        rejects = Counter(read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist())
+        extracted = read_json(run.work / INTERNAL / "extract.json")
+    if usable.num_rows < LEAST_SAMPLES:
+        remedy = (
+            "Raise --samples or correct the images" if drawn < samples.num_rows else "Correct the images or add labels"
+        )
+        raise TableError(
+            f"poc: at least {LEAST_SAMPLES} usable images are needed, but {usable.num_rows} of {drawn} are (rejected: "
+            f"{dict(rejects)}). {remedy}."
+        )
+    store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
+    features = store.read(usable.column("content_hash").to_pylist())
+    return DrawnSamples(usable, features, drawn, dict(sorted(rejects.items())), extracted)
 
 
 def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:

@@ -213,3 +213,28 @@ def test_checks_say_what_holds_and_what_does_not() -> None:
 
 def test_without_cells_nothing_is_said_to_hold_or_to_fail() -> None:
     assert all("not measured" in line for line in checks.check_lines({}))
+
+
+def test_the_gpu_benchmark_says_what_it_needs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from benchmarks import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["gpu"])
+    assert gpu.main() == 5
+    assert "a CUDA device is needed" in capfd.readouterr().err
+
+
+def test_a_part_that_is_too_slow_or_comes_too_late_is_told() -> None:
+    from benchmarks.gpu import page, run_part
+
+    slow = run_part(["-c", "import time; print('begun', flush=True); time.sleep(60)"], 3)
+    assert slow == "begun\nnot finished after 3 s"
+    assert run_part(["-c", ""], -1) == "left out: the eight minutes were over"
+    assert page("a card", [("Tests", slow), ("Scale", "| a |")]) == (
+        "# GPU\n\n`python -m benchmarks.gpu` on a card.\n\n## Tests\n\n```\nbegun\nnot finished after 3 s\n```\n\n"
+        "## Scale\n\n| a |\n"
+    )
