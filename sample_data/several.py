@@ -2,20 +2,25 @@
 
 `train.csv` has a row per image and defect, as Severstal's has; an image that it does not name has no defect. About every
 tenth defect is overlooked, and a few are written down that are not there. The same seed and the same versions of numpy and
-Pillow give the same bytes::
+Pillow give the same bytes. `--answer` simulates a reviewer of a sheet, who sees everything::
 
     python -m sample_data.several --out several
+    python -m sample_data.several --out several --answer queue
 """
 
 import argparse
 import csv
+import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from labelclean.review.exchange.manifest import read_manifest
+from labelclean.review.exchange.sheet import FORMAT, TOOL, export_digest
 from sample_data.render import DEFECTS, grid, part, photo
 
 SEED = 20261129
@@ -93,13 +98,47 @@ def generate(out: Path, num: int = PHOTOS, seed: int = SEED) -> list[Photo]:
     return photos
 
 
+def answer(folder: Path, queue: Path) -> Path:
+    """Write what a reviewer who sees everything says of the pictures of a sheet.
+
+    Args:
+        folder: What `generate` wrote.
+        queue: What `labelclean export --to sheet` wrote.
+
+    Returns:
+        `decisions.json` in ``folder``, as the sheet's Download decisions saves it.
+    """
+    manifest = read_manifest(queue)
+    true: dict[str, list[str]] = {}
+    with (folder / "truth.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            true.setdefault(row["ImageId"], []).append(row["ClassId"])
+    began = datetime.now(UTC) - timedelta(seconds=9 * len(manifest.items))
+    decisions = []
+    for number, item in enumerate(manifest.items):
+        at = (began + timedelta(seconds=9 * number)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        said = {"decision": "label", "labels": sorted(true.get(item.sample_id, [])), "annotator": "Aiko"}
+        decisions.append({"key": item.key, "content_hash": item.content_hash, **said, "reviewed_at": at})
+    head = {"format": FORMAT, "tool": TOOL, "run_id": manifest.run_id, "dataset": manifest.dataset}
+    whole = head | {"export": export_digest(manifest), "num_decisions": len(decisions), "decisions": decisions}
+    target = folder / "decisions.json"
+    target.write_text(json.dumps(whole, ensure_ascii=False, indent=1), encoding="utf-8")
+    return target
+
+
 def main() -> None:
     """Make the photos and print their counts."""
     parser = argparse.ArgumentParser(description="Make photos with none to three defects each.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--answer", metavar="QUEUE", type=Path, help="answer this exported sheet from the truth instead"
+    )
     parser.add_argument("--photos", type=int, default=PHOTOS)
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
+    if arguments.answer is not None:
+        print(f"wrote {answer(arguments.out, arguments.answer)}")
+        return
     photos = generate(arguments.out, arguments.photos, arguments.seed)
     missed = sum(len(set(shot.true) - set(shot.given)) for shot in photos)
     invented = sum(len(set(shot.given) - set(shot.true)) for shot in photos)
