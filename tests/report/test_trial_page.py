@@ -100,3 +100,42 @@ def test_every_reason_has_words(lang: str) -> None:
     assert len(codes) >= 12
     for code in codes:
         assert reason_sentence({"code": code, "facts": facts}, Texts(lang))
+
+
+def backbone(spec: str, gain: float, behind: float, *, is_recommended: bool) -> dict[str, Any]:
+    return {
+        "spec": spec,
+        "name": spec,
+        "depth": "last",
+        "input_size": [224, 224],
+        "num_features": 1280,
+        "gain": gain,
+        "behind": behind,
+        "behind_error": 0.02,
+        "images_per_s": 40.0,
+        "compute_h": 0.5,
+        "is_recommended": is_recommended,
+    }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (0, "Take slow: it tells most of your labels."),
+        (1, "Take <b>fast: it tells as much of your labels as slow, within what this sample can tell, and is faster."),
+    ],
+)
+def test_backbones_that_were_compared_stand_on_the_page_and_in_the_terminal(chosen: int, sentence: str) -> None:
+    trials = [
+        backbone("slow", 0.91, 0.0, is_recommended=not chosen),
+        backbone("<b>fast", 0.9, 0.01, is_recommended=bool(chosen)),
+    ]
+    tried = record() | {"backbones": trials}
+    *_, advice, best, second = trial_sentences(tried, Texts("en"))
+    assert advice == sentence
+    assert best == "slow: 0.910 nats per label, the most; 40 images per second, 30 min for all images."
+    assert second.startswith("<b>fast: 0.900 nats per label, 0.010 ± 0.020 behind the best;")
+    html = render_trial(tried, Texts("en"))
+    assert "<b>fast" not in html.replace("&lt;b&gt;fast", "")
+    assert "0.010 ± 0.020" in html
+    assert "Which backbone" not in render_trial(record(), Texts("en"))
