@@ -304,15 +304,11 @@ def _check_samples(
 ) -> None:
     """Refuse labels that are not those that the run read; ``sets`` are those of now, where images have several."""
     if sets is not None:
-        known = zip(
-            refined.column("sample_id").to_pylist(),
-            texts_of_sets(refined.column(GIVEN), class_names_of(refined)),
-            strict=True,
-        )
-        differ = set(added.column("sample_id").to_pylist()) ^ sets.keys()
-        _refuse_changed(
-            labels, run_folder, differ | {sample for sample, text in known if sets.get(sample, text) != text}
-        )
+        texts = texts_of_sets(refined.column(GIVEN), class_names_of(refined))
+        pairs_read = zip(refined.column("sample_id").to_pylist(), texts, strict=True)
+        differ = {sample for sample, text in pairs_read if sets.get(sample, text) != text}
+        differ |= set(added.column("sample_id").to_pylist()) ^ sets.keys()
+        _refuse_changed(labels, run_folder, differ)
         return
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
     now = respelled(dataset.to_table(columns=columns), spellings)

@@ -22,6 +22,7 @@ class SetStanding:
         is_settled: Verified, or called a bad image: it does not come back, bool, shape (N,).
         is_excluded: A bad image to all who settled it, bool, shape (N,).
         is_disputed: Answers contradict each other, in any class, bool, shape (N,).
+        is_contradicted: Verified by some and a bad image to others: disputed in all classes, bool, shape (N,).
         is_audited: Verified by an answer to a sample that was drawn at random over all, and not disputed, bool, shape (N,).
         num_annotators: Annotators whose answer counts, int64, shape (N,).
     """
@@ -31,6 +32,7 @@ class SetStanding:
     is_settled: BoolArray
     is_excluded: BoolArray
     is_disputed: BoolArray
+    is_contradicted: BoolArray
     is_audited: BoolArray
     num_annotators: IntArray
 
@@ -50,7 +52,7 @@ class SetStanding:
         """
         present = np.where(self.is_verified, self.answers[:, number], 0).astype(np.float32)
         votes = np.stack([np.where(self.is_verified, 1 - present, 0), present], axis=1).astype(np.float32)
-        is_torn = ~self.is_settled | (votes > 0).all(axis=1) | (self.is_verified & self._has_bad)
+        is_torn = ~self.is_settled | (votes > 0).all(axis=1) | self.is_contradicted
         return Standing(
             votes=votes,
             candidates=np.where((self.is_verified & ~is_torn)[:, None], votes > 0, True),
@@ -61,11 +63,6 @@ class SetStanding:
             num_annotators=self.num_annotators,
             unknown_labels=(),
         )
-
-    @property
-    def _has_bad(self) -> BoolArray:
-        """Verified by some, though others call it a bad image: disputed in all classes."""
-        return self.is_verified & self.is_disputed & ((self.answers == 0) | (self.answers == 1)).all(axis=1)
 
 
 def measure_set_standing(standing: Sequence[Sequence[Decision]], class_names: Sequence[str]) -> SetStanding:
@@ -83,7 +80,9 @@ def measure_set_standing(standing: Sequence[Sequence[Decision]], class_names: Se
     position = {name: k for k, name in enumerate(class_names)}
     num = len(standing)
     answers = np.zeros((num, len(class_names)), dtype=np.float32)
-    is_verified, is_settled, is_excluded, is_disputed, is_audited = (np.zeros(num, dtype=bool) for _ in range(5))
+    is_verified, is_settled, is_excluded, is_disputed, is_contradicted, is_audited = (
+        np.zeros(num, dtype=bool) for _ in range(6)
+    )
     num_annotators = np.zeros(num, dtype=np.int64)
     for row, of_sample in enumerate(standing):
         known = [decision for decision in of_sample if set(decision.named_labels) <= position.keys()]
@@ -95,7 +94,9 @@ def measure_set_standing(standing: Sequence[Sequence[Decision]], class_names: Se
         is_verified[row] = bool(sets)
         is_settled[row] = bool(sets) or has_bad
         is_excluded[row] = has_bad and not sets
-        is_disputed[row] = len(set(map(frozenset, sets))) > 1 or (has_bad and bool(sets))
+        is_contradicted[row] = has_bad and bool(sets)
+        is_disputed[row] = len(set(map(frozenset, sets))) > 1 or is_contradicted[row]
         is_audited[row] = bool(sets) and any(map(is_audit_answer, known)) and not is_disputed[row]
     answers = np.where(np.isclose(answers, 1.0), 1.0, answers).astype(np.float32)  # thirds add up to one
-    return SetStanding(answers, is_verified, is_settled, is_excluded, is_disputed, is_audited, num_annotators)
+    states = (is_verified, is_settled, is_excluded, is_disputed, is_contradicted, is_audited)
+    return SetStanding(answers, *states, num_annotators)

@@ -247,7 +247,8 @@ def _answered(
 
     verdict = _class_verdict(taught, parts, name, config)
     is_refused = config.refine.method not in ("auto", *verdict.allowed)
-    if verdict.state != "judged" or (is_refused and config.gates.on_refusal == "stop"):
+    is_stopped = is_refused or (verdict.allowed == ("none",) and config.refine.method != "none")
+    if verdict.state != "judged" or (is_stopped and config.gates.on_refusal == "stop"):
         return Answered(verdict, None, folder)
     if is_refused:
         config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
@@ -272,19 +273,14 @@ def _class_verdict(taught: Taught, parts: RunParts, name: str, config: Config) -
 def _findings(answered: Sequence[Answered], names: Sequence[str], config: Config) -> list[Any]:
     """What the gates say of all classes together."""
     verdicts = {name: one.verdict for name, one in zip(names, answered, strict=True)}
-    moves = {
-        name: tuple(
-            int(values[PRESENT]) for values in (one.result.tally.lost, one.result.tally.gained, one.result.tally.given)
-        )
-        for name, one in zip(names, answered, strict=True)
-        if one.result is not None
-    }
-    return set_findings(
-        verdicts,
-        moves,
-        config.gates.top2.max_noise,
-        config.gates.class_distribution.max_lost_share,  # type: ignore[arg-type]
-    )
+    moves = {name: _moves(one.result) for name, one in zip(names, answered, strict=True) if one.result is not None}
+    return set_findings(verdicts, moves, config.gates.top2.max_noise, config.gates.class_distribution.max_lost_share)
+
+
+def _moves(result: ClassResult) -> tuple[int, int, int]:
+    """Labels that a class would lose and gain, and those that it has."""
+    tally = result.tally
+    return int(tally.lost[PRESENT]), int(tally.gained[PRESENT]), int(tally.given[PRESENT])
 
 
 def _refusal(answered: Sequence[Answered], names: Sequence[str], config: Config) -> dict[str, Any] | None:
@@ -292,7 +288,8 @@ def _refusal(answered: Sequence[Answered], names: Sequence[str], config: Config)
     method = config.refine.method
     for name, one in zip(names, answered, strict=True):
         if one.verdict.state == "judged" and one.result is None:
-            why = " ".join(finding.sentence for finding in one.verdict.gates.why_not(method))
+            blocking = one.verdict.gates.why_not("posterior" if method == "auto" else method)
+            why = " ".join(finding.sentence for finding in blocking)
             return stopped(f"refused: refine.method = {method} for {name!r}: {why} (gates.on_refusal = stop)")
     if any(one.result is not None for one in answered):
         return None

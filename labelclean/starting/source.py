@@ -144,7 +144,7 @@ def _check_asked(path: Path, asked: Asked, *known: str) -> None:
     """Refuse what the user says that means nothing for these labels."""
     options = {"columns": "--column", "class_folder": "--class-folder", "encoding": "--encoding", "sheet": "--sheet"}
     options |= {"several_labels": "--several-labels"}
-    unset = (None, {}, False)
+    unset: tuple[object, ...] = (None, {}, False)
     idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in unset]
     if idle:
         raise TableError(f"{path}: {listed(idle)} means nothing for labels of this kind. Leave it out.")

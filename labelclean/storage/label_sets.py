@@ -140,7 +140,7 @@ def is_given(sets: pa.ChunkedArray, class_names: Sequence[str]) -> BoolArray:
 
 def given_answers(samples: pa.Table) -> BoolArray:
     """Return which classes each row of the table `samples` was given, bool, shape (N, K)."""
-    return np.asarray(matrix(samples.column("given_votes")) > 0)
+    return np.asarray(matrix(samples.column("given_votes")), dtype=np.float32) > 0
 
 
 def names_of_sets(answers: BoolArray, class_names: Sequence[str]) -> pa.ListArray:

@@ -37,19 +37,24 @@ def test_shares_verified_and_disputed_by_hand() -> None:
             [],
             [said("a", ("crack",))],  # no class of this run
             [said(who, ("dent",)) for who in "abc"],  # three thirds are one
+            [
+                said("a", ("dent",)),
+                said("b", ("dent", "stain")),
+                said("c", None, "bad_image"),
+            ],  # disputed in every class
         ],
         NAMES,
     )
-    assert np.allclose(standing.answers[:3], [[1, 0, 1], [0, 0, 0], [1, 0.5, 0]])
-    assert standing.is_verified.tolist() == [True, True, True, False, True, False, False, False, True]
-    assert standing.is_agreed.tolist() == [True, True, False, False, False, False, False, False, True]
-    assert standing.is_settled.tolist() == [True, True, True, True, True, False, False, False, True]
-    assert standing.is_excluded.tolist() == [False, False, False, True, False, False, False, False, False]
+    assert standing.answers[:3].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0.5, 0]]
+    assert standing.is_verified.tolist() == [True, True, True, False, True, False, False, False, True, True]
+    assert standing.is_agreed.tolist() == [True, True, False, False, False, False, False, False, True, False]
+    assert standing.is_settled.tolist() == [True, True, True, True, True, False, False, False, True, True]
+    assert standing.is_excluded.tolist() == [False, False, False, True, False, False, False, False, False, False]
     assert standing.answers[8].tolist() == [1, 0, 0]
     dent, scratch = standing.of_class(0), standing.of_class(1)
-    assert dent.verified.tolist() == [1, 0, 1, -1, -1, -1, -1, -1, 1]  # all agree on the dent of the third
-    assert scratch.verified.tolist() == [0, 0, -1, -1, -1, -1, -1, -1, 0]
-    assert scratch.is_disputed.tolist() == [False, False, True, False, True, False, False, False, False]
+    assert dent.verified.tolist() == [1, 0, 1, -1, -1, -1, -1, -1, 1, -1]  # all agree on the dent of the third
+    assert scratch.verified.tolist() == [0, 0, -1, -1, -1, -1, -1, -1, 0, -1]
+    assert scratch.is_disputed.tolist() == [False, False, True, False, True, False, False, False, False, True]
 
 
 def test_a_question_learns_from_what_people_found_and_keeps_what_was_given() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -143,7 +142,7 @@ def test_flags_have_a_key_of_sample_class_and_direction() -> None:
 
 def test_a_soft_label_of_a_set_need_not_sum_to_one() -> None:
     rows = {
-        "sample_id": ["a"], "given_labels": [["dent"]], "soft_label": pa.FixedSizeListArray.from_arrays(np.float32([0.9, 0.8, 0.1]), 3),
+        "sample_id": ["a"], "given_labels": [["dent"]], "soft_label": pa.FixedSizeListArray.from_arrays(pa.array([0.9, 0.8, 0.1], pa.float32()), 3),
         "predicted_labels": [["dent", "scratch"]], "missing_labels": [["scratch"]], "spurious_labels": pa.array([[]], pa.list_(pa.string())),
         "label_score": [0.2], "is_label_issue": [True],
     }  # fmt: skip
