@@ -123,7 +123,12 @@ def apply(
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger is read.")],
     prefix: Annotated[str, typer.Option("--prefix", help="Put before the new columns' names.")] = "",
     to: Annotated[
-        str | None, typer.Option("--to", metavar="FORM", help="folder: --out is a folder of images per class.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="folder: --out is a folder of images per class; rows: one row per image and label.",
+        ),
     ] = None,
     links: Annotated[bool, typer.Option("--links", help="With --to folder: links to the images, no copies.")] = False,
     unreviewed: Annotated[

@@ -225,8 +225,10 @@ def set_verdict(page: SetPage, texts: Texts) -> tuple[str, str]:
     if found is None or page.errors is None:
         if page.summary["num_samples"] and not usable:
             return texts("verdict.no_images", n=page.summary["num_samples"]), texts("verdict.next_rejects")
-        if (page.summary.get("refinement") or {}).get("cause"):
-            return texts("sets.nothing_tells"), texts("verdict.next_chance")
+        if cause := (page.summary.get("refinement") or {}).get("cause"):
+            return texts("sets.nothing_tells"), texts(
+                "sets.next_chance" if cause == "chance" else f"verdict.next_{cause}"
+            )
         return texts("verdict.refused"), texts("verdict.next_refused")
     if page.summary["verdict"] == "too_many_rejects":
         numbers = {"n": page.num_rejects, "samples": page.summary["num_samples"]}

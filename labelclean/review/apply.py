@@ -21,7 +21,7 @@ from labelclean.errors import ConfigError, GateError, StorageError, TableError, 
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
-from labelclean.review.label_set_columns import given_texts, set_columns
+from labelclean.review.label_set_columns import ROWS, given_texts, label_rows, set_columns
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
 from labelclean.storage.label_sets import GIVEN, texts_of_sets
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
@@ -79,7 +79,8 @@ def apply_labels(
         prefix: Put before the added columns' names, for labels that have such columns already.
         unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
             and too few samples drawn at random have been looked at to tell.
-        to: `folder` for a folder of images per class; the other forms stand in the suffix.
+        to: `folder` for a folder of images per class; `rows` for a row per image and label, where images have several, as a
+            table; the other forms stand in the suffix.
         links: Links to the images in that folder instead of copies.
         without_leaks: Leave out samples so that near-copies and pictures of one part stand in one split only, the smallest
             of theirs (`leaks.leaving`).
@@ -93,7 +94,7 @@ def apply_labels(
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
     """
-    form = form_of(out, to)
+    form = form_of(out, None if to == ROWS else to)
     if links and form != "folder":
         raise ConfigError("--links goes with --to folder: other files hold no images. Leave it out.")
     if out.exists():
@@ -107,6 +108,8 @@ def apply_labels(
             f"--out {out.name}: a {form} file holds one label per image, but this run's images have several. Write a .parquet, "
             ".csv or .xlsx."
         )
+    if to == ROWS and not is_set:
+        raise ConfigError("--to rows: each image has one label here, which is a row already. Leave it out.")
     left = _leaving(run_folder, refined) if without_leaks else pa.array([], pa.string())
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
@@ -125,6 +128,8 @@ def apply_labels(
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
     tables = _joined(dataset, stands, added, schema, left)
+    if to == ROWS:
+        schema, tables = label_rows(schema, tables, prefix)
     written = _written(form, Labels(schema, tables, class_names_of(refined), root, prefix), out, links=links)
     leaks = {"samples that would leak between splits": len(left)} if without_leaks else {}
     return ApplyReport(out, written.num_rows, by_status, leaks | written.left_out)

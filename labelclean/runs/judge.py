@@ -11,9 +11,10 @@ from labelclean.noise.distribution import distribution_of_counts
 from labelclean.runs.extract_parts import SAMPLES
 from labelclean.runs.gates import judge_distribution
 from labelclean.runs.ingest_parts import class_counts
+from labelclean.runs.label_set_gates import closed_finding
 from labelclean.runs.label_set_rules import is_of_label_sets, num_usable
 from labelclean.runs.night_sums import read_run_sums
-from labelclean.runs.record import goes_on, part_of, recorded, stopped, verdict_record
+from labelclean.runs.record import finding_record, goes_on, part_of, recorded, stopped, verdict_record
 from labelclean.storage.parquet import write_table
 
 
@@ -44,6 +45,7 @@ def check_distribution(work: Path) -> bool:
         record |= verdict_record(verdict) | {"counts": report.counts.tolist(), "imbalance": report.imbalance}
         if is_set:
             if not any(0 < count < num_usable(work) for count in counts):
+                record["findings"].append(finding_record(closed_finding(names)))
                 record |= stopped(
                     "every class is on all images or on none of them, and so nothing can be learned of any."
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from labelclean.errors import listed
 from labelclean.runs.gates import Finding, Verdict
@@ -19,12 +19,14 @@ class ClassVerdict:
         gates: What the gates of single labels say of its two answers.
         estimated_noise: Estimated share of images that were given the wrong answer, 0..1.
         is_alone: All images that have it are of one group, so that nothing can vouch for them.
+        refusal: Where the images say nothing of it: the record of a run that stops for that, with the cause.
     """
 
     state: Literal["judged", "closed", "chance"]
     gates: Verdict = field(default_factory=lambda: Verdict(()))
     estimated_noise: float = 0.0
     is_alone: bool = False
+    refusal: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ def set_findings(
     }
     findings = [_told(of_state["chance"], len(of_state["judged"]))] if of_state["judged"] or of_state["chance"] else []
     if of_state["closed"]:
-        findings.append(_closed(of_state["closed"]))
+        findings.append(closed_finding(of_state["closed"]))
     alone = [name for name, one in verdicts.items() if one.is_alone]
     if alone:
         sentence = (
@@ -81,8 +83,8 @@ def _told(by_chance: Sequence[str], num_judged: int) -> Finding:
     return Finding("set_skill", "warn", float(len(by_chance)), 0.0, None, sentence, facts=facts)
 
 
-def _closed(names: Sequence[str]) -> Finding:
-    """Classes that all images have, or none."""
+def closed_finding(names: Sequence[str]) -> Finding:
+    """Return the finding on classes that all images have, or none."""
     sentence = f"{listed(list(names))} is on all images or on none of them: nothing can be learned of it, and it stands as given."
     return Finding("set_closed", "warn", float(len(names)), 0.0, None, sentence, facts={"names": list(names)})
 

@@ -48,7 +48,9 @@ def check_class_names(config: Config, names: Sequence[str], *, is_set: bool) -> 
     least = 1 if is_set else 2
     if len(names) < least:
         what = "1 class" if is_set else "2 classes"
-        raise TableError(f"{config.data.labels}: labels must name at least {what}, but name {listed(tuple(names))}.")
+        raise TableError(
+            f"{config.data.labels}: labels must name at least {what}, but name {listed(tuple(names)) or 'none'}."
+        )
 
 
 def check_label_set_settings(config: Config) -> None:

@@ -46,6 +46,7 @@ from labelclean.runs.outputs import queue_record, teacher_measurements
 from labelclean.runs.parts import STREAM, RunParts, leaks_of, sample_paths, shards_of
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, finding_record, part_of, recorded, stopped
+from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
 from labelclean.storage.label_sets import GIVEN, given_answers, texts_of_sets
 from labelclean.storage.parquet import atomic_path, join_parts, make_folder, parquet_options, read_table, write_table
@@ -267,7 +268,10 @@ def _class_verdict(taught: Taught, parts: RunParts, name: str, config: Config) -
     findings = judge_distribution(counted, two, limits, dict(zip(two, two, strict=True))).findings
     findings += judge_teacher(measured, two, config.gates.top2).findings
     is_alone = taught.unvouched is not None and PRESENT in taught.unvouched.classes
-    return ClassVerdict("judged" if is_told else "chance", Verdict(findings), measured.estimated_noise, is_alone)
+    refusal = {} if is_told else refused_by_chance(config, taught.teacher, taught.unvouched, taught.space, two)
+    return ClassVerdict(
+        "judged" if is_told else "chance", Verdict(findings), measured.estimated_noise, is_alone, refusal
+    )
 
 
 def _findings(answered: Sequence[Answered], names: Sequence[str], config: Config) -> list[Any]:
@@ -293,6 +297,9 @@ def _refusal(answered: Sequence[Answered], names: Sequence[str], config: Config)
             return stopped(f"refused: refine.method = {method} for {name!r}: {why} (gates.on_refusal = stop)")
     if any(one.result is not None for one in answered):
         return None
+    causes = [one.verdict.refusal for one in answered if one.verdict.refusal]
+    if causes and causes[0]["refinement"]["cause"] in ("alike", "one_group"):
+        return dict(causes[0])  # what holds for one class holds for all
     sentence = (
         "these images say no more of any class than chance would; nothing is flagged. Look at some images, or try another "
         "backbone."

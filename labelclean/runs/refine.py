@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.config import Config
-from labelclean.errors import listed
 from labelclean.noise.readings import has_looks
 from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
@@ -39,17 +38,15 @@ from labelclean.runs.part_tables import RunTables
 from labelclean.runs.parts import STREAM, RunParts, ids_of, labelled_parts, leaks_of, samples_of_part
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
+from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_table, write_table
 
 if TYPE_CHECKING:
-    from labelclean.cleaning.chance import Unvouched
     from labelclean.cleaning.passes import Each
     from labelclean.cleaning.population import Learned, Taught
-    from labelclean.cleaning.teacher import Teacher
     from labelclean.noise.tally import Tally
-    from labelclean.probes.feature_space import FeatureSpace
 
 JOINED = ("teacher_predictions", "refined_labels", "flags")
 
@@ -284,58 +281,3 @@ def _noise(work: Path) -> dict[str, dict[str, tuple[float, float]]]:
     paths = sorted((work / INTERNAL / STREAM / "refined_labels").glob("part-*.parquet"))
     columns = [name for name in pq.read_schema(paths[0]).names if name in ("line", "shift", "camera", "label_score")]
     return added_noise([noise_by_column(read_table(path, "refined_labels", columns)) for path in paths])
-
-
-def refused_by_chance(
-    config: Config, teacher: Teacher, unvouched: Unvouched | None, space: FeatureSpace, names: Sequence[str]
-) -> dict[str, Any]:
-    """Return the record of a run whose images say no more of their labels than chance would.
-
-    Args:
-        config: `refine.method` is read.
-        teacher: The teacher.
-        unvouched: Classes and samples that nothing outside their group can vouch for; None where the user's own model
-            vouches for all.
-        space: Near-duplicate sets of the samples.
-        names: The K class names.
-
-    Returns:
-        JSON values: the sentence, and the cause where it shows (`alike`, `one_group`, `class_groups`, else `chance`).
-    """
-    from labelclean.cleaning.teacher import nothing_tells
-
-    num_samples = len(space)
-    copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
-    cause = "chance"
-    if unvouched is None:
-        sentence = nothing_tells(teacher).replace(").", ");") + (
-            " nothing is flagged. Check that the columns of teacher.pred_probs are the classes in this order: "
-            f"{listed(list(names))}."
-        )
-    elif copies > num_samples / 2:
-        cause, sentence = (
-            "alike",
-            f"these images are all alike to the backbone ({copies:,} of {num_samples:,} are near-duplicates of one "
-            "another), so they say nothing of their labels; nothing is flagged. Open some of them: are they the right "
-            "files, decoded as they should be (decode.*)?",
-        )
-    elif unvouched.has_one_group:
-        cause, sentence = (
-            "one_group",
-            "one group_id holds all samples, so nothing outside it can vouch for a label; nothing is "
-            "flagged. Give each part its own group_id, or leave the column out.",
-        )
-    elif len(unvouched.classes):
-        cause, sentence = (
-            "class_groups",
-            f"every sample of {listed([names[k] for k in unvouched.classes.tolist()])} lies in one group_id, so nothing "
-            "outside it can vouch for these labels, and the other images say no more of theirs than chance would; nothing "
-            "is flagged. Give each part its own group_id, or leave the column out.",
-        )
-    else:
-        sentence = nothing_tells(teacher).replace(").", ");") + (
-            " nothing is flagged. Look at some images, try another backbone, or bring a model's predictions "
-            "(teacher.pred_probs)."
-        )
-    refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": cause}
-    return stopped(sentence) | {"refinement": refinement}

@@ -300,7 +300,7 @@ def _check_classes(labels: Path, names: Sequence[str], *, is_set: bool) -> None:
     least = 1 if is_set else 2
     if len(names) < least:
         what = "1 class" if is_set else "2 classes"
-        raise TableError(f"{labels}: labels must name at least {what}, but name {listed(tuple(names))}.")
+        raise TableError(f"{labels}: labels must name at least {what}, but name {listed(tuple(names)) or 'none'}.")
 
 
 def _sets_seen(table: pa.Table) -> list[str]:

@@ -26,8 +26,8 @@ from labelclean.review.study import plan_study
 from labelclean.runs import extract_parts, ingest_parts, steps
 from labelclean.runs.gates import Verdict
 from labelclean.runs.label_set_gates import ClassVerdict, set_findings
-from labelclean.starting.source import Asked
-from labelclean.storage.label_sets import set_text
+from labelclean.starting.source import Asked, first_labels
+from labelclean.storage.label_sets import label_sets, set_text
 from labelclean.storage.parquet import read_config, read_json, read_table
 from labelclean.storage.tables import class_names_of, conform, matrix
 from labelclean.trial.first_config import write_first_config
@@ -203,6 +203,15 @@ def test_csv_init_run_review_run_apply(plant: Path, first: Path, tmp_path: Path)
         assert (row["verified_labels"] is not None) is (sample in looked_at)
         assert row["verified_labels"] is None or set(row["verified_labels"]) == true[sample]
     assert report.by_status["pending"] == NUM - len(looked_at)
+    rows = tmp_path / "rows.csv"
+    assert apply_labels(second, decisions, rows, unreviewed=True, to="rows").num_rows > NUM
+    back = first_labels(rows, Asked(image_root=plant / "images", several_labels=True))
+    assert back is not None
+    read_back = label_sets(back.table, (), "rows.csv")
+    wanted = {row["sample_id"]: row["verified_labels"] or row["predicted_labels"] for row in applied.values()}
+    wanted |= {sample: row["verified_labels"] for sample, row in applied.items() if row["verified_labels"] is not None}
+    pairs = zip(*(read_back.column(name).to_pylist() for name in ("sample_id", "given_labels")), strict=True)
+    assert dict(pairs) == wanted
     with pytest.raises(ConfigError, match="holds one label per image, but this run's images have several"):
         apply_labels(second, decisions, tmp_path / "x.json", unreviewed=True)
     changed = pq.read_table(config.data.labels)
