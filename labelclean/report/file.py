@@ -74,7 +74,7 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
     texts = Texts(lang)
     summary = run_folder / "summary.json"
     if summary.is_file() and (read := read_json(summary)).get("several_labels"):
-        return _html_of_sets(run_folder, read, texts, max_bytes, top, facts)
+        return _html_of_sets(run_folder, read, texts, max_bytes, top, facts, spill)
     page = page_content(read_run(run_folder, facts, spill), top=max(top, 0))
     wanted = wanted_pictures(page)
     places = image_places(run_folder, sorted(wanted))
@@ -93,13 +93,19 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
 
 
 def _html_of_sets(
-    run_folder: Path, summary: Mapping[str, Any], texts: Texts, max_bytes: int, top: int, facts: Mapping[str, Any]
+    run_folder: Path,
+    summary: Mapping[str, Any],
+    texts: Texts,
+    max_bytes: int,
+    top: int,
+    facts: Mapping[str, Any],
+    spill: Path,
 ) -> str:
     """The page of several labels per image with as many samples as the limit allows."""
     from labelclean.report.label_sets_page import fewer_suspects, render_set_page, set_page, wanted_set_pictures
     from labelclean.review.pictures import image_places, pictures
 
-    page = set_page(run_folder, summary, facts, max(top, 0))
+    page = set_page(run_folder, summary, facts, max(top, 0), spill)
     wanted = wanted_set_pictures(page)
     places = image_places(run_folder, sorted(wanted))
     thumbnails = pictures(wanted, places, facts.get("config") or {})

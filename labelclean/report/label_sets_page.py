@@ -13,10 +13,13 @@ from markupsafe import Markup
 from labelclean.noise.promise import Promise, promise_of
 from labelclean.report import html, plots
 from labelclean.report.content import how_it_was_done
+from labelclean.report.origin import facets_of
 from labelclean.report.page import LARGE_PX, SMALL_PX, Count
 from labelclean.report.source import first_rejects
+from labelclean.review.facets import Facet
 from labelclean.review.pictures import ImagePlace, Picture, Pictures
 from labelclean.storage.parquet import read_table
+from labelclean.storage.tables import REFINED
 from labelclean.texts import Texts, amount, percent, time_words
 
 MAX_NEIGHBOURS = 4
@@ -74,6 +77,7 @@ class SetPage:
         promise: What applying the predicted labels brings; None likewise.
         num_queue: Places in the review queue.
         suspects: The gallery, in the order of the queue.
+        facets: Where wrong labels come from.
         rejects: First rejected images.
         how: What is needed to repeat the run.
     """
@@ -84,6 +88,7 @@ class SetPage:
     promise: Promise | None
     num_queue: int
     suspects: tuple[SetSuspect, ...]
+    facets: tuple[Facet, ...]
     rejects: tuple[Mapping[str, Any], ...]
     how: tuple[tuple[str, str, Any], ...]
 
@@ -119,7 +124,7 @@ class SetPage:
         return (self.summary.get("refinement") or {}).get("requested")
 
 
-def set_page(folder: Path, summary: Mapping[str, Any], facts: Mapping[str, Any], top: int) -> SetPage:
+def set_page(folder: Path, summary: Mapping[str, Any], facts: Mapping[str, Any], top: int, spill: Path) -> SetPage:
     """Return what the report shows of a run of several labels.
 
     Args:
@@ -127,6 +132,7 @@ def set_page(folder: Path, summary: Mapping[str, Any], facts: Mapping[str, Any],
         summary: Its `summary.json`.
         facts: Its manifest, or a part of it.
         top: Most samples shown with their pictures.
+        spill: Folder for what does not fit into memory.
 
     Returns:
         The page.
@@ -140,6 +146,7 @@ def set_page(folder: Path, summary: Mapping[str, Any], facts: Mapping[str, Any],
         promise=promise_of(summary),
         num_queue=0 if queue is None else queue.num_rows,
         suspects=() if queue is None else _suspects(queue.slice(0, top)),
+        facets=facets_of(folder / f"{REFINED}.parquet", facts, summary["class_names"], spill) if found else (),
         rejects=tuple(first_rejects(folder / "rejects.parquet")),
         how=how_it_was_done(facts, None),
     )

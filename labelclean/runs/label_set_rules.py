@@ -69,10 +69,6 @@ def check_label_set_settings(config: Config) -> None:
         faults.append("ingest.since must be left out: every run of several labels per image reads all files yet")
     if config.refine.method == "two_hot":
         faults.append("refine.method must not be two_hot: each class has two answers, and both are always in the pair")
-    if config.teacher.pred_probs is not None:
-        faults.append(
-            "teacher.pred_probs must be left out: a model of your own is taken by labelclean.clean_label_sets only"
-        )
     if faults:
         raise ConfigError(
             f"{config.data.labels}: images have several labels each: {'; '.join(faults)}. Nothing was started."

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.arrays import BoolArray, IntArray
+from labelclean.arrays import BoolArray, Float32Array, IntArray
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.config import Config
 from labelclean.labels import GivenLabels, given_labels
@@ -49,7 +49,15 @@ from labelclean.runs.record import INTERNAL, finding_record, part_of, recorded, 
 from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
 from labelclean.storage.label_sets import GIVEN, given_answers, texts_of_sets
-from labelclean.storage.parquet import atomic_path, join_parts, make_folder, parquet_options, read_table, write_table
+from labelclean.storage.parquet import (
+    atomic_path,
+    join_parts,
+    make_folder,
+    parquet_options,
+    read_answer_probs,
+    read_table,
+    write_table,
+)
 from labelclean.storage.samples import groups_of
 from labelclean.storage.tables import conform
 
@@ -69,17 +77,26 @@ class SetPart:
         kept: Which rows of it count, bool, shape (m,).
         given: Classes as ingested, bool, shape (n, K).
         standing: What people have decided about the n samples that count.
+        pred_probs: Probabilities of the user's own model, float32, shape (n, K), in [0, 1]; None where he brings none.
     """
 
     samples: Path
     kept: BoolArray
     given: BoolArray
     standing: SetStanding
+    pred_probs: Float32Array | None = None
 
     def question(self, number: int) -> GivenLabels:
         """Return yes or no of one class, with what people found in the place of what was given."""
         labels = given_labels(self.given[:, number].astype(np.int64), 2)
         return reviewed_labels(labels, self.standing.of_class(number))
+
+    def own_answers(self, number: int) -> Float32Array | None:
+        """Return the user's own P(absent), P(present) of one class, float32, shape (n, 2)."""
+        if self.pred_probs is None:
+            return None
+        present = self.pred_probs[:, number]
+        return np.stack([1 - present, present], axis=1)
 
     def table(self) -> pa.Table:
         """Return the rows of its samples that count."""
@@ -150,10 +167,9 @@ def refine_label_sets(work: Path) -> bool:
 
 def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision]) -> list[SetPart]:
     """The parts that hold samples, with what people have decided about them."""
-    parts = []
-    for path in sample_paths(work):
-        if not pq.read_metadata(path).num_rows:
-            continue
+    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
+    own, start, parts = _own_probs(config, paths, names), 0, []
+    for path in paths:
         samples = read_table(path, "samples")
         ids, hashes = (samples.column(name).to_pylist() for name in ("sample_id", "content_hash"))
         texts = texts_of_sets(samples.column(GIVEN), names)
@@ -161,8 +177,18 @@ def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequ
         standing = measure_set_standing(decided, names)
         kept = ~standing.is_excluded
         of_kept = SetStanding(**{name: values[kept] for name, values in vars(standing).items()})
-        parts.append(SetPart(path, kept, given_answers(samples)[kept], of_kept))
+        probs = None if own is None else own[start : start + len(ids)][kept]
+        parts.append(SetPart(path, kept, given_answers(samples)[kept], of_kept, probs))
+        start += len(ids)
     return parts
+
+
+def _own_probs(config: Config, paths: Sequence[Path], names: Sequence[str]) -> Float32Array | None:
+    """Probabilities of the user's own model for the samples of all parts; None where he brings none."""
+    if config.teacher.pred_probs is None:
+        return None
+    ids = [sample for path in paths for sample in read_table(path, "samples", ["sample_id"]).column(0).to_pylist()]
+    return read_answer_probs(config.teacher.pred_probs, ids, names)
 
 
 def _reviewed(parts: Sequence[SetPart]) -> dict[str, int]:
@@ -220,7 +246,7 @@ def _run_parts(work: Path, folder: Path, config: Config, parts: Sequence[SetPart
         some, question = part.table(), part.question(number)
         ids = some.column("sample_id").to_pylist()
         keys = sample_keys(ids, groups_of(some), num_folds=config.teacher.folds, seed=config.run.seed)
-        one = shard_labels(question, keys, kept=part.kept)
+        one = shard_labels(question, keys, kept=part.kept, pred_probs=part.own_answers(number))
         labels.append(folder / "labels" / f"{part.samples.stem}.npz")
         one.write(labels[-1])
         digest.update(one.digest.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from labelclean.runs.gates import Verdict
 from labelclean.runs.label_set_gates import ClassVerdict, set_findings
 from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.label_sets import label_sets, set_text
-from labelclean.storage.parquet import read_config, read_json, read_table
+from labelclean.storage.parquet import read_config, read_json, read_table, write_table
 from labelclean.storage.tables import class_names_of, conform, matrix
 from labelclean.trial.first_config import write_first_config
 from labelclean.trial.poc import run_trial
@@ -250,7 +251,7 @@ def test_rows_with_the_switch_and_parts_give_the_same_tables(
 
 
 def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path, first: Path, tmp_path: Path) -> None:
-    settings = ["run.reference=x", "ingest.since=last_success", "teacher.pred_probs=y", "refine.method=two_hot"]
+    settings = ["run.reference=x", "ingest.since=last_success", "refine.method=two_hot"]
     with pytest.raises(ConfigError) as told:
         steps.clean(config_of(plant, *settings))
     assert all(setting.partition("=")[0] in str(told.value) for setting in settings)
@@ -261,6 +262,35 @@ def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path,
     for refused in refusals:
         with pytest.raises(ConfigError, match="images must have one label each"):
             refused()
+
+
+def test_the_users_own_model_takes_the_place_of_the_teacher(plant: Path, tmp_path: Path) -> None:
+    true = sets_in(plant / "truth.csv")
+    rng = np.random.default_rng(3)
+    is_there = answers(true, sorted(true)).astype(np.float64)
+    own = np.clip(0.9 * is_there + 0.05 + rng.normal(0, 0.04, is_there.shape), 0.001, 0.999)
+    table = pa.table({"sample_id": sorted(true)} | {name: own[:, k] for k, name in enumerate(CLASSES)})
+    pq.write_table(table, tmp_path / "own.parquet")
+    settings = [f"teacher.pred_probs={tmp_path / 'own.parquet'}", f"storage.runs={tmp_path / 'runs'}"]
+    run = steps.clean(config_of(plant, *settings))
+    rows = read_table(run / "refined_labels.parquet", "refined_labels").to_pylist()
+    predicted = answers({row["sample_id"]: set(row["predicted_labels"]) for row in rows}, sorted(true))
+    assert (predicted != is_there.astype(bool)).mean() < 0.02
+    pq.write_table(table.set_column(1, "dent", pa.array(own[:, 0] + 1)), tmp_path / "own.parquet")
+    with pytest.raises(TableError, match="4 probabilities in class order, each within 0 and 1, but do not for"):
+        steps.clean(config_of(plant, *settings))
+
+
+def test_a_carried_column_shows_where_wrong_labels_come_from(first: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(first, run)
+    refined = read_table(run / "refined_labels.parquet", "refined_labels")
+    lines = pa.array(["L1" if score < 0.5 else "L2" for score in refined.column("label_score").to_pylist()])
+    names = class_names_of(refined)
+    write_table(run / "refined_labels.parquet", refined.append_column("line", lines), "refined_labels", names)
+    page = write_report(run, out=tmp_path / "report.html", top=1).read_text(encoding="utf-8")
+    assert "Expected share of images with a wrong label" in page
+    assert '<span class="badge warn">higher</span>' in page
 
 
 def test_validate_counts_images_by_class_and_refuses_a_class_that_is_not_known(plant: Path) -> None:
