@@ -64,6 +64,7 @@ from labelclean.storage.tables import conform
 if TYPE_CHECKING:
     from labelclean.cleaning.passes import Each
     from labelclean.cleaning.population import Taught
+    from labelclean.cleaning.shards import Shard
 
 JOINED = ("refined_labels", "label_flags")
 
@@ -210,14 +211,15 @@ def _answer_all(
 
     stream = work / INTERNAL / STREAM
     folders = [stream / f"class-{number:04d}" for number in range(len(names))]
-    asked = [_run_parts(work, folder, config, parts, number) for number, folder in enumerate(folders)]
+    shards = shards_of(work, [part.samples for part in parts])  # read once for all questions
+    asked = [_run_parts(work, folder, config, parts, number, shards) for number, folder in enumerate(folders)]
     is_open = [bool(one.counts.all()) for one in asked]
     answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]
     digest = hashlib.sha256("/".join(one.digest for one in asked).encode()).hexdigest()
     if not any(is_open):
         return answered, None
     taught_in_turn = learn_answers(
-        asked[0].shards,
+        shards,
         [one.labels for one, open_ in zip(asked, is_open, strict=True) if open_],
         config,
         seed=config.run.seed,
@@ -237,7 +239,9 @@ def _answer_all(
     return answered, leaks
 
 
-def _run_parts(work: Path, folder: Path, config: Config, parts: Sequence[SetPart], number: int) -> RunParts:
+def _run_parts(
+    work: Path, folder: Path, config: Config, parts: Sequence[SetPart], number: int, shards: tuple[Shard, ...]
+) -> RunParts:
     """The samples with the labels of one question, which are written anew by every start: decisions may have come."""
     make_folder(folder / "labels")
     labels, digest = [], hashlib.sha256(plan_of(work).digest.encode())
@@ -251,10 +255,9 @@ def _run_parts(work: Path, folder: Path, config: Config, parts: Sequence[SetPart
         one.write(labels[-1])
         digest.update(one.digest.encode())
         counts += np.bincount(question.given, minlength=2)
-    paths = [part.samples for part in parts]
     return RunParts(
-        samples=tuple(paths),
-        shards=shards_of(work, paths),
+        samples=tuple(part.samples for part in parts),
+        shards=shards,
         labels=tuple(labels),
         reviewed={},
         decided=((), None),
