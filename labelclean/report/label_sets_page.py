@@ -113,6 +113,12 @@ class SetPage:
         return dict(sorted(self.summary["rejects"].items(), key=lambda row: (-row[1], row[0])))
 
     @property
+    def largest_class(self) -> int:
+        """Images with the most frequent class, now or after cleaning; at least 1."""
+        rows = (self.summary.get("label_issues") or {}).get("by_class", ())
+        return max([1, *(max(row["num_samples"], row["num_samples"] - row["lost"] + row["gained"]) for row in rows)])
+
+    @property
     def method(self) -> str | None:
         """Refinement used; None where nothing was judged or classes differ in it."""
         found = (self.summary.get("refinement") or {}).get("method")
