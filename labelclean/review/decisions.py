@@ -7,7 +7,6 @@ one that was judged or the one that was found right.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from labelclean.arrays import BoolArray, IntArray
 from labelclean.labels import GivenLabels
+from labelclean.storage.label_sets import names_in_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -251,13 +251,13 @@ def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...], float]:
 
 
 def _still_counts(decision: Decision, given: str) -> bool:
-    """Whether a settled sample's label is still the one judged or the one found right."""
-    right = (
-        decision.verified_label
-        if decision.verified_labels is None
-        else json.dumps(list(decision.verified_labels), ensure_ascii=False)
-    )
-    return decision.decision not in SETTLING or given in (decision.given_label, right)
+    """Whether a settled sample's label is still the one judged or the one found right; of sets, in whatever class order."""
+    if decision.decision not in SETTLING or given in (decision.given_label, decision.verified_label):
+        return True
+    now, judged = names_in_text(given), names_in_text(decision.given_label)
+    if now is None or judged is None:
+        return False
+    return set(now) in (set(judged), set(judged if decision.verified_labels is None else decision.verified_labels))
 
 
 def _possible(decisions: Sequence[Decision], position: dict[str, int]) -> BoolArray:

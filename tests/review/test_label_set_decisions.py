@@ -69,8 +69,19 @@ def test_a_question_learns_from_what_people_found_and_keeps_what_was_given() -> 
 
 def test_a_decision_stands_while_the_labels_are_those_judged_or_those_found() -> None:
     decision = said("a", ("dent", "stain"))
-    for given, stands in (('["dent"]', True), ('["dent", "stain"]', True), ("[]", False), ("dent", False)):
+    for given, stands in (
+        ('["dent"]', True), ('["dent", "stain"]', True), ('["stain", "dent"]', True), ("[]", False), ("dent", False),
+    ):  # fmt: skip
         assert bool(standing_decisions([decision], ["a"], ["h"], [given])[0]) is stands
+
+
+def test_an_empty_set_found_right_is_not_any_set() -> None:
+    found = said("a", ())
+    for given, stands in (('["dent"]', True), ("[]", True), ('["stain"]', False)):
+        assert bool(standing_decisions([found], ["a"], ["h"], [given])[0]) is stands
+    bad = said("a", None, "bad_image")
+    assert standing_decisions([bad], ["a"], ["h"], ['["dent"]'])[0]
+    assert not standing_decisions([bad], ["a"], ["h"], ['["stain"]'])[0]
 
 
 def test_the_ledger_keeps_sets_and_tells_the_empty_one_from_none(tmp_path: Path) -> None:

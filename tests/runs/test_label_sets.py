@@ -303,6 +303,14 @@ def test_validate_counts_images_by_class_and_refuses_a_class_that_is_not_known(p
         steps.validated(config_of(plant, "data.class_names=[dent, pore, scratch]"))
 
 
+def test_a_run_of_single_labels_has_nothing_of_sets(sample_run: Path) -> None:
+    assert "several_labels" not in read_json(sample_run / "summary.json")
+    assert not (sample_run / "label_flags.parquet").exists()
+    for name in ("refined_labels", "review_queue", "flags", "teacher_predictions"):
+        table = read_table(sample_run / f"{name}.parquet", name)
+        assert [column for column in table.column_names if column.endswith("_labels")] == []
+
+
 def test_findings_name_the_classes_that_nothing_can_be_said_of() -> None:
     verdicts = {
         "dent": ClassVerdict("judged", Verdict(()), 0.1),
