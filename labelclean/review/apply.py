@@ -21,9 +21,9 @@ from labelclean.errors import ConfigError, GateError, StorageError, TableError, 
 from labelclean.noise.promise import in_points, promise_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
-from labelclean.review.label_set_columns import ROWS, given_texts, label_rows, set_columns
+from labelclean.review.label_set_columns import ROWS, label_rows, set_columns
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
-from labelclean.storage.label_sets import GIVEN, texts_of_sets
+from labelclean.storage.label_sets import GIVEN, given_texts, texts_of_sets
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
@@ -122,7 +122,7 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    given = _given_sets(labels, dataset, refined, data.spellings) if is_set else None
+    given = _given_sets(labels, dataset, stands, refined, data.spellings) if is_set else None
     _check_samples(labels, dataset, stands, refined, added, run_folder, data.spellings, given)
     metadata = _metadata(labels, refined, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
@@ -335,10 +335,14 @@ def _refuse_changed(labels: Path, run_folder: Path, changed: Collection[str]) ->
         )
 
 
-def _given_sets(labels: Path, dataset: Any, refined: pa.Table, spellings: Mapping[str, str]) -> dict[str, str]:
+def _given_sets(
+    labels: Path, dataset: Any, stands: Any, refined: pa.Table, spellings: Mapping[str, str]
+) -> dict[str, str]:
     """Each sample's labels as they are now."""
     columns = [name for name in ("sample_id", "given_label") if name in dataset.schema.names]
-    return given_texts(respelled(dataset.to_table(columns=columns), spellings), class_names_of(refined), labels.name)
+    now = dataset.to_table(columns=columns)
+    now = respelled(now if stands is None else now.filter(pa.array(stands)), spellings)
+    return given_texts(now, class_names_of(refined), labels.name)
 
 
 def _metadata(labels: Path, refined: pa.Table, manifest: dict[str, Any]) -> dict[bytes, bytes]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from labelclean.review.decisions import Decision, standing_decisions
 from labelclean.review.label_set_decisions import SetStanding, measure_set_standing
-from labelclean.storage.label_sets import GIVEN, label_sets, set_text, texts_of_sets
+from labelclean.storage.label_sets import GIVEN, texts_of_sets
 from labelclean.storage.tables import class_names_of
 
 ROWS = "rows"
@@ -67,22 +67,6 @@ def set_review_status(is_disputed: bool, of_sample: Sequence[Decision]) -> str:
     kinds = {decision.decision for decision in of_sample}
     order = ("corrected", "confirmed", "bad_image", "unsure", "skipped")
     return next((kind for kind in order if kind in kinds), "pending")
-
-
-def given_texts(labels: pa.Table, class_names: Sequence[str], origin: str) -> dict[str, str]:
-    """Return each sample's set of labels as one text.
-
-    Args:
-        labels: Labels as they lie on disk, with `sample_id` and `given_label`.
-        class_names: The K classes in order; labels may name others.
-        origin: The file, for the error message.
-
-    Returns:
-        Text by sample id.
-    """
-    sets = label_sets(labels, (), origin)
-    pairs = zip(sets.column("sample_id").to_pylist(), sets.column(GIVEN).to_pylist(), strict=True)
-    return {sample: set_text(names, class_names) for sample, names in pairs}
 
 
 def label_rows(schema: pa.Schema, tables: Iterator[pa.Table], prefix: str) -> tuple[pa.Schema, Iterator[pa.Table]]:

@@ -16,7 +16,14 @@ from labelclean.errors import StorageError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.noise.distribution import DistributionReport, distribution_of_counts, measure_distribution
-from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
+from labelclean.runs.arrivals import (
+    arrivals_from,
+    files_to_read,
+    measure_repeats,
+    repeats_record,
+    set_repeats,
+    whole_files,
+)
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import alike_names, judge_distribution
 from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts
@@ -31,7 +38,14 @@ from labelclean.storage.label_sets import (
     one_label_needed,
     samples_of_labels,
 )
-from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
+from labelclean.storage.parquet import (
+    check_readable,
+    labels_dataset,
+    latest_rows,
+    read_labels,
+    unread_files,
+    write_table,
+)
 from labelclean.storage.samples import given_labels_of, replaced_columns
 from labelclean.storage.spellings import label_counts, missing_sentences
 
@@ -175,8 +189,12 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
         "has_bytes": has_bytes,
     }
     if files is not None:
-        num_read = labels_dataset(config.data.labels, files).count_rows()
-        record["arrivals"] = measure_repeats(config, arrivals_from(part_of(work, "arrivals")), labels, num_read)
+        dataset, arrivals = labels_dataset(config.data.labels, files), arrivals_from(part_of(work, "arrivals"))
+        if GIVEN in samples.column_names:
+            superseded = int((~latest_rows(dataset)).sum())
+            record["arrivals"] = repeats_record(arrivals, superseded, set_repeats(config, arrivals, [samples], names))
+        else:
+            record["arrivals"] = measure_repeats(config, arrivals, labels, dataset.count_rows())
     write_table(work / INTERNAL / f"{LABELLED}.parquet", samples, "samples", names)
 
 

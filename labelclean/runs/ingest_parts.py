@@ -14,7 +14,7 @@ from labelclean.arrays import Float64Array
 from labelclean.config import Config
 from labelclean.errors import TableError, listed
 from labelclean.review.opinions import GROUPS, TIME
-from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
+from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record, set_repeats
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.label_set_rules import check_class_names
 from labelclean.runs.plan import found_classes, plan_of
@@ -24,6 +24,7 @@ from labelclean.storage.parquet import (
     KNOWN_LABEL_COLUMNS,
     label_files,
     labels_dataset,
+    latest_rows,
     make_folder,
     read_table,
     write_table,
@@ -127,9 +128,14 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         )
         if wanted is not None:
             earlier = [config.data.labels / file.path for file in arrivals.unchanged]
-            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
-            num_read = sum(pq.read_metadata(file).num_rows for file in files)
-            record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
+            if is_set:
+                parts = (read_table(path, "samples", ["sample_id", GIVEN]) for path in part_paths(work, LABELLED))
+                repeats = set_repeats(config, arrivals, parts, names)
+                superseded = int((~latest_rows(labels_dataset(config.data.labels, wanted))).sum())
+            else:
+                repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
+                superseded = sum(pq.read_metadata(file).num_rows for file in files) - num_rows
+            record["arrivals"] = repeats_record(arrivals, superseded, repeats)
     record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config)
     record |= {
         "num_rows": num_rows,

@@ -65,8 +65,6 @@ def check_label_set_settings(config: Config) -> None:
     faults = []
     if config.run.reference is not None:
         faults.append("run.reference must be left out: earlier nights are not added to several labels per image yet")
-    if config.ingest.since is not None:
-        faults.append("ingest.since must be left out: every run of several labels per image reads all files yet")
     if config.refine.method == "two_hot":
         faults.append("refine.method must not be two_hot: each class has two answers, and both are always in the pair")
     if faults:

@@ -182,6 +182,22 @@ def texts_of_sets(sets: pa.ChunkedArray, class_names: Sequence[str]) -> list[str
     return [set_text(names, class_names) for names in sets.to_pylist()]
 
 
+def given_texts(labels: pa.Table, class_names: Sequence[str], origin: str) -> dict[str, str]:
+    """Return each sample's set of labels as one text.
+
+    Args:
+        labels: Labels as they lie on disk, with `sample_id` and `given_label`.
+        class_names: The K classes in order; labels may name others.
+        origin: The file, for the error message.
+
+    Returns:
+        Text by sample id.
+    """
+    sets = label_sets(labels, (), origin)
+    pairs = zip(sets.column("sample_id").to_pylist(), sets.column(GIVEN).to_pylist(), strict=True)
+    return {sample: set_text(names, class_names) for sample, names in pairs}
+
+
 def names_in_text(text: str) -> tuple[str, ...] | None:
     """Return the names in the text of a set; None where it is none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -251,7 +252,7 @@ def test_rows_with_the_switch_and_parts_give_the_same_tables(
 
 
 def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path, first: Path, tmp_path: Path) -> None:
-    settings = ["run.reference=x", "ingest.since=last_success", "refine.method=two_hot"]
+    settings = ["run.reference=x", "refine.method=two_hot"]
     with pytest.raises(ConfigError) as told:
         steps.clean(config_of(plant, *settings))
     assert all(setting.partition("=")[0] in str(told.value) for setting in settings)
@@ -262,6 +263,50 @@ def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path,
     for refused in refusals:
         with pytest.raises(ConfigError, match="images must have one label each"):
             refused()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("in_memory", [100_000, 0], ids=["whole", "parts"])
+@pytest.mark.parametrize("as_rows", [False, True], ids=["lists", "rows"])
+def test_a_later_file_wins_whole_sets_and_what_came_again_is_told(
+    plant: Path, first: Path, tmp_path: Path, in_memory: int, as_rows: bool
+) -> None:
+    lists = pq.read_table(config_of(plant).data.labels).to_pylist()
+    labels = tmp_path / "labels"
+    labels.mkdir()
+
+    def write(name: str, rows: list[dict[str, Any]], at: int) -> None:
+        if as_rows:
+            rows = [{**row, "given_label": label} for row in rows for label in row["given_label"] or [None]]
+        kind = pa.string() if as_rows else pa.list_(pa.string())
+        schema = pa.schema([("sample_id", pa.string()), ("image_path", pa.string()), ("given_label", kind)])
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), labels / name)
+        os.utime(labels / name, (at, at))
+
+    write("1.parquet", lists[:100], 100)
+    changed = [{**row, "given_label": ["pore", "stain"]} for row in lists[:2]]
+    write("2.parquet", [*changed, *lists[100:]], 200)
+    settings = [
+        f"data.labels={labels}", f"data.image_root={plant / 'images'}", f"storage.runs={tmp_path / 'runs'}",
+        f"data.several_labels={str(as_rows).lower()}", "ingest.since=last_success", "ingest.settle_s=0",
+        f"run.in_memory_samples={in_memory}", "teacher.landmarks=20",
+    ]  # fmt: skip
+    run = steps.clean(config_of(plant, *settings))
+    told = read_json(run / "summary.json")["arrivals"]
+    refined = {
+        row["sample_id"]: row["given_labels"]
+        for row in read_table(run / "refined_labels.parquet", "refined_labels").to_pylist()
+    }
+    assert [refined[row["sample_id"]] for row in lists[:2]] == [["pore", "stain"]] * 2
+    lost = sum(max(len(row["given_label"]), 1) if as_rows else 1 for row in lists[:2])
+    assert (told["num_superseded"], told["num_repeated"]) == (lost, 0)
+    write("3.parquet", [lists[0], *lists[2:60]], 300)
+    again = steps.clean(config_of(plant, *settings))
+    told = read_json(again / "summary.json")["arrivals"]
+    assert (told["num_superseded"], told["num_repeated"], told["num_relabelled"]) == (0, 59, 1)
+    apply_labels(again, (), tmp_path / "out.parquet", unreviewed=True)
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert set(written.column("sample_id").to_pylist()) == {row["sample_id"] for row in [lists[0], *lists[2:60]]}
 
 
 def test_the_users_own_model_takes_the_place_of_the_teacher(plant: Path, tmp_path: Path) -> None:
