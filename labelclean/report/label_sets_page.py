@@ -116,7 +116,8 @@ class SetPage:
     def largest_class(self) -> int:
         """Images with the most frequent class, now or after cleaning; at least 1."""
         rows = (self.summary.get("label_issues") or {}).get("by_class", ())
-        return max([1, *(max(row["num_samples"], row["num_samples"] - row["lost"] + row["gained"]) for row in rows)])
+        sizes = [(int(row["num_samples"]), int(row["num_samples"] - row["lost"] + row["gained"])) for row in rows]
+        return max((max(both) for both in sizes), default=1) or 1
 
     @property
     def method(self) -> str | None:
