@@ -123,7 +123,7 @@ def write_package(
         write_manifest(out, finished)
         (out / _PLAN).unlink(missing_ok=True)
     keys = {item.key for item in finished.items}
-    num_blind = sum(task.suggestion is None and task.item.key in keys for task in queue.tasks)
+    num_blind = sum(task.is_blind and task.item.key in keys for task in queue.tasks)
     return ExportReport(
         out, tool, len(keys), num_blind, finished.num_parts, num_written, finished.unreadable, next_step
     )
