@@ -19,7 +19,7 @@ def init(
         typer.Argument(
             metavar="LABELS",
             help="A folder of images per class; a CSV, list, Excel or Parquet file; or one of COCO, CVAT, FiftyOne, "
-            "Hugging Face, Label Studio or Pascal VOC.",
+            "Hugging Face, Label Studio, Pascal VOC or YOLO.",
         ),
     ],
     image_root: Annotated[
@@ -78,6 +78,13 @@ def init(
             help="With --several-labels: images below the image root that no row names have no label, as in Severstal's train.csv.",
         ),
     ] = False,
+    boxes: Annotated[
+        bool | None,
+        typer.Option(
+            "--boxes/--no-boxes",
+            help="Every box is a sample, or whole images are; default: boxes where a file holds them and no class of whole images.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -100,6 +107,7 @@ def init(
                 class_folder,
                 encoding,
                 sheet,
+                boxes=boxes,
                 several_labels=several_labels,
                 unlisted_have_none=unlisted_have_none,
             ),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import Float64Array
 from labelclean.config import Config
-from labelclean.errors import TableError, listed
+from labelclean.errors import TableError
 from labelclean.review.opinions import GROUPS, TIME
 from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record, set_repeats
 from labelclean.runs.expectations import checked_expectations
@@ -22,6 +22,7 @@ from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.label_sets import GIVEN, given_answers, has_label_sets, label_sets, samples_of_labels
 from labelclean.storage.parquet import (
     KNOWN_LABEL_COLUMNS,
+    holds_images,
     label_files,
     labels_dataset,
     latest_rows,
@@ -39,6 +40,7 @@ PART_CELLS = 16_000_000
 MOST_FAULTY_PARTS = 3
 LABELLED = "labelled"
 LABELS = "labels"
+LOOKS = "looks"
 
 
 def part_rows(num_classes: int) -> int:
@@ -65,6 +67,12 @@ def part_path(work: Path, table: str, number: int) -> Path:
 def part_paths(work: Path, table: str) -> list[Path]:
     """Return the files of all parts of a run's internal table, in order."""
     return sorted((work / INTERNAL / table).glob("part-*.parquet"))
+
+
+def looks_path(samples: Path) -> Path:
+    """Return the array beside the table `samples`, or beside a part of it, that says what its pictures are like."""
+    folder = samples.parent if samples.parent.name == INTERNAL else samples.parent.parent
+    return folder / LOOKS / f"{samples.stem}.npy"
 
 
 def class_counts(work: Path, table: str, names: Sequence[str]) -> Float64Array:
@@ -110,11 +118,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     is_set = has_label_sets(schema, several_labels=config.data.several_labels)
     check_class_names(config, names, is_set=is_set)
     columns = [name for name in schema.names if name != "image"]
-    has_bytes = "image" in schema.names
-    if not has_bytes and "image_path" not in columns:
-        raise TableError(
-            f"{config.data.labels}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
-        )
+    has_bytes = holds_images(config.data.labels, schema)
     keys = table_key("labels", columns)
     with database(work / INTERNAL / "spill") as connection:
         rows = ordered_labels(

@@ -23,12 +23,13 @@ from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
+from labelclean.review.boxes.files import BoxSource
 from labelclean.starting.parquet_file import write_with_images
 from labelclean.starting.source import Asked, FirstLabels, first_labels
 from labelclean.storage.label_sets import GIVEN, holds_lists, label_names, label_sets
 from labelclean.storage.parquet import atomic_path, parquet_options, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
-from labelclean.storage.tables import conform
+from labelclean.storage.tables import BOX_COLUMNS, conform
 from labelclean.texts import printable
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
@@ -72,11 +73,16 @@ def write_first_config(
         asked = replace(asked, several_labels=True)
     first = first_labels(labels, replace(asked, image_root=image_root))
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
-    taken = [path for path in (out, made) if path is not None and path.exists() and not force]
+    refused = (
+        None if made is None or first is None or not first.rejects else folder / f"rejects_from_{_stem(labels)}.parquet"
+    )
+    taken = [path for path in (out, made, refused) if path is not None and path.exists() and not force]
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
-    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made)
+    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made, folder)
+    if refused is not None and first is not None:
+        seen.append(_refused_words(first.rejects, refused))
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
@@ -111,7 +117,7 @@ def write_first_config(
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
     text = commented_config(chosen, seen)
     if made is not None and first is not None:
-        _write_labels(made, table, first)
+        _write_labels(made, table, first, refused)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
@@ -150,6 +156,33 @@ def _text_in_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _OneLine.add_representer(str, _text_in_one_line)
+
+
+def _write_labels(made: Path, table: pa.Table, first: FirstLabels, refused: Path | None) -> None:
+    """The labels, with the images that another file holds, and what of them cannot be used."""
+    if first.images is not None:
+        write_with_images(made, first.table, first.images)
+    elif GIVEN in table.column_names:
+        plain = table.rename_columns(["given_label" if name == GIVEN else name for name in table.column_names])
+        with atomic_path(made) as temporary:
+            pq.write_table(plain.replace_schema_metadata(), temporary, **parquet_options(plain.schema))
+    else:
+        write_table(made, table, "labels")
+    if refused is not None:
+        write_table(refused, pa.Table.from_pylist(list(first.rejects)), "rejects")
+
+
+def _with_source(table: pa.Table, source: BoxSource, folder: Path) -> pa.Table:
+    """The labels with a note on where their boxes came from, so that classes find their way back."""
+    at = table.column_names.index(BOX_COLUMNS[0])
+    return table.set_column(at, table.schema.field(at).with_metadata(source.note(folder)), table.column(at))
+
+
+def _refused_words(rejects: Sequence[Mapping[str, str]], path: Path) -> str:
+    """How many boxes cannot be used, by reason, and where each is told."""
+    counts = Counter(one["reason_code"] for one in rejects)
+    codes = ", ".join(f"{code} ({num:,})" for code, num in sorted(counts.items()))
+    return f"{len(rejects):,} boxes cannot be used: {codes}, such as {rejects[0]['message']} All are told in {path}"
 
 
 def _stem(labels: Path) -> str:
@@ -271,7 +304,7 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
 
 
 def _first_table(
-    labels: Path, image_root: Path | None, asked: Asked, first: FirstLabels | None, made: Path | None
+    labels: Path, image_root: Path | None, asked: Asked, first: FirstLabels | None, made: Path | None, folder: Path
 ) -> tuple[pa.Table, bool, Path, list[str]]:
     """The table `labels`, whether it holds the images themselves, the image root, and what was seen."""
     if first is None:
@@ -281,19 +314,8 @@ def _first_table(
     is_set = asked.several_labels or holds_lists(first.table.schema)
     origin = labels.name
     table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
+    table = table if first.boxes is None else _with_source(table, first.boxes, folder)
     return table, first.images is not None, first.image_root, [*first.seen, f"labels written to {made}"]
-
-
-def _write_labels(made: Path, table: pa.Table, first: FirstLabels) -> None:
-    """The labels as Parquet beside the config."""
-    if first.images is not None:
-        write_with_images(made, first.table, first.images)
-    elif GIVEN in table.column_names:
-        plain = table.rename_columns(["given_label" if name == GIVEN else name for name in table.column_names])
-        with atomic_path(made) as temporary:
-            pq.write_table(plain.replace_schema_metadata(), temporary, **parquet_options(plain.schema))
-    else:
-        write_table(made, table, "labels")
 
 
 def _check_classes(labels: Path, names: Sequence[str], *, is_set: bool) -> None:
@@ -315,6 +337,7 @@ def _columns_seen(names: Sequence[str]) -> list[str]:
     known = {
         "annotator_id": "several inspectors: their votes become soft labels",
         "group_id": "samples of one part stay together in cross-fitting",
+        BOX_COLUMNS[0]: "samples are boxes: judged is what lies in each, with data.box_margin around it",
         "candidate_labels": "partial labels are honoured",
     }
     return [f"column {name!r}: {meaning}" for name, meaning in known.items() if name in names]

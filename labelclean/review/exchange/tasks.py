@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, recorded_config
 from labelclean.errors import StorageError
+from labelclean.features.boxes import Box
 from labelclean.review.exchange.manifest import ExportItem, task_key
+from labelclean.review.pictures import box_of_row
 from labelclean.storage.label_sets import GIVEN, set_text
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
@@ -83,13 +85,15 @@ class Task:
         rank: Its place in the queue.
         image_path: Path of the original below the image root, if it has one.
         suggestion: What the annotator may see, None for a blind task or where images have several labels.
-        sets: The same where they have; None for a blind task.
+        box: The box that is asked about; None: the whole image.
+        sets: What the annotator may see where images have several labels; None for a blind task.
     """
 
     item: ExportItem
     rank: int
     image_path: str | None
     suggestion: Suggestion | None
+    box: Box | None = None
     sets: SetSuggestion | None = None
 
     @property
@@ -154,7 +158,7 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
         item = ExportItem(key, sample, image, row["given_label"], drawn)
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
-        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion))
+        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row)))
     return QueueToExport(run_id, dataset, names, config, tuple(tasks))
 
 
@@ -188,7 +192,7 @@ def _set_task(row: dict[str, Any], run_id: str, dataset: str, names: tuple[str, 
         label_score=round(float(row["label_score"]), 6),
         neighbour_ids=tuple(row["neighbour_ids"] or ()),
     )
-    return Task(item, int(row["rank"]), row.get("image_path"), None, None if is_blind else sets)
+    return Task(item, int(row["rank"]), row.get("image_path"), None, sets=None if is_blind else sets)
 
 
 def _probabilities(run_folder: Path, samples: set[str]) -> dict[str, float]:
