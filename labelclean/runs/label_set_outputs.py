@@ -220,6 +220,7 @@ def set_score_rows(
         "is_label_issue": refined.column("is_label_issue"),
         "is_settled": is_settled,
         "conflict_set": conflicts,
+        "unusable": np.zeros(len(numbers), dtype=np.float32),  # not looked for yet
     }
     columns |= {f"reading_{number}": scores[rows, worst] for number, scores in enumerate(answers.readings)}
     lists = ("given_labels", "predicted_labels", "missing_labels", "spurious_labels", "content_hash", "image_path")

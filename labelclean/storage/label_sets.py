@@ -13,14 +13,14 @@ from labelclean.arrays import BoolArray, IntArray
 from labelclean.errors import ConfigError, TableError, listed
 from labelclean.labels import in_class_order
 from labelclean.storage.samples import one_per_sample, samples_table
-from labelclean.storage.tables import LABEL_SETS, conform, matrix, vectors
+from labelclean.storage.tables import BOX_COLUMNS, LABEL_SETS, conform, matrix, vectors
 
 GIVEN = "given_labels"
 _ONE_PER_SAMPLE = ("image_path", "group_id")
 _NOT_YET = {
     "annotator_id": "the labels of several inspectors",
     "candidate_labels": "partial labels",
-}
+} | dict.fromkeys(BOX_COLUMNS, "boxes, each of which has one class,")
 OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in LABEL_SETS[name].columns} - {
     column.name for column in LABEL_SETS["labels"].columns
 }

@@ -82,9 +82,7 @@ def write_first_config(
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
-    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made)
-    if refused is not None and first is not None:
-        seen.append(_refused_words(first.rejects, refused))
+    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made, refused)
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
@@ -338,7 +336,12 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
 
 
 def _first_table(
-    labels: Path, image_root: Path | None, asked: Asked, first: FirstLabels | None, made: Path | None
+    labels: Path,
+    image_root: Path | None,
+    asked: Asked,
+    first: FirstLabels | None,
+    made: Path | None,
+    refused: Path | None,
 ) -> tuple[pa.Table, bool, Path, list[str]]:
     """The table `labels`, whether it holds the images themselves, the image root, and what was seen."""
     if first is None:
@@ -350,7 +353,9 @@ def _first_table(
     table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
     if first.boxes is not None and made is not None:
         table = _with_source(table, first.boxes, made.parent)
-    return table, first.images is not None, first.image_root, [*first.seen, f"labels written to {made}"]
+    seen = [*first.seen, f"labels written to {made}"]
+    seen += [] if refused is None else [_refused_words(first.rejects, refused)]
+    return table, first.images is not None, first.image_root, seen
 
 
 def _sets_seen(table: pa.Table) -> list[str]:

@@ -209,7 +209,7 @@ def _write_previews(
         sample = task.item.sample_id
         if isinstance(data, ImageReject):
             unreadable[sample] = Unreadable(sample, str(data.reason_code), data.message)
-        elif not ImagePlace(task.image_path, task.item.content_hash, "", task.box).shows(data):
+        elif not ImagePlace(task.image_path, task.item.content_hash, "", box=task.box).shows(data):
             unreadable[sample] = Unreadable(
                 sample, "content_changed", "the image is not the one that the run judged; run again."
             )
