@@ -113,7 +113,7 @@ def config_of(name: str, start: str, method: str, seed: int, work: Path, tempera
 
 def measured(config: Config, weights: Path | None, name: str) -> dict[str, float]:
     """Return what a backbone's features are worth by the truth."""
-    samples, _, has_bytes = samples_of(config)
+    samples, _, has_bytes = samples_of(config, "benchmarks.adasim")
     sources, root = labelled_sources(config, samples, has_bytes), image_root(config)
     contents = hash_images(sources(set()), config, root, lambda _: None).content_hashes
     named = config.backbone.model_copy(update={"weights": weights}) if weights is not None else base_backbone(config)

@@ -1,6 +1,6 @@
 """Makes the screenshots in docs/images with headless Chromium; run it from the repository root.
 
-    python docs/screenshots.py [RUN] [--trial poc.json] [--study DIR] [--out DIR] [--chromium PATH]
+    python docs/screenshots.py [RUN] [--trial poc.json] [--study DIR] [--several RUN] [--out DIR] [--chromium PATH]
 
 RUN is a published run whose images are still in place; without it a made-up factory is shown.
 Only pictures of the sample data belong into docs/images.
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path, help="a published run")
     parser.add_argument("--trial", type=Path, help="a poc.json")
     parser.add_argument("--study", type=Path, help="a study with its report")
+    parser.add_argument("--several", type=Path, help="a run of several labels per image")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     arguments = parser.parse_args()
@@ -44,13 +45,19 @@ def main() -> None:
         for name, page, options in pages(Path(scratch), arguments.run):
             shoot(browser, page, arguments.out / f"report-{name}.png", **options)
         if arguments.run:
-            shoot_sheet(browser, export_run(arguments.run, "sheet", Path(scratch) / "queue").folder, arguments.out)
+            export = export_run(arguments.run, "sheet", Path(scratch) / "queue").folder
+            shoot_sheet(browser, export, arguments.out, {"sheet": "light", "sheet-dark": "dark"})
         if arguments.trial:
             page = Path(scratch) / "trial.html"
             page.write_text(render_trial(json.loads(arguments.trial.read_text()), Texts("en")), encoding="utf-8")
             shoot(browser, page, arguments.out / "trial.png")
         if arguments.study:
             shoot(browser, (arguments.study / "report" / "study.html").absolute(), arguments.out / "study.png")
+        if arguments.several:
+            page = write_report(arguments.several, out=Path(scratch) / "several.html")
+            shoot(browser, page, arguments.out / "report-several.png", at="#classes")
+            export = export_run(arguments.several, "sheet", Path(scratch) / "several").folder
+            shoot_sheet(browser, export, arguments.out, {"sheet-several": "light"})
         browser.close()
 
 
@@ -101,9 +108,9 @@ def lighter(picture: Path) -> None:
     few.save(picture, optimize=True)
 
 
-def shoot_sheet(browser: Browser, export: Path, out: Path) -> None:
-    """Photograph the review sheet at its first sample, light and dark."""
-    for name, scheme in (("sheet", "light"), ("sheet-dark", "dark")):
+def shoot_sheet(browser: Browser, export: Path, out: Path, schemes: dict[str, str]) -> None:
+    """Photograph the review sheet at its first sample, light or dark."""
+    for name, scheme in schemes.items():
         view = browser.new_page(
             viewport={"width": WIDTH, "height": 850},
             color_scheme="dark" if scheme == "dark" else "light",

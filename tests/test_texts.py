@@ -55,6 +55,9 @@ def test_every_reason_source_method_reject_and_check_has_words(lang: str) -> Non
         re.findall(r'(?:Finding\(\s*|_at_least\(\s*|_at_most\(\s*)"(\w+)"', (PACKAGE / "runs" / "gates.py").read_text())
     )
     assert len(checks) > 10
+    sets = set(re.findall(r'Finding\(\s*"(\w+)"', (PACKAGE / "runs" / "label_set_gates.py").read_text()))
+    assert len(sets) == 5
+    checks |= sets
     keys = [f"reasons.{reason}" for reason in REASONS] + [f"sources.{source}" for source in QUEUE_SOURCES]
     keys += [f"methods.{method}" for method in ("auto", *METHODS)] + [f"reject_codes.{code}" for code in ReasonCode]
     keys += [f"reject_actions.{code}" for code in ReasonCode]

@@ -118,7 +118,7 @@ def compare(config: Config, adapted: Path | None = None) -> Comparison:
     """
     weights = _weights(config, adapted)
     named = config.backbone.model_copy(update={"weights": weights, "pretrained": False, "sha256": None})
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, "labelclean adapt compare")
     sources, root = labelled_sources(config, samples, has_bytes), image_root(config)
     with progress("reading images", samples.num_rows, "images") as advance:
         contents = hash_images(sources(set()), config, root, advance).content_hashes

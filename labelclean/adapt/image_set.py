@@ -75,7 +75,7 @@ def gather_images(config: Config, size: tuple[int, int]) -> tuple[ImageSet, list
     Raises:
         LabelcleanError: If labels, folder, images or disk refuse.
     """
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, "labelclean adapt")
     parts, rejects = _parts(config, samples, has_bytes)
     contents = list(dict.fromkeys(content for part in parts for content in part.content_hashes.values()))
     margin = box_margin(config, samples.column_names)

@@ -111,8 +111,9 @@ def measure_oddity(
         return read_lists(task.lists[number], np.arange(size))
 
     known = [read_shard_labels(one) for one in task.labels]
-    sets = [np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets for one in known]
-    return Oddity(_joined_oddity([stored(number) for number in range(len(labels))]), np.concatenate(sets), stored)
+    joined_sets = [np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets for one in known]
+    oddity = _joined_oddity([stored(number) for number in range(len(labels))])
+    return Oddity(oddity, np.concatenate(joined_sets), stored)
 
 
 def _neighbours(

@@ -130,7 +130,7 @@ def apply(
             "--to",
             metavar="FORM",
             help="folder: --out is a folder of images per class; original: the file or folder that boxes came from, with only "
-            "classes changed.",
+            "classes changed; rows: one row per image and label.",
         ),
     ] = None,
     links: Annotated[bool, typer.Option("--links", help="With --to folder: links to the images, no copies.")] = False,

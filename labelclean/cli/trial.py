@@ -71,6 +71,20 @@ def init(
             help="Every box is a sample, or whole images are; default: boxes where a file holds them and no class of whole images.",
         ),
     ] = None,
+    several_labels: Annotated[
+        bool,
+        typer.Option(
+            "--several-labels",
+            help="An image may have several labels, or none: rows of one image, or marks in one row, are its labels.",
+        ),
+    ] = False,
+    unlisted_have_none: Annotated[
+        bool,
+        typer.Option(
+            "--unlisted-have-none",
+            help="With --several-labels: images below the image root that no row names have no label, as in Severstal's train.csv.",
+        ),
+    ] = False,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -88,7 +102,15 @@ def init(
             out,
             overrides or [],
             weights=weights,
-            asked=Asked(pairs, class_folder, encoding, sheet, boxes=boxes),
+            asked=Asked(
+                pairs,
+                class_folder,
+                encoding,
+                sheet,
+                boxes=boxes,
+                several_labels=several_labels,
+                unlisted_have_none=unlisted_have_none,
+            ),
             force=force,
         )
     except FileExistsError as fault:

@@ -17,6 +17,8 @@ class DataConfig(Section):
         image_root: Folder that `image_path` is relative to; default: the folder of the labels.
         spellings: Spelling in the labels -> class name, such as {OK: ok}: joins names that look alike. A name given as
             itself is meant as it is, whatever it looks like.
+        several_labels: Several rows of one sample_id are its several labels; a row without a label says that there is none.
+            A column of lists needs no word: it holds several labels as it is.
         class_names: The classes in order; default: the names found, sorted.
         box_margin: Where labels are boxes: what is cut out around a box at each side, as a share of its width or height.
             A tenth is about what R-CNN gave its boxes (16 of 227 pixels): the edge of a defect shows against its ground,
@@ -26,6 +28,7 @@ class DataConfig(Section):
     labels: ConfigPath
     image_root: ConfigPath | None = None
     spellings: dict[str, str] = Field(default_factory=dict)
+    several_labels: bool = False
     class_names: tuple[str, ...] | None = None
     box_margin: float = Field(default=0.1, ge=0, le=2)
 

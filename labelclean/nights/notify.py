@@ -56,6 +56,7 @@ class RunNumbers:
         num_queue: Samples in the review queue, or None.
         num_waiting: Label files that wait for the next run.
         peak_memory_bytes: Peak memory of its process.
+        num_answers: Answers that a sample has: one label, or yes or no for each class where it may have several.
     """
 
     run_id: str
@@ -69,11 +70,12 @@ class RunNumbers:
     num_queue: int | None
     num_waiting: int
     peak_memory_bytes: int
+    num_answers: int = 1
 
     @property
     def expected_share(self) -> float | None:
-        """Share of the usable samples whose label is expected to be wrong."""
-        usable = self.num_samples - self.num_rejects
+        """Share of the usable samples whose label is expected to be wrong; of several labels, of the answers."""
+        usable = (self.num_samples - self.num_rejects) * self.num_answers
         return None if self.num_expected is None or usable <= 0 else self.num_expected / usable
 
 
@@ -101,6 +103,7 @@ def run_numbers(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> RunN
         num_queue=queue.get("num"),
         num_waiting=len((summary.get("arrivals") or {}).get("waiting", {})),
         peak_memory_bytes=manifest["peak_memory_bytes"],
+        num_answers=len(summary["class_names"]) if summary.get("several_labels") else 1,
     )
 
 

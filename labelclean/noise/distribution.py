@@ -16,8 +16,8 @@ class DistributionReport:
     """How the given labels are spread over the classes.
 
     Attributes:
-        counts: Votes per class, float64, shape (K,), sum N.
-        shares: Counts over N, float64, shape (K,), sum 1.
+        counts: Votes per class, float64, shape (K,), sum N where each sample has one label.
+        shares: Counts over N, float64, shape (K,), sum 1 where each sample has one label.
         reference_shares: Shares in the reference run, or None.
         imbalance: Largest count over the smallest count above zero.
         psi: Population stability index against the reference, or None.
@@ -64,18 +64,19 @@ def measure_distribution(labels: GivenLabels, reference_counts: FloatArray | Non
 
 
 def distribution_of_counts(
-    counts: npt.NDArray[np.float64], reference_counts: FloatArray | None = None
+    counts: npt.NDArray[np.float64], reference_counts: FloatArray | None = None, *, num_samples: int | None = None
 ) -> DistributionReport:
     """Return what `measure_distribution` does from counts alone.
 
     Args:
         counts: Votes per class, float64, shape (K,).
         reference_counts: Counts per class in the reference run, shape (K,).
+        num_samples: N, where a sample may have several labels or none: shares are those of the samples, and do not sum to 1.
 
     Returns:
         The report.
     """
-    shares = counts / max(counts.sum(), 1.0)
+    shares = counts / max(counts.sum() if num_samples is None else num_samples, 1.0)
     present = counts[counts > 0]
     imbalance = float(present.max() / present.min()) if len(present) else 1.0
     if reference_counts is None:

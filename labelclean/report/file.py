@@ -6,9 +6,12 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelclean.errors import ConfigError
+
+if TYPE_CHECKING:
+    from labelclean.texts import Texts
 
 REPORT = "report.html"
 
@@ -65,9 +68,13 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
     from labelclean.report.html import fewer, render_page
     from labelclean.report.source import read_run
     from labelclean.review.pictures import image_places, pictures
+    from labelclean.storage.parquet import read_json
     from labelclean.texts import Texts
 
     texts = Texts(lang)
+    summary = run_folder / "summary.json"
+    if summary.is_file() and (read := read_json(summary)).get("several_labels"):
+        return _html_of_sets(run_folder, read, texts, max_bytes, top, facts, spill)
     page = page_content(read_run(run_folder, facts, spill), top=max(top, 0))
     wanted = wanted_pictures(page)
     places = image_places(run_folder, sorted(wanted))
@@ -89,8 +96,40 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
         page = fewer(page, num)
         html = render_page(page, thumbnails, texts, shrunk_to=limit)
     if size > max_bytes:
-        raise ConfigError(
-            f"report: max_bytes must leave room for the numbers of this run, {size:,} bytes without any picture, "
-            f"but is {max_bytes:,}; raise it."
-        )
+        raise _no_room(size, max_bytes)
     return html
+
+
+def _html_of_sets(
+    run_folder: Path,
+    summary: Mapping[str, Any],
+    texts: Texts,
+    max_bytes: int,
+    top: int,
+    facts: Mapping[str, Any],
+    spill: Path,
+) -> str:
+    """The page of several labels per image with as many samples as the limit allows."""
+    from labelclean.report.label_sets_page import fewer_suspects, render_set_page, set_page, wanted_set_pictures
+    from labelclean.review.pictures import image_places, pictures
+
+    page = set_page(run_folder, summary, facts, max(top, 0), spill)
+    wanted = wanted_set_pictures(page)
+    places = image_places(run_folder, sorted(wanted))
+    thumbnails = pictures(wanted, places, facts.get("config") or {})
+    limit = f"{max_bytes / 1e6:,.3g} MB"
+    html, num = render_set_page(page, thumbnails, places, texts), len(page.suspects)
+    while (size := len(html.encode())) > max_bytes and num:
+        num = min(num - 1, int(num * max_bytes / size))
+        page = fewer_suspects(page, num)
+        html = render_set_page(page, thumbnails, places, texts, shrunk_to=limit)
+    if size > max_bytes:
+        raise _no_room(size, max_bytes)
+    return html
+
+
+def _no_room(size: int, max_bytes: int) -> ConfigError:
+    return ConfigError(
+        f"report: max_bytes must leave room for the numbers of this run, {size:,} bytes without any picture, "
+        f"but is {max_bytes:,}; raise it."
+    )

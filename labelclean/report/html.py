@@ -21,7 +21,7 @@ from labelclean.review.pictures import Picture, Pictures
 from labelclean.texts import Texts, amount, percent, shown, time_words
 
 MAX_CLASS_ROWS = 400
-_AT_LEAST = {
+AT_LEAST = {
     "classes_present",
     "teacher_skill",
     "top2_agreement",
@@ -36,6 +36,8 @@ _SHARES = {
     "top2_coverage",
     "estimated_noise",
     "drained_classes",
+    "set_noise",
+    "set_lost",
     "confusion",
     "shortcuts",
 }
@@ -77,7 +79,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
             max_rows=MAX_CLASS_ROWS,
             level=cell_level,
             measured=gate_number,
-            at_least=_AT_LEAST,
+            at_least=AT_LEAST,
             finding=lambda gate: finding_sentence(gate, texts),
             verdict=verdict_sentences(page, texts),
             safe=checks_sentence(page, texts),

@@ -52,7 +52,7 @@ def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
         distribution=[] if distribution is None else distribution.to_pylist(),
         judged=judged,
         queue=_table(folder, "review_queue") if judged is not None else None,
-        rejects=_first_rejects(folder / "rejects.parquet"),
+        rejects=first_rejects(folder / "rejects.parquet"),
     )
 
 
@@ -61,7 +61,8 @@ def _table(folder: Path, name: str) -> pa.Table | None:
     return read_table(path, name) if path.is_file() else None
 
 
-def _first_rejects(path: Path) -> list[dict[str, Any]]:
+def first_rejects(path: Path) -> list[dict[str, Any]]:
+    """Return the first rejected images; none where there is no such file."""
     if not path.is_file():
         return []
     names = table_schema(path, "rejects").names

@@ -9,6 +9,7 @@ For others:
 - `queue`: who is looked at first under a budget, the audit slice, and what the queue should bring
 - `part_queue`: the queue of scores in parts
 - `decisions`: what reviewers decided, and what that says of each sample now
+- `label_set_decisions`: the same where an image may have several labels; `label_set_columns` is what `apply` writes then
 - `ledger`: who reviewed what and what was applied, in SQL; its tables stand in `ledger_schema` (SQLAlchemy's two homes)
 - `chain`: each row's digest holds the row before
 - `record`: everything that happened to a sample or a data set, for an auditor

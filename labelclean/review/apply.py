@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from labelclean.review.boxes.files import source_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.kinds import named_kinds
 from labelclean.review.label_files import Form, Labels, Written, form_of, form_of_boxes, write_labels
+from labelclean.review.label_set_columns import ROWS, label_rows, set_columns
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
+from labelclean.storage.label_sets import GIVEN, given_texts, texts_of_sets
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
@@ -69,6 +71,8 @@ def apply_labels(
     `disputed`, `one_of`, `not_class`, `none_of_these`, `unsure`, `bad_image`, `skipped`, `pending`, or `rejected`
     for an image that could not be used); and where it all comes from: `reviewed_by`,
     `reviewed_at`, `review_tools`, `review_run_ids`, `run_id`. The given label stays as it is.
+    Of several labels per image, `predicted_labels`, `missing_labels`, `spurious_labels` and
+    `verified_labels` are lists, and the probabilities of `soft_label` do not sum to 1.
 
     Args:
         run_folder: A published run.
@@ -79,7 +83,8 @@ def apply_labels(
         unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
             and too few samples drawn at random have been looked at to tell.
         to: `folder` for a folder of images per class, `original` for the file or folder that boxes came from, in which only
-            classes change; the other forms stand in the suffix.
+            classes change, `rows` for a row per image and label, where images have several, as a table; the other forms
+            stand in the suffix.
         links: Links to the images in that folder instead of copies.
         without_leaks: Leave out samples so that near-copies and pictures of one part stand in one split only, the smallest
             of theirs (`leaks.leaving`).
@@ -95,7 +100,7 @@ def apply_labels(
         TableError: If the labels changed since the run, or have a column of an added name.
         StorageError: If ``out`` exists, the run is not whole, or the disk refuses.
     """
-    form = form_of(out, to)
+    form = form_of(out, None if to == ROWS else to)
     if links and form != "folder":
         raise ConfigError("--links goes with --to folder: other files hold no images. Leave it out.")
     if out.exists():
@@ -106,6 +111,13 @@ def apply_labels(
     refined = read_table(run_folder / "refined_labels.parquet", "refined_labels")
     names = class_names_of(refined)
     named = named_kinds(run_folder, new_classes, names)
+    if (is_set := GIVEN in refined.column_names) and form in ("coco", "folder"):
+        raise ConfigError(
+            f"--out {out.name}: a {form} file holds one label per image, but this run's images have several. Write a .parquet, "
+            ".csv or .xlsx."
+        )
+    if to == ROWS and not is_set:
+        raise ConfigError("--to rows: each image has one label here, which is a row already. Leave it out.")
     left = _leaving(run_folder, refined) if without_leaks else pa.array([], pa.string())
     if not unreviewed:
         _check_promise(run_folder, [one for one in decisions if one.run_id == manifest["run_id"]])
@@ -120,13 +132,16 @@ def apply_labels(
     dataset = labels_dataset(labels, files)
     stands = latest_rows(dataset) if files else None
     _check_columns(labels, dataset.schema, added)
-    _check_samples(labels, dataset, stands, read, added, run_folder, data.spellings)
+    given = _given_sets(labels, dataset, stands, refined, data.spellings) if is_set else None
+    _check_samples(labels, dataset, stands, read, added, run_folder, data.spellings, given)
     metadata = _metadata(labels, names, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
     boxes = source_of(dataset.schema, labels.parent.resolve())
     form = form_of_boxes(form, boxes, out) if BOX_COLUMNS[0] in dataset.schema.names else form
     tables = _joined(dataset, stands, added, schema, left)
+    if to == ROWS:
+        schema, tables = label_rows(schema, tables, prefix)
     rows = Labels(schema, tables, names, root, prefix, boxes=boxes, spellings=data.spellings)
     written = _written(form, rows, out, links=links)
     leaks = {"samples that would leak between splits": len(left)} if without_leaks else {}
@@ -182,6 +197,8 @@ def _added_columns(
     refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str
 ) -> pa.Table:
     """One row per sample, usable ones first."""
+    if GIVEN in refined.column_names:
+        return _with_rejected(set_columns(refined, decisions), rejected, run_id)
     names = class_names_of(refined)
     ids = refined.column("sample_id").to_pylist()
     hashes, given = refined.column("content_hash").to_pylist(), refined.column("given_label").to_pylist()
@@ -221,6 +238,11 @@ def _added_columns(
     table = from_run.replace_schema_metadata()
     for column, values in zip(schema, pa.Table.from_pylist(reviewed, schema=schema).columns, strict=True):
         table = table.append_column(column, values)
+    return _with_rejected(table, rejected, run_id)
+
+
+def _with_rejected(table: pa.Table, rejected: pa.ChunkedArray, run_id: str) -> pa.Table:
+    """The rows of the usable samples, and after them those of images that could not be used."""
     missing = pa.table({"sample_id": rejected, "review_status": pa.array(["rejected"] * len(rejected), pa.string())})
     table = pa.concat_tables([table, missing], promote_options="default")
     return table.append_column("run_id", pa.array([run_id] * table.num_rows, pa.string()))
@@ -316,8 +338,16 @@ def _check_samples(
     added: pa.Table,
     run_folder: Path,
     spellings: Mapping[str, str],
+    sets: Mapping[str, str] | None,
 ) -> None:
-    """Refuse labels that are not those that the run read."""
+    """Refuse labels that are not those that the run read; ``sets`` are those of now, where images have several."""
+    if sets is not None:
+        texts = texts_of_sets(refined.column(GIVEN), class_names_of(refined))
+        pairs_read = zip(refined.column("sample_id").to_pylist(), texts, strict=True)
+        differ = {sample for sample, text in pairs_read if sets.get(sample, text) != text}
+        differ |= set(added.column("sample_id").to_pylist()) ^ sets.keys()
+        _refuse_changed(labels, run_folder, differ)
+        return
     columns = [name for name in ("sample_id", "given_label", "annotator_id") if name in dataset.schema.names]
     now = respelled(dataset.to_table(columns=columns), spellings)
     now = now if stands is None else now.filter(pa.array(stands))
@@ -327,11 +357,25 @@ def _check_samples(
         given = dict(zip(*(refined.column(name).to_pylist() for name in columns), strict=True))
         pairs = zip(*(now.column(name).to_pylist() for name in columns), strict=True)
         changed |= {sample for sample, label in pairs if given.get(sample, label) != label}
+    _refuse_changed(labels, run_folder, changed)
+
+
+def _refuse_changed(labels: Path, run_folder: Path, changed: Collection[str]) -> None:
     if changed:
         raise TableError(
             f"{labels}: the labels must be those that run {run_folder.name} read, but {len(changed):,} samples came, "
             f"went or have another given label: {listed(sorted(map(str, changed)))}. Run again; nothing was written."
         )
+
+
+def _given_sets(
+    labels: Path, dataset: Any, stands: Any, refined: pa.Table, spellings: Mapping[str, str]
+) -> dict[str, str]:
+    """Each sample's labels as they are now."""
+    columns = [name for name in ("sample_id", "given_label") if name in dataset.schema.names]
+    now = dataset.to_table(columns=columns)
+    now = respelled(now if stands is None else now.filter(pa.array(stands)), spellings)
+    return given_texts(now, class_names_of(refined), labels.name)
 
 
 def _metadata(labels: Path, names: Sequence[str], manifest: dict[str, Any]) -> dict[bytes, bytes]:

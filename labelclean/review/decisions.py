@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from labelclean.arrays import BoolArray, IntArray
 from labelclean.labels import GivenLabels
+from labelclean.storage.label_sets import names_in_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,7 +37,7 @@ class Decision:
     Attributes:
         sample_id: The sample.
         content_hash: SHA-256 of the image that was judged.
-        given_label: The label that the sample had then.
+        given_label: The label that the sample had then; of several, a JSON list of them in class order.
         decision: What was decided; `confirmed` and `corrected` verify a class, `one_of` and
             `not_class` narrow the classes, `none_of_these` rules out all that there were, `bad_image` takes the sample
             out, `unsure` and `skipped` say nothing about it.
@@ -53,8 +54,8 @@ class Decision:
             for the time when two imports of the same answer are told from two answers.
         inclusion_probability: With which probability the sample was drawn from all unsettled samples of the run, in
             (0, 1]; None where it was not drawn but chosen. No part of what the answer says.
-        verified_labels: All classes found right, for samples that may have several, the empty set for none of them; None
-            where a sample has one label.
+        verified_labels: All classes found right in class order, for samples that may have several, the empty set for none of
+            them; None where a sample has one label.
     """
 
     sample_id: str
@@ -263,8 +264,13 @@ def _order(decision: Decision) -> tuple[datetime, str, tuple[str, ...], float]:
 
 
 def _still_counts(decision: Decision, given: str) -> bool:
-    """Whether a settled sample's label is still the one judged or the one found right."""
-    return decision.decision not in SETTLING or given in (decision.given_label, decision.verified_label)
+    """Whether a settled sample's label is still the one judged or the one found right; of sets, in whatever class order."""
+    if decision.decision not in SETTLING or given in (decision.given_label, decision.verified_label):
+        return True
+    now, judged = names_in_text(given), names_in_text(decision.given_label)
+    if now is None or judged is None:
+        return False
+    return set(now) in (set(judged), set(judged if decision.verified_labels is None else decision.verified_labels))
 
 
 def _possible(decisions: Sequence[Decision], position: dict[str, int]) -> BoolArray:

@@ -44,6 +44,9 @@ _RANKED_BY_COST = """
 """A look takes the same time at every sample, so the order is by what it saves: that of a set of near-duplicates is their
 mean, for they are looked at side by side. Beside what is flagged stands what saves as much as a look at that does."""
 
+SETS = ("given_labels", "predicted_labels", "missing_labels", "spurious_labels")
+"""What stands in the place of classes where images have several labels."""
+
 
 @dataclass(frozen=True)
 class PartQueue:
@@ -74,7 +77,7 @@ def part_queue(
 
     Args:
         scores: Parts of `score_rows`.
-        flags: Parts of the table `flags`.
+        flags: Parts of the table `flags`; none where images have several labels, whose scores name what is wrong.
         names: The K class names.
         config: Sections `review` and `run` are read; with `cost_saved` among the scores the order is by cost.
         spill: Folder for what does not fit into memory.
@@ -123,7 +126,7 @@ def part_queue(
             queue = replace(queue, sources=sources)
         chosen = rows.take(pa.array(queue.rows))
         queue = _with_doubles(queue, chosen)
-        reasons = _reasons(connection, chosen.column("sample_id"), flags)
+        reasons = _reasons(connection, chosen.column("sample_id"), flags) if flags else {}
         beside = _neighbour_ids(connection, chosen, config.review.neighbours)
     settled = np.zeros(rows.num_rows, dtype=bool)
     readings = np.stack([rows.column(name).to_numpy() for name in rows.column_names if name.startswith("reading_")])
@@ -236,7 +239,28 @@ def _table(
 ) -> pa.Table:
     """The table `review_queue`."""
     ids = chosen.column("sample_id")
-    classes = {
+    if SETS[0] in chosen.column_names:
+        told = {name: chosen.column(name) for name in SETS}
+    else:
+        told = _classes(chosen, names) | {
+            "reasons": pa.array([reasons.get(sample, []) for sample in ids.to_pylist()], pa.list_(pa.string()))
+        }
+    columns = {
+        "rank": np.arange(1, chosen.num_rows + 1),
+        "sample_id": ids,
+        **told,
+        "label_score": chosen.column("label_score"),
+        "queue_source": pa.array(list(queue.sources), pa.string()),
+        "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
+        "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
+    }
+    kept = {name: chosen.column(name) for name in (*_SHOWN, COST_SAVED) if name in chosen.column_names}
+    return pa.table(columns | kept)
+
+
+def _classes(chosen: pa.Table, names: Sequence[str]) -> dict[str, Any]:
+    """Given, suggested and second class."""
+    return {
         name: named(chosen.column(column).to_numpy().astype(np.int64), names)
         for name, column in (
             ("given_label", "given"),
@@ -244,18 +268,6 @@ def _table(
             ("runner_up_label", "runner_up"),
         )
     }
-    columns = {
-        "rank": np.arange(1, chosen.num_rows + 1),
-        "sample_id": ids,
-        **classes,
-        "label_score": chosen.column("label_score"),
-        "reasons": pa.array([reasons.get(sample, []) for sample in ids.to_pylist()], pa.list_(pa.string())),
-        "queue_source": pa.array(list(queue.sources), pa.string()),
-        "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
-        "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
-    }
-    kept = {name: chosen.column(name) for name in (*_SHOWN, COST_SAVED) if name in chosen.column_names}
-    return pa.table(columns | kept)
 
 
 def score_rows(

@@ -22,12 +22,18 @@ from labelclean.storage.tables import BOX_COLUMNS, REFINED, SET_ASIDE
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """Where a sample's image lies and what it was when it was judged."""
+    """Where a sample's image lies and what it was when it was judged.
+
+    Attributes:
+        given_label: Its label; of several, all of them in one text.
+        given_labels: All of them; None where each image has one.
+    """
 
     image_path: str | None
     content_hash: str | None
     given_label: str
     box: Box | None = None
+    given_labels: tuple[str, ...] | None = None
 
     def shows(self, image: bytes) -> bool:
         """Whether a file is the one that was judged."""
@@ -92,12 +98,7 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
         The place by sample id, for those that the run judged or people had taken out.
     """
     rows = [row for name in (REFINED, SET_ASIDE) for row in _rows_of(folder / f"{name}.parquet", name, sample_ids)]
-    return {
-        row["sample_id"]: ImagePlace(
-            row.get("image_path"), row.get("content_hash"), row["given_label"], box_of_row(row)
-        )
-        for row in rows
-    }
+    return {row["sample_id"]: _place(row) for row in rows}
 
 
 def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str,
     if not sample_ids or not path.is_file():
         return []
     held = table_schema(path, name).names
-    columns = ["sample_id", "image_path", "content_hash", "given_label", *BOX_COLUMNS]
+    columns = ["sample_id", "image_path", "content_hash", "given_label", "given_labels", *BOX_COLUMNS]
     columns = [column for column in columns if column in held]
     wanted = pa.array(sample_ids, pa.string())
     return [
@@ -113,6 +114,13 @@ def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str,
         for table in read_batches(path, name, columns)
         for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
     ]
+
+
+def _place(row: Mapping[str, Any]) -> ImagePlace:
+    several = row.get("given_labels")
+    given = row["given_label"] if several is None else ", ".join(several)
+    labels = None if several is None else tuple(several)
+    return ImagePlace(row.get("image_path"), row.get("content_hash"), given, box_of_row(row), labels)
 
 
 def box_of_row(row: Mapping[str, Any]) -> Box | None:

@@ -15,6 +15,7 @@ from labelclean.probes.sums import hashed_parts
 from labelclean.review.agreement import Ratings
 from labelclean.review.decisions import Decision, measure_standing, standing_decisions
 from labelclean.review.study import class_said
+from labelclean.storage.label_sets import has_label_sets, one_label_needed
 from labelclean.storage.parquet import labels_dataset, read_table
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import class_names_of
@@ -80,9 +81,12 @@ def named_classes(config: Config, decisions: Sequence[Decision]) -> tuple[tuple[
         The K class names in order, and the labels with their given spellings joined; no rows without `annotator_id`.
 
     Raises:
+        ConfigError: If images have several labels each.
         TableError: If the labels cannot be read.
     """
     dataset = labels_dataset(config.data.labels)
+    if has_label_sets(dataset.schema, several_labels=config.data.several_labels):
+        raise one_label_needed("study report", config.data.labels)
     columns = ["sample_id", "annotator_id", "given_label"]
     held = [name for name in columns if name in dataset.schema.names]
     labels = respelled(dataset.to_table(columns=held), config.data.spellings)

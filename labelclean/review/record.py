@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -142,7 +143,9 @@ def _decided(place: int, digest: str, decision: Decision) -> Event:
         decision.sample_id,
         decision.given_label,
         decision.decision,
-        decision.named_labels,
+        decision.named_labels
+        if decision.verified_labels is None
+        else (json.dumps(decision.verified_labels, ensure_ascii=False),),
         run_id=decision.run_id,
         tool=decision.tool,
         content_hash=decision.content_hash,
@@ -181,14 +184,14 @@ def _ended(run: GoodRun) -> Event:
 
 
 def _judged(run: GoodRun, sample_id: str) -> Iterator[Event]:
-    for table in _refined(run, ("predicted_label", "label_score")):
+    for table in _refined(run, ("predicted_label", "predicted_labels", "label_score")):
         for row in table.filter(pc.equal(table.column("sample_id"), sample_id)).to_pylist():
             yield Event(
                 "judged",
                 _started(run.manifest),
                 sample_id=sample_id,
-                given_label=row["given_label"],
-                labels=(row["predicted_label"],),
+                given_label=_said(row, "given"),
+                labels=(_said(row, "predicted"),),
                 score=round(float(row["label_score"]), 4),
                 run_id=str(run.manifest["run_id"]),
                 tool=_tool(run.manifest),
@@ -202,7 +205,7 @@ def _labels(config: Config, runs: Sequence[GoodRun]) -> Iterator[Event]:
     for run in runs:
         for table in _refined(run):
             for row in table.to_pylist():
-                read = (row["given_label"], row.get("content_hash") or "")
+                read = (_said(row, "given"), row.get("content_hash") or "")
                 if known.get(row["sample_id"]) == read:
                     continue
                 known[row["sample_id"]] = read
@@ -240,8 +243,14 @@ def _annotators(config: Config, sample_id: str | None = None) -> Iterator[Event]
 def _refined(run: GoodRun, more: tuple[str, ...] = ()) -> Iterator[pa.Table]:
     path = Path(run.folder) / f"{REFINED}.parquet"
     names = table_schema(path, REFINED).names
-    columns = ("sample_id", "given_label", "content_hash", *more)
+    columns = ("sample_id", "given_label", "given_labels", "content_hash", *more)
     return read_batches(path, REFINED, [name for name in columns if name in names])
+
+
+def _said(row: dict[str, Any], kind: str) -> str:
+    """The given or predicted label of a row; of several, all of them in one text, as the ledger holds it."""
+    several = row.get(f"{kind}_labels")
+    return str(row[f"{kind}_label"]) if several is None else json.dumps(several, ensure_ascii=False)
 
 
 def _started(manifest: dict[str, Any]) -> datetime | None:

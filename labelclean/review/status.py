@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 from labelclean.arrays import BoolArray, IntArray
 from labelclean.noise.promise import LOOKS, Promise, WrongShare, looks_sentence, promise_of, wrong_share
 from labelclean.noise.scores import RandomLooks
-from labelclean.review.decisions import Decision, is_audit_answer, standing_decisions
+from labelclean.review.decisions import VERIFYING, Decision, is_audit_answer, standing_decisions
 from labelclean.review.facets import wilson_interval
 from labelclean.review.part_queue import COST_SAVED
 from labelclean.review.queue import CERTAIN, Z_90, Doubt, estimate_queue
+from labelclean.storage.label_sets import GIVEN, set_text, texts_of_sets
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST
+from labelclean.storage.tables import class_names_of
 from labelclean.texts import amount
 
 NEXT = 50
@@ -58,6 +60,7 @@ class ReviewStatus:
         promise: What the run says of its predicted labels; None where it is too old to.
         hour_saves: Cost that a further hour of looking is expected to save; None without costs.
         num_hour: Samples that come in that hour, fewer where fewer wait.
+        is_set: Images may have several labels: those with any wrong label are counted.
     """
 
     run_id: str
@@ -84,14 +87,16 @@ class ReviewStatus:
     promise: Promise | None = None
     hour_saves: float | None = None
     num_hour: int = 0
+    is_set: bool = False
 
     def sentences(self) -> list[str]:
         """Return the status for people."""
+        wrong = "images with a wrong label" if self.is_set else "wrong labels"
         lines = [f"run {self.run_id}: {self.num_reviewed:,} of {self.num_queue:,} samples of the queue are reviewed."]
         if self.num_reviewed - self.num_audited:
             held = "it held" if self.low <= self.found_wrong <= self.high else "it did not hold"
             lines.append(
-                f"suspects: {self.expected_wrong:,.0f} wrong labels were expected among the reviewed "
+                f"suspects: {self.expected_wrong:,.0f} {wrong} were expected among the reviewed "
                 f"({self.low:,.0f} to {self.high:,.0f}), {self.found_wrong:,} were found: {held}."
             )
         if self.num_audited:
@@ -104,7 +109,7 @@ class ReviewStatus:
             lines.append(
                 f"missed: of the {self.num_audited_outside:,} random samples that are not flagged {self.missed_wrong:,} were "
                 f"wrong, so about {self.missed_share * self.num_outside:,.0f} (at most "
-                f"{self.missed_high * self.num_outside:,.0f}) wrong labels stand among the {self.num_outside:,} that are "
+                f"{self.missed_high * self.num_outside:,.0f}) {wrong} stand among the {self.num_outside:,} that are "
                 "not flagged."
             )
         lines.append(f"ledger: {self.num_audit_answers:,} samples of this data set have an audit answer.")
@@ -117,7 +122,7 @@ class ReviewStatus:
                 else "hardly better than looking at random"
             )
             lines.append(
-                f"next: the next {self.num_next:,} suspects should bring about {self.next_wrong:,.0f} wrong labels in about "
+                f"next: the next {self.num_next:,} suspects should bring about {self.next_wrong:,.0f} {wrong} in about "
                 f"{self._minutes(self.num_next)}; going on is {worth}."
             )
             source = "measured" if self.is_pace_measured else "review.seconds_per_sample"
@@ -219,6 +224,7 @@ def measure_status(
         promise=promise_of(summary),
         hour_saves=float(np.sum(queue.column(COST_SAVED).to_numpy()[hour], dtype=np.float64)) if has_costs else None,
         num_hour=len(hour),
+        is_set=GIVEN in queue.column_names,
     )
 
 
@@ -287,10 +293,20 @@ def _is_flagged(refined: pa.Table, ids: pa.ChunkedArray) -> BoolArray:
 
 def _answers(queue: pa.Table, decisions: Sequence[Decision]) -> list[bool | None]:
     """Whether each place's given label was found wrong, None where nobody has settled it."""
-    ids, hashes, given = (queue.column(name).to_pylist() for name in ("sample_id", "content_hash", "given_label"))
+    ids, hashes = (queue.column(name).to_pylist() for name in ("sample_id", "content_hash"))
+    is_set = GIVEN in queue.column_names
+    names = class_names_of(queue)
+    given = texts_of_sets(queue.column(GIVEN), names) if is_set else queue.column("given_label").to_pylist()
     answers: list[bool | None] = []
     for standing, label in zip(standing_decisions(decisions, ids, hashes, given), given, strict=True):
-        settled = [one for one in standing if one.decision in ("confirmed", "corrected")]
-        wrong = sum(one.verified_label != label for one in settled)
+        settled = [one for one in standing if one.decision in VERIFYING]
+        wrong = sum(_right(one, names) != label for one in settled)
         answers.append(wrong * 2 > len(settled) if settled else None)
     return answers
+
+
+def _right(decision: Decision, class_names: Sequence[str]) -> str | None:
+    """The label that was found right; of several, all of them in one text."""
+    if decision.verified_labels is None:
+        return decision.verified_label
+    return set_text(decision.verified_labels, class_names)

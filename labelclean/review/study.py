@@ -26,6 +26,7 @@ from labelclean.review.exchange.manifest import ExportItem, read_manifest, task_
 from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE
 from labelclean.review.exchange.tasks import QueueToExport, Task
 from labelclean.review.exchange.tools import STUDY, Tool, export_tasks, import_decisions
+from labelclean.storage.label_sets import GIVEN, one_label_needed
 from labelclean.storage.parquet import atomic_path, read_json, read_table, write_json
 from labelclean.storage.run_folders import MANIFEST
 from labelclean.storage.tables import class_names_of
@@ -156,6 +157,8 @@ def plan_study(
     if not (run_folder / "refined_labels.parquet").is_file():
         raise StorageError(f"{run_folder}: the run has no refined_labels.parquet; a gate stopped it. Name another run.")
     table = read_table(run_folder / "refined_labels.parquet", "refined_labels")
+    if GIVEN in table.column_names:
+        raise one_label_needed("study plan", f"run {run_folder.name}")
     names = class_names_of(table)
     standing, table = _usable(table, decisions, names)
     if num_samples > table.num_rows:

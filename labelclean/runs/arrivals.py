@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from labelclean.config import Config
 from labelclean.errors import NothingToDo, listed
+from labelclean.storage.label_sets import GIVEN, given_texts, texts_of_sets
 from labelclean.storage.parquet import label_files, labels_dataset
 from labelclean.storage.run_folders import good_runs
 from labelclean.storage.spellings import respelled
@@ -172,6 +173,34 @@ def measure_repeats(config: Config, arrivals: Arrivals, labels: pa.Table, num_ro
         an earlier run has read too and `num_relabelled` of them with another label.
     """
     return repeats_record(arrivals, num_rows_read - labels.num_rows, _repeats(config, arrivals, labels))
+
+
+def set_repeats(
+    config: Config, arrivals: Arrivals, samples: Iterable[pa.Table], class_names: Sequence[str]
+) -> tuple[int, int]:
+    """Return how many images of this run unchanged files hold too, and how many of them with other labels there.
+
+    Args:
+        config: Section `data` is read.
+        arrivals: What the run reads.
+        samples: The table `samples` of several labels per image, whole or in parts.
+        class_names: The K class names.
+
+    Returns:
+        Both numbers.
+    """
+    root, now = config.data.labels, dict[str, str]()
+    if not arrivals.unchanged or root.is_file():
+        return 0, 0
+    for table in samples:
+        now |= zip(table.column("sample_id").to_pylist(), texts_of_sets(table.column(GIVEN), class_names), strict=True)
+    ids, before = pa.array(list(now), pa.string()), dict[str, str]()
+    for file in _in_order_of_arrival(arrivals.unchanged):
+        rows = labels_dataset(root, [root / file.path]).to_table(
+            columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids)
+        )
+        before |= given_texts(respelled(rows, config.data.spellings), class_names, file.path)
+    return len(before), sum(now[sample] != text for sample, text in before.items())
 
 
 def repeats_record(arrivals: Arrivals, num_superseded: int, repeats: tuple[int, int]) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from labelclean.config import Config, ExpectationsConfig
 from labelclean.errors import TableError
+from labelclean.storage.label_sets import GIVEN
 from labelclean.storage.parquet import read_table
 from labelclean.storage.tables import class_names_of
 
@@ -61,16 +63,22 @@ def _checked_parts(paths: Sequence[Path], limits: ExpectationsConfig, docs: Path
     ]
     faults = [fault for _, found in checked for fault in found]
     counts: Counter[str] = Counter()
+    if GIVEN in pq.read_schema(paths[0]).names:
+        total = sum(pq.read_metadata(path).num_rows for path in paths)
+        return checked[0][0], [*faults, *_too_few(total, limits)]
     for path in paths:
         tally = read_table(path, "labels", ["given_label"]).column(0).value_counts().to_pylist()
         counts.update({row["values"]: row["counts"] for row in tally})
     (name, most), total = counts.most_common(1)[0], sum(counts.values())
-    if total < limits.min_rows:
-        faults.append(
-            f"the labels must have at least expectations.min_rows = {limits.min_rows} rows, but have {total:,}"
-        )
+    faults += _too_few(total, limits)
     if most / total > limits.max_class_share:
         faults.append(
             f"{name!r} holds {most / total:.1%} of the labels, limit expectations.max_class_share = {limits.max_class_share:g}"
         )
     return checked[0][0], faults
+
+
+def _too_few(total: int, limits: ExpectationsConfig) -> list[str]:
+    if total >= limits.min_rows:
+        return []
+    return [f"the labels must have at least expectations.min_rows = {limits.min_rows} rows, but have {total:,}"]

@@ -111,6 +111,7 @@ def judge_distribution(
     class_names: Sequence[str],
     limits: DistributionGateConfig,
     spellings: Mapping[str, str] | None = None,
+    least_classes: int = 2,
 ) -> Verdict:
     """Return the verdict of the class distribution check (methods section 4).
 
@@ -119,6 +120,7 @@ def judge_distribution(
         class_names: The K names.
         limits: Section `gates.class_distribution`.
         spellings: `data.spellings`; names that it holds may look alike.
+        least_classes: How many must have samples: one is enough where an image may have several labels, or none.
 
     Returns:
         Findings on names that look alike, missing, tiny and rare classes, imbalance and shift.
@@ -135,7 +137,7 @@ def judge_distribution(
             REFINING,
             {"total": len(present)},
         )
-    ]
+    ][: None if least_classes > 1 else 0]
     findings += alike_names(report.counts, class_names, spellings or {})
     missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
     if missing:

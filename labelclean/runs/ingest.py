@@ -8,21 +8,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from labelclean.config import Config, class_faults
-from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
-from labelclean.noise.distribution import measure_distribution
-from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
+from labelclean.noise.distribution import DistributionReport, distribution_of_counts, measure_distribution
+from labelclean.runs.arrivals import (
+    arrivals_from,
+    files_to_read,
+    measure_repeats,
+    repeats_record,
+    set_repeats,
+    whole_files,
+)
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import alike_names, judge_distribution
 from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts
+from labelclean.runs.label_set_rules import check_class_names, check_label_set_settings, own_columns
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_record, part_done, part_of, recorded, stopped
-from labelclean.storage.parquet import check_readable, labels_dataset, read_labels, unread_files, write_table
-from labelclean.storage.samples import given_labels_of, replaced_columns, samples_table
+from labelclean.storage.label_sets import (
+    GIVEN,
+    given_answers,
+    has_label_sets,
+    label_names,
+    one_label_needed,
+    samples_of_labels,
+)
+from labelclean.storage.parquet import (
+    check_readable,
+    labels_dataset,
+    latest_rows,
+    read_labels,
+    unread_files,
+    write_table,
+)
+from labelclean.storage.samples import given_labels_of, replaced_columns
 from labelclean.storage.spellings import label_counts, missing_sentences
 
 LOG = logging.getLogger("labelclean")
@@ -44,18 +68,26 @@ def validated(config: Config) -> dict[str, Any]:
     """
     files = whole_files(config)
     labels, has_bytes = read_labels(
-        config.data.labels, config.data.class_names, files, only_known=True, spellings=config.data.spellings
+        config.data.labels,
+        config.data.class_names,
+        files,
+        only_known=True,
+        spellings=config.data.spellings,
+        several_labels=config.data.several_labels,
     )
+    if GIVEN in labels.column_names:
+        check_label_set_settings(config)
     check_readable(config.data.labels, files)
     names = _class_names(labels, config)
     _check_classes(config, names)
-    samples = samples_table(labels, names)
-    report = measure_distribution(given_labels_of(samples, names))
+    samples = samples_of_labels(labels, names)
+    report = _distribution(samples, names)
     missing = [] if has_bytes else _missing_images(samples, image_root(config))
     for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
         if path is not None and not path.is_file():
             raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
-    verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings)
+    least = 1 if GIVEN in labels.column_names else 2
+    verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings, least)
     counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
     sentences = [
         f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
@@ -72,8 +104,10 @@ def validated(config: Config) -> dict[str, Any]:
             f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
             "they will be rejected"
         )
-    sentences += missing_sentences(label_counts(labels.column("given_label")))
-    sentences += replaced_columns(labels_dataset(config.data.labels, files).schema.names)
+    sentences += missing_sentences(label_counts(label_names(labels)))
+    sentences += replaced_columns(
+        labels_dataset(config.data.labels, files).schema.names, own_columns(labels.column_names)
+    )
     sentences += unread_files(config.data.labels)
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
     return {
@@ -85,21 +119,30 @@ def validated(config: Config) -> dict[str, Any]:
     }
 
 
-def samples_of(config: Config) -> tuple[pa.Table, tuple[str, ...], bool]:
+def samples_of(config: Config, what: str | None) -> tuple[pa.Table, tuple[str, ...], bool]:
     """Return the labels with one row per sample, the class names, and whether the table holds the images themselves.
 
     Args:
         config: The configuration.
+        what: What needs one label per image, for the refusal of several; None: nothing does.
 
     Returns:
         Table `samples` without content hashes, names, flag.
 
     Raises:
+        ConfigError: If images have several labels where they need one.
         TableError: If the labels break a promise.
     """
-    labels, has_bytes = read_labels(config.data.labels, config.data.class_names, spellings=config.data.spellings)
+    labels, has_bytes = read_labels(
+        config.data.labels,
+        config.data.class_names,
+        spellings=config.data.spellings,
+        several_labels=config.data.several_labels,
+    )
+    if what is not None and GIVEN in labels.column_names:
+        raise one_label_needed(what, config.data.labels)
     names = _class_names(labels, config)
-    return samples_table(labels, names), names, has_bytes
+    return samples_of_labels(labels, names), names, has_bytes
 
 
 def ingest(work: Path) -> bool:
@@ -108,12 +151,16 @@ def ingest(work: Path) -> bool:
         return True
     with recorded(work, "ingest") as (config, record):
         files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
-        for sentence in replaced_columns(labels_dataset(config.data.labels, files).schema.names):
+        columns = labels_dataset(config.data.labels, files).schema
+        is_set = has_label_sets(columns, several_labels=config.data.several_labels)
+        for sentence in replaced_columns(columns.names, own_columns([GIVEN] if is_set else [])):
             LOG.warning("%s.", sentence)
         if plan_of(work).is_streamed:
             ingest_parts(work, config, record)
         else:
             _ingest_whole(work, config, files, record)
+        if is_set:
+            record["several_labels"] = True
         names = record["class_names"]
         _check_classes(config, names)
         alike = alike_names(class_counts(work, LABELLED, names), names, config.data.spellings)
@@ -125,10 +172,16 @@ def ingest(work: Path) -> bool:
 def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, record: dict[str, Any]) -> None:
     """`ingest` in memory."""
     settled = plan_of(work).class_names or config.data.class_names
-    labels, has_bytes = read_labels(config.data.labels, settled, files, spellings=config.data.spellings)
+    labels, has_bytes = read_labels(
+        config.data.labels,
+        settled,
+        files,
+        spellings=config.data.spellings,
+        several_labels=config.data.several_labels,
+    )
     names = settled or _class_names(labels, config)
     record["expectations"] = checked_expectations(labels, work, config, num_classes=len(names))
-    samples = samples_table(labels, names)
+    samples = samples_of_labels(labels, names)
     if "annotator_id" in labels.column_names:
         write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
     record |= {
@@ -138,16 +191,19 @@ def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, reco
         "has_bytes": has_bytes,
     }
     if files is not None:
-        num_read = labels_dataset(config.data.labels, files).count_rows()
-        record["arrivals"] = measure_repeats(config, arrivals_from(part_of(work, "arrivals")), labels, num_read)
+        dataset, arrivals = labels_dataset(config.data.labels, files), arrivals_from(part_of(work, "arrivals"))
+        if GIVEN in samples.column_names:
+            superseded = int((~latest_rows(dataset)).sum())
+            record["arrivals"] = repeats_record(arrivals, superseded, set_repeats(config, arrivals, [samples], names))
+        else:
+            record["arrivals"] = measure_repeats(config, arrivals, labels, dataset.count_rows())
     write_table(work / INTERNAL / f"{LABELLED}.parquet", samples, "samples", names)
 
 
 def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     """The classes of the config, or those found, in order."""
-    names = config.data.class_names or tuple(in_class_order(labels.column("given_label").unique().to_pylist()))
-    if not names:
-        raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
+    names = config.data.class_names or tuple(in_class_order(label_names(labels).unique().to_pylist()))
+    check_class_names(config, names)
     return names
 
 
@@ -155,6 +211,14 @@ def _check_classes(config: Config, names: Sequence[str]) -> None:
     """Refuse settings that name classes which the labels do not have."""
     if faults := class_faults(config, names):
         raise ConfigError(f"{'; '.join(faults)}. Correct these settings. Nothing was started.")
+
+
+def _distribution(samples: pa.Table, names: Sequence[str]) -> DistributionReport:
+    """Labels per class; of several per image, shares are those of all images."""
+    if GIVEN not in samples.column_names:
+        return measure_distribution(given_labels_of(samples, names))
+    counts = given_answers(samples).sum(axis=0).astype(np.float64)
+    return distribution_of_counts(counts, num_samples=samples.num_rows)
 
 
 def image_root(config: Config) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,24 @@ from labelclean.arrays import Float64Array
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.review.opinions import GROUPS, TIME
-from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
+from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record, set_repeats
 from labelclean.runs.expectations import checked_expectations
+from labelclean.runs.label_set_rules import check_class_names
 from labelclean.runs.plan import found_classes, plan_of
 from labelclean.runs.record import INTERNAL, part_of
+from labelclean.storage.label_sets import GIVEN, given_answers, has_label_sets, label_sets, samples_of_labels
 from labelclean.storage.parquet import (
     KNOWN_LABEL_COLUMNS,
     holds_images,
     label_files,
     labels_dataset,
+    latest_rows,
     make_folder,
     read_table,
     write_table,
 )
 from labelclean.storage.queries import count_repeats, database, ordered_labels
-from labelclean.storage.samples import given_labels_of, samples_table
+from labelclean.storage.samples import given_labels_of
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import conform, table_key
 
@@ -86,8 +89,11 @@ def class_counts(work: Path, table: str, names: Sequence[str]) -> Float64Array:
     whole = work / INTERNAL / f"{table}.parquet"
     counts = np.zeros(len(names))
     for path in [whole] if whole.is_file() else part_paths(work, table):
+        is_set = GIVEN in pq.read_schema(path).names
         samples = read_table(path, "samples", ["given_votes"])
-        if samples.num_rows:
+        if is_set:
+            counts += given_answers(samples).sum(axis=0)
+        elif samples.num_rows:
             counts += given_labels_of(samples, names).votes.sum(axis=0, dtype=np.float64)
     return counts
 
@@ -109,8 +115,8 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     schema = labels_dataset(config.data.labels, wanted).schema
     names = plan_of(work).class_names or config.data.class_names
     names = names or found_classes(config.data.labels, wanted, config.data.spellings)
-    if not names:
-        raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
+    is_set = has_label_sets(schema, several_labels=config.data.several_labels)
+    check_class_names(config, names)
     columns = [name for name in schema.names if name != "image"]
     has_bytes = holds_images(config.data.labels, schema)
     keys = table_key("labels", columns)
@@ -120,12 +126,20 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         )
         typed = (respelled(_typed(labels, schema), config.data.spellings) for labels in _whole_samples(rows))
         keeps_labels = config.expectations.enabled or "annotator_id" in columns
-        num_rows, num_samples = _write_parts(work, typed, names, config.data.labels.name, keeps_labels=keeps_labels)
+        conformed = label_sets if is_set else _conformed
+        num_rows, num_samples = _write_parts(
+            work, typed, names, config.data.labels.name, conformed, keeps_labels=keeps_labels
+        )
         if wanted is not None:
             earlier = [config.data.labels / file.path for file in arrivals.unchanged]
-            repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
-            num_read = sum(pq.read_metadata(file).num_rows for file in files)
-            record["arrivals"] = repeats_record(arrivals, num_read - num_rows, repeats)
+            if is_set:
+                parts = (read_table(path, "samples", ["sample_id", GIVEN]) for path in part_paths(work, LABELLED))
+                repeats = set_repeats(config, arrivals, parts, names)
+                superseded = int((~latest_rows(labels_dataset(config.data.labels, wanted))).sum())
+            else:
+                repeats = count_repeats(connection, part_paths(work, LABELLED), earlier, config.data.spellings)
+                superseded = sum(pq.read_metadata(file).num_rows for file in files) - num_rows
+            record["arrivals"] = repeats_record(arrivals, superseded, repeats)
     record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config, num_classes=len(names))
     record |= {
         "num_rows": num_rows,
@@ -136,7 +150,13 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
 
 
 def _write_parts(
-    work: Path, tables: Iterator[pa.Table], names: Sequence[str], origin: str, *, keeps_labels: bool
+    work: Path,
+    tables: Iterator[pa.Table],
+    names: Sequence[str],
+    origin: str,
+    conformed: Callable[[pa.Table, Sequence[str], str], pa.Table],
+    *,
+    keeps_labels: bool,
 ) -> tuple[int, int]:
     """Labels and samples in parts; numbers of rows and samples."""
     for table in (LABELLED, LABELS):
@@ -144,15 +164,16 @@ def _write_parts(
     num_rows, num_samples, faults = 0, 0, list[str]()
     for number, table in enumerate(tables):
         try:
-            labels = conform(table, "labels", class_names=names, origin=origin)
-            samples = samples_table(labels, names)
+            labels = conformed(table, names, origin)
+            samples = samples_of_labels(labels, names)
         except TableError as fault:
             faults.append(str(fault))
             if len(faults) == MOST_FAULTY_PARTS:
                 break
             continue
         if keeps_labels:
-            known = [name for name in labels.column_names if name in KNOWN_LABEL_COLUMNS or name in (*GROUPS, TIME)]
+            wanted = {*KNOWN_LABEL_COLUMNS, GIVEN, *GROUPS, TIME}
+            known = [name for name in labels.column_names if name in wanted]
             write_table(part_path(work, LABELS, number), labels.select(known), "labels", names)
         write_table(part_path(work, LABELLED, number), samples, "samples", names)
         num_rows, num_samples = num_rows + labels.num_rows, num_samples + samples.num_rows
@@ -161,6 +182,11 @@ def _write_parts(
     if not num_rows:
         raise TableError(f"{origin}: the labels table must have rows, but is empty.")
     return num_rows, num_samples
+
+
+def _conformed(labels: pa.Table, names: Sequence[str], origin: str) -> pa.Table:
+    """Labels of which each image has one."""
+    return conform(labels, "labels", class_names=names, origin=origin)
 
 
 def _whole_samples(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

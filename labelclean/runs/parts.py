@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from labelclean.features.store import FeatureStore
 from labelclean.noise.readings import AuditEvidence
 from labelclean.probes.feature_space import sample_keys
 from labelclean.review.decisions import Decision, reviewed_labels
+from labelclean.review.facets import holds_names
+from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.runs.extract_parts import FEATURES, SAMPLES
 from labelclean.runs.ingest_parts import part_paths
 from labelclean.runs.night_sums import RunSums
@@ -33,6 +36,9 @@ from labelclean.runs.run import standing_of
 from labelclean.storage.parquet import make_folder, read_pred_probs, read_table
 from labelclean.storage.queries import samples_known
 from labelclean.storage.samples import given_labels_of, groups_of
+
+if TYPE_CHECKING:
+    from labelclean.cleaning.population import Taught
 
 STREAM = "stream"
 
@@ -94,7 +100,7 @@ def labelled_parts(
     """
     folder = work / INTERNAL / STREAM / "labels"
     make_folder(folder)
-    paths = [path for path in _sample_paths(work) if pq.read_metadata(path).num_rows]
+    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
     known = _known(work, config, reference, paths)
     probs, is_named = _own_probs(config, paths, names)
     labels, reviewed, digest = [], [], hashlib.sha256()
@@ -131,7 +137,7 @@ def labelled_parts(
         start += samples.num_rows
     if probs is not None and not is_named:
         _check_order(config, labels, names)
-    shards = _shards(work, paths)
+    shards = shards_of(work, paths)
     if reference is not None and reference.kept is not None:
         kept, rows = reference.kept, _not_tonight(reference.kept.labels, labels)
         if len(rows):
@@ -184,13 +190,26 @@ def column_of(parts: RunParts, name: str) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pq.read_schema(parts.samples[0]).field(name).type)
 
 
-def _sample_paths(work: Path) -> list[Path]:
-    """Files of the table `samples`, in order."""
+def leaks_of(parts: RunParts, taught: Taught) -> Leaks | None:
+    """Return what stands in more than one split; None where the labels have no column `split` of simple values."""
+    schema = pq.read_schema(parts.samples[0])
+    if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
+        return None
+    splits, found = split_codes(column_of(parts, SPLIT))
+    if taught.chosen.is_whole:
+        groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
+    else:
+        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
+    return Leaks(split_leaks(groups, splits), splits, found)
+
+
+def sample_paths(work: Path) -> list[Path]:
+    """Return the files of the table `samples`, in order."""
     return part_paths(work, SAMPLES) if plan_of(work).is_streamed else [work / INTERNAL / "samples.parquet"]
 
 
-def _shards(work: Path, paths: Sequence[Path]) -> tuple[Shard, ...]:
-    """Features of the samples: in memory where the samples are, else in a file per part."""
+def shards_of(work: Path, paths: Sequence[Path]) -> tuple[Shard, ...]:
+    """Return the features of the samples in some parts: in memory where the samples are, else in a file per part."""
     if plan_of(work).is_streamed:
         return find_shards([work / INTERNAL / FEATURES / f"{path.stem}.npy" for path in paths])
     extracted = part_of(work, "extract")

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from labelclean.cleaning.memory import (
     EXPECTATIONS_BYTES,
     EXTRACTION_BYTES,
@@ -25,7 +27,9 @@ from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.labels import in_class_order
 from labelclean.runs.arrivals import Arrivals, files_to_read
+from labelclean.runs.label_set_rules import check_label_set_settings
 from labelclean.runs.record import INTERNAL
+from labelclean.storage.label_sets import has_label_sets
 from labelclean.storage.parquet import labels_dataset, read_json
 from labelclean.storage.tables import BOX_COLUMNS
 
@@ -87,7 +91,10 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     if config.study.measured is not None:
         read_json(config.study.measured)  # refuses before hours have passed
     files = files_to_read(config, arrivals)
-    num_rows = labels_dataset(config.data.labels, files).count_rows()
+    dataset = labels_dataset(config.data.labels, files)
+    if has_label_sets(dataset.schema, several_labels=config.data.several_labels):
+        check_label_set_settings(config)
+    num_rows = dataset.count_rows()
     limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)
     is_streamed = num_rows > config.run.in_memory_samples
     digest = _digest(config, arrivals) if is_streamed else ""
@@ -183,7 +190,9 @@ def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping
         raise TableError(f"{labels}: column 'given_label' is required, but the table has {dataset.schema.names}.")
     names: set[str] = set()
     for batch in dataset.to_batches(columns=["given_label"]):
-        names |= {str(name) for name in batch.column(0).unique().to_pylist() if name is not None}
+        column = batch.column(0)
+        flat = column.flatten() if pa.types.is_nested(column.type) else column
+        names |= {str(name) for name in flat.unique().to_pylist() if name is not None}
     return tuple(in_class_order(spellings.get(name, name) for name in names))
 
 

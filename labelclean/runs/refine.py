@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import Float64Array
 from labelclean.config import Config
-from labelclean.errors import ConfigError, listed
+from labelclean.errors import ConfigError
 from labelclean.noise.model import measured_prior
 from labelclean.noise.readings import has_looks
 from labelclean.progress import progress
-from labelclean.review.facets import holds_names
 from labelclean.review.kinds import kinds_record
-from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
+from labelclean.review.leaks import Leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
@@ -30,6 +29,8 @@ from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
 from labelclean.runs.ingest_parts import LABELS, part_paths
+from labelclean.runs.label_set_rules import is_of_label_sets
+from labelclean.runs.label_sets import refine_label_sets
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
 from labelclean.runs.one_class import rank_one_class
 from labelclean.runs.outputs import (
@@ -41,22 +42,20 @@ from labelclean.runs.outputs import (
 )
 from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import BoxSets, RunTables
-from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
+from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, leaks_of, samples_of_part
 from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
+from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_json, read_table, write_table
 from labelclean.storage.tables import BOX_COLUMNS, NEW_KINDS, SET_ASIDE
 
 if TYPE_CHECKING:
-    from labelclean.cleaning.chance import Unvouched
     from labelclean.cleaning.passes import Each
     from labelclean.cleaning.population import Learned, Taught
-    from labelclean.cleaning.teacher import Teacher
     from labelclean.noise.tally import Tally
-    from labelclean.probes.feature_space import FeatureSpace
 
 JOINED = ("teacher_predictions", "refined_labels", "flags")
 
@@ -68,6 +67,8 @@ def refine(work: Path) -> bool:
     """
     from labelclean.cleaning.passes import each_shard
 
+    if is_of_label_sets(work):
+        return refine_label_sets(work)
     with recorded(work, "refine") as (config, record):
         names, decisions = tuple(part_of(work, "ingest")["class_names"]), known_decisions(config)
         reference = None if config.run.reference is None else read_run_sums(config.run.reference)
@@ -93,7 +94,7 @@ def refine(work: Path) -> bool:
             if verdict is None:
                 return False
             learned = _learned(taught, config, verdict, looks)
-            leaks = _leaks(parts, learned.taught)
+            leaks = leaks_of(parts, learned.taught)
             tally = _write_tables(work, parts, learned, names, config, each, leaks, record)
         refinement = learned.refinement
         readings = refinement.trust.readings
@@ -194,21 +195,6 @@ def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Le
     if config.refine.method not in ("auto", *verdict.allowed):
         config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
     return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
-
-
-def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
-    """What stands in more than one split; None where the labels have no column `split` of simple values."""
-    from labelclean.cleaning.shard_labels import read_shard_labels
-
-    schema = pq.read_schema(parts.samples[0])
-    if SPLIT not in schema.names or not holds_names(schema.field(SPLIT).type):
-        return None
-    splits, found = split_codes(column_of(parts, SPLIT))
-    if taught.chosen.is_whole:
-        groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
-    else:
-        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
-    return Leaks(split_leaks(groups, splits), splits, found)
 
 
 def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets | None:
@@ -396,58 +382,3 @@ def _noise(work: Path) -> dict[str, dict[str, tuple[float, float]]]:
     paths = sorted((work / INTERNAL / STREAM / "refined_labels").glob("part-*.parquet"))
     columns = [name for name in pq.read_schema(paths[0]).names if name in ("line", "shift", "camera", "label_score")]
     return added_noise([noise_by_column(read_table(path, "refined_labels", columns)) for path in paths])
-
-
-def refused_by_chance(
-    config: Config, teacher: Teacher, unvouched: Unvouched | None, space: FeatureSpace, names: Sequence[str]
-) -> dict[str, Any]:
-    """Return the record of a run whose images say no more of their labels than chance would.
-
-    Args:
-        config: `refine.method` is read.
-        teacher: The teacher.
-        unvouched: Classes and samples that nothing outside their group can vouch for; None where the user's own model
-            vouches for all.
-        space: Near-duplicate sets of the samples.
-        names: The K class names.
-
-    Returns:
-        JSON values: the sentence, and the cause where it shows (`alike`, `one_group`, `class_groups`, else `chance`).
-    """
-    from labelclean.cleaning.teacher import nothing_tells
-
-    num_samples = len(space)
-    copies = int(np.unique(space.duplicate_sets[space.duplicate_sets >= 0], return_counts=True)[1].max(initial=0))
-    cause = "chance"
-    if unvouched is None:
-        sentence = nothing_tells(teacher).replace(").", ");") + (
-            " nothing is flagged. Check that the columns of teacher.pred_probs are the classes in this order: "
-            f"{listed(list(names))}."
-        )
-    elif copies > num_samples / 2:
-        cause, sentence = (
-            "alike",
-            f"these images are all alike to the backbone ({copies:,} of {num_samples:,} are near-duplicates of one "
-            "another), so they say nothing of their labels; nothing is flagged. Open some of them: are they the right "
-            "files, decoded as they should be (decode.*)?",
-        )
-    elif unvouched.has_one_group:
-        cause, sentence = (
-            "one_group",
-            "one group_id holds all samples, so nothing outside it can vouch for a label; nothing is "
-            "flagged. Give each part its own group_id, or leave the column out.",
-        )
-    elif len(unvouched.classes):
-        cause, sentence = (
-            "class_groups",
-            f"every sample of {listed([names[k] for k in unvouched.classes.tolist()])} lies in one group_id, so nothing "
-            "outside it can vouch for these labels, and the other images say no more of theirs than chance would; nothing "
-            "is flagged. Give each part its own group_id, or leave the column out.",
-        )
-    else:
-        sentence = nothing_tells(teacher).replace(").", ");") + (
-            " nothing is flagged. Look at some images, try another backbone, or bring a model's predictions "
-            "(teacher.pred_probs)."
-        )
-    refinement = {"requested": config.refine.method, "method": "none", "why": sentence, "cause": cause}
-    return stopped(sentence) | {"refinement": refinement}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_of
@@ -11,6 +11,8 @@ from labelclean.review.opinions import inspector_sentences
 from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.costs import cost_sentences
 from labelclean.runs.drift_report import drift_sentences
+from labelclean.runs.label_set_rules import SEVERAL
+from labelclean.runs.label_set_summary import HEADINGS, found_sets_sentence, set_cells, set_promise_sentence
 from labelclean.texts import printable
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "chosen_on": refine.get("chosen_on"),
     }
     summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class") if name in refine}
+    if ingest.get(SEVERAL):
+        summary[SEVERAL] = True
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
     return {"verdict": verdict, "verdict_sentence": sentence} | summary
 
@@ -80,7 +84,8 @@ def _verdict(
     num_usable = summary["num_samples"] - summary["num_rejects"]
     if "one_class" in summary:
         return "done", one_class_sentence(summary["one_class"], num_usable)
-    sentence = found_sentence(summary["label_issues"], num_usable)
+    worded = found_sets_sentence if summary.get(SEVERAL) else found_sentence
+    sentence = worded(summary["label_issues"], num_usable)
     fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
     return ("fell_back" if fell_back else "done"), sentence
 
@@ -171,11 +176,12 @@ def markdown_summary(outcome: Outcome) -> str:
     """
     summary = outcome.summary
     lines = [f"## {outcome.manifest['dataset']}: {summary['verdict_sentence']}", "", f"`{outcome.folder}`", ""]
+    headings, cells, promised = _words_of(summary)
     if promise := promise_of(summary):
-        lines += [_capital(promise_sentence(promise)), ""]
+        lines += [_capital(promised(promise)), ""]
     if summary["label_issues"]:
-        lines += [f"| class | {' | '.join(_HEADINGS)} |", "|---|---:|---:|---:|---:|---:|"]
-        lines += [f"| {row['class_name']} | {' | '.join(_cells(row))} |" for row in summary["label_issues"]["by_class"]]
+        lines += [f"| class | {' | '.join(headings)} |", "|---|---:|---:|---:|---:|---:|"]
+        lines += [f"| {row['class_name']} | {' | '.join(cells(row))} |" for row in summary["label_issues"]["by_class"]]
         lines += ["", f"Refinement: `{summary['refinement']['method']}`: {summary['refinement']['why']}"]
     lines += ["", *(f"- {sentence}" for sentence in _factory_sentences(summary))]
     lines += [f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals"))]
@@ -196,6 +202,15 @@ def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
             "(part_conflict)"
         )
     return told
+
+
+def _words_of(
+    summary: Mapping[str, Any],
+) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], list[str]], Callable[[Promise], str]]:
+    """The headings and cells of the table of classes, and the words of the promise: of one label per image or several."""
+    if summary.get(SEVERAL):
+        return HEADINGS, set_cells, set_promise_sentence
+    return _HEADINGS, _cells, promise_sentence
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -321,15 +336,16 @@ def _print_found(console: Console, summary: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     console.print(Text(summary["verdict_sentence"], style="bold"))
+    headings, cells, promised = _words_of(summary)
     if promise := promise_of(summary):
-        console.print(Text(promise_sentence(promise), style="" if promise.is_safe else "yellow"))
+        console.print(Text(promised(promise), style="" if promise.is_safe else "yellow"))
     for sentence in _factory_sentences(summary):
         console.print(Text(printable(sentence)))
     if summary["label_issues"]:
         table = Table("class", box=None, pad_edge=False, header_style="dim")
-        for heading in _HEADINGS:
+        for heading in headings:
             table.add_column(heading, justify="right")
         for row in summary["label_issues"]["by_class"]:
-            table.add_row(Text(printable(row["class_name"])), *_cells(row))
+            table.add_row(Text(printable(row["class_name"])), *cells(row))
         console.print(table)
         console.print(Text(f"refinement: {summary['refinement']['method']} - {summary['refinement']['why']}"))

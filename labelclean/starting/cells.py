@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from labelclean.errors import TableError, listed
 from labelclean.starting.images import looks_like_image
+from labelclean.starting.label_sets import joined_sets, sets_of_marks, split_names, without_empty_masks
 from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows
 
 _SPLIT = re.compile(
@@ -20,13 +21,13 @@ _SPLIT = re.compile(
     r"([ _\-]?(set|data|images?|imgs?|split|用|セット|データ|画像))*[ _\-]?\d*|fold[ _\-]?\d+"
 )
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "sample_id": ("id", "sample", "image_id", "img_id", "id_code"),
+    "sample_id": ("id", "sample", "image_id", "imageid", "img_id", "id_code"),
     "image_path": (
         "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file", "image_name",
         "img", "img_path", "image_url", "url", "uri", "ファイル", "ファイル名", "画像", "画像名", "画像ファイル", "画像ファイル名", "画像パス",
     ),
     "given_label": (
-        "label", "class", "class_name", "category", "defect", "defect_type", "target", "choice", "ラベル", "クラス", "分類",
+        "label", "class", "class_id", "classid", "class_name", "category", "defect", "defect_type", "target", "choice", "ラベル", "クラス", "分類",
         "不良名", "欠陥名", "不良種別", "欠陥種別", "不良内容", "不良モード", "判定", "判定結果", "検査結果",
     ),
 }  # fmt: skip
@@ -64,17 +65,19 @@ def is_split(name: str) -> bool:
     return _SPLIT.fullmatch(unicodedata.normalize("NFKC", name).strip().lower()) is not None
 
 
-def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows:
+def table_rows(cells: Cells, columns: Mapping[str, str], origin: object, *, several: bool = False) -> Rows:
     """Return the labels in a table of cells; every value stays text, so that `007` stays `007`.
 
     Args:
         cells: The table; blank rows are left out.
         columns: The table's name for a column of labelclean, or its number from 1 where it has no header.
         origin: The file, for the error message.
+        several: An image may have several labels, or none: several rows, or several marks in one-hot columns.
 
     Returns:
         One row per row with a label, other columns carried through. Titles above the header, and rows without a class
-        or, in one-hot columns, with several, are left out.
+        or, in one-hot columns, with several, are left out. Where an image may have several labels, all rows: `given_label`
+        holds lists of the marked columns, or a label per row, missing where an image has none.
 
     Raises:
         TableError: If a needed column is missing or not clear, or rows are not of the header's length.
@@ -100,6 +103,8 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object) -> Rows
         "rows above the header": titles,
         "rows that repeat the header": list(map(str, again)),
     }
+    if several:
+        return _set_rows(cells.source, values, columns, left_out, seen, origin)
     if faults and has_header and "given_label" not in chosen and "given_label" not in columns:
         one_hot, classes = one_hot_classes(values, chosen)
         if one_hot:
@@ -210,13 +215,14 @@ def hints(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
 
 
 def one_hot_classes(
-    values: Mapping[str, list[str | None]], chosen: Mapping[str, str]
+    values: Mapping[str, list[str | None]], chosen: Mapping[str, str], *, several: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     """Return the columns of marks that name a class each, and the classes of each row.
 
     Args:
         values: Column -> cells; a mark is 1, true, yes, x, a circle or a tick, no mark 0, false, no or nothing.
         chosen: From `chosen_columns`.
+        several: A row may have several marks, or none; one column is enough.
 
     Returns:
         Names and rows; no names where not at least two columns hold nothing but marks, or more rows have several marks
@@ -234,14 +240,21 @@ def one_hot_classes(
     names = [name for name, bits in marks.items() if None not in bits and 0 in bits]
     rows = zip(*(marks[name] for name in names), strict=True)
     classes = [[name for name, bit in zip(names, row, strict=True) if bit] for row in rows]
-    several = sum(len(row) > 1 for row in classes)
-    is_one_hot = len(names) > 1 and sum(len(row) == 1 for row in classes) > several
+    num_several = sum(len(row) > 1 for row in classes)
+    is_one_hot = len(names) > 1 and sum(len(row) == 1 for row in classes) > num_several
+    if several:
+        is_one_hot = any(classes)
     return (names, classes) if is_one_hot else ([], [])
 
 
 def one_hot_words(names: Sequence[str]) -> str:
     """Return what is told of one-hot columns."""
     return f"columns {listed(list(names), 8)} hold one 1 in each row: the column's name is the class"
+
+
+def several_words(names: Sequence[str]) -> str:
+    """Return what is told of columns of marks where an image may have several."""
+    return f"columns {listed(list(names), 8)} hold marks: the labels of an image are the names of those that it has"
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -323,3 +336,36 @@ def _without_one_hot(
     kept = [place for place, found in enumerate(classes) if len(found) == 1]
     rest = {name: [column[place] for place in kept] for name, column in values.items() if name not in one_hot}
     return {**rest, "given_label": [classes[place][0] for place in kept]}
+
+
+def _set_rows(
+    source: str,
+    values: dict[str, list[str | None]],
+    columns: Mapping[str, str],
+    left_out: dict[str, list[str]],
+    seen: Sequence[str],
+    origin: object,
+) -> Rows:
+    """The labels of a table in which an image may have several, or none: columns of marks, or rows of one image."""
+    values, split = split_names(values, {name: _folded(name) for name in values})
+    chosen, faults = chosen_columns(list(values), columns)
+    told = [*seen, *split]
+    one_hot: list[str] = []
+    if faults and "given_label" not in chosen and "given_label" not in columns:
+        one_hot, classes = one_hot_classes(values, chosen, several=True)
+    if one_hot:
+        table = sets_of_marks(values, one_hot, classes)
+        told.append(several_words(one_hot))
+        chosen, faults = chosen_columns(table.column_names, columns)
+    if faults:
+        raise TableError(column_letter(origin, faults, list(values)))
+    if not one_hot:
+        values, masks = without_empty_masks(values, {name: _folded(name) for name in values}, chosen["given_label"])
+        told += masks
+        table = pa.table({name: pa.array(column, pa.string()) for name, column in values.items()})
+    table, done = renamed(table, chosen)
+    told += [*done, *hints(list(values), columns)]
+    if not one_hot:
+        table, joined = joined_sets(table, {} if masks else left_out)  # rows of empty masks are told already
+        told += joined
+    return Rows(source.replace("{n}", f"{table.num_rows:,}"), table, left_out, tuple(told))

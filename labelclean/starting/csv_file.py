@@ -19,7 +19,9 @@ from labelclean.starting.text import text_of
 _SEPARATORS = ",;\t|"
 
 
-def csv_rows(data: bytes, columns: Mapping[str, str], origin: Path, encoding: str | None = None) -> Rows:
+def csv_rows(
+    data: bytes, columns: Mapping[str, str], origin: Path, encoding: str | None = None, *, several: bool = False
+) -> Rows:
     """Return the labels in a CSV file or a list.
 
     Args:
@@ -27,6 +29,7 @@ def csv_rows(data: bytes, columns: Mapping[str, str], origin: Path, encoding: st
         columns: The file's name for a column of labelclean, or the column's number where there is no header.
         origin: The file, for the error message.
         encoding: The code page, where the file does not show it.
+        several: An image may have several labels, or none.
 
     Returns:
         One row per line; a Label Studio export as `label_studio.flat_rows` gives it.
@@ -41,7 +44,7 @@ def csv_rows(data: bytes, columns: Mapping[str, str], origin: Path, encoding: st
     if is_label_studio_header(header):
         records = [dict(zip(header, row, strict=False)) for _, row in cells[1:]]
         return flat_rows(records, columns.get("given_label"), "Label Studio CSV", origin)
-    return table_rows(Cells(cells, f"{origin.name}: {{n}} rows of {words}"), columns, origin)
+    return table_rows(Cells(cells, f"{origin.name}: {{n}} rows of {words}"), columns, origin, several=several)
 
 
 def _separator(text: str) -> tuple[int, str | None, str]:

@@ -30,7 +30,9 @@ _DAMAGE = (
 """What openpyxl raises on files that are cut or changed."""
 
 
-def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str | None = None) -> Rows:
+def excel_rows(
+    data: bytes, columns: Mapping[str, str], origin: Path, sheet: str | None = None, *, several: bool = False
+) -> Rows:
     """Return the labels in a workbook: the values that its cells show.
 
     Args:
@@ -38,6 +40,7 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
         columns: The sheet's name for a column of labelclean.
         origin: The file, for the error message.
         sheet: The sheet; default: the first that is not hidden.
+        several: An image may have several labels, or none.
 
     Returns:
         One row per row. Numbers that Excel shows with leading zeros keep them; a value in cells that are merged downwards
@@ -69,7 +72,10 @@ def excel_rows(data: bytes, columns: Mapping[str, str], origin: Path, sheet: str
     ]
     try:
         found = table_rows(
-            Cells(_trimmed(cells), f"{origin.name}, sheet {title!r}: {{n}} rows", "rows"), columns, origin
+            Cells(_trimmed(cells), f"{origin.name}, sheet {title!r}: {{n}} rows", "rows"),
+            columns,
+            origin,
+            several=several,
         )
     except TableError as fault:
         if faults:

@@ -22,8 +22,11 @@ from labelclean.starting.cells import (
     one_hot_classes,
     one_hot_words,
     renamed,
+    several_words,
 )
+from labelclean.starting.label_sets import joined_sets
 from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows, StoredImages
+from labelclean.storage.label_sets import holds_lists
 from labelclean.storage.parquet import atomic_path, label_files, labels_dataset, parquet_options, unread_files
 
 EXACT_INT = 2**53
@@ -52,15 +55,20 @@ def is_labels_table(path: Path, columns: Mapping[str, str]) -> bool:
         return False
     if image is not None and pa.types.is_struct(image):
         return False
+    if holds_lists(schema):
+        return all(
+            _is_text(schema.field(name).type) for name in MAPPED if name in schema.names and name != "given_label"
+        )
     return all(_is_text(schema.field(name).type) for name in MAPPED if name in schema.names)
 
 
-def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
+def parquet_rows(path: Path, columns: Mapping[str, str], *, several: bool = False) -> Rows:
     """Return the labels in Parquet of any make.
 
     Args:
         path: Parquet file or folder.
         columns: The table's name for a column of labelclean.
+        several: An image may have several labels, or none: lists, several rows, or several marks in one-hot columns.
 
     Returns:
         One row per row with a label. Numbers and truth values become text; an image struct becomes `image` (bytes) or
@@ -84,31 +92,32 @@ def parquet_rows(path: Path, columns: Mapping[str, str]) -> Rows:
         seen.append(f"column {images.place[0]!r} holds the images themselves")
     chosen, faults = chosen_columns(table.column_names, columns)
     if faults and "given_label" not in chosen and "given_label" not in columns:
-        table = _without_one_hot(table, chosen, left_out, seen)
+        table = _without_one_hot(table, chosen, left_out, seen, several=several)
         chosen, faults = chosen_columns(table.column_names, columns)
     if images is not None:
         faults = [fault for fault in faults if fault != "image_path: none is"]
     if faults:
         raise TableError(column_letter(path, faults, dataset.schema.names))
-    for ours, theirs in chosen.items():
-        place = table.column_names.index(theirs)
-        values = _as_text(table.column(theirs), theirs, classes.get(theirs), seen, path)
-        table = table.set_column(place, theirs, values)
-        if ours == "given_label" and values.null_count:
-            missing = pc.indices_nonzero(pc.is_null(values)).to_pylist()
-            several = left_out.get(_SEVERAL, [])
-            left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing if str(row + 1) not in several]
-            table = table.filter(pc.is_valid(values))
-            images = None if images is None else replace(images, kept=pc.is_valid(values).combine_chunks())
+    table = _with_texts(table, chosen, classes, seen, path)
+    values = table.column(chosen["given_label"])
+    if values.null_count and not several:
+        missing = pc.indices_nonzero(pc.is_null(values)).to_pylist()
+        marked = left_out.get(_SEVERAL, [])
+        left_out[f"{NO_LABEL} (rows)"] = [str(row + 1) for row in missing if str(row + 1) not in marked]
+        table = table.filter(pc.is_valid(values))
+        images = None if images is None else replace(images, kept=pc.is_valid(values).combine_chunks())
     names_images = "image_path" in chosen and (
         _all_distinct(table.column(chosen["image_path"]))
-        or ("annotator_id" in chosen and table.column(chosen["image_path"]).null_count == 0)
+        or (("annotator_id" in chosen or several) and table.column(chosen["image_path"]).null_count == 0)
     )
     if "sample_id" not in chosen and not names_images:
         table = table.append_column("sample_id", _row_names(path, table.num_rows))
         chosen = {**chosen, "sample_id": "sample_id"}
         seen.append("image paths are missing or not distinct: the number of the row is the sample_id")
     table, told = renamed(table, chosen, has_images=images is not None)
+    if several and not holds_lists(table.schema):
+        table, joined = _one_set_each(table, left_out, path, has_images=images is not None)
+        told += joined
     source = f"{path.name}: {table.num_rows:,} rows of Parquet"
     return Rows(
         source, table, left_out, (*seen, *told, *hints(table.column_names, columns), *unread_files(path)), images=images
@@ -149,6 +158,31 @@ def write_with_images(target: Path, table: pa.Table, images: StoredImages) -> No
 
 
 # --- inside ---------------------------------------------------------------------------------------
+
+
+def _with_texts(
+    table: pa.Table, chosen: Mapping[str, str], classes: Mapping[str, list[str]], seen: list[str], path: Path
+) -> pa.Table:
+    """The table with the columns chosen as text; labels that are lists stay."""
+    for ours, theirs in chosen.items():
+        kind = table.column(theirs).type
+        if ours == "given_label" and pa.types.is_list(kind) and _is_text(kind.value_type):
+            continue
+        values = _as_text(table.column(theirs), theirs, classes.get(theirs), seen, path)
+        table = table.set_column(table.column_names.index(theirs), theirs, values)
+    return table
+
+
+def _one_set_each(
+    table: pa.Table, left_out: dict[str, list[str]], path: Path, *, has_images: bool
+) -> tuple[pa.Table, list[str]]:
+    """Rows of one image as they give it several labels; the images themselves must stand in one row each."""
+    if has_images and not _all_distinct(table.column("sample_id")):
+        raise TableError(
+            f"{path}: a file that holds the images themselves must have one row for each, with its labels in a list, but has "
+            "several rows of some. Write the labels as lists, or the images as files."
+        )
+    return joined_sets(table, left_out)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -245,7 +279,7 @@ def _as_text(
 
 
 def _without_one_hot(
-    table: pa.Table, chosen: Mapping[str, str], left_out: dict[str, list[str]], seen: list[str]
+    table: pa.Table, chosen: Mapping[str, str], left_out: dict[str, list[str]], seen: list[str], *, several: bool
 ) -> pa.Table:
     """The table with `given_label` in place of one-hot columns, where it has some; missing where none or several are 1."""
     types = pa.types
@@ -254,9 +288,12 @@ def _without_one_hot(
         for field in table.schema
         if types.is_boolean(field.type) or types.is_integer(field.type) or types.is_floating(field.type)
     }
-    names, classes = one_hot_classes(bits, chosen)
+    names, classes = one_hot_classes(bits, chosen, several=several)
     if not names:
         return table
+    if several:
+        seen.append(several_words(names))
+        return table.drop_columns(names).append_column("given_label", pa.array(classes, pa.list_(pa.string())))
     seen.append(one_hot_words(names))
     left_out[_SEVERAL] = [str(row) for row, found in enumerate(classes, 1) if len(found) > 1]
     labels = pa.array([found[0] if len(found) == 1 else None for found in classes], pa.string())

@@ -29,6 +29,7 @@ from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
+from labelclean.starting.label_sets import with_unlisted
 from labelclean.starting.label_studio import (
     flat_rows,
     has_choices,
@@ -61,6 +62,8 @@ class Asked:
         sheet: Sheet of a workbook; None: the first that shows.
         image_root: Folder that image paths start from; None: beside the labels.
         boxes: Whether every box is a sample; None: where a file holds boxes and no class of a whole image.
+        several_labels: Rows of one image, or marks in one row, are its several labels.
+        unlisted_have_none: Images that no row names have no label.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,8 @@ class Asked:
     sheet: str | None = None
     image_root: Path | None = None
     boxes: bool | None = None
+    several_labels: bool = False
+    unlisted_have_none: bool = False
 
     def takes_boxes(self, has_boxes: bool, has_whole: bool) -> bool:
         """Whether the boxes of a file are the samples."""
@@ -112,6 +117,8 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
         ExchangeError: If XML or JSON is not whole.
     """
     asked = asked or Asked()
+    if asked.unlisted_have_none and not asked.several_labels:
+        raise TableError(f"{path}: --unlisted-have-none goes with --several-labels. Give both, or leave it out.")
     if not path.exists():
         raise TableError(
             f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
@@ -122,10 +129,10 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
         return _with_images(yolo_rows(files, path.parent), path.parent, asked)
     _check_read(path)
     if _is_parquet(path):
-        _check_asked(path, asked, "columns")
-        if is_labels_table(path, asked.columns):
+        _check_asked(path, asked, "columns", "several_labels")
+        if is_labels_table(path, asked.columns) and not asked.unlisted_have_none:
             return None
-        rows = parquet_rows(path, asked.columns)
+        rows = parquet_rows(path, asked.columns, several=asked.several_labels)
     else:
         rows = _folder(path, asked) if path.is_dir() else _file(path, asked)
     return _with_images(rows, path, asked)
@@ -168,8 +175,16 @@ def _check_asked(path: Path, asked: Asked, *known: str) -> None:
         "class_folder": "--class-folder",
         "encoding": "--encoding",
         "sheet": "--sheet",
+        "several_labels": "--several-labels",
     }
-    idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in (None, {})]
+    unset: tuple[object, ...] = (None, {})
+    idle = [
+        option
+        for name, option in options.items()
+        if name not in known
+        and getattr(asked, name) not in unset
+        and (name != "several_labels" or asked.several_labels)
+    ]
     if idle:
         raise TableError(f"{path}: {listed(idle)} means nothing for labels of this kind. Leave it out.")
 
@@ -189,7 +204,7 @@ def _folder(path: Path, asked: Asked) -> Rows:
         return joined(parts, path)
     if (path / "labels.json").is_file() and (path / "data").is_dir() and asked.class_folder is None:
         return _file(path / "labels.json", asked)
-    if asked.columns or asked.sheet or asked.encoding:  # they speak of a table
+    if asked.columns or asked.sheet or asked.encoding or asked.several_labels:  # they speak of a table
         return _table_beside(path, asked, None)
     if asked.class_folder is None:
         for folder in sorted(place for place in path.rglob("*") if place.name.lower() == "annotations"):
@@ -285,8 +300,8 @@ def _file(path: Path, asked: Asked) -> Rows:
     _check_read(path)
     name, data = path.name.lower(), file_bytes(path)
     if name.endswith((".xlsx", ".xlsm")) or data.startswith(b"PK\x03\x04"):
-        _check_asked(path, asked, "columns", "sheet")
-        return excel_rows(data, asked.columns, path, asked.sheet)
+        _check_asked(path, asked, "columns", "sheet", "several_labels")
+        return excel_rows(data, asked.columns, path, asked.sheet, several=asked.several_labels)
     if name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
         _check_asked(path, asked, "columns")
         return jsonl_rows(data, asked.columns, path)
@@ -314,8 +329,8 @@ def _file(path: Path, asked: Asked) -> Rows:
             f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
             "holds is not known. Write the labels as Parquet or CSV (image path, label)."
         )
-    _check_asked(path, asked, "columns", "encoding")
-    return csv_rows(data, asked.columns, path, asked.encoding)
+    _check_asked(path, asked, "columns", "encoding", "several_labels")
+    return csv_rows(data, asked.columns, path, asked.encoding, several=asked.several_labels)
 
 
 def _is_json_lines(text: str) -> bool:
@@ -392,6 +407,9 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
         root, paths, told = located(table.column("image_path").to_pylist(), folders)
         place = table.column_names.index("image_path")
         table = table.set_column(place, "image_path", pa.array(paths, pa.string()))
+        seen += told
+    if asked.several_labels and rows.images is None:
+        table, told = with_unlisted(table, root, have_none=asked.unlisted_have_none)
         seen += told
     if rows.is_placed and rows.folder is not None:
         root, table = _from_root(asked.image_root or rows.folder, rows.folder, table)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.config import ExpectationsConfig
-from labelclean.storage.tables import TABLES, Column, table_key
+from labelclean.storage.tables import Column, table_key, table_spec
 
 _QUIET = {"GX_ANALYTICS_ENABLED": "false", "TQDM_DISABLE": "1"}
 
@@ -105,7 +105,7 @@ def suite_rules(
         rules.append(("ExpectColumnValuesToBeUnique", {"column": key[0]}))
     else:
         rules.append(("ExpectCompoundColumnsToBeUnique", {"column_list": key}))
-    for column in TABLES[name].columns:
+    for column in table_spec(name, column_names).columns:
         if column.name in column_names:
             rules.extend(_column_rules(column, class_names))
         elif not column.optional:
@@ -153,7 +153,9 @@ def check_expectations(
             result_format={"result_format": "SUMMARY", "unexpected_index_column_names": index},
         )
     )
-    checked = [column.name for column in TABLES[name].columns if column.name in table.column_names]
+    checked = [
+        column.name for column in table_spec(name, table.column_names).columns if column.name in table.column_names
+    ]
     frame = table.select(checked).to_pandas()
     (result,) = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
     outcomes = [_outcome(row) for row in result.results]

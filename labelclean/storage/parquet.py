@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.storage.label_sets import has_label_sets, label_sets
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import BOX_COLUMNS, TABLES, class_names_of, conform
 
@@ -206,6 +207,7 @@ def read_labels(
     *,
     only_known: bool = False,
     spellings: Mapping[str, str] | None = None,
+    several_labels: bool = False,
 ) -> tuple[pa.Table, bool]:
     """Return the labels without the image bytes, checked, and whether image bytes are there.
 
@@ -216,9 +218,10 @@ def read_labels(
             Default: all files, and the same row in two of them is a fault.
         only_known: Leave out the columns that are only carried through.
         spellings: `data.spellings`; default: names stay as they are.
+        several_labels: `data.several_labels`.
 
     Returns:
-        A conforming `labels` table and True if there is an `image` column.
+        A conforming `labels` table (that of `tables.LABEL_SETS` where images have several labels) and True if there is an `image` column.
 
     Raises:
         TableError: If it breaks a promise; all faults are listed.
@@ -237,6 +240,8 @@ def read_labels(
     has_bytes = holds_images(path, dataset.schema)
     _check_image_column(path, dataset.schema)
     table = respelled(table, spellings or {})
+    if has_label_sets(dataset.schema, several_labels=several_labels):
+        return label_sets(table, class_names or (), path.name), has_bytes
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
 
 
@@ -362,6 +367,35 @@ def read_pred_probs(
     Raises:
         TableError: If a sample is missing or has several rows, a class has no column, or a row is no distribution.
     """
+    rows, is_named = _prob_rows(path, class_names)
+    shares = f"pred_probs must hold {len(class_names)} shares in class order that sum to 1"
+    return _checked_probs(path, rows, sample_ids, lambda row: _is_distribution(row, len(class_names)), shares), is_named
+
+
+def read_answer_probs(path: Path, sample_ids: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the user's own out-of-sample probabilities of images that may have several labels, one row per sample.
+
+    Args:
+        path: As for `read_pred_probs`; each number says how probable it is that its class is on the image.
+        sample_ids: The samples wanted, length N.
+        class_names: The K class names in order.
+
+    Returns:
+        float32, shape (N, K), in [0, 1], aligned with ``sample_ids``; rows need not sum to 1.
+
+    Raises:
+        TableError: If a sample is missing or has several rows, a class has no column, or a number is no probability.
+    """
+    rows, _ = _prob_rows(path, class_names)
+    shares = f"pred_probs must hold {len(class_names)} probabilities in class order, each within 0 and 1"
+    return _checked_probs(path, rows, sample_ids, lambda row: _are_shares(row, len(class_names)), shares)
+
+
+Row = Sequence[float] | None
+
+
+def _prob_rows(path: Path, class_names: Sequence[str]) -> tuple[list[tuple[str, Row]], bool]:
+    """Id and numbers in class order of each row of a file of probabilities; and whether names told the columns."""
     try:
         names = pq.read_schema(path).names
         columns = names if "pred_probs" not in names else ["sample_id", "pred_probs"]
@@ -388,31 +422,39 @@ def read_pred_probs(
         if is_named := len(written) > 0 and sorted(written) == sorted(class_names):
             order = [written.index(name) for name in class_names]
             values = [None if row is None or len(row) != len(order) else [row[k] for k in order] for row in values]
-    rows = dict(zip(ids, values, strict=True))
+    return list(zip(ids, values, strict=True)), is_named
+
+
+def _checked_probs(
+    path: Path, told: Sequence[tuple[str, Row]], sample_ids: Sequence[str], fits: Callable[[Row], bool], what: str
+) -> npt.NDArray[np.float32]:
+    """The numbers of the samples wanted; all faults are listed."""
+    rows = dict(told)
     missing = [sample for sample in sample_ids if sample not in rows]
-    twice = [str(sample) for sample, count in Counter(ids).items() if count > 1]
-    broken = [
-        sample for sample in sample_ids if sample in rows and not _is_distribution(rows[sample], len(class_names))
-    ]
+    twice = [str(sample) for sample, count in Counter(sample for sample, _ in told).items() if count > 1]
+    broken = [sample for sample in sample_ids if sample in rows and not fits(rows[sample])]
     faults = []
     if missing:
         faults.append(f"every sample must have a row, but {len(missing):,} have none: {listed(missing)}")
     if twice:
         faults.append(f"every sample must have one row, but {len(twice):,} have several: {listed(twice)}")
     if broken:
-        faults.append(
-            f"pred_probs must hold {len(class_names)} shares in class order that sum to 1, but do not for {listed(broken)}"
-        )
+        faults.append(f"{what}, but do not for {listed(broken)}")
     if faults:
         raise TableError(f"{path}: {'; '.join(faults)}.")
-    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32), is_named
+    return np.array([rows[sample] for sample in sample_ids], dtype=np.float32)
 
 
-def _is_distribution(row: Sequence[float] | None, num_classes: int) -> bool:
+def _is_distribution(row: Row, num_classes: int) -> bool:
     """Whether a row holds K shares that sum to 1."""
+    return _are_shares(row, num_classes) and abs(sum(row or ()) - 1) < 1e-3
+
+
+def _are_shares(row: Row, num_classes: int) -> bool:
+    """Whether a row holds K numbers within 0 and 1."""
     if row is None or len(row) != num_classes or any(share is None for share in row):
         return False
-    return all(0 <= share <= 1 for share in row) and abs(sum(row) - 1) < 1e-3
+    return all(0 <= share <= 1 for share in row)
 
 
 def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,17 @@ from labelclean.labels import GivenLabels
 from labelclean.storage.tables import BOX_COLUMNS, TABLES, conform, matrix, vectors
 
 _ONE_PER_SAMPLE = ("image_path", "group_id", "part_id", "candidate_labels", *BOX_COLUMNS)
-_OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in TABLES[name].columns} - {
+OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in TABLES[name].columns} - {
     column.name for column in TABLES["labels"].columns
 }
 
 
-def replaced_columns(names: Iterable[str]) -> list[str]:
+def replaced_columns(names: Iterable[str], taken_names: Collection[str] = OF_A_RUN) -> list[str]:
     """Return what is said of columns that are not carried, because a run writes its own under their names.
 
     Args:
         names: Columns of the labels.
+        taken_names: Columns that a run writes itself.
 
     Returns:
         One sentence, or none.
@@ -33,7 +34,7 @@ def replaced_columns(names: Iterable[str]) -> list[str]:
         >>> replaced_columns(["sample_id", "line", "label_score"])
         ["not carried: columns 'label_score', for a run writes its own under these names; rename them to keep them"]
     """
-    taken = [name for name in names if name in _OF_A_RUN]
+    taken = [name for name in names if name in taken_names]
     words = "not carried: columns {}, for a run writes its own under these names; rename them to keep them"
     return [words.format(listed(taken, 8))] if taken else []
 
@@ -66,9 +67,9 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     faults: list[str] = []
     for name in labels.column_names:
-        if name == "annotator_id" or name in _OF_A_RUN:
+        if name == "annotator_id" or name in OF_A_RUN:
             continue
-        columns[name], torn = _one_per_sample(labels.column(name), starts, sample_of_row)
+        columns[name], torn = one_per_sample(labels.column(name), starts, sample_of_row)
         if name in _ONE_PER_SAMPLE and len(torn):
             ids = labels.column("sample_id").take(starts[torn]).to_pylist()
             faults.append(f"column {name!r} must be the same in all rows of a sample, but differs for {listed(ids)}")
@@ -183,10 +184,19 @@ def _group_starts(ids: pa.ChunkedArray) -> IntArray:
     return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
 
-def _one_per_sample(
+def one_per_sample(
     values: pa.ChunkedArray, starts: IntArray, sample_of_row: npt.NDArray[np.int64]
 ) -> tuple[pa.ChunkedArray | pa.Array, IntArray]:
-    """Each sample's value, null where its rows differ, and the samples where they do."""
+    """Return each sample's value where its rows agree.
+
+    Args:
+        values: A column sorted by sample, length R.
+        starts: First row of each of the N samples, int64, shape (N,).
+        sample_of_row: Sample of each row, int64, shape (R,).
+
+    Returns:
+        N values, null where the rows of a sample differ, and the samples where they do.
+    """
     first = values.take(starts)
     if len(starts) == len(values):
         return first, np.empty(0, dtype=np.int64)

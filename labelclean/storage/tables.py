@@ -48,6 +48,7 @@ WAITS_FOR_EYES = "readings_differ"
 READINGS = ("calm", "clouds", "alone", "as_given")
 MANY_CLASSES = 256
 TOP_CLASSES = 32
+DIRECTIONS = ("missing", "spurious")
 QUEUE_SOURCES = ("ranked", "random_audit", "unusable", "conflict_group", "rare_class", "box_double")
 BOX_COLUMNS = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
 
@@ -62,11 +63,13 @@ Kind = Literal[
     "time",
     "bytes",
     "probabilities",
+    "answers",
     "votes",
     "feature",
     "class_indices",
     "class_probs",
     "names",
+    "classes",
     "any",
 ]
 
@@ -78,8 +81,9 @@ class Column:
     Attributes:
         name: Column name.
         kind: What the values are; decides the Arrow type. `class` is a class name, `share` a
-            float32 in [0, 1], `pixels` a finite float64, `probabilities` a row of K float32 that sums to 1, `votes` a row
-            of K counts, `names` a list of strings.
+            float32 in [0, 1], `pixels` a finite float64, `probabilities` a row of K float32 that sums to 1, `answers` a row of
+            K float32 in [0, 1] that does not, `votes` a row of K counts, `names` a list of strings,
+            `classes` a list of class names, which may be empty.
         meaning: One line for people.
         optional: The table may come without it.
         nullable: Values may be missing.
@@ -321,6 +325,22 @@ TABLES: dict[str, Table] = {
             ),
         ),
         Table(
+            "label_flags",
+            ("sample_id", "class_name", "direction"),
+            (
+                _SAMPLE,
+                Column("class_name", "class", "The class in question."),
+                Column(
+                    "direction",
+                    "string",
+                    "missing: it was not given and may be there; spurious: it was given and may not.",
+                    allowed=DIRECTIONS,
+                ),
+                Column("score", "share", "How urgent; high = look sooner."),
+                Column("is_changed", "bool", "The predicted labels differ in it; where not, it waits for eyes."),
+            ),
+        ),
+        Table(
             "audit_readings",
             ("sample_id",),
             (
@@ -369,6 +389,115 @@ TABLES: dict[str, Table] = {
     )
 }
 
+_GIVEN_SET = Column("given_labels", "classes", "All labels as ingested, possibly wrong; empty: none.")
+_WRONG_SETS = (
+    Column("predicted_labels", "classes", "The labels that we would give; empty: none."),
+    Column("missing_labels", "classes", "Classes worth a look that were not given: they may be missing."),
+    Column("spurious_labels", "classes", "Labels worth a look that were given: they may be too many."),
+)
+_SET_SCORE = Column("label_score", "share", "Least score of all classes: that of its worst label; low = suspicious.")
+LABEL_SETS: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "labels",
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                Column("image", "bytes", "The image file's bytes, in place of a path.", optional=True, nullable=True),
+                _GIVEN_SET,
+                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+            ),
+            open=True,
+        ),
+        Table(
+            "samples",
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                _GIVEN_SET,
+                Column("given_votes", "votes", "1 for each class that was given, else 0, in class order."),
+                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+            ),
+            open=True,
+        ),
+        Table(
+            "refined_labels",
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                _GIVEN_SET,
+                Column(
+                    "given_votes", "votes", "1 for each class that was given, else 0, in class order.", optional=True
+                ),
+                Column(
+                    "soft_label",
+                    "answers",
+                    "Probability of each class that it is on the image, what was given counted as evidence; they do not "
+                    "sum to 1.",
+                ),
+                *_WRONG_SETS,
+                _SET_SCORE,
+                Column("is_label_issue", "bool", "Worth a look: a label may be missing or too many."),
+                Column("duplicate_set", "int", "Near-duplicates share a number.", optional=True, nullable=True),
+                Column(
+                    "leak_set",
+                    "int",
+                    "Near-duplicates and samples of one part that stand in more than one split share a number.",
+                    optional=True,
+                    nullable=True,
+                ),
+                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+            ),
+            open=True,
+        ),
+        Table(
+            "review_queue",
+            ("rank",),
+            (
+                Column("rank", "int", "1 = look first."),
+                _SAMPLE,
+                _PATH,
+                _GIVEN_SET,
+                *_WRONG_SETS,
+                _SET_SCORE,
+                Column("queue_source", "string", "Why it is in the queue.", allowed=QUEUE_SOURCES),
+                Column(
+                    "inclusion_probability",
+                    "share",
+                    "With which probability it was drawn at random from all unsettled samples; null if it was not.",
+                    optional=True,
+                    nullable=True,
+                ),
+                Column("neighbour_ids", "names", "Nearest trusted samples."),
+                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+            ),
+        ),
+    )
+}
+"""The tables of a run whose images have several labels each, where they differ; `given_labels` tells them."""
+
+
+def table_spec(name: str, column_names: Sequence[str]) -> Table:
+    """Return what a table of the house promises: with a column `given_labels`, that of several labels per image.
+
+    Args:
+        name: Table of the house.
+        column_names: The columns that the table at hand has.
+
+    Returns:
+        The table's dictionary.
+
+    Examples:
+        >>> "predicted_labels" in [one.name for one in table_spec("refined_labels", ["given_labels"]).columns]
+        True
+    """
+    return LABEL_SETS[name] if "given_labels" in column_names and name in LABEL_SETS else TABLES[name]
+
 
 def arrow_type(kind: Kind, width: int) -> pa.DataType | None:
     """Return the Arrow type of a kind of column.
@@ -391,11 +520,13 @@ def arrow_type(kind: Kind, width: int) -> pa.DataType | None:
         "time": pa.timestamp("us", tz="UTC"),
         "bytes": pa.binary(),
         "names": pa.list_(pa.string()),
+        "classes": pa.list_(pa.string()),
         "class_indices": pa.list_(pa.int32(), TOP_CLASSES),
         "class_probs": pa.list_(pa.float32(), TOP_CLASSES),
     }
     vector = {
         "probabilities": pa.list_(pa.float32(), width),
+        "answers": pa.list_(pa.float32(), width),
         "votes": pa.list_(pa.float32(), width),
         "feature": pa.list_(pa.float16(), width),
     }
@@ -425,7 +556,7 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
         >>> conform(rows, "flags").column("sample_id").to_pylist()
         ['a', 'b']
     """
-    spec = TABLES[name]
+    spec = table_spec(name, table.column_names)
     where = origin or name
     faults = _damage(table)
     if faults:
@@ -685,6 +816,30 @@ def _column_faults(
         report(pc.or_(pc.less(values, 0.0), pc.greater(values, 1.0)), "must lie in 0..1")
     if column.allowed or (column.kind == "class" and class_names):
         faults.extend(_value_faults(values, column, column.allowed or tuple(class_names), ids))
+    if column.kind == "classes":
+        faults.extend(_set_faults(values, column, class_names, ids))
+    return faults
+
+
+def _set_faults(
+    values: pa.ChunkedArray, column: Column, class_names: Sequence[str], ids: pa.ChunkedArray | None
+) -> list[str]:
+    """Names inside lists that are missing, blank, or no class; each with the samples where it stands."""
+    lists = values.combine_chunks()
+    inside, rows = lists.flatten(), pc.list_parent_indices(lists)
+    is_bad = pc.or_kleene(pc.is_null(inside), pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(inside)), 0))
+    faults = []
+    if bad := pc.sum(is_bad).as_py():
+        mask = pa.chunked_array([pc.is_in(pa.array(range(len(lists))), value_set=rows.filter(is_bad).cast(pa.int64()))])
+        faults.append(
+            f"column {column.name!r} must hold lists of class names, but {bad:,} names in them are missing or blank: "
+            f"{_where(mask, ids)}; an image without any label has an empty list"
+        )
+    if class_names:
+        named = inside.filter(pc.invert(is_bad))
+        of_name = None if ids is None else ids.take(rows.filter(pc.invert(is_bad)))
+        one = Column(column.name, "class", column.meaning)
+        faults.extend(_value_faults(pa.chunked_array([named]), one, tuple(class_names), of_name))
     return faults
 
 
@@ -735,11 +890,14 @@ def _key_faults(columns: dict[str, pa.ChunkedArray], key: tuple[str, ...]) -> li
     names = [" + ".join(str(row[part]) for part in key) for row in twice.slice(0, 6).to_pylist()]
     extra = twice.num_rows - 5
     shown = listed(names[:5]) + (f" and {extra:,} more" if extra > 0 else "")
-    remedy = (
-        ". Keep one row of each; if several people labelled a sample, name them in a column annotator_id"
-        if "given_label" in columns and "annotator_id" not in key
-        else ""
-    )
+    remedy = ""
+    if "given_label" in columns and "annotator_id" not in key:
+        remedy = (
+            ". Keep one row of each; if several people labelled a sample, name them in a column annotator_id; if these are "
+            "the labels of one image, set data.several_labels: true (init: --several-labels)"
+        )
+    elif "given_labels" in columns and key == ("sample_id",):
+        remedy = ". Keep one row of each, with all its labels in one list"
     return [
         f"key {' + '.join(key)} must be unique, but {twice.num_rows:,} keys stand in {rows:,} rows: {shown}{remedy}"
     ]

@@ -188,7 +188,7 @@ def try_backbones(config: Config, specs: str, *, num_samples: int) -> list[dict[
         LabelcleanError: If the labels, images, a backbone or the device cannot be used.
     """
     wanted = backbones_of(specs, config)
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, "labelclean poc --backbones")
     likelihoods, facts, shares = {}, {}, np.empty(0)
     for spec, own in wanted.items():
         cost = measure_images(own, some_sources(own, samples, has_bytes))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel
 
@@ -25,7 +27,8 @@ from labelclean.labels import in_class_order
 from labelclean.review.boxes.files import BoxSource
 from labelclean.starting.parquet_file import write_with_images
 from labelclean.starting.source import Asked, FirstLabels, first_labels
-from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
+from labelclean.storage.label_sets import GIVEN, holds_lists, label_names, label_sets
+from labelclean.storage.parquet import atomic_path, parquet_options, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
 from labelclean.storage.tables import BOX_COLUMNS, conform
 from labelclean.texts import printable
@@ -67,7 +70,10 @@ def write_first_config(
         FileExistsError: If a file to write is there and ``force`` is not set.
     """
     folder = out.resolve().parent
-    first = first_labels(labels, replace(asked or Asked(), image_root=image_root))
+    asked = asked or Asked()
+    if "data.several_labels=true" in overrides:
+        asked = replace(asked, several_labels=True)
+    first = first_labels(labels, replace(asked, image_root=image_root))
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
     refused = (
         None if made is None or first is None or not first.rejects else folder / f"rejects_from_{_stem(labels)}.parquet"
@@ -76,17 +82,7 @@ def write_first_config(
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
-    seen: list[str] = []
-    if first is None or made is None:
-        table, has_bytes = read_labels(labels, None)
-        root = image_root or (labels if labels.is_dir() else labels.parent)
-        seen += unread_files(labels)
-    else:
-        table, has_bytes = conform(first.table, "labels", origin=labels.name), first.images is not None
-        root, seen = first.image_root, [*first.seen, f"labels written to {made}"]
-        table = table if first.boxes is None else _with_source(table, first.boxes, folder)
-    if refused is not None and first is not None:
-        seen.append(_refused_words(first.rejects, refused))
+    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made, refused)
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
@@ -97,13 +93,16 @@ def write_first_config(
     if weights is not None:
         settings["backbone"] = described_weights(weights) | {"weights": _portable(weights, folder)}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
-    counts = label_counts(respelled(table, config.data.spellings).column("given_label"))
+    is_set = GIVEN in table.column_names
+    counts = label_counts(label_names(respelled(table, config.data.spellings)))
     names = settings["data"]["class_names"] = in_class_order(counts)
     if not names:
         raise TableError(f"{labels}: labels must name at least one class, but name none.")
-    seen.append(
-        f"{table.num_rows:,} rows, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names)
-    )
+    if is_set and asked.several_labels and (first is None or len(names) == 1):
+        settings["data"]["several_labels"] = True
+    rows = f"{table.num_rows:,} {'images' if is_set else 'rows'}"
+    seen.append(f"{rows}, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names))
+    seen += _sets_seen(table)
     if not has_bytes:
         seen.append(_paths_found(table.column("image_path").slice(0, NUM_OPENED).to_pylist(), root, config))
     seen += _columns_seen(table.column_names)
@@ -113,13 +112,8 @@ def write_first_config(
         for pair in alike(counts, config.data.spellings)
     ]
     seen += missing_sentences(counts)
-    ok = ok_class(names) if config.classes.ok is None and len(names) > 1 else None
-    proposed = {} if ok is None else {"classes": {"ok": ok}}
-    seen += [
-        f"class {name!r} looks like parts without a defect: set classes.ok to tell escapes from overkill"
-        for name in [ok]
-        if name
-    ]
+    proposed, ok_seen = _ok_proposed(config, names)
+    seen += ok_seen
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:
         chosen["backbone"].pop("pretrained", None)
@@ -130,6 +124,16 @@ def write_first_config(
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
+
+
+def _ok_proposed(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The class that looks like parts without a defect, as a setting to propose, and the sentence about it."""
+    ok = ok_class(names) if config.classes.ok is None and len(names) > 1 else None
+    if ok is None:
+        return {}, []
+    return {"classes": {"ok": ok}}, [
+        f"class {ok!r} looks like parts without a defect: set classes.ok to tell escapes from overkill"
+    ]
 
 
 def ok_class(names: Sequence[str]) -> str | None:
@@ -184,9 +188,13 @@ _OneLine.add_representer(str, _text_in_one_line)
 
 
 def _write_labels(made: Path, table: pa.Table, first: FirstLabels, refused: Path | None) -> None:
-    """The labels, with the images that another file holds, and what of them cannot be used."""
+    """The labels as Parquet beside the config, with the images that another file holds, and what of them cannot be used."""
     if first.images is not None:
         write_with_images(made, first.table, first.images)
+    elif GIVEN in table.column_names:
+        plain = table.rename_columns(["given_label" if name == GIVEN else name for name in table.column_names])
+        with atomic_path(made) as temporary:
+            pq.write_table(plain.replace_schema_metadata(), temporary, **parquet_options(plain.schema))
     else:
         write_table(made, table, "labels")
     if refused is not None:
@@ -325,6 +333,37 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
     said = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
     first = next(iter(refused.items()), None)
     return said if first is None else f"{said}; {first[0]!r}: {first[1]}"
+
+
+def _first_table(
+    labels: Path,
+    image_root: Path | None,
+    asked: Asked,
+    first: FirstLabels | None,
+    made: Path | None,
+    refused: Path | None,
+) -> tuple[pa.Table, bool, Path, list[str]]:
+    """The table `labels`, whether it holds the images themselves, the image root, and what was seen."""
+    if first is None:
+        table, has_bytes = read_labels(labels, None, several_labels=asked.several_labels)
+        root = image_root or (labels if labels.is_dir() else labels.parent)
+        return table, has_bytes, root, list(unread_files(labels))
+    is_set = asked.several_labels or holds_lists(first.table.schema)
+    origin = labels.name
+    table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
+    if first.boxes is not None and made is not None:
+        table = _with_source(table, first.boxes, made.parent)
+    seen = [*first.seen, f"labels written to {made}"]
+    seen += [] if refused is None else [_refused_words(first.rejects, refused)]
+    return table, first.images is not None, first.image_root, seen
+
+
+def _sets_seen(table: pa.Table) -> list[str]:
+    """How many images have how many labels, where they may have several."""
+    if GIVEN not in table.column_names:
+        return []
+    counts = sorted(Counter(pc.list_value_length(table.column(GIVEN)).to_pylist()).items())
+    return ["labels on an image: " + ", ".join(f"{num} ({count:,} images)" for num, count in counts)]
 
 
 def _columns_seen(names: Sequence[str]) -> list[str]:

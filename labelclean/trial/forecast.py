@@ -98,7 +98,7 @@ def forecast_run(config: Config) -> Forecast:
         LabelcleanError: If the labels, the backbone or the device cannot be used.
     """
     checked = validated(config)
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, None)
     num = samples.num_rows
     images = measure_images(config, some_sources(config, samples, has_bytes))
     to_extract = 1.0 - images.num_stored / max(images.num_measured, 1)

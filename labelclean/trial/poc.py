@@ -62,7 +62,7 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         LabelcleanError: If the labels, images, backbone or device cannot be used, or fewer than 60
             images of the sample can be.
     """
-    samples, names, has_bytes = samples_of(config)
+    samples, names, has_bytes = samples_of(config, "labelclean poc")
     if len(names) == 1:
         raise TableError(
             f"poc: a trial compares refinements, which need 2 classes, but {config.data.labels} names {names[0]!r} alone. "

@@ -130,7 +130,7 @@ def test_class_names_are_found_as_a_list_or_by_number(tmp_path: Path) -> None:
         ({"file": ["a", "b"], "label": [1.0, float("inf")]}, "with numbers above 9,007,199,254,740,992"),
         ({"file": ["a", "b"], "label": [1.0, 1e300]}, "with numbers above"),
         ({"file": ["a"], "label": [0.5]}, "must hold names or whole numbers, but is double"),
-        ({"file": ["a"], "label": [["x"]]}, "must hold text or whole numbers, but is list"),
+        ({"file": ["a"], "label": [[0.5]]}, "must hold text or whole numbers, but is list"),
         ({"file": ["a"], "label": ["x"], "class": ["y"]}, "'label', 'class' might be it"),
         ({"label": ["x"]}, "image_path: none is"),
     ],

@@ -146,7 +146,9 @@ def test_a_class_name_of_any_signs_comes_back_whole_and_says_nothing_in_yaml(tmp
 
 def test_a_refused_init_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\na.png,ok\na.png,ok\n")
-    with pytest.raises(TableError, match=r"l.csv: key sample_id must be unique.*name them in a column annotator_id\."):
+    with pytest.raises(
+        TableError, match=r"l.csv: key sample_id must be unique.*name them in a column annotator_id; .*--several-labels"
+    ):
         write_first_config(tmp_path / "l.csv", None, tmp_path / "c.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def test_images_are_measured_and_the_broken_one_is_told(sample_run: Path, sample_cache: Path, tmp_path: Path) -> None:
     config = read_config(ROOT / "config.yaml", [f"storage.cache={sample_cache}"])
     (reject,) = pq.read_table(sample_run / "rejects.parquet").to_pylist()
-    samples, _, has_bytes = samples_of(config)
+    samples, _, has_bytes = samples_of(config, None)
     paths = samples.column("image_path").to_pylist()
     sources = [ImageSource(path, path) for path in [*paths[:9], reject["image_path"], *paths[9:20]]]
     before = sorted(path.name for path in sample_cache.rglob("*"))
@@ -50,7 +50,7 @@ def test_the_measured_images_are_spread_over_the_table() -> None:
 
 def test_copies_of_an_image_are_measured_and_stored_once(sample_cache: Path) -> None:
     config = read_config(ROOT / "config.yaml", [f"storage.cache={sample_cache}"])
-    path = samples_of(config)[0].column("image_path")[0].as_py()
+    path = samples_of(config, None)[0].column("image_path")[0].as_py()
     cost = measure_images(config, [ImageSource(f"copy {number}", path) for number in range(4)])
     assert (cost.num_measured, cost.rejects) == (2, ())
     assert cost.feature_bytes > 0

@@ -13,10 +13,13 @@ from pathlib import Path
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.decisions import DECISION_KINDS, Decision, DecisionKind
 from labelclean.review.exchange.manifest import ExportItem, ExportManifest, run_of_key
+from labelclean.storage.label_sets import names_in_text, set_text
 
 MARKS: tuple[DecisionKind, ...] = ("unsure", "bad_image", "none_of_these", "skipped")
 """Answers without a class; where an annotator gave several, the first of these counts."""
 _UNDATED = "undated"
+SEVERAL = "several_labels"
+"""What the settings of an export hold where an image may have several labels."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Answer:
         key: The task.
         annotator_id: Who said it.
         reviewed_at: When; None where the tool keeps no time.
-        labels: Classes chosen as right; one is meant.
+        labels: Classes chosen as right; one is meant, or all of them where ``is_set``.
         one_of: Classes one of which is right.
         not_class: Classes that are wrong.
         marks: `unsure`, `bad_image`, `none_of_these` or `skipped`.
@@ -37,6 +40,7 @@ class Answer:
         dataset: The data set that the file names, if it does.
         shown_label: The given label that the file shows beside, empty for none, if it says.
         fault: Why the answer cannot be read, else empty.
+        is_set: ``labels`` are all classes of an image that may have several; an empty set says that there is none.
     """
 
     key: str
@@ -52,11 +56,13 @@ class Answer:
     dataset: str | None = None
     shown_label: str | None = None
     fault: str = ""
+    is_set: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Nothing was answered."""
-        return not (self.labels or self.one_of or self.not_class or self.marks or self.claim or self.fault)
+        said = self.labels or self.one_of or self.not_class or self.marks or self.claim or self.fault
+        return not (said or self.is_set)
 
 
 @dataclass(frozen=True)
@@ -158,11 +164,12 @@ def decisions_from(
             continue
         named = {*answer.labels, *answer.one_of, *answer.not_class}
         unknown |= named - known
-        fault = "" if named - known else answer.fault or _contradiction(answer, item, len(known))
+        fault = "" if named - known else answer.fault or _contradiction(answer, item, manifest)
         if fault:
             conflicting.setdefault(item.key, []).append(f"{item.sample_id} by {answer.annotator_id}: {fault}")
         elif not named - known:
-            read.setdefault(item.key, set()).add(_decision(answer, item, manifest, now))
+            decided = _set_decision if manifest.settings.get(SEVERAL) else _decision
+            read.setdefault(item.key, set()).add(decided(answer, item, manifest, now))
     for key, decisions in read.items():
         conflicting.setdefault(key, []).extend(_double_answers(decisions))
     kept = [
@@ -215,14 +222,17 @@ def _changed_beside(answer: Answer, item: ExportItem, manifest: ExportManifest) 
     )
 
 
-def _contradiction(answer: Answer, item: ExportItem, num_classes: int) -> str:
+def _contradiction(answer: Answer, item: ExportItem, manifest: ExportManifest) -> str:
     """What is wrong with an answer all of whose classes are known."""
+    num_classes = len(manifest.class_names)
     if answer.sample_id not in (None, item.sample_id):
         return f"the task is named as that of sample {answer.sample_id!r}"
     if not answer.annotator_id.isprintable() or not 0 < len(answer.annotator_id) <= 200:
         return f"annotator {answer.annotator_id[:50]!r} must be 1 to 200 printable characters"
     if answer.marks:
         return ""  # a suggestion may still be ticked beside "unsure"
+    if manifest.settings.get(SEVERAL):
+        return _set_contradiction(answer, item, manifest)
     said = [name for name in ("labels", "one_of", "not_class") if getattr(answer, name)]
     if len(said) > 1:
         return f"gives {' and '.join(said)} at once"
@@ -235,6 +245,41 @@ def _contradiction(answer: Answer, item: ExportItem, num_classes: int) -> str:
     if answer.claim and (answer.claim == "confirmed") != (answer.labels[0] == item.given_label):
         return f"is {answer.claim!r} with label {answer.labels[0]!r}, but the given label is {item.given_label!r}"
     return ""
+
+
+def _set_contradiction(answer: Answer, item: ExportItem, manifest: ExportManifest) -> str:
+    """What is wrong with the set of labels that an answer names."""
+    if answer.one_of or answer.not_class:
+        return "says one_of or not_class, which means nothing where an image may have several labels"
+    is_same = set_text(answer.labels, manifest.class_names) == item.given_label
+    if answer.claim and (answer.claim == "confirmed") != is_same:
+        chosen, given = (listed(names or ()) or "none" for names in (answer.labels, names_in_text(item.given_label)))
+        return f"is {answer.claim!r} with labels {chosen}, but the given labels are {given}"
+    return ""
+
+
+def _set_decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: datetime) -> Decision:
+    """The decision about an image that may have several labels: all of them, in class order."""
+    kind: DecisionKind = "corrected"
+    chosen = tuple(name for name in manifest.class_names if name in answer.labels)
+    if answer.marks:
+        kind = next(mark for mark in MARKS if mark in answer.marks)
+    elif set_text(chosen, manifest.class_names) == item.given_label:
+        kind = "confirmed"
+    return Decision(
+        sample_id=item.sample_id,
+        content_hash=item.content_hash,
+        given_label=item.given_label,
+        decision=kind,
+        annotator_id=answer.annotator_id,
+        reviewed_at=answer.reviewed_at or now,
+        run_id=manifest.run_id,
+        dataset=manifest.dataset,
+        tool=manifest.tool,
+        file_digest="" if answer.reviewed_at else _UNDATED,
+        inclusion_probability=item.inclusion_probability,
+        verified_labels=chosen if kind in ("confirmed", "corrected") else None,
+    )
 
 
 def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: datetime) -> Decision:

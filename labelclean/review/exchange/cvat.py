@@ -10,6 +10,7 @@ import json
 import re
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -30,6 +31,8 @@ NEXT_STEP = (
     '--annotation_format "CVAT 1.1"; back: cvat-cli task export-dataset --format "CVAT for images 1.1" ID out.zip'
 )
 SUGGESTION = "lc_suggestion"
+NO_LABEL = "lc_no_label"
+"""The tag that says that none of the classes is on an image that may have several."""
 MARK_TAGS = {
     "lc_unsure": "unsure",
     "lc_bad_image": "bad_image",
@@ -37,6 +40,7 @@ MARK_TAGS = {
     "lc_one_of": "one_of",
     "lc_not_class": "not_class",
 }
+MARK_TAGS_OF_SETS = ("lc_unsure", "lc_bad_image")
 _ID_OFFSET = 1_000_000_000  # a name that fails to match must not fall back to a frame number
 _NO_XML = re.compile(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -54,7 +58,7 @@ def shared_files(queue: QueueToExport) -> dict[str, bytes]:
         ExchangeError: If a class name cannot stand in CVAT.
     """
     broken = [name for name in queue.class_names if _NO_XML.search(name) or name != name.strip()]
-    taken = sorted({SUGGESTION, *MARK_TAGS} & set(queue.class_names))
+    taken = sorted({SUGGESTION, NO_LABEL, *MARK_TAGS} & set(queue.class_names))
     if broken or taken:
         raise ExchangeError(
             f"class names must be free of control characters and outer blanks and differ from {SUGGESTION!r} and "
@@ -82,12 +86,13 @@ def part_files(queue: QueueToExport, part: Part) -> dict[str, bytes]:
     return {ANNOTATIONS: tostring(root, encoding="utf-8", xml_declaration=True)}
 
 
-def read_answers(path: Path, annotator: str) -> list[Answer]:
+def read_answers(path: Path, annotator: str, *, is_set: bool = False) -> list[Answer]:
     """Return what a CVAT export says: one answer per image.
 
     Args:
         path: `annotations.xml`, or the zip file that holds it.
         annotator: Who answered; the format does not say.
+        is_set: An image may have several labels: its class tags are all of them, `lc_no_label` says that it has none.
 
     Returns:
         Answers; an image without a class tag gives an empty one.
@@ -114,7 +119,7 @@ def read_answers(path: Path, annotator: str) -> list[Answer]:
             f"{path}: must be an <annotations> file of 'CVAT for images 1.1', but ends with <{root_tag}>. "
             "Export the task in that format."
         )
-    return answers
+    return [_as_set(answer) for answer in answers] if is_set else answers
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -123,7 +128,8 @@ def read_answers(path: Path, annotator: str) -> list[Answer]:
 def _labels(queue: QueueToExport) -> list[dict[str, Any]]:
     """All labels of the CVAT task: classes, answers without a class, and the suggestion."""
     text = {"mutable": False, "input_type": "text", "default_value": "", "values": []}
-    labels = [{"name": name, "type": "tag", "attributes": []} for name in (*queue.class_names, *MARK_TAGS)]
+    marks = (NO_LABEL, *MARK_TAGS_OF_SETS) if queue.several_labels else tuple(MARK_TAGS)
+    labels = [{"name": name, "type": "tag", "attributes": []} for name in (*queue.class_names, *marks)]
     attributes = [{"name": name} | text for name in ("lc_label", "lc_label_score", "lc_reason")]
     return [*labels, {"name": SUGGESTION, "type": "tag", "attributes": attributes}]
 
@@ -150,6 +156,12 @@ def _add_image(root: Element, task: Task, preview: Path) -> None:
     width, height = png_size(preview)
     name = f"{task.item.key}.png"
     image = SubElement(root, "image", id=str(_ID_OFFSET + task.rank), name=name, width=str(width), height=str(height))
+    if task.sets is not None:
+        tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
+        told = {"lc_label": ", ".join(task.sets.predicted) or NO_LABEL, "lc_label_score": str(task.sets.label_score)}
+        for name, value in (told | {"lc_reason": task.sets.why}).items():
+            SubElement(tag, "attribute", name=name).text = value
+        return
     if task.suggestion is None:
         return
     tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
@@ -189,6 +201,16 @@ def _answer(image: Element, annotator: str, path: Path) -> Answer:
     marks = {MARK_TAGS[tag] for tag in tags if tag in MARK_TAGS}
     classes = tuple(tag for tag in tags if tag not in MARK_TAGS)
     return _worded(key_of_file(name), annotator, classes, marks)
+
+
+def _as_set(answer: Answer) -> Answer:
+    """An answer whose class tags are all of the image's."""
+    if answer.fault or answer.is_empty:
+        return answer
+    labels = tuple(name for name in answer.labels if name != NO_LABEL)
+    if labels and labels != answer.labels:
+        return replace(answer, labels=labels, fault=f"says {NO_LABEL} and {listed(labels)} at once")
+    return replace(answer, labels=labels, is_set=not answer.marks)
 
 
 def _worded(key: str, annotator: str, classes: tuple[str, ...], marks: set[str]) -> Answer:

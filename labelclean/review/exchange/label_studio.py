@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import Answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
 from labelclean.review.exchange.package import Part
-from labelclean.review.exchange.tasks import QueueToExport, Task
+from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Task
 
 TOOL = "label-studio"
 TASKS = "tasks.json"
 CONTROLS = ("label", "lc_one_of", "lc_not_class", "lc_flag")
 FLAGS = {"unsure", "bad_image", "none_of_these"}
 CONFIG = "config.xml"
+NO_LABEL = "no_label"
+"""The answer that none of the classes is on an image that may have several."""
 NEXT_STEP = (
     "In Label Studio: new project with config.xml as labelling interface, a Local Files source storage whose path is "
     "this folder (save, do not sync), then import each part_*/tasks.json. Or: labelclean export ... --push"
@@ -34,11 +37,12 @@ ROOT_VARIABLE = "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 _NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def labelling_config(class_names: Sequence[str]) -> str:
+def labelling_config(class_names: Sequence[str], *, is_set: bool = False) -> str:
     """Return the labelling interface for a list of classes.
 
     Args:
         class_names: The K class names in order.
+        is_set: An image may have several labels, or none.
 
     Returns:
         XML; names are escaped and come back as they were.
@@ -70,7 +74,7 @@ def labelling_config(class_names: Sequence[str]) -> str:
             *plain,
             "  </Choices>",
         ]
-        if len(class_names) > 2
+        if len(class_names) > 2 and not is_set
         else []
     )
     lines = [
@@ -78,13 +82,13 @@ def labelling_config(class_names: Sequence[str]) -> str:
         '  <Header value="$lc_reason"/>',
         '  <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"'
         ' contrastControl="true"/>',
-        '  <Choices name="label" toName="image" choice="single" showInline="true">',
+        f'  <Choices name="label" toName="image" choice="{"multiple" if is_set else "single"}" showInline="true">',
         *choices,
         "  </Choices>",
         '  <Choices name="lc_flag" toName="image" choice="multiple" showInline="true">',
         '    <Choice value="unsure"/>',
         '    <Choice value="bad_image"/>',
-        '    <Choice value="none_of_these"/>',
+        '    <Choice value="no_label"/>' if is_set else '    <Choice value="none_of_these"/>',
         "  </Choices>",
         *partial,
         "</View>",
@@ -129,7 +133,7 @@ def shared_files(queue: QueueToExport) -> dict[str, bytes]:
     Returns:
         The labelling interface.
     """
-    return {CONFIG: labelling_config(queue.class_names).encode()}
+    return {CONFIG: labelling_config(queue.class_names, is_set=queue.several_labels).encode()}
 
 
 def part_files(queue: QueueToExport, part: Part, prefix: str, version: str) -> dict[str, bytes]:
@@ -149,12 +153,13 @@ def part_files(queue: QueueToExport, part: Part, prefix: str, version: str) -> d
     return {TASKS: json.dumps(tasks, ensure_ascii=False, indent=1).encode()}
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_answers(path: Path, *, is_set: bool = False) -> list[Answer]:
     """Return what a Label Studio JSON export says: one answer per annotation.
 
     Args:
         path: A JSON export (tasks with their annotations), or files of a target storage
             (annotations with their task).
+        is_set: An image may have several labels, or none.
 
     Returns:
         Answers; a task without an annotation gives an empty one.
@@ -167,7 +172,7 @@ def read_answers(path: Path) -> list[Answer]:
     answers: list[Answer] = []
     for number, row in enumerate(rows, start=1):
         answers += _answers(*_task_and_annotations(row, number, path), path, has_draft=bool(row.get("drafts")))
-    return answers
+    return [_as_set(answer) if is_set else _as_one(answer) for answer in answers]
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -188,6 +193,8 @@ def _task(queue: QueueToExport, task: Task, image: str, version: str) -> dict[st
         "lc_priority": task.rank,
         "lc_reason": "",
     }
+    if task.sets is not None:
+        return _set_task(queue, task, task.sets, data, version)
     if suggestion is None:
         return {"data": data}
     data |= {
@@ -210,6 +217,43 @@ def _task(queue: QueueToExport, task: Task, image: str, version: str) -> dict[st
         "data": data,
         "predictions": [{"model_version": model, "score": suggestion.probability, "result": [result]}],
     }
+
+
+def _set_task(
+    queue: QueueToExport, task: Task, sets: SetSuggestion, data: dict[str, Any], version: str
+) -> dict[str, Any]:
+    """A task about an image that may have several labels; those that we would give are ticked."""
+    data = data | {
+        "lc_given_label": item_words(sets.given),
+        "lc_label_score": sets.label_score,
+        "lc_reason": sets.why,
+        "lc_neighbours": ", ".join(sets.neighbour_ids),
+    }
+    kind = {"to_name": "image", "type": "choices"}
+    ticked = ("label", list(sets.predicted)) if sets.predicted else ("lc_flag", [NO_LABEL])
+    result = {"id": f"{task.item.key[-20:]}-label", "from_name": ticked[0], **kind, "value": {"choices": ticked[1]}}
+    model = f"labelclean-{version}/{queue.config.backbone.name}/{queue.run_id}"
+    return {"data": data, "predictions": [{"model_version": model, "score": sets.label_score, "result": [result]}]}
+
+
+def item_words(names: Sequence[str]) -> str:
+    """Return a set of labels in words."""
+    return ", ".join(names) or NO_LABEL
+
+
+def _as_one(answer: Answer) -> Answer:
+    """An answer about an image that has one label: none is no answer."""
+    return replace(answer, fault=f"lc_flag holds {NO_LABEL}") if NO_LABEL in answer.marks else answer
+
+
+def _as_set(answer: Answer) -> Answer:
+    """An answer whose labels are all of the image's; `no_label` says that it has none."""
+    if answer.fault or not (answer.labels or answer.marks):
+        return answer
+    if NO_LABEL in answer.marks and answer.labels:
+        return replace(answer, fault=f"says {NO_LABEL} and {listed(answer.labels)} at once")
+    marks = answer.marks - {NO_LABEL}
+    return replace(answer, marks=marks, is_set=not marks)
 
 
 def _task_and_annotations(row: Any, number: int, path: Path) -> tuple[dict[str, Any], list[Any]]:
@@ -258,7 +302,7 @@ def _answer(annotation: Any, said: dict[str, Any]) -> Answer:
         one_of=chosen.get("lc_one_of", ()),
         not_class=chosen.get("lc_not_class", ()),
         marks=frozenset(flags),
-        fault="" if set(flags) <= FLAGS else f"lc_flag holds {listed(flags)}",
+        fault="" if set(flags) <= FLAGS | {NO_LABEL} else f"lc_flag holds {listed(flags)}",
         **said,
     )
 

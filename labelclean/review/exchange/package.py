@@ -123,7 +123,7 @@ def write_package(
         write_manifest(out, finished)
         (out / _PLAN).unlink(missing_ok=True)
     keys = {item.key for item in finished.items}
-    num_blind = sum(task.suggestion is None and task.item.key in keys for task in queue.tasks)
+    num_blind = sum(task.is_blind and task.item.key in keys for task in queue.tasks)
     return ExportReport(
         out, tool, len(keys), num_blind, finished.num_parts, num_written, finished.unreadable, next_step
     )
@@ -209,7 +209,7 @@ def _write_previews(
         sample = task.item.sample_id
         if isinstance(data, ImageReject):
             unreadable[sample] = Unreadable(sample, str(data.reason_code), data.message)
-        elif not ImagePlace(task.image_path, task.item.content_hash, "", task.box).shows(data):
+        elif not ImagePlace(task.image_path, task.item.content_hash, "", box=task.box).shows(data):
             unreadable[sample] = Unreadable(
                 sample, "content_changed", "the image is not the one that the run judged; run again."
             )

@@ -34,7 +34,7 @@ const pick = (label) => {
   if (!mode) {
     review.choose(label);
     decided();
-  } else if (mode.kind === "one_of") {
+  } else if (mode.kind !== "not_class") {
     if (!mode.picked.delete(label)) mode.picked.add(label);
     $("filter").value = "";
     drawClasses();
@@ -52,6 +52,10 @@ const enter = (kind) => {
   mode = { kind, picked: new Set(said && said.decision === kind ? said.labels : []) };
   return drawClasses();
 };
+const chooseSet = (labels) => {
+  review.chooseSet(labels);
+  decided();
+};
 const download = () => {
   if (!review.decisions.size) return tell(t("nothing"));
   const url = URL.createObjectURL(new Blob([review.file()], { type: "application/json" }));
@@ -64,14 +68,17 @@ const actions = {
   confirm: () => (review.isBlind ? tell(t("no_given")) : pick(review.task.given)),
   accept: () => {
     if (review.isBlind) return tell(t("no_given"));
+    if (several) return chooseSet(review.task.suggested);
     return waits(review.task) ? tell(t("no_suggestion")) : pick(review.task.suggested);
   },
   unsure: () => (review.decide("unsure"), decided()),
+  none: () => chooseSet([]),
   bad_image: () => (review.decide("bad_image"), decided()),
-  none_of_these: () => (review.decide("none_of_these"), decided()),
-  not_class: () => enter("not_class"),
-  one_of: () => enter("one_of"),
+  none_of_these: () => several || (review.decide("none_of_these"), decided()),
+  not_class: () => (several ? chooseSet([]) : enter("not_class")),
+  one_of: () => several || enter("one_of"),
   finish: () => {
+    if (several) return chooseSet(classes.filter((label) => mode.picked.has(label)));
     if (mode.picked.size < 2 || mode.picked.size >= classes.length) return tell(t("too_few"));
     review.decide("one_of", classes.filter((label) => mode.picked.has(label)));
     return decided();
@@ -101,7 +108,7 @@ const digit = (key) => {
   if (label === undefined) tell(t("no_such", { n: key }));
   else pick(label);
 };
-const inMode = (key) => (key === "Enter" || key === " " ? mode.kind === "one_of" && actions.finish() : key === "Escape" && actions.cancel());
+const inMode = (key) => (key === "Enter" || key === " " ? mode.kind !== "not_class" && actions.finish() : key === "Escape" && actions.cancel());
 
 // --- the keyboard and the mouse ---
 const pressed = (event) => {
@@ -115,7 +122,7 @@ const pressed = (event) => {
   if (isZoomed && key in PAN) pan(PAN[key]);
   else if (/^[0-9]$/.test(key)) digit(key);
   else if (key === "/" && !$("find").hidden) $("filter").focus();
-  else if (mode && (key === "Enter" || key === " " || key === "Escape")) inMode(key);
+  else if (mode && (key === "Enter" || key === " " || (key === "Escape" && !(several && isZoomed)))) inMode(key);
   else if (key === "Escape") zoom(false);
   else if (lower in KEYS) actions[KEYS[lower]]();
   else return;

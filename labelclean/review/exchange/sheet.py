@@ -14,9 +14,10 @@ import yaml
 
 from labelclean.config import DecodeConfig, config_record
 from labelclean.errors import ExchangeError, StorageError
+from labelclean.review.exchange.answers import SEVERAL
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
 from labelclean.review.exchange.package import Part, place_path, preview_path
-from labelclean.review.exchange.tasks import QueueToExport, Suggestion, Task
+from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Suggestion, Task
 from labelclean.storage.parquet import atomic_path
 from labelclean.texts import LANGUAGES, catalogue
 
@@ -32,6 +33,7 @@ MAX_TASKS = 2_000
 MAX_BYTES = 64_000_000
 THUMB_PX, NEIGHBOUR_PX, MAX_NEIGHBOURS = 96, 200, 4
 _SIDES = (2_048, 1_536, 1_024, 768, 512, 384, 256, 192, 128)
+_OF_SETS = "set_"  # words of a page on which a picture may have several labels
 _SHARE = 0.8  # of the page for the large pictures; neighbours and words take the rest
 
 
@@ -118,6 +120,7 @@ def sheet_html(
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
+    is_set = bool(manifest.settings.get(SEVERAL))
     budget = int(_SHARE * max_bytes / max(len(part.tasks), 1))
     shown: dict[str, int] = {}
     pictures, tasks = [], []
@@ -135,15 +138,16 @@ def sheet_html(
         "classes": list(manifest.class_names),
         "tasks": tasks,
         "near": [neighbours[sample] for sample in shown],
-        "texts": {lang: texts(lang) for lang in LANGUAGES},
-    }
+        "texts": {lang: texts(lang, is_set=is_set) for lang in LANGUAGES},
+    } | ({"several": True} if is_set else {})
     style, script = _resource("sheet.css"), "".join(map(_resource, SCRIPTS))
     loader = PackageLoader("labelclean.review.exchange", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return (
         environment.get_template("sheet.html.j2")
         .render(
-            t=texts("en"),
+            t=texts("en", is_set=is_set),
+            several=is_set,
             dataset=manifest.dataset,
             pictures=pictures,
             data=Markup(_inert_json(data)),  # noqa: S704 - no "<" is left in it
@@ -169,7 +173,8 @@ def neighbour_pictures(queue: QueueToExport, tasks: Sequence[Task], run_folder: 
     from labelclean.review.pictures import image_places, pictures
 
     asked = {task.item.sample_id for task in queue.tasks}
-    wanted = {sample for task in tasks if task.suggestion for sample in task.suggestion.neighbour_ids[:MAX_NEIGHBOURS]}
+    told = [task.suggestion or task.sets for task in tasks]
+    wanted = {sample for one in told if one is not None for sample in one.neighbour_ids[:MAX_NEIGHBOURS]}
     places = image_places(run_folder, sorted(wanted - asked))
     made = pictures({sample: frozenset({NEIGHBOUR_PX}) for sample in places}, places, config_record(queue.config))
     return {
@@ -179,18 +184,21 @@ def neighbour_pictures(queue: QueueToExport, tasks: Sequence[Task], run_folder: 
     }
 
 
-def texts(lang: str) -> dict[str, str]:
+def texts(lang: str, *, is_set: bool = False) -> dict[str, str]:
     """Return the page's words in a language, the reasons as the report words them.
 
     Args:
         lang: `en` or `ja`.
+        is_set: A picture may have several labels: the words that differ take the place of the others.
 
     Returns:
         Text by key.
     """
     words = yaml.safe_load(_resource(f"sheet.{lang}.yaml"))
     reasons = {key: text for key, text in catalogue(lang).items() if key.startswith("reasons.")}
-    return {str(key): str(text) for key, text in words.items()} | reasons
+    plain = {str(key): str(text) for key, text in words.items() if not key.startswith(_OF_SETS)}
+    others = {key.removeprefix(_OF_SETS): str(text) for key, text in words.items() if key.startswith(_OF_SETS)}
+    return plain | reasons | (others if is_set else {})
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -201,6 +209,8 @@ def _task_record(
 ) -> dict[str, Any]:
     """What the page knows of a task: of a blind one its key, its image's hash and a thumbnail only."""
     record: dict[str, Any] = {"key": task.item.key, "hash": task.item.content_hash, "thumb": thumb}
+    if task.sets is not None:
+        return record | _set_record(task, task.sets, neighbours, shown)
     seen: Suggestion | None = task.suggestion
     if seen is None:
         return record  # neither sample nor file name: a folder may be named after the given label
@@ -213,6 +223,22 @@ def _task_record(
         "probability": seen.probability,
         "score": seen.label_score,
         "reasons": list(seen.reasons),
+        "near": [shown.setdefault(sample, len(shown)) for sample in near],
+    }
+
+
+def _set_record(
+    task: Task, sets: SetSuggestion, neighbours: Mapping[str, dict[str, str]], shown: dict[str, int]
+) -> dict[str, Any]:
+    """What the page knows of a picture that may have several labels."""
+    near = [sample for sample in sets.neighbour_ids[:MAX_NEIGHBOURS] if sample in neighbours]
+    return {
+        "name": task.image_path or task.item.sample_id,
+        "given": list(sets.given),
+        "suggested": list(sets.predicted),
+        "missing": list(sets.missing),
+        "spurious": list(sets.spurious),
+        "score": sets.label_score,
         "near": [shown.setdefault(sample, len(shown)) for sample in near],
     }
 

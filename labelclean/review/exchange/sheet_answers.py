@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.errors import ExchangeError, listed
-from labelclean.review.exchange.answers import MARKS, Answer, worded_answer
+from labelclean.review.exchange.answers import MARKS, SEVERAL, Answer, worded_answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
 from labelclean.review.exchange.manifest import ExportManifest
 from labelclean.review.exchange.sheet import FORMAT, TOOL, export_digest
@@ -56,13 +56,14 @@ def read_answers(path: Path, manifest: ExportManifest, now: datetime) -> list[An
             "cut or changed. Download the decisions again; nothing was imported."
         )
     hash_of = {item.key: item.content_hash for item in manifest.items}
-    return [_answer(row, number, hash_of, path, now) for number, row in enumerate(rows, start=1)]
+    is_set = bool(manifest.settings.get(SEVERAL))
+    return [_answer(row, number, hash_of, path, now, is_set=is_set) for number, row in enumerate(rows, start=1)]
 
 
 # --- inside ---------------------------------------------------------------------------------------
 
 
-def _answer(row: Any, number: int, hash_of: Mapping[str, str], path: Path, now: datetime) -> Answer:
+def _answer(row: Any, number: int, hash_of: Mapping[str, str], path: Path, now: datetime, *, is_set: bool) -> Answer:
     labels = row.get("labels") if isinstance(row, dict) else None
     if not isinstance(labels, list) or set(row) != set(_ROW):
         raise ExchangeError(f"{path}: every decision must have {listed(_ROW, 6)}, but decision {number:,} has not.")
@@ -72,11 +73,17 @@ def _answer(row: Any, number: int, hash_of: Mapping[str, str], path: Path, now: 
     at, fault = _time(row["reviewed_at"], now)
     if word not in _WORDS:
         fault = f"decision {word!r} is none of {listed(_WORDS, 8)}"
-    elif bool(labels) == (word in MARKS):
+    elif is_set and word in ("one_of", "not_class", "none_of_these"):
+        fault = f"decision {word!r} means nothing where an image may have several labels"
+    elif bool(labels) == (word in MARKS) and (labels or not is_set):
         fault = f"{word!r} {'with' if labels else 'without'} a label"
     elif row["content_hash"] != hash_of.get(key, row["content_hash"]):
         fault = "the task is named with another image"
-    answer = worded_answer(key, "" if word == "label" else word, labels, row["annotator"], None)
+    if is_set and word in ("label", "confirmed", "corrected"):
+        claim = "" if word == "label" else word
+        answer = Answer(key, row["annotator"], labels=tuple(labels), claim=claim, is_set=True)
+    else:
+        answer = worded_answer(key, "" if word == "label" else word, labels, row["annotator"], None)
     return replace(answer, reviewed_at=at, fault=answer.fault or fault)
 
 

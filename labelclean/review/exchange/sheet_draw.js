@@ -1,5 +1,5 @@
 // What is drawn.
-let mode = null; // null, or { kind: "not_class" | "one_of", picked: Set }
+let mode = null; // null, or { kind: "not_class" | "one_of" | "set", picked: Set }
 let isZoomed = false;
 
 // --- what is drawn once per language ---
@@ -71,6 +71,22 @@ const drawPicture = () => {
 };
 // nothing is suggested: the readings differ, and only eyes can tell
 const waits = (task) => task.suggested === null;
+const sameSet = (task) => task.suggested.length === task.given.length && task.suggested.every((label) => task.given.includes(label));
+// what is ticked of a picture that may have several labels: what was decided, else what was given
+const startSet = () => {
+  const said = review.of(review.task);
+  const isSaid = said && ["label", "confirmed", "corrected"].includes(said.decision);
+  return { kind: "set", picked: new Set(isSaid ? said.labels : review.isBlind ? [] : review.task.given) };
+};
+const isHidden = (action) => {
+  const isModal = action === "finish" || action === "cancel";
+  if (several) {
+    if (action === "accept") return review.isBlind || sameSet(review.task);
+    return ["cancel", "confirm", "not_class", "one_of"].includes(action);
+  }
+  const lacksLabel = (action === "confirm" && review.isBlind) || (action === "accept" && (review.isBlind || waits(review.task)));
+  return mode ? !isModal || (action === "finish" && mode.kind !== "one_of") : isModal || lacksLabel;
+};
 const drawTold = () => {
   const { task } = review;
   const [told, evidence] = [$("told"), $("evidence")];
@@ -79,8 +95,28 @@ const drawTold = () => {
     evidence.replaceChildren();
     return;
   }
+  const near = () => {
+    if (!task.near.length) return;
+    const shownNear = task.near.map((at) => {
+      const { src, label } = data.near[at];
+      const text = label || t("no_label");
+      return node("li", {}, node("img", { src, alt: t("near_alt", { label: shown(text) }) }), called(text, { title: shown(text) }));
+    });
+    evidence.append(node("h2", { class: "minor" }, t("near")), node("ul", { class: "near" }, ...shownNear));
+  };
   const fact = (word, ...value) => node("div", {}, node("dt", {}, t(word)), node("dd", {}, ...value));
   const likely = (word, share) => node("small", {}, t(word, { p: percent(share) }));
+  if (several) {
+    const sets = [fact("given", called(setWords(task.given)), " ", likely("score", task.score))];
+    for (const word of ["missing", "spurious"]) {
+      if (task[word].length) sets.push(fact(word, called(setWords(task[word]), { class: "possible" })));
+    }
+    if (!sameSet(task)) sets.push(fact("suggested", called(setWords(task.suggested), { class: "suggested" })));
+    told.replaceChildren(node("dl", { class: "facts" }, ...sets));
+    evidence.replaceChildren();
+    near();
+    return;
+  }
   const facts = [
     fact("given", called(task.given), " ", likely("score", task.score)),
     waits(task)
@@ -91,19 +127,14 @@ const drawTold = () => {
   told.replaceChildren(node("dl", { class: "facts" }, ...facts));
   evidence.replaceChildren();
   if (reasons.length) evidence.append(node("h2", { class: "minor" }, t("why")), node("ul", { class: "reasons" }, ...reasons));
-  if (task.near.length) {
-    const near = task.near.map((at) => {
-      const { src, label } = data.near[at];
-      return node("li", {}, node("img", { src, alt: t("near_alt", { label: shown(label) }) }), called(label, { title: shown(label) }));
-    });
-    evidence.append(node("h2", { class: "minor" }, t("near")), node("ul", { class: "near" }, ...near));
-  }
+  near();
 };
 const fitting = () => {
   const wanted = $("filter").value.trim().toLocaleLowerCase();
   return classes.map((label, at) => [label, at]).filter(([label]) => label.toLocaleLowerCase().includes(wanted));
 };
 const drawClasses = () => {
+  if (several && !mode) mode = startSet();
   const said = review.of(review.task);
   const chosen = mode ? mode.picked : new Set(said ? said.labels : []);
   const items = fitting().map(([label, at]) => {
@@ -118,12 +149,7 @@ const drawClasses = () => {
   $("classes").replaceChildren(...(items.length ? items : [node("li", { class: "soft" }, t("filter_none"))]));
   $("mode").hidden = !mode;
   $("mode").textContent = mode ? t(`mode_${mode.kind}`) : "";
-  for (const button of $("actions").children) {
-    const action = button.dataset.do;
-    const isModal = action === "finish" || action === "cancel";
-    const lacksLabel = (action === "confirm" && review.isBlind) || (action === "accept" && (review.isBlind || waits(review.task)));
-    button.hidden = mode ? !isModal || (action === "finish" && mode.kind !== "one_of") : isModal || lacksLabel;
-  }
+  for (const button of $("actions").children) button.hidden = isHidden(button.dataset.do);
   $("said").replaceChildren(node("span", { class: "soft" }, `${t("your")} `), called(words(said)));
   $("said").classList.toggle("open", !said);
 };

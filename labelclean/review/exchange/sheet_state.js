@@ -66,6 +66,12 @@ class Review {
     const word = this.isBlind ? "label" : label === this.task.given ? "confirmed" : "corrected";
     this.decide(word, [label]);
   }
+  /** All labels of a picture that may have several, in class order; none of them too. */
+  chooseSet(labels) {
+    const { given } = this.task;
+    const isGiven = !this.isBlind && given.length === labels.length && given.every((label) => labels.includes(label));
+    this.decide(this.isBlind ? "label" : isGiven ? "confirmed" : "corrected", labels);
+  }
   decide(decision, labels = []) {
     const { key } = this.task;
     this.history = [...this.history, [key, this.decisions.get(key) || null]].slice(-500);

@@ -4,6 +4,7 @@ const data = JSON.parse($("data").textContent);
 const pictures = document.querySelectorAll("script.picture");
 const review = new Review(data, () => localStorage, () => new Date());
 const { classes, tasks } = data;
+const several = data.several === true; // a picture may have several labels, or none
 const LANG = "labelclean-sheet:lang";
 let lang = navigator.language.startsWith("ja") ? "ja" : "en";
 
@@ -26,9 +27,10 @@ const node = (tag, attributes = {}, ...inside) => {
   return made;
 };
 const called = (text, attributes) => node("bdi", attributes, shown(text));
+const setWords = (labels) => labels.map(shown).join(t("and")) || t("no_label");
 const words = (said) => {
   if (!said) return t("undecided");
-  return t(`said_${said.decision}`, { labels: said.labels.map(shown).join(t("or")) });
+  return t(`said_${said.decision}`, { labels: several ? setWords(said.labels) : said.labels.map(shown).join(t("or")) });
 };
 const reason = (code, task) => {
   const key = code === "other_class" && task.given === task.suggested ? "reasons.other_class_kept" : `reasons.${code}`;

@@ -15,6 +15,7 @@ from labelclean.errors import StorageError
 from labelclean.features.boxes import Box
 from labelclean.review.exchange.manifest import ExportItem, task_key
 from labelclean.review.pictures import box_of_row
+from labelclean.storage.label_sets import GIVEN, set_text
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.tables import WAITS_FOR_EYES, class_names_of, matrix, probability_names
@@ -49,6 +50,33 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
+class SetSuggestion:
+    """What the run thinks of an image that may have several labels.
+
+    Attributes:
+        given: Labels as given, in class order.
+        predicted: The labels that we would give, in class order.
+        missing: Classes that may be missing.
+        spurious: Labels that may be too many.
+        label_score: Least probability that what was given of a class is right, low = suspicious.
+        neighbour_ids: Nearest trusted samples.
+    """
+
+    given: tuple[str, ...]
+    predicted: tuple[str, ...]
+    missing: tuple[str, ...]
+    spurious: tuple[str, ...]
+    label_score: float
+    neighbour_ids: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """What may be wrong, in one line."""
+        told = [f"+ {name}?" for name in self.missing] + [f"- {name}?" for name in self.spurious]
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
 class Task:
     """One task of an export.
 
@@ -56,8 +84,9 @@ class Task:
         item: Its line in the manifest.
         rank: Its place in the queue.
         image_path: Path of the original below the image root, if it has one.
-        suggestion: What the annotator may see, None for a blind task.
+        suggestion: What the annotator may see, None for a blind task or where images have several labels.
         box: The box that is asked about; None: the whole image.
+        sets: The same where they have; None for a blind task.
     """
 
     item: ExportItem
@@ -65,6 +94,12 @@ class Task:
     image_path: str | None
     suggestion: Suggestion | None
     box: Box | None = None
+    sets: SetSuggestion | None = None
+
+    @property
+    def is_blind(self) -> bool:
+        """The annotator sees neither label nor suggestion."""
+        return self.suggestion is None and self.sets is None
 
 
 @dataclass(frozen=True)
@@ -77,6 +112,7 @@ class QueueToExport:
         class_names: The K class names in order.
         config: The run's configuration.
         tasks: In the order of the queue.
+        several_labels: An image may have several labels, or none.
     """
 
     run_id: str
@@ -84,6 +120,7 @@ class QueueToExport:
     class_names: tuple[str, ...]
     config: Config
     tasks: tuple[Task, ...]
+    several_labels: bool = False
 
 
 def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
@@ -108,6 +145,11 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
             raise StorageError(f"{run_folder / name}: the file is not the one the run published. Export another run.")
     queue = read_table(run_folder / "review_queue.parquet", "review_queue")
     run_id, dataset = str(manifest["run_id"]), str(manifest["dataset"])
+    config, names = recorded_config(manifest["config"]), class_names_of(queue)
+    if GIVEN in queue.column_names:
+        tasks = [_set_task(row, run_id, dataset, names, suggestions=suggestions) for row in queue.to_pylist()]
+        tasks.sort(key=lambda task: task.rank)
+        return QueueToExport(run_id, dataset, names, config, tuple(tasks), several_labels=True)
     probability = _probabilities(run_folder, set(queue.column("sample_id").to_pylist()))
     tasks = []
     for row in sorted(queue.to_pylist(), key=lambda row: int(row["rank"])):
@@ -117,8 +159,7 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
         tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row)))
-    config = recorded_config(manifest["config"])
-    return QueueToExport(run_id, dataset, class_names_of(queue), config, tuple(tasks))
+    return QueueToExport(run_id, dataset, names, config, tuple(tasks))
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -135,6 +176,23 @@ def _suggestion(row: dict[str, Any], probability: float) -> Suggestion:
         reasons=tuple(row["reasons"] or ()),
         neighbour_ids=tuple(row["neighbour_ids"] or ()),
     )
+
+
+def _set_task(row: dict[str, Any], run_id: str, dataset: str, names: tuple[str, ...], *, suggestions: bool) -> Task:
+    """A place of the queue of a run of several labels."""
+    sample, image = row["sample_id"], row["content_hash"]
+    key, drawn = task_key(run_id, dataset, sample, image), row.get("inclusion_probability")
+    item = ExportItem(key, sample, image, set_text(row["given_labels"], names), drawn)
+    is_blind = not suggestions or row["queue_source"] == "random_audit"
+    sets = SetSuggestion(
+        given=tuple(row["given_labels"]),
+        predicted=tuple(row["predicted_labels"]),
+        missing=tuple(row["missing_labels"]),
+        spurious=tuple(row["spurious_labels"]),
+        label_score=round(float(row["label_score"]), 6),
+        neighbour_ids=tuple(row["neighbour_ids"] or ()),
+    )
+    return Task(item, int(row["rank"]), row.get("image_path"), None, sets=None if is_blind else sets)
 
 
 def _probabilities(run_folder: Path, samples: set[str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.decisions import Decision
 from labelclean.review.exchange import cvat, fiftyone, huggingface, label_studio, sheet, sheet_answers, spreadsheet
-from labelclean.review.exchange.answers import Answer, ImportReport, decisions_from
+from labelclean.review.exchange.answers import SEVERAL, Answer, ImportReport, decisions_from
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
 from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE, ExportReport, Part, write_package
 from labelclean.review.exchange.tasks import QueueToExport, read_queue
@@ -21,6 +21,8 @@ OtherTool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
 Tool = Literal[OtherTool, "sheet"]
 STUDY = "study"
 """What the settings of a study's sitting hold beside those of other exports."""
+TOOLS_OF_SETS: tuple[Tool, ...] = ("cvat", "label-studio", "sheet")
+"""The tools that take several labels for an image."""
 TOOLS: tuple[OtherTool, ...] = get_args(OtherTool)
 """The tools of others; `sheet` is our own page."""
 
@@ -86,6 +88,13 @@ def export_tasks(
         StorageError: As `export_run`.
     """
     settings = dict(settings)
+    if queue.several_labels:
+        settings[SEVERAL] = True
+        if to not in TOOLS_OF_SETS:
+            raise ExchangeError(
+                f"--to {to}: images must have one label each, but the run's have several. Name {listed(TOOLS_OF_SETS)}; "
+                "nothing was written."
+            )
     if to == "sheet":
         sheet.check_size(len(queue.tasks))
         settings["part_size"] = sheet.MAX_TASKS
@@ -172,12 +181,13 @@ def import_decisions(
 
 
 def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str, now: datetime) -> list[Answer]:
+    is_set = bool(manifest.settings.get(SEVERAL))
     if tool == "label-studio":
-        return label_studio.read_answers(file)
+        return label_studio.read_answers(file, is_set=is_set)
     if tool == "csv":
         return spreadsheet.read_answers(file, manifest.class_names, annotator)
     if tool == "cvat":
-        return cvat.read_answers(file, annotator)
+        return cvat.read_answers(file, annotator, is_set=is_set)
     if tool == "fiftyone":
         return fiftyone.read_answers(file, annotator)
     if tool == "sheet":
