@@ -253,7 +253,8 @@ def _with_set_aside(run_folder: Path, refined: pa.Table) -> pa.Table:
     path = run_folder / f"{SET_ASIDE}.parquet"
     if not path.is_file():
         return refined
-    aside = read_table(path, SET_ASIDE, ["sample_id", "given_label", "content_hash"]).replace_schema_metadata()
+    given = GIVEN if GIVEN in refined.column_names else "given_label"
+    aside = read_table(path, SET_ASIDE, ["sample_id", given, "content_hash"]).replace_schema_metadata()
     both = pa.concat_tables([refined, aside], promote_options="default")
     return both.replace_schema_metadata(refined.schema.metadata)
 

@@ -26,6 +26,8 @@ DecisionKind = Literal[
 ]
 DECISION_KINDS: tuple[DecisionKind, ...] = get_args(DecisionKind)
 VERIFYING: tuple[DecisionKind, ...] = ("confirmed", "corrected")
+RULING_OUT: tuple[DecisionKind, ...] = ("not_class", "none_of_these")
+"""Answers that hold though a class that they rule out is no more."""
 SETTLING: tuple[DecisionKind, ...] = (*VERIFYING, "bad_image", "none_of_these")
 PARTIAL: tuple[DecisionKind, ...] = ("one_of", "not_class")
 
@@ -194,8 +196,14 @@ def measure_standing(standing: Sequence[Sequence[Decision]], class_names: Sequen
     num_annotators = np.zeros(len(standing), dtype=np.int64)
     unknown: set[str] = set()
     for row, of_sample in enumerate(standing):
-        known = [decision for decision in of_sample if set(decision.named_labels) <= position.keys()]
-        unknown.update(name for decision in of_sample for name in decision.named_labels if name not in position)
+        known = [one for one in of_sample if one.decision in RULING_OUT or set(one.named_labels) <= position.keys()]
+        unknown.update(
+            name
+            for decision in of_sample
+            if decision.decision not in RULING_OUT
+            for name in decision.named_labels
+            if name not in position
+        )
         num_annotators[row] = len(known)
         for decision in known:
             if decision.decision in VERIFYING:

@@ -59,7 +59,7 @@ from labelclean.storage.parquet import (
     write_table,
 )
 from labelclean.storage.samples import groups_of
-from labelclean.storage.tables import conform
+from labelclean.storage.tables import SET_ASIDE, conform
 
 if TYPE_CHECKING:
     from labelclean.cleaning.passes import Each
@@ -138,6 +138,7 @@ def refine_label_sets(work: Path) -> bool:
         names = tuple(part_of(work, "ingest")["class_names"])
         parts = _set_parts(work, config, names, known_decisions(config))
         record["reviewed"] = _reviewed(parts)
+        _write_aside(work, parts, names)
         num_samples = sum(len(part.given) for part in parts)
         if not num_samples:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
@@ -164,6 +165,20 @@ def refine_label_sets(work: Path) -> bool:
 
 
 # --- inside ---------------------------------------------------------------------------------------
+
+
+def _write_aside(work: Path, parts: Sequence[SetPart], names: Sequence[str]) -> None:
+    """`set_aside.parquet` where people took images out; `apply` and the report know these by it."""
+    columns = ("sample_id", "image_path", GIVEN, "content_hash")
+    aside = []
+    for part in parts:
+        if not part.kept.all():
+            samples = read_table(part.samples, "samples").filter(pa.array(~part.kept))
+            aside.append(samples.select([name for name in columns if name in samples.column_names]))
+    if aside:
+        table = pa.concat_tables(aside)
+        said = pa.array(["bad_image"] * table.num_rows, pa.string())
+        write_table(work / f"{SET_ASIDE}.parquet", table.append_column("decision", said), SET_ASIDE, names)
 
 
 def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision]) -> list[SetPart]:

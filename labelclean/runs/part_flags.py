@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from labelclean.review.part_views import PART, part_conflicts
 from labelclean.runs.parts import column_of
-from labelclean.storage.parquet import write_table
+from labelclean.storage.parquet import atomic_path, write_table
 
 if TYPE_CHECKING:
     from labelclean.runs.parts import RunParts
@@ -38,7 +38,7 @@ def flag_part_conflicts(parts: RunParts, scores: Sequence[Path], flags: Sequence
     number = np.asarray(pc.fill_null(names.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False), np.int64)
     tables = [pq.read_table(path, partitioning=None) for path in scores]
     given, seen, best = (
-        np.concatenate([table.column(name).to_numpy() for table in tables]) for name in ("given", "seen", "best")
+        np.concatenate([table.column(name).to_numpy() for table in tables]) for name in ("reviewed", "seen", "best")
     )
     found = part_conflicts(number, given.astype(np.int64), seen, best)
     start = 0
@@ -49,7 +49,8 @@ def flag_part_conflicts(parts: RunParts, scores: Sequence[Path], flags: Sequence
         is_odd = found[own] & (
             seen[own] != given[own]
         )  # of each conflict people look at the labels that images speak against
-        pq.write_table(table.append_column(REASON, pa.array(is_odd)), score_path)
+        with atomic_path(score_path) as temporary:
+            pq.write_table(table.append_column(REASON, pa.array(is_odd)), temporary)
         _add_flags(flag_path, table.column("sample_id").filter(pa.array(found[own])), best[own][found[own]])
     return {"num": int(found.sum()), "num_parts": len(np.unique(number[found]))}
 

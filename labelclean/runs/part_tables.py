@@ -105,6 +105,7 @@ class RunTables:
             np.where(odd.max(axis=1) > limit, unusable_scores(odd.max(axis=1), limit), 0),
             None if boxes is None else boxes.is_double & (boxes.conflict_sets < 0),
         )
+        scores = scores.append_column("reviewed", pa.array(found.labels.given))
         scores = scores.append_column("seen", pa.array(found.pred_probs.argmax(axis=1)))
         scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
         if found.near is not None:

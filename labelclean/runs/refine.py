@@ -78,6 +78,7 @@ def refine(work: Path) -> bool:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
         if len(names) == 1:
+            _write_aside(work, parts)
             with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
                 rank_one_class(work, config, parts, names[0], each, record)
             return True
@@ -281,13 +282,21 @@ def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: fl
     return found
 
 
-def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, record: dict[str, Any]) -> None:
-    """`set_aside.parquet` and `new_kinds.parquet`, each where it has rows."""
-    from labelclean.runs.kinds import new_kinds, set_aside
+def _write_aside(work: Path, parts: RunParts) -> pa.Table | None:
+    """`set_aside.parquet` where people took images out; `apply` and the report know these by it."""
+    from labelclean.runs.kinds import set_aside
 
     aside = set_aside(parts)
     if aside is not None:
         write_table(work / f"{SET_ASIDE}.parquet", aside, SET_ASIDE)
+    return aside
+
+
+def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, record: dict[str, Any]) -> None:
+    """`set_aside.parquet` and `new_kinds.parquet`, each where it has rows."""
+    from labelclean.runs.kinds import new_kinds
+
+    aside = _write_aside(work, parts)
     kinds = new_kinds(config, parts, taught, _score_paths(work), aside)
     if kinds is not None:
         write_table(work / f"{NEW_KINDS}.parquet", kinds, NEW_KINDS)

@@ -16,7 +16,7 @@ from labelclean.storage.samples import one_per_sample, samples_table
 from labelclean.storage.tables import BOX_COLUMNS, LABEL_SETS, conform, matrix, vectors
 
 GIVEN = "given_labels"
-_ONE_PER_SAMPLE = ("image_path", "group_id")
+_ONE_PER_SAMPLE = ("image_path", "group_id", "part_id")
 _NOT_YET = {
     "annotator_id": "the labels of several inspectors",
     "candidate_labels": "partial labels",
@@ -272,9 +272,13 @@ def _joined_rows(labels: pa.Table, faults: list[str]) -> pa.Table:
     return pa.table(columns)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def _in_order(sets: pa.ChunkedArray, class_names: Sequence[str]) -> pa.ChunkedArray:
     """The same lists with every name once, in class order; what is no list of texts stays for `conform` to tell."""
-    if not pa.types.is_nested(sets.type) or not pa.types.is_string(sets.type.value_type):
+    if not pa.types.is_nested(sets.type) or not _is_text(sets.type.value_type):
         return sets
     place = {name: k for k, name in enumerate(class_names or _names_in(sets))}
     rows = [

@@ -79,7 +79,14 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
     columns["given_label"] = pa.array(np.asarray(class_names, dtype=object)[votes.argmax(axis=1)], pa.string())
     columns["given_votes"] = vectors(votes)
     if BOX_COLUMNS[0] in columns and "group_id" not in columns:
-        columns["group_id"] = columns["image_path"]
+        group = (
+            pa.chunked_array([columns["image_path"]])
+            if isinstance(columns["image_path"], pa.Array)
+            else columns["image_path"]
+        )
+        if "part_id" in columns:  # a part is the wider group: its images never vouch for each other
+            group = pc.if_else(pc.is_valid(columns["part_id"]), pa.scalar(None, pa.string()), group)
+        columns["group_id"] = group
     if "annotator_id" in labels.column_names:
         agreement = pair_agreement(votes).astype(np.float32)
         columns["annotator_agreement"] = pa.array(agreement, mask=np.isnan(agreement))

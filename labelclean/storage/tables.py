@@ -425,6 +425,17 @@ LABEL_SETS: dict[str, Table] = {
             open=True,
         ),
         Table(
+            SET_ASIDE,
+            ("sample_id",),
+            (
+                _SAMPLE,
+                _PATH,
+                _GIVEN_SET,
+                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column("decision", "string", "What people said of it; it was not judged.", allowed=("bad_image",)),
+            ),
+        ),
+        Table(
             "refined_labels",
             ("sample_id",),
             (

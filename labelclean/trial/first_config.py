@@ -112,7 +112,7 @@ def write_first_config(
         for pair in alike(counts, config.data.spellings)
     ]
     seen += missing_sentences(counts)
-    proposed, ok_seen = _ok_proposed(config, names)
+    proposed, ok_seen = _ok_proposed(config, [] if is_set else names)
     seen += ok_seen
     chosen = _chosen(settings, overrides, folder)
     if config.backbone.weights is not None:

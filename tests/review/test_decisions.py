@@ -227,6 +227,13 @@ def test_other_decisions_keep_their_meaning_when_classes_are_added() -> None:
         assert after.verified.tolist() == before.verified.tolist()
 
 
+def test_none_of_these_holds_though_a_class_of_then_is_no_more() -> None:
+    gone = none_of("ok", "dent", "scratch", "gone")
+    found = measure_standing([[gone]], ("ok", "dent", "scratch"))
+    assert found.fits_none.tolist() == [True]
+    assert found.unknown_labels == ()
+
+
 def test_none_of_these_against_a_class_or_a_choice_of_classes_is_a_dispute() -> None:
     for other in (decision(), one_of("ok", "dent")):
         found = standing(none_of(*NAMES, annotator_id="ben"), other)

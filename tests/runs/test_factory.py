@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def stains() -> set[str]:
     return {row["sample_id"] for row in rows if row["true_label"] == "stain"}
 
 
-def answer(config: Config, run: Path, samples: list[str]) -> None:
+def answer(config: Config, run: Path, samples: list[str], names: Sequence[str] = KNOWN) -> None:
     """A person who knows what stains are says none of these."""
     rows = read_table(run / "refined_labels.parquet", "refined_labels").to_pylist()
     labels = pq.read_table(config.data.labels).to_pylist()
@@ -55,7 +56,7 @@ def answer(config: Config, run: Path, samples: list[str]) -> None:
     now = datetime(2026, 11, 25, tzinfo=UTC)
     said = [
         Decision(row["sample_id"], row["content_hash"], given[row["sample_id"]], "none_of_these", "anna", now, run.name,
-                 "labels.parquet", "csv", ruled_out_labels=KNOWN)
+                 "labels.parquet", "csv", ruled_out_labels=tuple(names))
         for row in rows if row["sample_id"] in samples
     ]  # fmt: skip
     append_decisions(open_ledger(f"sqlite:///{config.storage.runs.parent / 'ledger.db'}"), said)
@@ -173,3 +174,12 @@ def test_a_run_of_one_class_ranks_its_images_and_suggests_nothing(
     apply_labels(run, [], tmp_path / "v2.parquet")
     export = export_run(run, "sheet", tmp_path / "queue")
     assert export.num_tasks == len(queue)
+    if not more:  # an image that is taken out is known to the next run's tables
+        taken = issues[:2]
+        answer(config, run, taken, ["good"])
+        again = steps.clean(config)
+        assert not set(taken) & set(
+            read_table(again / "refined_labels.parquet", "refined_labels")["sample_id"].to_pylist()
+        )
+        apply_labels(again, [], tmp_path / "v3.parquet")
+        assert pq.read_metadata(tmp_path / "v3.parquet").num_rows == len(good) + len(odd)

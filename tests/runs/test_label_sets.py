@@ -373,3 +373,31 @@ def test_findings_name_the_classes_that_nothing_can_be_said_of() -> None:
         "set_lost": ("warn", ["stain"]),
     }
     assert json.loads(json.dumps(found["set_lost"].facts)) == {"names": ["stain"], "lost": 30, "gained": 0, "total": 50}
+
+
+def test_an_image_that_people_took_out_is_known_to_apply(plant: Path, first: Path, tmp_path: Path) -> None:
+    config = config_of(plant, f"ledger.url=sqlite:///{tmp_path / 'ledger.db'}")
+    config = config.model_copy(update={"storage": config.storage.model_copy(update={"runs": tmp_path / "runs"})})
+    row = read_table(first / "review_queue.parquet", "review_queue").to_pylist()[0]
+    bad = Decision(
+        sample_id=row["sample_id"],
+        content_hash=row["content_hash"],
+        given_label=set_text(row["given_labels"], CLASSES),
+        decision="bad_image",
+        annotator_id="Aiko",
+        reviewed_at=datetime(2026, 11, 29, tzinfo=UTC),
+        run_id=first.name,
+        dataset="train",
+        tool="sheet",
+    )
+    append_decisions(open_ledger(f"sqlite:///{config.storage.runs.parent / 'ledger.db'}"), [bad])
+    second = steps.clean(config)
+    assert (
+        bad.sample_id
+        not in read_table(second / "refined_labels.parquet", "refined_labels").column("sample_id").to_pylist()
+    )
+    out = tmp_path / "cleaned.parquet"
+    apply_labels(second, _decisions(tmp_path), out, unreviewed=True)
+    status = {one["sample_id"]: one["review_status"] for one in pq.read_table(out).to_pylist()}
+    assert len(status) == NUM
+    assert status[bad.sample_id] == "bad_image"

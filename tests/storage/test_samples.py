@@ -112,3 +112,18 @@ def test_a_part_in_two_groups_is_refused() -> None:
     table = parts_table(part_id=["p", "p", "q", "q"], group_id=["l", "m", "n", None])
     with pytest.raises(TableError, match="parts 'p', 'q' have several"):
         samples_table(table, ["ng", "ok"])
+
+
+def test_a_part_is_wider_than_an_image_with_boxes() -> None:
+    """Two boxes of two images of one part: the part holds them together, and the image where there is none."""
+    labels = pa.table(
+        {
+            "sample_id": ["1", "2", "3"],
+            "image_path": ["a.png", "b.png", "c.png"],
+            "given_label": ["x", "y", "x"],
+            "part_id": ["p", "p", None],
+            **{name: [0.0, 0.0, 0.0] for name in ("box_x_px", "box_y_px")},
+            **{name: [9.0, 9.0, 9.0] for name in ("box_width_px", "box_height_px")},
+        }
+    )
+    assert groups_of(samples_table(labels, ("x", "y"))) == ["part p", "part p", "group c.png"]
