@@ -111,8 +111,8 @@ def measure_oddity(
         return read_lists(task.lists[number], np.arange(size))
 
     known = [read_shard_labels(one) for one in task.labels]
-    sets = [np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets for one in known]
-    return Oddity(_joined_oddity([stored(number) for number in range(len(labels))]), np.concatenate(sets), stored)
+    joint = [np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets for one in known]
+    return Oddity(_joined_oddity([stored(number) for number in range(len(labels))]), np.concatenate(joint), stored)
 
 
 def _neighbours(
