@@ -1,7 +1,7 @@
 """Several labels on one image: labels missed and labels too many, found by labelclean and by cleanlab's multilabel filter.
 
 Run from the repository's root, with `LABELCLEAN_REAL_DATA` for its backbone and tiles:
-`python -m benchmarks.label_sets --cache FOLDER`. Both get the same features, folds and labels. Three sets: pictures made
+`python -m benchmarks.label_sets --cache FOLDER` writes its section of RESULTS-labels.md. Both get the same features, folds and labels. Three sets: pictures made
 here with zero to three defects each, and pairs of real images of two sets side by side, which show what both show.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.data import extracted, real_config
+from benchmarks.labels import RESULTS, write_section
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.probes.feature_space import sample_keys
 
@@ -29,6 +30,13 @@ SEEDS = 3
 FOLDS = 5
 INVERSE_DECAYS = (0.001, 0.01, 0.1)
 REDRAWS = 200
+INTRO = """## Several labels on one image
+
+Made by `python -m benchmarks.label_sets --cache FOLDER`: pictures made there with zero to three of four defects, and pairs of real \
+images side by side, which show what both show; features of MobileNetV2, the default configuration. As many labels are missed as \
+are given where nothing is. cleanlab gets out-of-fold probabilities of scaled logistic regressions, one a class, on the same \
+features and folds, each with the weight decay of three under which the given labels are likeliest. AP and F1 go over all images \
+and classes; means over three seeds, beside the difference its standard error over images drawn again."""
 
 
 @dataclass(frozen=True)
@@ -303,12 +311,13 @@ def _standard_errors(ours: Found, theirs: Found, is_wrong: BoolArray) -> tuple[f
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for pictures and features")
-    cache = parser.parse_args().cache
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
     warnings.filterwarnings("ignore", module="sklearn")
-    print(table(cache))
+    write_section(options.out, f"{INTRO}\n\n{table(options.cache)}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ class GivenLabels:
             (`readings.fit_readings`). None where nobody was drawn.
         num_votes: How many inspectors a row of votes stands for, float32, shape (N,): three who agree are three
             witnesses. None where each stands for one.
+        measured: How often inspectors were measured to give class j to samples of true class k, as samples that the noise
+            model adds to its prior, float64, shape (K, K) (`model.measured_prior`); None where nobody measured.
     """
 
     votes: npt.NDArray[np.float32]
@@ -40,6 +42,7 @@ class GivenLabels:
     before_review: npt.NDArray[np.float32] | None = None
     is_audited: BoolArray | None = None
     num_votes: npt.NDArray[np.float32] | None = None
+    measured: npt.NDArray[np.float64] | None = None
 
     @property
     def observed(self) -> npt.NDArray[np.float32]:
@@ -70,7 +73,7 @@ class GivenLabels:
         before = None if self.before_review is None else self.before_review[rows]
         audited = None if self.is_audited is None else self.is_audited[rows]
         num_votes = None if self.num_votes is None else self.num_votes[rows]
-        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited, num_votes)
+        return GivenLabels(self.votes[rows], self.candidates[rows], before, audited, num_votes, self.measured)
 
 
 def given_labels(indices: npt.NDArray[np.integer], num_classes: int) -> GivenLabels:

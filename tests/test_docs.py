@@ -13,11 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from labelclean.config import DecodeConfig
+from labelclean.features.decode import decode_image
 from labelclean.review.exchange.manifest import read_manifest
+from tests.made_boxes import Page, write_boxes
 from tests.review.exchange.test_sheet import data_of
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]
@@ -159,6 +164,25 @@ def write_sources(desk: Path, labels: list[tuple[str, str]]) -> None:
             mask.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(paths[name], mask)
     table("image_folder/metadata.csv", "file_name,label", [f"{name},{label}" for name, label in labels])
+    write_boxes_of(desk, [(paths[name], label) for name, label in labels])
+
+
+def write_boxes_of(desk: Path, labels: list[tuple[Path, str]]) -> None:
+    """Three photos side by side in each picture, a box around each, as every source that the page Boxes names."""
+    pages = []
+    for number in range(0, len(labels), 3):
+        some = labels[number : number + 3]
+        grey = [decode_image(path.read_bytes(), DecodeConfig())[:128, :128].mean(axis=2) for path, _ in some]
+        picture = Image.fromarray(np.rint(np.concatenate(grey, axis=1) * 255).astype(np.uint8))
+        for folder in ("sheets", "boxes_yolo/images", "boxes_voc/JPEGImages"):
+            (desk / folder).mkdir(parents=True, exist_ok=True)
+            picture.save(desk / folder / f"sheet_{number:03}.png")
+        boxes = [(128.0 * k + 4, 4.0, 120.0, 120.0) for k in range(len(some))]
+        pages.append(Page(f"sheet_{number:03}.png", *picture.size, boxes, [label for _, label in some]))
+    for form, name in (("coco", "boxes.json"), ("cvat", "boxes_cvat.xml"), ("label_studio", "boxes_studio.json")):
+        write_boxes(form, pages, desk / "made").rename(desk / name)
+    write_boxes("yolo", pages, desk / "boxes_yolo")
+    write_boxes("voc", pages, desk / "made").rename(desk / "boxes_voc" / "Annotations")
 
 
 @pytest.mark.parametrize("command", [" && ".join(RUN_HERE)], ids=["in order"])
@@ -183,7 +207,7 @@ def test_every_command_runs(desk: Path, command: str) -> None:
 
 def _stage(line: str) -> int:
     """What must have happened before: a config, a run, an export, decisions; a study in the order of its page."""
-    if "study" in line:
+    if "study" in line or re.search(r"labelclean (run|export|import|apply) .*(boxes\.yaml|box_runs)", line):
         return 4
     steps = (
         "init",
@@ -205,7 +229,12 @@ def _prepared(line: str, desk: Path) -> str:
         if (desk / "runs").is_dir()
         else []
     )
-    if "decisions.json" in line:
+    if "box_runs/RUN" in line:
+        (name,) = (path.name for path in (desk / "box_runs").iterdir() if path.name.startswith("2"))
+        line = line.replace("box_runs/RUN", f"box_runs/{name}")
+    if "box_decisions.json" in line:
+        _answer_some(desk / "box_queue", desk / "box_decisions.json")
+    elif "decisions.json" in line:
         _answer_some(desk / "queue", desk / "decisions.json")
     adapted = next((path.name for path in (desk / "adapted").glob("2*")), "")
     line = line.replace("adapted/RUN", f"adapted/{adapted}")
@@ -245,15 +274,17 @@ def data_time() -> str:
 
 
 def _use_the_sample_backbone(desk: Path) -> None:
-    """The network of the sample data in place of one that would be fetched; `config.yaml` is the same file."""
-    text = (desk / "my.yaml").read_text(encoding="utf-8")
+    """The network of the sample data in place of one that would be fetched; `config.yaml` is the same file as `my.yaml`."""
     sample = (ROOT / "config.yaml").read_text(encoding="utf-8")
     own = re.search(r"^backbone:\n.*?(?=^# |\Z)", sample, flags=re.DOTALL | re.MULTILINE)
     assert own is not None
-    text = re.sub(r"^backbone:\n.*?(?=^# |\Z)", lambda _: own.group(), text, flags=re.DOTALL | re.MULTILINE)
-    text = text.replace("sample_data/backbone", str(ROOT / "sample_data" / "backbone"))
-    for name in ("my.yaml", "config.yaml"):
-        (desk / name).write_text(text, encoding="utf-8")
+    network = own.group().replace("sample_data/backbone", str(ROOT / "sample_data" / "backbone"))
+    for name, copies in (("my.yaml", ["my.yaml", "config.yaml"]), ("boxes.yaml", ["boxes.yaml"])):
+        if (desk / name).exists():
+            text = (desk / name).read_text(encoding="utf-8")
+            text = re.sub(r"^backbone:\n.*?(?=^# |\Z)", lambda _: network, text, flags=re.DOTALL | re.MULTILINE)
+            for copy in copies:
+                (desk / copy).write_text(text, encoding="utf-8")
 
 
 def _bash(command: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,8 @@ from labelclean.noise.targets import given_targets
 from labelclean.probes.feature_space import build_feature_space
 from labelclean.progress import progress
 from labelclean.runs.ingest import image_root, samples_of
-from labelclean.storage.parquet import atomic_path
+from labelclean.runs.plan import box_margin
+from labelclean.storage.parquet import atomic_path, labels_dataset
 from labelclean.storage.run_folders import run_folders
 from labelclean.storage.samples import given_labels_of
 
@@ -243,7 +244,8 @@ def labelled_features(
     """
     own = config.model_copy(update={"backbone": backbone})
     facts = backbone_facts(own)
-    decode = decode_digest(config.decode, facts.input_size, backbone.resize)
+    margin = box_margin(config, labels_dataset(config.data.labels).schema.names)
+    decode = decode_digest(config.decode, facts.input_size, backbone.resize, margin)
     store = feature_store(config.storage.cache, facts.digest, decode, facts.num_features)
     known = store.known()
     first = {content: sample for sample, content in reversed(contents.items()) if content not in known}

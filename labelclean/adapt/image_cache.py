@@ -71,7 +71,13 @@ class ImageCache:
         return np.asarray(self.array[rows])
 
 
-def cache_folder(contents: Sequence[str], size: tuple[int, int], bits: Literal[8, 16], config: Config) -> Path:
+def cache_folder(
+    contents: Sequence[str],
+    size: tuple[int, int],
+    bits: Literal[8, 16],
+    config: Config,
+    box_margin: float | None = None,
+) -> Path:
     """Return where the pixels of some contents lie: a name made of all that decides them.
 
     Args:
@@ -79,11 +85,13 @@ def cache_folder(contents: Sequence[str], size: tuple[int, int], bits: Literal[8
         size: Height and width.
         bits: Depth.
         config: Sections `decode`, `backbone` and `storage`.
+        box_margin: `data.box_margin` where the contents are boxes.
 
     Returns:
         The folder; it need not exist.
     """
-    digest = hashlib.sha256(f"{decode_digest(config.decode, size, config.backbone.resize)} {bits}".encode())
+    decode = decode_digest(config.decode, size, config.backbone.resize, box_margin)
+    digest = hashlib.sha256(f"{decode} {bits}".encode())
     for content in contents:
         digest.update(content.encode())
     return config.storage.cache / "adapt" / digest.hexdigest()[:32]
@@ -195,7 +203,7 @@ def _decoded(
             by_content.setdefault(content, sample)
         wanted = [by_content[content] for content in left if content in by_content]
         left = [content for content in left if content not in by_content]
-        settings = DecodeSettings(part.root, config.decode, size, config.backbone.resize)
+        settings = DecodeSettings(part.root, config.decode, size, config.backbone.resize, config.data.box_margin)
         for image in decoded_images(part.sources(set(wanted)), settings, workers):
             yield image.image
 

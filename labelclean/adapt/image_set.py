@@ -22,7 +22,7 @@ from labelclean.arrays import BoolArray, IntArray
 from labelclean.config import Config
 from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.features.decoder_pool import ImageSource, Reject
-from labelclean.features.extraction import hash_images
+from labelclean.features.extraction import hash_images, path_sources
 from labelclean.probes.neighbours import (
     duplicate_pairs,
     duplicate_threshold,
@@ -33,6 +33,7 @@ from labelclean.probes.neighbours import (
 from labelclean.probes.sums import centred_unit_rows, feature_mean, hashed_parts
 from labelclean.progress import progress
 from labelclean.runs.ingest import image_root, samples_of
+from labelclean.runs.plan import box_margin
 from labelclean.storage.parquet import atomic_path, image_rows
 from labelclean.storage.samples import given_labels_of
 
@@ -77,7 +78,8 @@ def gather_images(config: Config, size: tuple[int, int]) -> tuple[ImageSet, list
     samples, names, has_bytes = samples_of(config)
     parts, rejects = _parts(config, samples, has_bytes)
     contents = list(dict.fromkeys(content for part in parts for content in part.content_hashes.values()))
-    folder = cache_folder(contents, size, config.adapt.cache_bits, config)
+    margin = box_margin(config, samples.column_names)
+    folder = cache_folder(contents, size, config.adapt.cache_bits, config, margin)
     with progress("decoding images", len(contents), "images") as advance:
         rejects += fill_cache(folder, parts, contents, size, config, advance)
     cache = open_cache(folder)
@@ -138,12 +140,10 @@ def labelled_sources(config: Config, samples: pa.Table, has_bytes: bool) -> Sour
     """
 
     def sources(wanted: set[str]) -> Iterator[ImageSource]:
-        rows: Iterable[Any] = (
-            image_rows(config.data.labels)
-            if has_bytes
-            else ((sample["sample_id"], sample["image_path"], None) for sample in samples.to_pylist())
+        images: Iterable[ImageSource] = (
+            (ImageSource(*row) for row in image_rows(config.data.labels)) if has_bytes else path_sources(samples)
         )
-        return (ImageSource(*row) for row in rows if not wanted or row[0] in wanted)
+        return (image for image in images if not wanted or image.sample_id in wanted)
 
     return sources
 

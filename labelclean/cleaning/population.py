@@ -171,6 +171,7 @@ def learn_teacher(
     reference: LearnedSums | None = None,
     like: Taught | None = None,
     each: Each = map,
+    measured: Float64Array | None = None,
 ) -> Taught:
     """Return the teacher of the samples of some shards.
 
@@ -188,11 +189,12 @@ def learn_teacher(
         like: The teacher of another question about the same samples, with as many answers: features, neighbours and X'X
             are taken from it. It goes with no reference.
         each: Applies a function to all shards: `map`, or a cluster.
+        measured: What inspectors were measured to do (`model.measured_prior`), shape (K, K); None: nobody measured.
 
     Returns:
         The teacher.
     """
-    chosen = choose_sample(labels, num_classes, sample_rows)
+    chosen = _with_measured(choose_sample(labels, num_classes, sample_rows), measured)
     if like is not None:
         task = replace(like.task, labels=tuple(labels), folder=folder, lists=(), label_free=like.task.shared)
         if chosen.is_whole:
@@ -216,6 +218,11 @@ def learn_teacher(
     if chosen.is_whole:
         return _taught_whole(task, chosen, features, config, seed, centring, reference)
     return _taught_in_passes(task, chosen, features, config, seed, centring, reference, each)
+
+
+def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
+    """The same; the noise model of its labels knows what inspectors were measured to do."""
+    return replace(chosen, labels=replace(chosen.labels, measured=measured))
 
 
 def _taught_whole(
@@ -279,7 +286,9 @@ def _taught_in_passes(
     if config.neighbours.method != "none":
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
+    measured = chosen.labels.measured
     chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
+    chosen = _with_measured(chosen, measured)
     grams, sums, total = sums_over(task, "given", None, each, with_grams=like is None)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]

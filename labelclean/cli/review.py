@@ -117,13 +117,21 @@ def apply(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="File to write, never overwritten: .parquet, .csv, .xlsx or .json (COCO)."
+            "--out",
+            metavar="FILE",
+            help="File to write, never overwritten: .parquet, .csv, .xlsx or .json (COCO); of boxes, the format they came in.",
         ),
     ],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="The config whose ledger is read.")],
     prefix: Annotated[str, typer.Option("--prefix", help="Put before the new columns' names.")] = "",
     to: Annotated[
-        str | None, typer.Option("--to", metavar="FORM", help="folder: --out is a folder of images per class.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="folder: --out is a folder of images per class; original: the file or folder that boxes came from, with only "
+            "classes changed.",
+        ),
     ] = None,
     links: Annotated[bool, typer.Option("--links", help="With --to folder: links to the images, no copies.")] = False,
     unreviewed: Annotated[
@@ -179,7 +187,7 @@ def apply(
         dataset=str(manifest["dataset"]),
         applied_at=datetime.now(UTC),
         applied_by=user_name(),
-        tool=f"labelclean {version('labelclean')}",
+        tool=f"labelclean {version('labelclean')}" + " --without-leaks" * without_leaks,
         path=str(done.path.absolute()),
         file_digest=written_digest(done.path),
         num_rows=done.num_rows,

@@ -19,7 +19,7 @@ def init(
         typer.Argument(
             metavar="LABELS",
             help="A folder of images per class; a CSV, list, Excel or Parquet file; or one of COCO, CVAT, FiftyOne, "
-            "Hugging Face, Label Studio or Pascal VOC.",
+            "Hugging Face, Label Studio, Pascal VOC or YOLO.",
         ),
     ],
     image_root: Annotated[
@@ -64,6 +64,13 @@ def init(
         str | None,
         typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; default: the first that shows."),
     ] = None,
+    boxes: Annotated[
+        bool | None,
+        typer.Option(
+            "--boxes/--no-boxes",
+            help="Every box is a sample, or whole images are; default: boxes where a file holds them and no class of whole images.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -81,7 +88,7 @@ def init(
             out,
             overrides or [],
             weights=weights,
-            asked=Asked(pairs, class_folder, encoding, sheet),
+            asked=Asked(pairs, class_folder, encoding, sheet, boxes=boxes),
             force=force,
         )
     except FileExistsError as fault:

@@ -18,12 +18,16 @@ class DataConfig(Section):
         spellings: Spelling in the labels -> class name, such as {OK: ok}: joins names that look alike. A name given as
             itself is meant as it is, whatever it looks like.
         class_names: The classes in order; default: the names found, sorted.
+        box_margin: Where labels are boxes: what is cut out around a box at each side, as a share of its width or height.
+            A tenth is about what R-CNN gave its boxes (16 of 227 pixels): the edge of a defect shows against its ground,
+            and little of what lies beside it.
     """
 
     labels: ConfigPath
     image_root: ConfigPath | None = None
     spellings: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    box_margin: float = Field(default=0.1, ge=0, le=2)
 
     @field_validator("spellings")
     @classmethod

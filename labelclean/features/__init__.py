@@ -3,8 +3,9 @@
 For others:
 
 - `decode`: the one policy from any file's pixels to numbers in 0..1; `preview_image` (Pillow's home, with `pixels` and `appearance`)
-- `appearance`: brightness, contrast, size and kind of a picture, before anybody looks at what it shows
+- `appearance`: brightness, contrast, sharpness, size and kind of a picture, before anybody looks at what it shows
 - `image_files`: reads images inside the image root and refuses every other path; `ImageReject`, `content_hash`
+- `boxes`: what of an image is cut out around a box, and what identifies the piece
 - `decoder_pool`: many images at once, each decoder in a process that may die without harm
 - `backbone`: the frozen network from its configuration (timm's one home)
 - `facts`: what must be known of a backbone to find its features: digest, D, and which engine computes them

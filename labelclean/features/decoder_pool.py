@@ -19,10 +19,11 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -30,25 +31,31 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from labelclean.errors import StorageError
-from labelclean.features.decode import decoded_pixels
+from labelclean.features.appearance import measured_looks
+from labelclean.features.boxes import Box, Cut, box_hash, check_box, cut_window
+from labelclean.features.decode import decoded_pixels, stored_form
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, hash_image_file, read_image_bytes
-from labelclean.features.pixels import ResizeMode, Uint16Array, quantised, resized_pixels
+from labelclean.features.pixels import PixelArray, ResizeMode, Uint16Array, quantised, resized_pixels
 
 if TYPE_CHECKING:
     from labelclean.config import DecodeConfig
 
 _Done = TypeVar("_Done")
+_Work = TypeVar("_Work")
+MOST_BOXES = 16  # of one image that one process cuts out, so that few crops wait in memory
+_DEADLY = {ReasonCode.DECODER_CRASHED, ReasonCode.DECODE_TIMEOUT}
 _FRAME = struct.Struct(">QQ")
 _START_S = 120.0
 _DECODER = "from labelclean.features.decoder_pool import _serve; _serve()"
 
 
 class ImageSource(NamedTuple):
-    """Where one sample's image is: a path below the image root, or the file's bytes."""
+    """Where one sample's image is: a path below the image root, or the file's bytes; and which box of it is meant."""
 
     sample_id: str
     image_path: str | None = None
     image: bytes | None = None
+    box: Box | None = None
 
 
 class Reject(NamedTuple):
@@ -61,7 +68,7 @@ class Reject(NamedTuple):
 
 
 class HashedImage(NamedTuple):
-    """An image's identity: `row` counts the sources from 0, `content_hash` is SHA-256 or a refusal."""
+    """An image's identity: `row` counts the sources from 0, `content_hash` is SHA-256 (of a box: `box_hash`) or a refusal."""
 
     row: int
     content_hash: str | Reject
@@ -72,14 +79,16 @@ class DecodedImage(NamedTuple):
 
     Attributes:
         row: Counts the sources from 0.
-        content_hash: SHA-256 of the bytes decoded; None where they could not be read.
+        content_hash: SHA-256 of the bytes decoded, of a box `box_hash`; None where they could not be read.
         image: uint16, 0..65535 for 0..1, shape (C, H, W) at the input size, C in {1, 3}; or
             the refusal.
+        looks: What the picture is like (`appearance.LOOKS`); empty for a refusal.
     """
 
     row: int
     content_hash: str | None
     image: Uint16Array | Reject
+    looks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,14 @@ class DecodeSettings:
         policy: The decode policy.
         input_size: Height and width of the network's input.
         resize: How another shape is met.
+        box_margin: What is cut out around a box at each side, as a share of its width or height.
     """
 
     image_root: Path
     policy: DecodeConfig
     input_size: tuple[int, int]
     resize: ResizeMode = "squash"
+    box_margin: float = 0.0
 
 
 def hashed_images(
@@ -117,17 +128,26 @@ def hashed_images(
         StorageError: If the image root is no folder.
     """
     _check_root(image_root)
+    files: dict[str, str] = {}  # an image is read once for its boxes
+
+    def of_file(path: str, box: Box | None) -> str:
+        if box is None:
+            return hash_image_file(image_root, path, policy)
+        check_box(box)
+        if path not in files:
+            files[path] = hash_image_file(image_root, path, policy)
+        return box_hash(files[path], box)
 
     def hashed(row: int, source: ImageSource) -> HashedImage:
         try:
             if source.image_path is not None and source.image is None:
-                return HashedImage(row, hash_image_file(image_root, source.image_path, policy))
+                return HashedImage(row, of_file(source.image_path, source.box))
             return HashedImage(row, content_hash(_image_bytes(source, image_root, policy)))
         except ImageReject as refusal:
             return HashedImage(row, _reject(source, refusal))
 
     with ThreadPoolExecutor(max(1, threads), "hash") as executor:
-        yield from _in_order(executor, hashed, sources, in_flight=16 * max(1, threads))
+        yield from _in_order(executor, hashed, enumerate(sources), in_flight=16 * max(1, threads))
 
 
 def decoded_images(
@@ -150,15 +170,17 @@ def decoded_images(
     """
     _check_root(settings.image_root)
     if workers == 0:
+        last = _LastImage()
         for row, source in enumerate(sources):
-            yield _decoded(row, source, settings)
+            yield _decoded(row, source, settings, last)
         return
     pool = _Pool(settings)
     executor = ThreadPoolExecutor(workers, "decode")
     watchdog = threading.Thread(target=pool.kill_overdue, name="decode-watchdog", daemon=True)
     watchdog.start()
     try:
-        yield from _in_order(executor, pool.decoded, sources, in_flight)
+        for images in _in_order(executor, pool.decoded, _shared(sources), in_flight):
+            yield from images
     finally:
         pool.kill()
         executor.shutdown(cancel_futures=True)
@@ -174,16 +196,25 @@ def _check_root(image_root: Path) -> None:
         )
 
 
+def _shared(sources: Iterable[ImageSource]) -> Iterator[tuple[int, list[ImageSource]]]:
+    """Each source with its row; up to 16 boxes in a row that share their image together, for one process decodes it once."""
+    rows = 0
+    for path, same in groupby(sources, key=lambda source: source.image_path if source.box else None):
+        while some := list(islice(same, 1 if path is None else MOST_BOXES)):
+            yield rows, some
+            rows += len(some)
+
+
 def _in_order(
     executor: ThreadPoolExecutor,
-    call: Callable[[int, ImageSource], _Done],
-    sources: Iterable[ImageSource],
+    call: Callable[[int, _Work], _Done],
+    sources: Iterable[tuple[int, _Work]],
     in_flight: int,
 ) -> Iterator[_Done]:
     """Results in the order of the sources, with a bounded number begun ahead."""
     pending: deque[Future[_Done]] = deque()
     try:
-        for row, source in enumerate(sources):
+        for row, source in sources:
             pending.append(executor.submit(call, row, source))
             if len(pending) >= max(1, in_flight):
                 yield pending.popleft().result()
@@ -214,22 +245,47 @@ def _image_bytes(source: ImageSource, image_root: Path, policy: DecodeConfig) ->
     return source.image
 
 
-def _decoded(row: int, source: ImageSource, settings: DecodeSettings) -> DecodedImage:
-    """Read, hash, decode and resize one image, in whatever process this runs."""
+@dataclass
+class _LastImage:
+    """The image that boxes were cut out of last: those that follow find it decoded."""
+
+    path: str | None = None
+    found: tuple[str, PixelArray, tuple[float, float], int] | None = None
+
+    def of(self, source: ImageSource, settings: DecodeSettings) -> tuple[str, PixelArray, tuple[float, float], int]:
+        """Hash, pixel values, limits and stored bits; a box is cut out of the image in full, never of one that was decoded smaller."""
+        if self.found is None or source.image_path is None or source.image_path != self.path:
+            self.path = self.found = None
+            data = _image_bytes(source, settings.image_root, settings.policy)
+            self.found = (content_hash(data), *decoded_pixels(data, settings.policy), stored_form(data)[2])
+            self.path = source.image_path
+        return self.found
+
+
+def _decoded(row: int, source: ImageSource, settings: DecodeSettings, last: _LastImage) -> DecodedImage:
+    """Read, hash, decode and resize one image or box, in whatever process this runs."""
     digest = None
     try:
-        data = _image_bytes(source, settings.image_root, settings.policy)
-        digest = content_hash(data)
-        values, limits = decoded_pixels(data, settings.policy, settings.input_size)
-        return DecodedImage(
-            row, digest, quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
-        )
+        if source.box is not None:
+            file_digest, values, limits, bits = last.of(source, settings)
+            digest = box_hash(file_digest, source.box)
+            values = values[cut_window(Cut(source.box, settings.box_margin), *values.shape[:2])]
+            height, width = values.shape[:2]
+        else:
+            data = _image_bytes(source, settings.image_root, settings.policy)
+            digest = content_hash(data)
+            values, limits = decoded_pixels(data, settings.policy, settings.input_size)
+            width, height, bits = stored_form(data)
+        looks = tuple(measured_looks(values, (width, height), bits).tolist())
+        pixels = quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
+        return DecodedImage(row, digest, pixels, looks)
     except ImageReject as refusal:
         return DecodedImage(row, digest, _reject(source, refusal))
 
 
 def _reject(source: ImageSource, refusal: ImageReject) -> Reject:
     name = f"image {source.image_path!r}" if source.image_path is not None else f"image of sample {source.sample_id!r}"
+    name = name if source.box is None else f"box {source.sample_id!r} of {name}"
     return Reject(source.sample_id, source.image_path, str(refusal.reason_code), f"{name}: {refusal.message}")
 
 
@@ -251,12 +307,24 @@ class _Pool:
     """The decoding processes of one pass; each is used by one thread at a time."""
 
     settings: DecodeSettings
-    idle: queue.SimpleQueue[_Decoder] = field(default_factory=queue.SimpleQueue)
+    idle: queue.LifoQueue[_Decoder] = field(default_factory=queue.LifoQueue)  # the last one has the image decoded
     running: set[_Decoder] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
 
-    def decoded(self, row: int, source: ImageSource) -> DecodedImage:
+    def decoded(self, row: int, sources: Sequence[ImageSource]) -> list[DecodedImage]:
+        """Decode one after the other, mostly in one process; an image that kills or hangs it is not tried for every box."""
+        images: list[DecodedImage] = []
+        for place, source in enumerate(sources):
+            before = images[-1].image if images else None
+            if isinstance(before, Reject) and before.reason_code in _DEADLY:
+                again = before._replace(sample_id=source.sample_id)
+                images.append(DecodedImage(row + place, None, again))
+            else:
+                images.append(self._decoded(row + place, source))
+        return images
+
+    def _decoded(self, row: int, source: ImageSource) -> DecodedImage:
         """Decode in a process; after a crash once more in a fresh one, for the fault may have been another's."""
         for _ in range(2):
             decoder = self._idle_or_new()
@@ -358,14 +426,15 @@ def _introduce(decoder: _Decoder, settings: DecodeSettings) -> None:
 def _answer(decoder: _Decoder, row: int, source: ImageSource, settings: DecodeSettings) -> DecodedImage:
     """Send one image and wait for its pixels or refusal."""
     decoder.deadline = time.monotonic() + settings.policy.timeout_s
-    record = {"sample_id": source.sample_id, "image_path": source.image_path, "has_bytes": source.image is not None}
+    record: dict[str, Any] = {"sample_id": source.sample_id, "image_path": source.image_path}
+    record |= {"has_bytes": source.image is not None} | ({} if source.box is None else {"box": source.box})
     _send(_pipe(decoder.process.stdin), record, source.image or b"")
     answer, blob = _receive(_pipe(decoder.process.stdout))
     if "reason_code" in answer:
         code, message = ReasonCode(answer["reason_code"]), str(answer["message"])
         return DecodedImage(row, answer["hash"], Reject(source.sample_id, source.image_path, str(code), message))
     pixels = np.frombuffer(blob, dtype=np.uint16).reshape(-1, *settings.input_size)
-    return DecodedImage(row, str(answer["hash"]), pixels)
+    return DecodedImage(row, str(answer["hash"]), pixels, tuple(answer["looks"]))
 
 
 def _timeout(limit_s: float) -> ImageReject:
@@ -432,6 +501,7 @@ def _settings_record(settings: DecodeSettings) -> dict[str, Any]:
         "policy": settings.policy.model_dump(mode="json"),
         "input_size": list(settings.input_size),
         "resize": settings.resize,
+        "box_margin": settings.box_margin,
     }
 
 
@@ -448,20 +518,22 @@ def _serve() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     record, _ = _receive(requests)
     policy = cast("DecodeConfig", SimpleNamespace(**record["policy"]))  # the same names without pydantic
-    settings = DecodeSettings(Path(record["image_root"]), policy, tuple(record["input_size"]), record["resize"])
+    size, margin = tuple(record["input_size"]), record["box_margin"]
+    settings = DecodeSettings(Path(record["image_root"]), policy, size, record["resize"], margin)
+    last = _LastImage()
     _send(answers, {}, b"")
     with suppress(EOFError, BrokenPipeError):
         while True:
             header, blob = _receive(requests)
             _orphan_alarm(int(policy.timeout_s) + 60)
-            source = ImageSource(
-                header["sample_id"], header["image_path"], bytes(blob) if header["has_bytes"] else None
-            )
-            _, digest, image = _decoded(0, source, settings)
+            box = Box(*header["box"]) if "box" in header else None
+            data = bytes(blob) if header["has_bytes"] else None
+            source = ImageSource(header["sample_id"], header["image_path"], data, box)
+            _, digest, image, looks = _decoded(0, source, settings, last)
             if isinstance(image, Reject):
                 _send(answers, {"hash": digest, "reason_code": image.reason_code, "message": image.message}, b"")
             else:
-                _send(answers, {"hash": digest}, image.data.cast("B"))
+                _send(answers, {"hash": digest, "looks": looks}, image.data.cast("B"))
             _orphan_alarm(0)
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from labelclean.config import Config
 from labelclean.errors import DeviceError, StorageError
 from labelclean.features.backbone import Backbone, build_backbone, choose_device, choose_precision
+from labelclean.features.boxes import Box
 from labelclean.features.decoder_pool import (
     DecodedImage,
     DecodeSettings,
@@ -31,6 +33,7 @@ from labelclean.features.decoder_pool import (
 from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork, engine_digest
 from labelclean.features.facts import BackboneFacts, agreeing_network
 from labelclean.features.store import FeatureStore
+from labelclean.storage.samples import boxes_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,8 @@ FLUSH_S = 60.0
 SHARD_IMAGES = 1024
 
 Advance = Callable[[int], None]
+Described = tuple[str, tuple[float, ...]]
+"""An image's content hash, and what it is like."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,25 @@ class Hashed:
 
     content_hashes: dict[str, str]
     rejects: tuple[Reject, ...]
+
+
+def path_sources(samples: pa.Table) -> list[ImageSource]:
+    """Return where the images of some samples are; boxes of one image come one after the other, so that it is decoded once.
+
+    Args:
+        samples: Table `samples`, whose images are files.
+
+    Returns:
+        One source per sample; without boxes in the order of the table.
+    """
+    ids, paths = (samples.column(name).to_pylist() for name in ("sample_id", "image_path"))
+    boxes = boxes_of(samples)
+    if boxes is None:
+        return [ImageSource(*pair) for pair in zip(ids, paths, strict=True)]
+    sources = [
+        ImageSource(sample, path, None, Box(*box)) for sample, path, box in zip(ids, paths, boxes.tolist(), strict=True)
+    ]
+    return sorted(sources, key=lambda source: source.image_path or "")
 
 
 def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path, advance: Advance) -> Hashed:
@@ -103,7 +127,7 @@ def extract_missing(
         sources: One image per content that is not stored.
         store: Where the features go.
         facts: The backbone's facts.
-        config: Sections `backbone`, `decode` and `run`; `run.cluster` names who does it.
+        config: Sections `backbone`, `data`, `decode` and `run`; `run.cluster` names who does it.
         image_root: Folder that image paths are relative to.
         advance: Told of every image.
 
@@ -155,7 +179,7 @@ class Extractor:
     Attributes:
         store: Where the features go.
         facts: The backbone's facts.
-        config: Sections `backbone`, `decode` and `run`.
+        config: Sections `backbone`, `data`, `decode` and `run`.
         image_root: Folder that image paths are relative to.
         flush_s: Seconds after which a part is written although more may come.
         backbone: The backbone, once it was needed.
@@ -188,12 +212,13 @@ class Extractor:
         precision = choose_precision(section.precision, device)
         usual = BATCH_SIZE if self.facts.engine == "onnx" else 256 if device.type == "cuda" else 32
         batch_size = section.batch_size or usual
-        settings = DecodeSettings(self.image_root, self.config.decode, self.facts.input_size, section.resize)
+        size, margin = self.facts.input_size, self.config.data.box_margin
+        settings = DecodeSettings(self.image_root, self.config.decode, size, section.resize, margin)
         workers = section.workers
         if workers is None:
             workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
         rejects: dict[str, Reject] = {}
-        hashes: deque[list[str]] = deque()
+        batched: deque[list[Described]] = deque()
 
         def batches() -> Iterator[npt.NDArray[np.uint16]]:
             images: list[DecodedImage] = []
@@ -204,11 +229,11 @@ class Extractor:
                     continue
                 images.append(image)
                 if len(images) == batch_size:
-                    hashes.append([str(image.content_hash) for image in images])
+                    batched.append(_described(images))
                     yield _stacked(images)
                     images = []
             if images:
-                hashes.append([str(image.content_hash) for image in images])
+                batched.append(_described(images))
                 yield _stacked(images)
 
         decoded = batches()
@@ -227,7 +252,7 @@ class Extractor:
             mean=backbone.mean,
             std=backbone.std,
         )
-        _store_in_parts(self.store, rows, hashes, self.flush_s)
+        _store_in_parts(self.store, rows, batched, self.flush_s)
         return rejects
 
     def _built(
@@ -259,6 +284,34 @@ class Extractor:
         return backbone, self.network
 
 
+def measure_looks(
+    sources: Iterable[ImageSource],
+    store: FeatureStore,
+    facts: BackboneFacts,
+    config: Config,
+    image_root: Path,
+    advance: Advance,
+) -> None:
+    """Measure and store what images are like whose features were stored before that was measured; arguments as for `extract_missing`."""
+    section = config.backbone
+    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize)
+    workers = max(1, (os.cpu_count() or 2) - 1) if section.workers is None else section.workers
+    described: list[Described] = []
+    for image in decoded_images(sources, settings, workers):
+        advance(1)
+        if not isinstance(image.image, Reject):
+            described += _described([image])
+        if len(described) == FLUSH_ROWS:
+            store.append_looks(described)
+            described = []
+    store.append_looks(described)
+
+
+def _described(images: Sequence[DecodedImage]) -> list[Described]:
+    """Content hash and looks of each."""
+    return [(str(image.content_hash), image.looks) for image in images]
+
+
 def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
     """One batch; grey images get as many channels as the widest of the batch."""
     pixels = [np.asarray(image.image) for image in images]
@@ -267,22 +320,32 @@ def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
 
 
 def _store_in_parts(
-    store: FeatureStore, rows: Iterable[npt.NDArray[np.float32]], batched: deque[list[str]], flush_s: float
+    store: FeatureStore,
+    rows: Iterable[npt.NDArray[np.float32]],
+    batched: deque[list[Described]],
+    flush_s: float,
 ) -> None:
     """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
-    hashes: list[str] = []
+    images: list[Described] = []
     features: list[npt.NDArray[np.float32]] = []
     last = time.monotonic()
+
+    def flush() -> None:
+        held = np.concatenate(features)
+        known = images[: len(held)]
+        store.append_looks(known)
+        store.append([key for key, _ in known], held[: len(known)])
+
     try:
         for batch in rows:
             features.append(batch)
-            hashes += batched.popleft()
-            if len(hashes) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
-                store.append(hashes, np.concatenate(features))
-                hashes, features, last = [], [], time.monotonic()
+            images += batched.popleft()
+            if len(images) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
+                flush()
+                images, features, last = [], [], time.monotonic()
     except KeyboardInterrupt:
-        if hashes:
-            store.append(hashes, np.concatenate(features)[: len(hashes)])
+        if images:
+            flush()
         raise
-    if hashes:
-        store.append(hashes, np.concatenate(features))
+    if images:
+        flush()

@@ -43,6 +43,8 @@ class ReasonCode(StrEnum):
     NOT_FINITE = "not_finite"  #: floating-point pixels that are NaN or infinite
     OUT_OF_RANGE = "out_of_range"  #: pixel values that the window would clip
     OUT_OF_MEMORY = "out_of_memory"  #: decoding needs more memory than there is
+    BOX_EMPTY = "box_empty"  #: a box without area
+    BOX_OUTSIDE = "box_outside"  #: a box whose middle lies outside its image
     DECODER_CRASHED = "decoder_crashed"  #: the decoding process died, twice
     DECODE_TIMEOUT = "decode_timeout"  #: longer than decode.timeout_s
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.errors import ConfigError, StorageError, listed
+from labelclean.features.appearance import LOOKS
 from labelclean.storage.parquet import make_folder, write_table
 from labelclean.storage.tables import matrix, vectors
 
@@ -35,6 +36,26 @@ class FeatureStore:
 
     folder: Path
     num_features: int
+
+    @property
+    def looks(self) -> FeatureStore:
+        """What the same images are like (`appearance.LOOKS`), stored the same way; older stores have none."""
+        return FeatureStore(self.folder / "looks", len(LOOKS))
+
+    def looks_of(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return what some images are like.
+
+        Args:
+            hashes: Content hashes, shape (N,).
+
+        Returns:
+            float32, shape (N, 7), rows aligned with ``hashes``, NaN where it was never measured.
+        """
+        known = self.looks.known()
+        rows = [row for row, key in enumerate(hashes) if key in known]
+        found = np.full((len(hashes), len(LOOKS)), np.nan, dtype=np.float32)
+        found[rows] = self.looks.read([hashes[row] for row in rows])
+        return found
 
     def part_index(self) -> dict[str, tuple[Path, int]]:
         """Return part and row of every stored feature, by content hash."""
@@ -72,6 +93,19 @@ class FeatureStore:
         name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:24]
         table = pa.table({"content_hash": pa.array(hashes, pa.string()), "feature": vectors(half)})
         write_table(self.folder / f"part-{name}.parquet", table, "features")
+
+    def append_looks(self, described: Sequence[tuple[str, Sequence[float]]]) -> None:
+        """Store what images are like.
+
+        Args:
+            described: Content hash and looks of each.
+
+        Raises:
+            StorageError: If the disk refuses.
+        """
+        if described:
+            keys, looks = zip(*described, strict=True)
+            self.looks.append(keys, np.array(looks, dtype=np.float32))
 
     def read(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the features of some images.

@@ -60,11 +60,13 @@ class _Observed:
     votes: Float32Array
     given: IntArray | None
     candidates: BoolArray | None
+    measured: Float64Array | None
 
     def rows(self, rows: slice) -> _Observed:
         """The same for some rows."""
         given = None if self.given is None else self.given[rows]
-        return _Observed(self.votes[rows], given, None if self.candidates is None else self.candidates[rows])
+        candidates = None if self.candidates is None else self.candidates[rows]
+        return _Observed(self.votes[rows], given, candidates, self.measured)
 
 
 @dataclass
@@ -165,7 +167,7 @@ def fit_noise_matrix(
             some = observed.rows(rows)
             joint = _joint(pred_probs[rows], some, matrix)
             counts += _counts(joint / joint.sum(axis=1, keepdims=True), some)
-        before, matrix = matrix, _matrix_of(counts, is_even)
+        before, matrix = matrix, _matrix_of(counts, prior_of(labels), is_even)
         if float(np.abs(matrix - before).max()) < LEAST_MOVE:
             break
     return matrix
@@ -193,7 +195,7 @@ def noise_matrix_of(pred_probs: Float32Array, labels: GivenLabels) -> Float64Arr
     likeliest = np.where(labels.is_verified, labels.given, pred_probs.argmax(axis=1))
     for given in range(num_classes):
         counts[:, given] += np.bincount(likeliest, weights=labels.observed[:, given], minlength=num_classes)
-    return _matrix_of(counts, is_even=False)
+    return _matrix_of(counts, prior_of(labels), is_even=False)
 
 
 def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
@@ -253,7 +255,7 @@ def _observed(labels: GivenLabels) -> _Observed:
     votes = labels.observed if labels.num_votes is None else labels.observed * labels.num_votes[:, None]
     is_one_hot = bool((votes.max(axis=1, initial=0.0) == 1.0).all())
     given = votes.argmax(axis=1) if is_one_hot else None
-    return _Observed(votes, given, None if labels.candidates.all() else labels.candidates)
+    return _Observed(votes, given, None if labels.candidates.all() else labels.candidates, labels.measured)
 
 
 def _start(
@@ -277,11 +279,16 @@ def _ascend(
     steepest = 0.5 * float(np.vdot(views, views))
     for step in range(steps):
         for damping in DAMPING:
-            proposal = _improved(model, sums, len(observed.votes), fit_matrix, damping * steepest)
+            proposal = _improved(model, sums, observed, fit_matrix, damping * steepest)
             new_sums = _pass(proposal, views, observed, fit_matrix)
-            if new_sums.log_likelihood >= sums.log_likelihood - LEAST_GAIN:
+            gain = (
+                new_sums.log_likelihood
+                + _log_prior(proposal, observed)
+                - sums.log_likelihood
+                - _log_prior(model, observed)
+            )
+            if gain >= -LEAST_GAIN:
                 break
-        gain = new_sums.log_likelihood - sums.log_likelihood
         if gain < -LEAST_GAIN:
             break
         model, sums = replace(proposal, log_likelihood=new_sums.log_likelihood), new_sums
@@ -290,9 +297,18 @@ def _ascend(
     return model
 
 
-def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool, damping: float = 0.0) -> NoiseModel:
+def _log_prior(model: NoiseModel, observed: _Observed) -> float:
+    """What was measured of the inspectors under C, per sample; 0 where nobody measured."""
+    if observed.measured is None:
+        return 0.0
+    return float((observed.measured * np.log(np.maximum(model.matrix, 1e-12))).sum() / len(observed.votes))
+
+
+def _improved(
+    model: NoiseModel, sums: _Sums, observed: _Observed, fit_matrix: bool, damping: float = 0.0
+) -> NoiseModel:
     """The M-step: Newton for the view weights (never quite 0, so that an order remains), scaling for the bias, C."""
-    stiffness = 1e-4 * num_samples
+    stiffness = 1e-4 * len(observed.votes)
     gradient = sums.gradient - stiffness * model.view_weights
     free = (model.view_weights > LEAST_WEIGHT) | (gradient > 0)
     hessian = sums.hessian[np.ix_(free, free)] + (stiffness + damping) * np.eye(int(free.sum()))
@@ -302,12 +318,13 @@ def _improved(model: NoiseModel, sums: _Sums, num_samples: int, fit_matrix: bool
     bias = model.bias + np.log((sums.expected + 0.5) / (sums.predicted + 0.5))
     if not fit_matrix:
         return replace(model, view_weights=weights, bias=bias)
-    return NoiseModel(weights, bias, _matrix_of(sums.counts, model.is_even), -np.inf, model.is_even)
+    prior = _prior(len(bias), observed.measured)
+    return NoiseModel(weights, bias, _matrix_of(sums.counts, prior, model.is_even), -np.inf, model.is_even)
 
 
-def _matrix_of(counts: Float64Array, is_even: bool) -> Float64Array:
+def _matrix_of(counts: Float64Array, prior: Float64Array, is_even: bool) -> Float64Array:
     """C from expected counts with the prior's samples added: row by row, or one rate for all."""
-    with_prior = counts + prior_counts(len(counts))
+    with_prior = counts + prior
     if is_even:
         return even_matrix(len(counts), float(np.trace(with_prior) / with_prior.sum()))
     return np.asarray(with_prior / with_prior.sum(axis=1, keepdims=True), dtype=np.float64)
@@ -324,6 +341,36 @@ def prior_counts(num_classes: int) -> Float64Array:
     """
     counts: Float64Array = PRIOR_COUNT * even_matrix(num_classes, PRIOR_DIAGONAL)
     return counts
+
+
+def prior_of(labels: GivenLabels) -> Float64Array:
+    """Return `prior_counts`, and what inspectors were measured to do where somebody measured it, float64, shape (K, K)."""
+    return _prior(labels.num_classes, labels.measured)
+
+
+def _prior(num_classes: int, measured: Float64Array | None) -> Float64Array:
+    prior = prior_counts(num_classes)
+    return prior if measured is None else prior + measured
+
+
+def measured_prior(counts: IntArray, worth: float) -> Float64Array:
+    """Return what inspectors were measured to do as samples that a prior adds.
+
+    Args:
+        counts: How often samples of true class k were given as j, shape (K, K), over all inspectors
+            (`agreement.measure_confusions`).
+        worth: Most samples that the row of a class counts for: a study is small, and its samples are not drawn as labels come.
+
+    Returns:
+        float64, shape (K, K); a row measured on fewer samples counts for these.
+
+    Examples:
+        >>> measured_prior(np.array([[30, 10], [1, 3]]), 20.0)
+        array([[15.,  5.],
+               [ 1.,  3.]])
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts * np.minimum(1.0, worth / np.maximum(totals, 1)), dtype=np.float64)
 
 
 def even_matrix(num_classes: int, diagonal: float) -> Float64Array:

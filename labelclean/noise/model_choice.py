@@ -96,21 +96,26 @@ def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) ->
     counts, num_samples = expected_counts(model, views, labels), len(labels)
     probs = true_class_probs(model, views)
     ambiguity = -float((probs * np.log(np.maximum(probs, 1e-12))).sum(dtype=np.float64)) / num_samples
-    freedom = _count_evidence(counts, model) - 0.5 * len(views) * np.log(num_samples)
+    freedom = _count_evidence(counts, model, labels.measured) - 0.5 * len(views) * np.log(num_samples)
     cost = AMBIGUITY_COST if labels.num_classes > 2 else 0.0
     return float(model.log_likelihood + freedom / num_samples - cost * ambiguity)
 
 
-def _count_evidence(counts: Float64Array, model: NoiseModel) -> float:
-    """Log p(n) - log p(n | C) of the expected counts, under the prior of a free or an even C."""
-    prior = prior_counts(len(counts))
+def _count_evidence(counts: Float64Array, model: NoiseModel, measured: Float64Array | None) -> float:
+    """Log p(n, m) - log p(n | C) of the expected counts n and the measured ones m, under the prior of a free or an even C."""
+    prior, known = prior_counts(len(counts)), counts if measured is None else counts + measured
     if not model.is_even:
-        return _dirichlet(counts, prior) - float((counts * np.log(model.matrix)).sum())
-    right_or_wrong = np.array([[np.trace(counts), counts.sum() - np.trace(counts)]])
-    rate_prior = np.array([[np.trace(prior), prior.sum() - np.trace(prior)]])
-    right = np.trace(counts + prior) / (counts + prior).sum()
+        return _dirichlet(known, prior) - float((counts * np.log(model.matrix)).sum())
+    right = np.trace(known + prior) / (known + prior).sum()
     rate = np.array([[right, 1 - right]])
-    return _dirichlet(right_or_wrong, rate_prior) - float((right_or_wrong * np.log(rate)).sum())
+    evidence = _dirichlet(_right_or_wrong(known), _right_or_wrong(prior))
+    if measured is not None:  # which wrong class: of the expected counts it is in both terms
+        evidence -= float(_right_or_wrong(measured)[0, 1]) * float(np.log(len(counts) - 1))
+    return evidence - float((_right_or_wrong(counts) * np.log(rate)).sum())
+
+
+def _right_or_wrong(counts: Float64Array) -> Float64Array:
+    return np.array([[np.trace(counts), counts.sum() - np.trace(counts)]])
 
 
 def _dirichlet(counts: Float64Array, prior: Float64Array) -> float:

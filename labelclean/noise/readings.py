@@ -266,7 +266,9 @@ def prior_of(weights: Float64Array) -> Float64Array:
 
 def as_ingested(labels: GivenLabels) -> GivenLabels:
     """Return labels as they came, before anybody reviewed them."""
-    return GivenLabels(labels.observed, np.ones_like(labels.candidates), num_votes=labels.num_votes)
+    return GivenLabels(
+        labels.observed, np.ones_like(labels.candidates), num_votes=labels.num_votes, measured=labels.measured
+    )
 
 
 def mixture(weights: Float64Array, readings: Float32Array) -> Float32Array:

@@ -49,6 +49,7 @@ def page_content(run: RunData, *, top: int) -> Page:
     suspects = suspects_of(run.queue, names, top)
     pairs = () if judged is None else _pairs(judged, suspects)
     sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names, audit_samples(run.queue))
+    doubles, num_doubles, _ = ((), 0, ()) if judged is None else twins_of(judged.doubles, names)
     return Page(
         dataset=str(run.facts.get("dataset") or ""),
         verdict=summary["verdict"],
@@ -80,9 +81,12 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_twin_sets=num_sets,
         loose_twins=loose,
         num_twins=0 if judged is None else len(judged.twins.sample_ids),
+        double_sets=doubles,
+        num_double_sets=num_doubles,
         new_kinds=summary.get("new_kinds") or (),
         leaks=summary.get("leaks"),
         leak_sets=() if judged is None else leak_sets_of(judged.leaks),
+        unusable=summary.get("unusable"),
         shortcuts=summary.get("shortcuts") or (),
         agreements=_agreements(summary.get("inspectors") or {}),
         facets=() if judged is None else judged.facets,

@@ -75,7 +75,15 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
     thumbnails = pictures(wanted, places, facts.get("config") or {})
     limit = f"{max_bytes / 1e6:,.3g} MB"
     html, num = render_page(page, thumbnails, texts), len(page.suspects)
-    num = max(num, len(page.twin_sets), len(page.loose_twins), len(page.leak_sets), len(page.new_kinds))
+    num = max(
+        num,
+        len(page.twin_sets),
+        len(page.loose_twins),
+        len(page.double_sets),
+        len(page.leak_sets),
+        len(page.new_kinds),
+        len((page.unusable or {}).get("examples", ())),
+    )
     while (size := len(html.encode())) > max_bytes and num:
         num = min(num - 1, int(num * max_bytes / size))
         page = fewer(page, num)

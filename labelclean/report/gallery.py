@@ -19,6 +19,7 @@ MAX_TWINS = 6
 MAX_TWIN_SETS = 12
 MAX_LOOSE_TWINS = 24
 AUDIT = "random_audit"
+UNUSABLE_SOURCE = "unusable"
 
 
 def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple[Suspect, ...]:
@@ -32,7 +33,12 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
     Returns:
         At most ``top`` suspects by rank. Neighbours have no given class yet (`""`).
     """
-    if queue is None or not queue.num_rows:
+    if queue is None:
+        return ()
+    queue = queue.filter(
+        pc.not_equal(queue.column("queue_source"), UNUSABLE_SOURCE)
+    )  # they have a section of their own
+    if not queue.num_rows:
         return ()
     given = index_in(queue.column("given_label"), names)
     predicted = index_in(queue.column("predicted_label"), names)
@@ -195,9 +201,11 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     twins = [twin for twins in page.twin_sets for twin in twins.members]
     leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
     told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
+    odd = [one["sample_id"] for one in (page.unusable or {}).get("examples", ())]
     kinds = [sample for kind in page.new_kinds for sample in kind["sample_ids"]]
-    others = [other.sample_id for other in (*beside, *twins, *page.loose_twins)]
-    for sample in (*others, *leaks, *told, *kinds):
+    twice = [double for doubles in page.double_sets for double in doubles.members]
+    others = [other.sample_id for other in (*beside, *twins, *twice, *page.loose_twins)]
+    for sample in (*others, *leaks, *told, *odd, *kinds):
         wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}

@@ -54,6 +54,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
         The whole file.
     """
     style, script = resource("page.css"), resource("page.js")
+    style += resource("boxes.css") if any(picture.place for picture in pictures.values()) else ""
 
     def picture(sample_id: str, px: int) -> Picture:
         return pictures.get((sample_id, px), Picture())
@@ -123,7 +124,9 @@ def fewer(page: Page, top: int) -> Page:
         pairs=pairs,
         twin_sets=page.twin_sets[:top],
         loose_twins=page.loose_twins[:top],
+        double_sets=page.double_sets[:top],
         leak_sets=page.leak_sets[:top],
+        unusable=page.unusable and dict(page.unusable) | {"examples": page.unusable["examples"][:top]},
         new_kinds=page.new_kinds[:top],
         shortcuts=[dict(one) | {"examples": one["examples"] if top else []} for one in page.shortcuts],
     )

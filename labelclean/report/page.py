@@ -60,6 +60,7 @@ class Judged:
         said: By tenth of the probability of the teacher's best class: labels, sum of that probability, and labels of
             that class, shape (10, 3); None where it is not known.
         twins: Samples flagged `conflict_group`.
+        doubles: Samples flagged `box_double`.
         facets: Where wrong labels come from: groups of every carried column, then inspectors, then time.
         leaks: Samples of the first sets that stand in more than one split.
     """
@@ -68,6 +69,7 @@ class Judged:
     scores: IntArray
     said: FloatArray | None
     twins: Twins
+    doubles: Twins
     facets: tuple[Facet, ...] = ()
     leaks: tuple[Leak, ...] = ()
 
@@ -249,9 +251,12 @@ class Page:
         num_twin_sets: All such sets.
         loose_twins: Samples with such a near-copy where the sets were not kept.
         num_twins: All samples in such sets.
+        double_sets: Boxes that are drawn twice, place by place.
+        num_double_sets: All such places.
         new_kinds: Kinds that are proposed for images that fit no class (`kinds_record`).
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
+        unusable: Which pictures look unusable (`unusable_record`), None where the run is older.
         shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
         agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
@@ -294,9 +299,12 @@ class Page:
     num_twin_sets: int
     loose_twins: tuple[Neighbour, ...]
     num_twins: int
+    double_sets: tuple[TwinSet, ...]
+    num_double_sets: int
     new_kinds: Sequence[Mapping[str, Any]]
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
+    unusable: Mapping[str, Any] | None
     shortcuts: Sequence[Mapping[str, Any]]
     agreements: tuple[Agreement, ...]
     facets: tuple[Facet, ...]

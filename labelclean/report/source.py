@@ -20,7 +20,7 @@ from labelclean.report.page import Judged, Leak, RunData, Twins
 from labelclean.review.leaks import LEAK_SET, SPLIT
 from labelclean.storage.parquet import read_batches, read_json, read_table, table_schema
 from labelclean.storage.samples import index_in
-from labelclean.storage.tables import REFINED, matrix, probability_names
+from labelclean.storage.tables import BOX_COLUMNS, REFINED, matrix, probability_names
 
 MAX_REJECTS = 50
 MAX_LEAK_SETS = 12
@@ -75,19 +75,26 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
     if not path.is_file():
         return None
     conflicts = _flagged(folder / "flags.parquet", "conflict_group")
+    doubles = (
+        _flagged(folder / "flags.parquet", "box_double") if BOX_COLUMNS[0] in table_schema(path, REFINED).names else []
+    )
     columns = ["sample_id", "given_label", "predicted_label", SCORE, "is_label_issue"]
     columns += [DUPLICATE_SET] if DUPLICATE_SET in table_schema(path, REFINED).names else []
     has_leaks = LEAK_SET in table_schema(path, REFINED).names
     columns += [LEAK_SET, SPLIT] if has_leaks else []
     leaks: list[Leak] = []
     pairs: Counter[tuple[int, int]] = Counter()
-    scores, twins = np.zeros((10, 2), dtype=np.int64), []
+    scores = np.zeros((10, 2), dtype=np.int64)
+    twins: list[pa.Table] = []
+    twice: list[pa.Table] = []
     for table in read_batches(path, REFINED, columns):
         given, predicted = (index_in(table.column(name), names) for name in ("given_label", "predicted_label"))
         pairs.update(pair_counts(given, predicted))
         scores += score_counts(table.column(SCORE).to_numpy(), table.column("is_label_issue").to_numpy())
         if len(conflicts):
             twins.append(table.filter(pc.is_in(table.column("sample_id"), value_set=conflicts)))
+        if len(doubles):
+            twice.append(table.filter(pc.is_in(table.column("sample_id"), value_set=doubles)))
         if has_leaks:
             shown = table.filter(pc.less(table.column(LEAK_SET), MAX_LEAK_SETS))
             rows = zip(*(shown.column(name).to_pylist() for name in _LEAK_COLUMNS), strict=True)
@@ -97,6 +104,7 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
         scores=scores,
         said=_said(path, folder / "teacher_predictions.parquet"),
         twins=_twins(twins, names),
+        doubles=_twins(twice, names),
         facets=facets_of(path, facts, names, spill),
         leaks=tuple(leaks),
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from labelclean.arrays import IntArray
 from labelclean.config import StudyConfig
 from labelclean.errors import ConfigError, listed
 from labelclean.review.agreement import Agreement, AgreementReport, Calls, Rate, Ratings, measure_confusions
@@ -31,7 +32,8 @@ def agreement_record(
 
     Returns:
         `rows`: one per comparison and class (`class` None for all together); `calls`: misses and false alarms;
-        `confusions`: what each appraiser took for what; `disputed`: the samples to look at together.
+        `confusions`: what each appraiser took for what most often; `counts`: how often each gave each class (column) to
+        samples of each class of the standard (row); `disputed`: the samples to look at together.
     """
     names, people = ratings.class_names, ratings.appraisers
     parts: list[tuple[str, Sequence[str], Agreement | None]] = [
@@ -45,7 +47,7 @@ def agreement_record(
     everyone = [("", report.all_calls)] if len(people) > 1 else []
     return dict(facts) | {
         "ok": settings.ok,
-        "limits": settings.model_dump(mode="json", exclude={"ok"}),
+        "limits": settings.model_dump(mode="json", exclude={"ok", "measured", "worth"}),
         "classes": list(names),
         "appraisers": list(people),
         "num_samples": len(ratings.sample_ids),
@@ -54,8 +56,45 @@ def agreement_record(
         "rows": [row for part in parts for row in _rows(*part, names, settings.least_kappa)],
         "calls": [row for who, found in (*calls, *everyone) for row in _calls(who, found, settings)],
         "confusions": _confusions(ratings),
+        "counts": dict(zip(people, measure_confusions(ratings).tolist(), strict=True)),
         "disputed": [_disputed(ratings, int(row)) for row in report.disputed[:MOST_DISPUTED]],
     }
+
+
+def measured_counts(record: Mapping[str, Any], class_names: Sequence[str]) -> IntArray:
+    """Return how often the inspectors of a study took which class for which, all together.
+
+    Args:
+        record: From `agreement_record`.
+        class_names: The K class names in order; others of the study are left out.
+
+    Returns:
+        int64, shape (K, K): row true class, column given class.
+
+    Raises:
+        ConfigError: If the record holds no such counts, or none for these classes.
+    """
+    names, counts = record.get("classes"), record.get("counts")
+    if not isinstance(names, list) or not isinstance(counts, dict):
+        raise ConfigError(
+            "it must hold `classes` and `counts`, as `labelclean study report` writes them, but does not; write it again"
+        )
+    try:
+        total = np.sum([np.asarray(one, dtype=np.int64) for one in counts.values()], axis=0, dtype=np.int64)
+    except (TypeError, ValueError):
+        total = np.zeros(0, dtype=np.int64)
+    if total.shape != (len(names), len(names)) or (total < 0).any():
+        raise ConfigError(
+            f"`counts` must hold whole numbers for {len(names)} x {len(names)} classes, but does not; write it again"
+        )
+    at = np.array([names.index(name) if name in names else -1 for name in class_names])
+    found = np.where((at[:, None] >= 0) & (at >= 0), total[np.ix_(at, at)], 0)
+    if not found.any():
+        raise ConfigError(
+            f"it must be about the classes {listed(list(class_names), 12)}, but is about {listed(names, 12)} or holds no answers; name "
+            "another study"
+        )
+    return found
 
 
 def check_ok_class(ok: str | None, class_names: Sequence[str]) -> None:

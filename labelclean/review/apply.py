@@ -19,14 +19,15 @@ import pyarrow.parquet as pq
 from labelclean.config import recorded_config
 from labelclean.errors import ConfigError, GateError, StorageError, TableError, listed
 from labelclean.noise.promise import in_points, promise_of
+from labelclean.review.boxes.files import source_of
 from labelclean.review.decisions import Decision, Standing, is_audit_answer, measure_standing, standing_decisions
 from labelclean.review.kinds import named_kinds
-from labelclean.review.label_files import Form, Labels, Written, form_of, write_labels
+from labelclean.review.label_files import Form, Labels, Written, form_of, form_of_boxes, write_labels
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.spellings import respelled
-from labelclean.storage.tables import SET_ASIDE, class_names_of, probability_names
+from labelclean.storage.tables import BOX_COLUMNS, SET_ASIDE, class_names_of, probability_names
 
 _TEXTS = pa.list_(pa.string())
 
@@ -77,7 +78,8 @@ def apply_labels(
         prefix: Put before the added columns' names, for labels that have such columns already.
         unreviewed: Write also where the run cannot rule out that its predicted labels are worse than the given ones,
             and too few samples drawn at random have been looked at to tell.
-        to: `folder` for a folder of images per class; the other forms stand in the suffix.
+        to: `folder` for a folder of images per class, `original` for the file or folder that boxes came from, in which only
+            classes change; the other forms stand in the suffix.
         links: Links to the images in that folder instead of copies.
         without_leaks: Leave out samples so that near-copies and pictures of one part stand in one split only, the smallest
             of theirs (`leaks.leaving`).
@@ -122,8 +124,11 @@ def apply_labels(
     metadata = _metadata(labels, names, manifest)
     schema = pa.schema([*dataset.schema, *added.schema.remove(0)], metadata=metadata)
     root = data.image_root or (labels if labels.is_dir() else labels.parent)
+    boxes = source_of(dataset.schema, labels.parent.resolve())
+    form = form_of_boxes(form, boxes, out) if BOX_COLUMNS[0] in dataset.schema.names else form
     tables = _joined(dataset, stands, added, schema, left)
-    written = _written(form, Labels(schema, tables, names, root, prefix), out, links=links)
+    rows = Labels(schema, tables, names, root, prefix, boxes=boxes, spellings=data.spellings)
+    written = _written(form, rows, out, links=links)
     leaks = {"samples that would leak between splits": len(left)} if without_leaks else {}
     return ApplyReport(out, written.num_rows, by_status, leaks | written.left_out)
 
@@ -356,8 +361,9 @@ def _joined(dataset: Any, stands: Any, added: pa.Table, schema: pa.Schema, left:
 def _written(form: Form, labels: Labels, out: Path, *, links: bool) -> Written:
     """The file or folder, whole or not at all."""
     staged = out.with_name(f".{out.name}.{os.getpid()}.staged")
+    is_folder = form == "folder" or (form == "original" and labels.boxes is not None and labels.boxes.path.is_dir())
     try:
-        if form == "folder":
+        if is_folder:
             written = write_labels(form, labels, staged, links=links)
         else:
             with atomic_path(staged) as temporary:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from labelclean.arrays import BoolArray, FloatArray, IntArray
 from labelclean.config import FlagsConfig
+from labelclean.storage.tables import UNUSABLE
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Evidence:
         top2_margin: Shape (N,), 0..1.
         top2_agreement: Shape (N,), 0..1, or None without refits.
         neighbour_votes: Class shares among the neighbours, shape (N, K), or None without neighbours.
-        neighbour_similarity: Mean cosine similarity to the neighbours, shape (N,), or None.
         duplicate_sets: Number of the near-duplicate set, shape (N,), -1 for samples in none.
         conflict_sets: The same, -1 also where all labels of the set agree (`neighbours.conflict_sets`).
+        is_box_conflict: Boxes that lie on one of another class (`overlaps.Overlaps`), shape (N,); None for whole images.
+        is_box_double: Boxes that lie on one of the same class, shape (N,); None for whole images.
         leak_sets: Number of the set that stands in more than one split, shape (N,), -1 for samples in none; None without
             splits (`leaks.split_leaks`).
         class_counts: Samples of each given class in the whole data set, shape (K,); default: among these.
-        usual_similarity: Median of ``neighbour_similarity`` and its median deviation in the whole data set; default:
-            among these.
+        oddness: How many spreads the picture lies outside, shape (N, R) by `tables.UNUSABLE`; None: not known.
     """
 
     votes: FloatArray
@@ -42,12 +43,13 @@ class Evidence:
     top2_margin: FloatArray
     top2_agreement: FloatArray | None
     neighbour_votes: FloatArray | None
-    neighbour_similarity: FloatArray | None
     duplicate_sets: IntArray
     conflict_sets: IntArray
+    is_box_conflict: BoolArray | None = None
+    is_box_double: BoolArray | None = None
     leak_sets: IntArray | None = None
     class_counts: IntArray | None = None
-    usual_similarity: tuple[np.floating, np.floating] | None = None
+    oddness: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,15 @@ def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) 
         _readings_differ(evidence),
         _neighbours_disagree(evidence, limits.neighbours_share),
         _conflict_group(evidence),
+        _marked(evidence, "box_conflict", evidence.is_box_conflict, 1.0),
         _near_duplicate(evidence),
+        _marked(evidence, "box_double", evidence.is_box_double, 1.0),
         _split_leak(evidence),
         _unstable_top2(evidence, unstable_below),
         _narrow_margin(evidence, limits.narrow_margin),
         _rare_class_move(evidence, limits.rare_class_count),
         _annotators_disagree(evidence),
-        _outlier(evidence, limits.outlier_z),
+        *_unusable(evidence, limits.outlier_z),
     ]
     rows = [np.flatnonzero(mask) for _, mask, _ in parts]
     return Flags(
@@ -131,6 +135,12 @@ def _near_duplicate(evidence: Evidence) -> _Part:
     return "near_duplicate", evidence.duplicate_sets >= 0, np.full(len(evidence.given), 0.1)
 
 
+def _marked(evidence: Evidence, reason: str, mask: BoolArray | None, score: float) -> _Part:
+    """A reason that is known already."""
+    mask = np.zeros(len(evidence.given), dtype=bool) if mask is None else mask
+    return reason, mask, np.full(len(evidence.given), score)
+
+
 def _split_leak(evidence: Evidence) -> _Part:
     """As urgent as a near-copy: the label may be right, but it must not both teach and test."""
     if evidence.leak_sets is None:
@@ -162,28 +172,32 @@ def _annotators_disagree(evidence: Evidence) -> _Part:
     return "annotators_disagree", top < 1 - 1e-6, 1 - top
 
 
-def _outlier(evidence: Evidence, limit: float) -> _Part:
-    """Images far from everything, by the robust z-score of their neighbour similarity."""
-    similarity = evidence.neighbour_similarity
-    if similarity is None:
-        return "outlier", *_nothing(evidence)
-    middle, deviation = evidence.usual_similarity or usual_similarity(similarity)
-    spread = 1.4826 * deviation
-    z = (middle - similarity) / max(spread, 1e-6)
-    return "outlier", z > limit, z / (z.clip(min=0) + limit)
+def _unusable(evidence: Evidence, limit: float) -> list[_Part]:
+    """Pictures that lie outside their set and their class; twice the limit is two thirds of what can be."""
+    if evidence.oddness is None:
+        return []
+    parts: list[_Part] = []
+    for reason, odd in zip(UNUSABLE, evidence.oddness.T, strict=True):
+        parts.append((reason, odd > limit, unusable_scores(odd, limit)))
+    return parts
 
 
-def usual_similarity(similarity: FloatArray) -> tuple[np.floating, np.floating]:
-    """Return the median and the median deviation from it.
+def unusable_scores(odd: FloatArray, limit: float) -> FloatArray:
+    """Return how urgent a look at a picture is.
 
     Args:
-        similarity: Mean cosine similarity to the neighbours, shape (N,).
+        odd: How many spreads it lies outside, any shape.
+        limit: `flags.outlier_z`.
 
     Returns:
-        Both.
+        0..1, same shape; a half at the limit.
+
+    Examples:
+        >>> unusable_scores(np.array([-np.inf, 3.0, 6.0]), 3.0).round(2)
+        array([0.  , 0.5 , 0.67])
     """
-    middle = np.median(similarity)
-    return middle, np.median(np.abs(similarity - middle))
+    odd = np.clip(odd, 0, 1e6)
+    return np.asarray(odd / (odd + limit))
 
 
 def _nothing(evidence: Evidence) -> tuple[BoolArray, FloatArray]:

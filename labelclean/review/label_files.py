@@ -1,4 +1,4 @@
-"""Labels as files that people use: Parquet, CSV, Excel, COCO, or a folder of images per class."""
+"""Labels as files that people use: Parquet, CSV, Excel, COCO, a folder of images per class, or the file that boxes came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -20,10 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.review.boxes.files import BoxSource, with_classes
 from labelclean.storage.parquet import parquet_options
 
-Form = Literal["parquet", "csv", "excel", "coco", "folder"]
-SUFFIXES: dict[str, Form] = {".parquet": "parquet", ".csv": "csv", ".xlsx": "excel", ".json": "coco"}
+Form = Literal["parquet", "csv", "excel", "coco", "folder", "original"]
+SUFFIXES: dict[str, Form] = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".xlsx": "excel",
+    ".json": "coco",
+    ".xml": "original",
+}
 EXCEL_ROWS = 1_048_576
 EXCEL_CELL = 32_767
 EXACT_INT = 2**53
@@ -49,6 +56,8 @@ class Labels:
         image_root: Folder that `image_path` is relative to.
         prefix: Before the names of the columns that a run added.
         page: Name of the sheet in a workbook.
+        boxes: Where boxes came from; None where samples are whole images, or boxes of a table.
+        spellings: `data.spellings`.
     """
 
     schema: pa.Schema
@@ -57,6 +66,8 @@ class Labels:
     image_root: Path
     prefix: str = ""
     page: str = "labels"
+    boxes: BoxSource | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,8 @@ def form_of(out: Path, told: str | None = None) -> Form:
     by_suffix = SUFFIXES.get(out.suffix.lower())
     if told is not None and told not in get_args(Form):
         raise ConfigError(f"--to must be one of {', '.join(sorted(get_args(Form)))}, but is {told!r}.")
+    if told == "original":
+        return "original"
     if told == "folder" and by_suffix is None:
         return "folder"
     if by_suffix is None or told not in (None, by_suffix):
@@ -125,8 +138,35 @@ def write_labels(form: Form, labels: Labels, target: Path, *, links: bool = Fals
         "excel": _write_excel,
         "coco": _write_coco,
         "folder": lambda rows, place: _write_folder(rows, place, links=links),
+        "original": _write_original,
     }
     return writers[form](labels, target)
+
+
+def form_of_boxes(form: Form, source: BoxSource | None, out: Path) -> Form:
+    """Return what is written where samples are boxes: a table, or the files that they came from.
+
+    Args:
+        form: From `form_of`.
+        source: Where the boxes came from; None for a table.
+        out: The file or folder to write.
+
+    Returns:
+        The form; `coco` becomes `original` where the boxes came from a file of JSON.
+
+    Raises:
+        ConfigError: If boxes cannot be written so.
+    """
+    if form in ("parquet", "csv", "excel"):
+        return form
+    is_json = source is not None and source.form in ("coco", "label_studio")
+    if source is not None and (form == "original" or (form == "coco" and is_json)):
+        return "original"
+    came = "a table" if source is None else f"{source.path} ({source.form})"
+    raise ConfigError(
+        f"{out}: boxes are written as a table (.parquet, .csv, .xlsx) or into the format that they came in (--to original), but "
+        f"they came from {came}. Name another --out."
+    )
 
 
 def guarded(cell: str) -> str:
@@ -254,6 +294,31 @@ def _write_coco(labels: Labels, target: Path) -> Written:
     content = others | {"images": images, "categories": list(categories.values()), "annotations": annotations}
     target.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     return Written(len(rows), dict(left_out))
+
+
+def _write_original(labels: Labels, target: Path) -> Written:
+    """The files that boxes came from, with other classes where people settled on one or the run predicts one."""
+    if labels.boxes is None:
+        raise ConfigError("--to original goes with labels that init read as boxes. Leave it out.")
+    left_out: Counter[str] = Counter()
+    given: dict[str, str] = {}
+    new: dict[str, str] = {}
+    num_rows = 0
+    for row in _labelled(labels, left_out):
+        sample, read = row["sample_id"], row["given_label"]
+        num_rows += 1
+        if row["label"] != labels.spellings.get(read, read):
+            given[sample], new[sample] = read, row["label"]
+    files = with_classes(labels.boxes, given, new)
+    if "" in files:
+        target.write_bytes(files[""])
+    else:
+        for name, data in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(data)
+    unchanged = left_out.pop("images that cannot be used", 0)
+    told = {"boxes that cannot be used (they stand in the file as they were)": unchanged} if unchanged else {}
+    return Written(num_rows, told)
 
 
 def _coco_record(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ class Application:
         dataset: Its data set.
         applied_at: When, with time zone.
         applied_by: The user of the machine who did it.
-        tool: What wrote it: labelclean and its version.
+        tool: What wrote it: labelclean and its version, and `--without-leaks` where that left samples out.
         path: The file or folder.
         file_digest: SHA-256 of the file; of a folder, of the names in it and their files' digests.
         num_rows: Rows, or images.

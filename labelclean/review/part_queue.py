@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.arrays import BoolArray, IntArray
+from labelclean.arrays import BoolArray, FloatArray, IntArray
 from labelclean.config import Config
 from labelclean.noise.trust import JudgedLabels
 from labelclean.review.queue import (
@@ -26,9 +26,12 @@ from labelclean.review.queue import (
     looks_to_draw,
     measure_doubt,
     repeated_images,
+    unusable_places,
 )
 from labelclean.storage.queries import database, names_of
-from labelclean.storage.tables import named
+from labelclean.storage.tables import BOX_COLUMNS, named
+
+_SHOWN = ("content_hash", "image_path", *BOX_COLUMNS)
 
 COST_SAVED = "cost_saved"
 _RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, {wanted} AS is_wanted FROM rows"
@@ -97,7 +100,8 @@ def part_queue(
         budget = config.review.places
         size = audit_size(looks_to_draw(config.review.audit_samples, num_looks), drawable, budget)
         salt = audit_salt(config.run.seed, num_samples, drawable)
-        rows = _candidates(connection, flagged if budget is None else budget, (salt, size), config)
+        quota = unusable_places(config.review.unusable_share, num_samples if budget is None else budget)
+        rows = _candidates(connection, flagged if budget is None else budget, (salt, size), quota, config)
         conflict_sets = rows.column("conflict_set").to_numpy().astype(np.int64)
         queue = build_queue(
             rows.column("urgency").to_numpy(),
@@ -109,12 +113,16 @@ def part_queue(
             budget=budget,
             audit=_audit(rows, salt, drawable),
             class_floor=config.review.class_floor,
+            unusable=_unusable(rows, quota),
         )
         if by_cost:
             shown = zip(conflict_sets[queue.rows] >= 0, queue.sources, strict=True)
-            sources = tuple("conflict_group" if copied and was != "random_audit" else was for copied, was in shown)
+            sources = tuple(
+                "conflict_group" if copied and was not in ("random_audit", "unusable") else was for copied, was in shown
+            )
             queue = replace(queue, sources=sources)
         chosen = rows.take(pa.array(queue.rows))
+        queue = _with_doubles(queue, chosen)
         reasons = _reasons(connection, chosen.column("sample_id"), flags)
         beside = _neighbour_ids(connection, chosen, config.review.neighbours)
     settled = np.zeros(rows.num_rows, dtype=bool)
@@ -141,8 +149,15 @@ def _repeated(connection: Any) -> pa.Table:
     return pa.table({"number": rows.column("number"), "is_shown": ~is_repeated, "is_of_many": is_of_many})
 
 
-def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Config) -> pa.Table:
-    """Rows that can stand in the queue, sorted by id: the audit, conflicts, and of the others the most urgent, flagged or not, and those of each class."""
+def _unusable(rows: pa.Table, quota: int) -> IntArray:
+    """Rows of the pictures that look unusable, the oddest first."""
+    odd = rows.column("unusable").to_numpy()
+    order = np.lexsort((np.arange(len(odd)), -odd))
+    return np.asarray(order[(odd[order] > 0) & ~rows.column("is_audit").to_numpy()[order]][:quota], dtype=np.int64)
+
+
+def _candidates(connection: Any, places: int, draw: tuple[str, int], quota: int, config: Config) -> pa.Table:
+    """Rows that can stand in the queue, sorted by id: the audit, conflicts, the oddest pictures, and of the others the most urgent, flagged or not, and those of each class."""
     question = """
         WITH open AS (
             SELECT scores.*, coalesce(is_of_many, false) AS is_of_many FROM scores LEFT JOIN repeated USING (number)
@@ -158,14 +173,15 @@ def _candidates(connection: Any, places: int, draw: tuple[str, int], config: Con
             QUALIFY row_number() OVER (PARTITION BY given ORDER BY urgency, sample_id) <= ?
         ),
         flagged AS (SELECT number FROM others WHERE is_wanted ORDER BY urgency, sample_id LIMIT ?),
+        odd AS (SELECT number FROM others WHERE unusable > 0 ORDER BY unusable DESC, sample_id LIMIT ?),
         firm AS (
-            SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
+            SELECT * FROM odd UNION SELECT * FROM doubtful UNION SELECT * FROM by_class UNION SELECT * FROM flagged
             UNION SELECT number FROM open WHERE conflict_set >= 0
         )
         SELECT open.*, audit.number IS NOT NULL AS is_audit FROM open LEFT JOIN audit USING (number)
         WHERE audit.number IS NOT NULL OR number IN (SELECT number FROM firm) ORDER BY sample_id
     """
-    values = [*draw, places, config.review.class_floor, places]
+    values = [*draw, places, config.review.class_floor, places, quota]
     return connection.sql(question, params=values).to_arrow_table()
 
 
@@ -193,6 +209,15 @@ def _audit(rows: pa.Table, salt: str, num_unsettled: int) -> Audit:
     at = np.flatnonzero(rows.column("is_audit").to_numpy())
     drawn = audit_order(rows.column("sample_id").take(pa.array(at)).to_pylist(), salt)
     return Audit(at[drawn], len(at) / max(num_unsettled, 1))
+
+
+def _with_doubles(queue: Queue, chosen: pa.Table) -> Queue:
+    """The queue in which boxes that are there twice, with one class, say so."""
+    if "is_box_double" not in chosen.column_names:
+        return queue
+    pairs = zip(queue.sources, chosen.column("is_box_double").to_pylist(), strict=True)
+    is_double = ((source, double and source == "conflict_group") for source, double in pairs)
+    return replace(queue, sources=tuple("box_double" if double else source for source, double in is_double))
 
 
 def _reasons(connection: Any, ids: pa.ChunkedArray, flags: Sequence[Path]) -> dict[str, list[str]]:
@@ -229,9 +254,7 @@ def _table(
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null
         "neighbour_ids": pa.array(beside, pa.list_(pa.string())),
     }
-    kept = {
-        name: chosen.column(name) for name in ("content_hash", "image_path", COST_SAVED) if name in chosen.column_names
-    }
+    kept = {name: chosen.column(name) for name in (*_SHOWN, COST_SAVED) if name in chosen.column_names}
     return pa.table(columns | kept)
 
 
@@ -243,6 +266,8 @@ def score_rows(
     is_settled: BoolArray,
     conflict_sets: IntArray,
     near: IntArray | None,
+    unusable: FloatArray | None = None,
+    is_box_double: BoolArray | None = None,
 ) -> pa.Table:
     """Return what `part_queue` needs of some samples.
 
@@ -252,12 +277,16 @@ def score_rows(
         given: Class as ingested, shape (N,).
         judged: What was found about them.
         is_settled: Samples that must not come back, shape (N,).
-        conflict_sets: Number of the near-duplicate set whose labels differ, int64, shape (N,), -1 for samples in none.
+        conflict_sets: Number of the near-duplicate set whose labels differ, or which holds a box twice, int64, shape (N,),
+            -1 for samples in none.
         near: Numbers of their neighbours, int64, shape (N, M), -1 where there are fewer; None: none were looked for.
+        unusable: How urgent a look at the picture itself is, shape (N,), 0..1, 0 where it looks as it should; None: all do.
+        is_box_double: Boxes that another of their class lies on and none of another, shape (N,); None for whole images.
 
     Returns:
         N rows: `number`, `sample_id`, `given`, `predicted`, `runner_up`, `label_score`, `is_label_issue`, `is_settled`,
-        `conflict_set`, `reading_0` and so on, and where known `near`, `content_hash` and `image_path`.
+        `unusable`, `conflict_set`, `reading_0` and so on, and where known `near`, `is_box_double`, `content_hash`,
+        `image_path` and the box.
     """
     two = np.argsort(-judged.soft_labels, axis=1, kind="stable")[:, :2]
     columns = {
@@ -270,12 +299,14 @@ def score_rows(
         "is_label_issue": judged.is_label_issue,
         "is_settled": is_settled,
         "conflict_set": conflict_sets,
+        "unusable": np.zeros(len(given)) if unusable is None else np.asarray(unusable, dtype=np.float64),
     }
     columns |= {f"reading_{number}": scores for number, scores in enumerate(judged.reading_scores)}
     if near is not None:
         flat = pa.array(near.astype(np.int32).ravel())
         columns["near"] = pa.FixedSizeListArray.from_arrays(flat, near.shape[1])
-    columns |= {name: samples.column(name) for name in ("content_hash", "image_path") if name in samples.column_names}
+    columns |= {} if is_box_double is None else {"is_box_double": is_box_double}
+    columns |= {name: samples.column(name) for name in _SHOWN if name in samples.column_names}
     return pa.table(columns)
 
 

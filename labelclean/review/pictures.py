@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from labelclean.config import DecodeConfig
 from labelclean.errors import TableError
-from labelclean.features.decode import preview_image
+from labelclean.features.boxes import SHOWN_PX, Box, Cut, box_hash
+from labelclean.features.decode import place_image, preview_image
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
 from labelclean.storage.parquet import image_rows, labels_dataset, read_batches, table_schema
-from labelclean.storage.tables import REFINED, SET_ASIDE
+from labelclean.storage.tables import BOX_COLUMNS, REFINED, SET_ASIDE
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class ImagePlace:
     image_path: str | None
     content_hash: str | None
     given_label: str
+    box: Box | None = None
+
+    def shows(self, image: bytes) -> bool:
+        """Whether a file is the one that was judged."""
+        found = content_hash(image)
+        return self.content_hash in (None, found if self.box is None else box_hash(found, self.box))
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,12 @@ class Picture:
     Attributes:
         source: `data:` address of a JPEG, or None.
         missing: Otherwise `gone`, `changed`, `unreadable` or `unknown`.
+        place: Of a box, the same of the whole image in which it is framed.
     """
 
     source: str | None = None
     missing: str = "unknown"
+    place: str | None = None
 
 
 Sizes = Mapping[str, frozenset[int]]
@@ -61,10 +70,11 @@ def pictures(wanted: Sizes, places: Mapping[str, ImagePlace], config: Mapping[st
     if "labels" not in data:
         return found
     labels, policy = Path(data["labels"]), DecodeConfig.model_validate(config.get("decode") or {})
+    margin = float(data.get("box_margin") or 0.0)
     root = Path(data.get("image_root") or (labels if labels.is_dir() else labels.parent))
     for sample in sorted(set(wanted) & set(places)):
         image = _file_bytes(root, places[sample], policy)
-        found |= _previews(sample, wanted[sample], image, places[sample], policy)
+        found |= _previews(sample, wanted[sample], image, places[sample], policy, margin)
     gone = {sample for (sample, _), picture in found.items() if picture.missing == "gone" and not picture.source}
     for sample, image in _stored_images(labels, gone):
         found |= _previews(sample, wanted[sample], image, places[sample], policy)
@@ -83,7 +93,10 @@ def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlac
     """
     rows = [row for name in (REFINED, SET_ASIDE) for row in _rows_of(folder / f"{name}.parquet", name, sample_ids)]
     return {
-        row["sample_id"]: ImagePlace(row.get("image_path"), row.get("content_hash"), row["given_label"]) for row in rows
+        row["sample_id"]: ImagePlace(
+            row.get("image_path"), row.get("content_hash"), row["given_label"], box_of_row(row)
+        )
+        for row in rows
     }
 
 
@@ -92,13 +105,19 @@ def _rows_of(path: Path, name: str, sample_ids: Sequence[str]) -> list[dict[str,
     if not sample_ids or not path.is_file():
         return []
     held = table_schema(path, name).names
-    columns = [column for column in ("sample_id", "image_path", "content_hash", "given_label") if column in held]
+    columns = ["sample_id", "image_path", "content_hash", "given_label", *BOX_COLUMNS]
+    columns = [column for column in columns if column in held]
     wanted = pa.array(sample_ids, pa.string())
     return [
         row
         for table in read_batches(path, name, columns)
         for row in table.filter(pc.is_in(table.column("sample_id"), value_set=wanted)).to_pylist()
     ]
+
+
+def box_of_row(row: Mapping[str, Any]) -> Box | None:
+    """Return the box that a row of a table names; None for a whole image."""
+    return Box(*(row[name] for name in BOX_COLUMNS)) if row.get(BOX_COLUMNS[0]) is not None else None
 
 
 def _file_bytes(root: Path, place: ImagePlace, policy: DecodeConfig) -> bytes | str:
@@ -127,18 +146,24 @@ def _stored_images(labels: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]
 
 
 def _previews(
-    sample: str, sizes: Iterable[int], image: bytes | str, place: ImagePlace, policy: DecodeConfig
+    sample: str, sizes: Iterable[int], image: bytes | str, place: ImagePlace, policy: DecodeConfig, margin: float = 0.0
 ) -> Pictures:
-    if isinstance(image, bytes) and place.content_hash not in (None, content_hash(image)):
+    if isinstance(image, bytes) and not place.shows(image):
         image = "changed"
-    return {(sample, px): _preview(image, px, policy) for px in sizes}
+    cut = None if place.box is None else Cut(place.box, margin, SHOWN_PX)
+    return {(sample, px): _preview(image, px, policy, cut) for px in sizes}
 
 
-def _preview(image: bytes | str, px: int, policy: DecodeConfig) -> Picture:
+def _preview(image: bytes | str, px: int, policy: DecodeConfig, cut: Cut | None) -> Picture:
     if isinstance(image, str):
         return Picture(missing=image)
     try:
-        jpeg = preview_image(image, policy, px, "JPEG")
+        jpeg = preview_image(image, policy, px, "JPEG", cut)
+        place = None if cut is None else _address(place_image(image, policy, px, cut.box))
     except ImageReject:
         return Picture(missing="unreadable")
-    return Picture(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}")
+    return Picture(_address(jpeg), place=place)
+
+
+def _address(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -34,7 +34,7 @@ class Queue:
 
     Attributes:
         rows: Sample row of each place, int64, shape (Q,), first = look first, each row once.
-        sources: Why each is in the queue, shape (Q,): `conflict_group`, `rare_class`, `ranked`
+        sources: Why each is in the queue, shape (Q,): `unusable`, `conflict_group`, `rare_class`, `ranked`
             or `random_audit`.
         inclusion_probabilities: With which probability each was drawn for the audit, float32, shape (Q,), 0..1, NaN
             where it was not drawn.
@@ -117,6 +117,23 @@ def audit_size(audit_samples: int, num_unsettled: int, places: int | None) -> in
     return min(audit_samples, num_unsettled, num_unsettled if places is None else places // 2)
 
 
+def unusable_places(share: float, places: int) -> int:
+    """Return the most places for pictures that look unusable.
+
+    Args:
+        share: `review.unusable_share`.
+        places: Most samples in the queue, or all samples where nothing limits it.
+
+    Returns:
+        At least 1 where the share is above 0.
+
+    Examples:
+        >>> unusable_places(0.05, 1_344), unusable_places(0.05, 10), unusable_places(0.0, 10)
+        (68, 1, 0)
+    """
+    return int(np.ceil(share * places))
+
+
 def audit_salt(seed: int, num_samples: int, num_unsettled: int) -> str:
     """Return what stands before a sample's id when the audit is drawn by a hash of both.
 
@@ -189,8 +206,9 @@ def build_queue(
     budget: int | None,
     audit: Audit,
     class_floor: int,
+    unusable: IntArray | None = None,
 ) -> Queue:
-    """Return the review queue: conflict groups first, then by label score, with a floor per class and the audit.
+    """Return the review queue: unusable pictures, conflict groups, then by label score, with a floor per class and the audit.
 
     A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is.
 
@@ -206,28 +224,31 @@ def build_queue(
         audit: Samples drawn before anything was ranked, none of them settled; they are spread over the queue.
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
+        unusable: Rows whose pictures look unusable, not more than may take places, int64, the oddest first; None: none.
 
     Returns:
         The queue.
     """
+    odd = np.empty(0, np.int64) if unusable is None else _without(unusable[~is_settled[unusable]], audit.rows)
     conflicts = _conflicts_first(conflict_sets, label_scores, order)
     suspicion = np.lexsort((order, label_scores))
     suspicion = _without(suspicion[~is_settled[suspicion]], audit.rows)
     flagged = suspicion[is_label_issue[suspicion]]
     conflicts = _without(conflicts[~is_settled[conflicts]], audit.rows)
-    places = len(np.union1d(conflicts, flagged)) if budget is None else max(budget - len(audit.rows), 0)
-    conflicts = conflicts[:places]
+    places = len(_first_seen(odd, conflicts, flagged)) if budget is None else max(budget - len(audit.rows), 0)
+    first = _first_seen(odd, conflicts)[:places]
     floor = _rare_first(flagged, given, class_floor)
-    ranked = _without(_first_seen(floor, flagged, suspicion), conflicts)[: places - len(conflicts)]
+    ranked = _without(_first_seen(floor, flagged, suspicion), first)[: places - len(first)]
     ranked = suspicion[np.isin(suspicion, ranked)]
-    certain = flagged[: places - len(conflicts)]
+    certain = _without(flagged, odd)[: places - len(first)]
     source = np.full(len(given), "ranked", dtype=object)
     source[_without(ranked, certain)] = "rare_class"
     source[conflicts] = "conflict_group"
+    source[odd] = "unusable"
     source[audit.rows] = "random_audit"
     probabilities = np.full(len(given), np.nan, dtype=np.float32)
     probabilities[audit.rows] = audit.inclusion_probability
-    rows = _spread(np.concatenate([conflicts, ranked]), audit.rows)
+    rows = _spread(np.concatenate([first, ranked]), audit.rows)
     return Queue(rows, tuple(source[rows]), probabilities[rows])
 
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
-from labelclean.runs.plan import plan_of
+from labelclean.runs.ingest_parts import LOOKS, looks_path
+from labelclean.runs.plan import box_margin, plan_of
 from labelclean.runs.record import INTERNAL, part_done, part_of, recorded
-from labelclean.storage.parquet import image_rows, read_table, write_table
+from labelclean.storage.parquet import image_rows, make_folder, read_table, write_table
 
 
 def extract(work: Path) -> bool:
@@ -22,7 +23,7 @@ def extract(work: Path) -> bool:
     from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
     from labelclean.features.decoder_pool import ImageSource
-    from labelclean.features.extraction import extract_missing, hash_images
+    from labelclean.features.extraction import extract_missing, hash_images, measure_looks, path_sources
     from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
@@ -39,24 +40,32 @@ def extract(work: Path) -> bool:
         root = image_root(config)
 
         def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
-            rows = (
-                image_rows(config.data.labels, files_to_read(config, arrivals_from(part_of(work, "arrivals"))))
+            files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
+            images = (
+                (ImageSource(*row) for row in image_rows(config.data.labels, files))
                 if part_of(work, "ingest")["has_bytes"]
-                else ((i, p, None) for i, p in zip(*_ids_and_paths(samples), strict=True))
+                else path_sources(samples)
             )
-            return (ImageSource(*row) for row in rows if wanted is None or row[0] in wanted)
+            return (image for image in images if wanted is None or image.sample_id in wanted)
 
         with progress("reading images", samples.num_rows, "images") as advance:
             hashed = hash_images(sources(), config, root, advance)
         device = choose_device(config.run.device)
         backbone = backbone_facts(config)
-        decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
+        margin = box_margin(config, samples.column_names)
+        decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
         known = store.known()
         first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}
         with progress("extracting features", len(first_with), "images") as advance:
             wanted = set(first_with.values())
             refused = extract_missing(sources(wanted), store, backbone, config, root, advance) if wanted else {}
+        unmeasured = {}
+        if config.review.unusable_share:
+            unmeasured = looks_missing(hashed.content_hashes, known, store.looks.known())
+        if unmeasured:
+            with progress("measuring stored pictures", len(unmeasured), "images") as advance:
+                measure_looks(sources(set(unmeasured.values())), store, backbone, config, root, advance)
         refused_hashes = {hashed.content_hashes[sample]: reject for sample, reject in refused.items()}
         record |= {
             "num_extracted": len(first_with) - len(refused),
@@ -71,13 +80,35 @@ def extract(work: Path) -> bool:
             "store": str(store.folder),
             "device": str(device),
         }
-        _save_usable(work, samples, names, hashed, refused_hashes)
+        kept = _save_usable(work, samples, names, hashed, refused_hashes)
+        make_folder(work / INTERNAL / LOOKS)
+        np.save(looks_path(work / INTERNAL / "samples.parquet"), store.looks_of(kept))
         record |= _reject_counts(work)
     return True
 
 
-def _save_usable(work: Path, samples: pa.Table, names: tuple[str, ...], hashed: Any, refused: dict[str, Any]) -> None:
-    """Leave `samples.parquet` with content hashes, and `rejects.parquet` with everything else."""
+def looks_missing(hashes: dict[str, str], known: set[str], measured: set[str]) -> dict[str, str]:
+    """Return one sample of each content whose features were stored before it was measured what the picture is like.
+
+    Args:
+        hashes: Content hash by sample id.
+        known: Contents whose features were stored.
+        measured: Contents that are measured.
+
+    Returns:
+        Sample id by content hash.
+
+    Examples:
+        >>> looks_missing({"a": "1", "b": "2", "c": "2", "d": "3"}, {"1", "2"}, {"1"})
+        {'2': 'b'}
+    """
+    return {key: sample for sample, key in reversed(hashes.items()) if key in known and key not in measured}
+
+
+def _save_usable(
+    work: Path, samples: pa.Table, names: tuple[str, ...], hashed: Any, refused: dict[str, Any]
+) -> list[str]:
+    """Leave `samples.parquet` with content hashes, and `rejects.parquet` with everything else; the usable contents."""
     hashes = [hashed.content_hashes.get(sample) for sample in samples.column("sample_id").to_pylist()]
     usable = np.array([key is not None and key not in refused for key in hashes], dtype=bool)
     kept = samples.filter(pa.array(usable)).append_column(
@@ -100,6 +131,7 @@ def _save_usable(work: Path, samples: pa.Table, names: tuple[str, ...], hashed: 
             )
     schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "reason_code", "message")])
     write_table(work / "rejects.parquet", pa.Table.from_pylist(rows, schema=schema), "rejects")
+    return [str(key) for key in kept.column("content_hash").to_pylist()]
 
 
 def _reject_counts(work: Path) -> dict[str, Any]:

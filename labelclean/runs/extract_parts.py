@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import RawIOBase
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,19 @@ from labelclean.probes.sums import hashed_parts
 from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
-from labelclean.runs.ingest_parts import LABELLED, PART_ROWS, part_path, part_paths
+from labelclean.runs.ingest_parts import LABELLED, LOOKS, PART_ROWS, looks_path, part_path, part_paths
+from labelclean.runs.plan import box_margin
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
-from labelclean.storage.queries import database, images_to_extract, rejected_images, stored_places, usable_hashes
+from labelclean.storage.queries import (
+    database,
+    images_to_extract,
+    images_to_measure,
+    rejected_images,
+    stored_places,
+    usable_hashes,
+)
+from labelclean.storage.tables import BOX_COLUMNS
 
 HASHES = "hashes"
 SAMPLES = "samples"
@@ -46,7 +55,7 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     """
     from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
-    from labelclean.features.extraction import extract_missing
+    from labelclean.features.extraction import extract_missing, measure_looks
     from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
@@ -54,20 +63,30 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     _hash_parts(work, config, ingest["num_samples"], has_bytes=ingest["has_bytes"])
     device = choose_device(config.run.device)
     backbone = backbone_facts(config)
-    decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize)
+    boxed = _box_columns(work)
+    margin = box_margin(config, boxed)
+    decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
     store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
     hashes, wanted = part_paths(work, HASHES), work / INTERNAL / WANTED
     with database(work / INTERNAL / "spill") as connection:
-        num_wanted, num_known = images_to_extract(connection, hashes, store.parts(), wanted)
+        num_wanted, num_known = images_to_extract(connection, hashes, store.parts(), wanted, boxed)
+        unmeasured, num_unmeasured = work / INTERNAL / "unmeasured.parquet", 0
+        if config.review.unusable_share and num_known:
+            num_unmeasured = images_to_measure(connection, store.looks.parts(), unmeasured)
     refused: dict[str, Reject] = {}
     if num_wanted:
         with progress("extracting features", num_wanted, "images") as advance:
             sources = _wanted_sources(work, config, wanted, has_bytes=ingest["has_bytes"])
             refused = extract_missing(sources, store, backbone, config, image_root(config), advance)
+    if num_unmeasured:
+        with progress("measuring stored pictures", num_unmeasured, "images") as advance:
+            sources = _wanted_sources(work, config, unmeasured, has_bytes=ingest["has_bytes"])
+            measure_looks(sources, store, backbone, config, image_root(config), advance)
     with database(work / INTERNAL / "spill") as connection:
         rejected_images(connection, hashes, wanted, refused)
         counts = _write_samples(work, connection, tuple(ingest["class_names"]))
-        _gather_features(work, connection, store)
+        _gather(work, connection, store, _features_path)
+        _gather(work, connection, store.looks, looks_path)
     record |= {
         "num_extracted": num_wanted - len(refused),
         "num_from_cache": num_known,
@@ -89,6 +108,7 @@ def _hash_parts(work: Path, config: Config, num_samples: int, *, has_bytes: bool
     from labelclean.features.extraction import hash_images
 
     make_folder(work / INTERNAL / HASHES)
+    schema = pa.schema([*_HASH_SCHEMA, *((name, pa.float64()) for name in _box_columns(work))])
     sources = _sources(work, config, has_bytes=has_bytes)
     with progress("reading images", num_samples, "images") as advance:
         number = 0
@@ -104,21 +124,26 @@ def _hash_parts(work: Path, config: Config, num_samples: int, *, has_bytes: bool
                 rejects = {reject.sample_id: reject for reject in hashed.rejects}
                 rows = [_hash_row(source, hashed.content_hashes.get(source.sample_id), rejects) for source in kept]
                 with atomic_path(path) as temporary:
-                    pq.write_table(pa.Table.from_pylist(rows, schema=_HASH_SCHEMA), temporary)
+                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
                 num_done = len(kept)
             number += 1
             if num_done < PART_ROWS:
                 return
 
 
+def _box_columns(work: Path) -> tuple[str, ...]:
+    """The columns of boxes, where samples are boxes."""
+    return BOX_COLUMNS if BOX_COLUMNS[0] in pq.read_schema(part_paths(work, LABELLED)[0]).names else ()
+
+
 def _remembered(sources: Iterable[ImageSource], kept: list[ImageSource]) -> Iterator[ImageSource]:
     """The same sources; ids and paths are noted."""
     for source in sources:
-        kept.append(ImageSource(source.sample_id, source.image_path))
+        kept.append(source._replace(image=None))
         yield source
 
 
-def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, Reject]) -> dict[str, str | None]:
+def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, Reject]) -> dict[str, Any]:
     reject = None if content_hash is not None else rejects[source.sample_id]
     return {
         "sample_id": source.sample_id,
@@ -126,28 +151,29 @@ def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, 
         "content_hash": content_hash,
         "reason_code": reject and reject.reason_code,
         "message": reject and reject.message,
-    }
+    } | dict(zip(BOX_COLUMNS, source.box or (), strict=False))
 
 
 def _sources(work: Path, config: Config, *, has_bytes: bool) -> Iterator[ImageSource]:
     """All images: paths in the order of the samples, bytes in the order of the files, where one may come several times."""
+    from labelclean.features.extraction import path_sources
+
     if has_bytes:
         files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
         for row in image_rows(config.data.labels, files, distinct=False):
             yield ImageSource(*row)
         return
     for part in part_paths(work, LABELLED):
-        table = read_table(part, "samples", ["sample_id", "image_path"])
-        for sample, path in zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True):
-            yield ImageSource(sample, path)
+        yield from path_sources(read_table(part, "samples", ["sample_id", "image_path", *_box_columns(work)]))
 
 
 def _wanted_sources(work: Path, config: Config, wanted: Path, *, has_bytes: bool) -> Iterator[ImageSource]:
     """The images to extract, each content once."""
+    from labelclean.features.extraction import path_sources
+
     if not has_bytes:
-        for batch in parquet_batches(wanted, ["sample_id", "image_path"], PART_ROWS):
-            for row in batch.to_pylist():
-                yield ImageSource(row["sample_id"], row["image_path"])
+        for batch in parquet_batches(wanted, ["sample_id", "image_path", *_box_columns(work)], PART_ROWS):
+            yield from path_sources(pa.Table.from_batches([batch]))
         return
     lots = [
         hashed_parts(batch.column(0).to_pylist(), 2**62, seed=0, purpose="wanted")
@@ -179,17 +205,18 @@ def _write_samples(work: Path, connection: Any, names: tuple[str, ...]) -> dict[
     return {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}
 
 
-def _gather_features(work: Path, connection: Any, store: FeatureStore) -> None:
-    """`features/`: one array per part of the samples, float16; every part of the store is read once."""
+def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[[Path], Path]) -> None:
+    """One array per part of the samples, float16, NaN for what is not stored; every part of the store is read once."""
     parts = part_paths(work, SAMPLES)
-    make_folder(work / INTERNAL / FEATURES)
-    offsets = [_empty_array(_features_path(part), pq.read_metadata(part).num_rows, store) for part in parts]
-    for stored, rows, samples, places in stored_places(connection, parts, store.parts()):
+    for folder in {path_of(part).parent for part in parts}:
+        make_folder(folder)
+    offsets = [_empty_array(path_of(part), pq.read_metadata(part).num_rows, store) for part in parts]
+    for stored, rows, samples, places in stored_places(connection, parts, store.parts()) if store.parts() else ():
         features = store.read_part(Path(stored))
         for number in np.unique(samples).tolist():
             at = np.flatnonzero(samples == number)
             at = at[np.argsort(places[at], kind="stable")]
-            with _features_path(parts[number]).open("r+b", buffering=0) as file:
+            with path_of(parts[number]).open("r+b", buffering=0) as file:
                 _write_runs(file, offsets[number], features[rows[at]], places[at])
 
 
@@ -200,6 +227,8 @@ def _features_path(part: Path) -> Path:
 def _empty_array(path: Path, num_rows: int, store: FeatureStore) -> int:
     """Make an array file of the right size; where its numbers begin, bytes."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(num_rows, store.num_features))
+    if path.parent.name == LOOKS:
+        array[:] = np.nan  # features are all there
     return int(array.offset)
 
 

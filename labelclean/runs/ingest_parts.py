@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import Float64Array
 from labelclean.config import Config
-from labelclean.errors import TableError, listed
+from labelclean.errors import TableError
 from labelclean.review.opinions import GROUPS, TIME
 from labelclean.runs.arrivals import arrivals_from, files_to_read, repeats_record
 from labelclean.runs.expectations import checked_expectations
@@ -20,6 +20,7 @@ from labelclean.runs.plan import found_classes, plan_of
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.storage.parquet import (
     KNOWN_LABEL_COLUMNS,
+    holds_images,
     label_files,
     labels_dataset,
     make_folder,
@@ -36,6 +37,7 @@ PART_CELLS = 16_000_000
 MOST_FAULTY_PARTS = 3
 LABELLED = "labelled"
 LABELS = "labels"
+LOOKS = "looks"
 
 
 def part_rows(num_classes: int) -> int:
@@ -62,6 +64,12 @@ def part_path(work: Path, table: str, number: int) -> Path:
 def part_paths(work: Path, table: str) -> list[Path]:
     """Return the files of all parts of a run's internal table, in order."""
     return sorted((work / INTERNAL / table).glob("part-*.parquet"))
+
+
+def looks_path(samples: Path) -> Path:
+    """Return the array beside the table `samples`, or beside a part of it, that says what its pictures are like."""
+    folder = samples.parent if samples.parent.name == INTERNAL else samples.parent.parent
+    return folder / LOOKS / f"{samples.stem}.npy"
 
 
 def class_counts(work: Path, table: str, names: Sequence[str]) -> Float64Array:
@@ -104,11 +112,7 @@ def ingest_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
     if not names:
         raise TableError(f"{config.data.labels}: labels must name at least one class, but name none.")
     columns = [name for name in schema.names if name != "image"]
-    has_bytes = "image" in schema.names
-    if not has_bytes and "image_path" not in columns:
-        raise TableError(
-            f"{config.data.labels}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
-        )
+    has_bytes = holds_images(config.data.labels, schema)
     keys = table_key("labels", columns)
     with database(work / INTERNAL / "spill") as connection:
         rows = ordered_labels(

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.arrays import IntArray
+from labelclean.arrays import BoolArray, Float32Array, IntArray
 from labelclean.cleaning.kinds import reach
 from labelclean.cleaning.verdicts import Found
 from labelclean.config import Config
 from labelclean.noise.costs import CostRule
 from labelclean.noise.readings import Readings
 from labelclean.noise.top2 import top2_margin
-from labelclean.review.flags import Evidence, build_flags
+from labelclean.review.flags import Evidence, build_flags, unusable_scores
 from labelclean.review.part_queue import score_rows
 from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
+from labelclean.runs.pictures import Pictures
 from labelclean.storage.tables import conform, vectors
+
+
+@dataclass(frozen=True)
+class BoxSets:
+    """Near-duplicate sets in which boxes that lie on one another stand together; rows are aligned with the samples.
+
+    Attributes:
+        sets: Number of the set, int64, shape (N,), -1 for samples in none.
+        conflict_sets: The same, -1 also where all labels of the set agree.
+        is_conflict: A box of another class lies on this one, shape (N,).
+        is_double: A box of the same class lies on this one, shape (N,).
+    """
+
+    sets: IntArray
+    conflict_sets: IntArray
+    is_conflict: BoolArray
+    is_double: BoolArray
+
+    def take(self, rows: IntArray) -> BoxSets:
+        """Return some rows."""
+        return BoxSets(self.sets[rows], self.conflict_sets[rows], self.is_conflict[rows], self.is_double[rows])
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,9 @@ class RunTables:
         names: The K class names.
         config: Sections `flags` and `gates` are read.
         counts: Samples of each given class, int64, shape (K,).
-        usual_similarity: Median of the similarity to neighbours and its median deviation; None without neighbours.
+        pictures: Judges what the pictures are like.
+        overlaps: Boxes that lie on one another, and the near-duplicate and conflicting sets that they join; None for
+            whole images.
         leak_sets: Number of the set that stands in more than one split, int64, shape (N,), -1 for samples in none; None
             without splits.
         costs: Which class is OK and what errors cost; None where no class is.
@@ -48,8 +72,9 @@ class RunTables:
     names: tuple[str, ...]
     config: Config
     counts: IntArray
-    usual_similarity: tuple[np.floating, np.floating] | None
+    pictures: Pictures
     leak_sets: IntArray | None = None
+    overlaps: BoxSets | None = None
     costs: CostRule | None = None
     readings: Readings | None = None
 
@@ -59,8 +84,14 @@ class RunTables:
         some, names, judged = whole.take(pa.array(found.rows)), self.names, found.judged
         ids = some.column("sample_id").combine_chunks()
         numbers = self.starts[number] + found.rows
+        boxes = None if self.overlaps is None else self.overlaps.take(numbers)
+        if boxes is not None:
+            found = replace(found, duplicate_sets=boxes.sets, conflict_sets=boxes.conflict_sets)
         leaks = None if self.leak_sets is None else self.leak_sets[numbers]
-        flags = build_flags(self._evidence(found, leaks), self.config.flags, self.config.gates.top2.unstable_below)
+        limit = self.config.flags.outlier_z
+        odd = self.pictures.oddness_of(number)[found.rows]
+        evidence = self._evidence(found, leaks, boxes, odd)
+        flags = build_flags(evidence, self.config.flags, self.config.gates.top2.unstable_below)
         predictions = predictions_table(ids, found.given_probs, found.top2_agreement, names)
         refined = judged_table(some, judged, found.duplicate_sets, names, leaks)
         scores = score_rows(
@@ -69,8 +100,10 @@ class RunTables:
             pc.index_in(some.column("given_label"), value_set=pa.array(names, pa.string())),
             judged,
             settled[found.rows],
-            found.conflict_sets,
+            found.conflict_sets if boxes is None else np.where(boxes.is_double, boxes.sets, boxes.conflict_sets),
             None if found.near is None else found.near.index,
+            np.where(odd.max(axis=1) > limit, unusable_scores(odd.max(axis=1), limit), 0),
+            None if boxes is None else boxes.is_double & (boxes.conflict_sets < 0),
         )
         scores = scores.append_column("seen", pa.array(found.pred_probs.argmax(axis=1)))
         scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
@@ -85,7 +118,7 @@ class RunTables:
             "scores": scores,
         }
 
-    def _evidence(self, found: Found, leaks: IntArray | None) -> Evidence:
+    def _evidence(self, found: Found, leaks: IntArray | None, boxes: BoxSets | None, odd: Float32Array) -> Evidence:
         """What the reasons are written from."""
         judged = found.judged
         return Evidence(
@@ -97,10 +130,11 @@ class RunTables:
             top2_margin=np.clip(top2_margin(found.given_probs), 0, 1),
             top2_agreement=found.top2_agreement,
             neighbour_votes=found.neighbour_votes,
-            neighbour_similarity=found.neighbour_similarity,
             duplicate_sets=found.duplicate_sets,
             conflict_sets=found.conflict_sets,
+            is_box_conflict=None if boxes is None else boxes.is_conflict,
+            is_box_double=None if boxes is None else boxes.is_double,
             leak_sets=leaks,
             class_counts=self.counts,
-            usual_similarity=self.usual_similarity,
+            oddness=odd,
         )

@@ -27,6 +27,7 @@ from labelclean.labels import in_class_order
 from labelclean.runs.arrivals import Arrivals, files_to_read
 from labelclean.runs.record import INTERNAL
 from labelclean.storage.parquet import labels_dataset, read_json
+from labelclean.storage.tables import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from labelclean.features.facts import BackboneFacts
@@ -83,6 +84,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
         ConfigError: If the memory does not suffice, or settings ask for what is not done with so many samples or with a
             reference.
     """
+    if config.study.measured is not None:
+        read_json(config.study.measured)  # refuses before hours have passed
     files = files_to_read(config, arrivals)
     num_rows = labels_dataset(config.data.labels, files).count_rows()
     limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)
@@ -139,12 +142,26 @@ def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     if folder is None:
         return tuple(names)
     reference, facts = read_run_sums(folder), _facts(config)
-    decode = decode_digest(config.decode, facts.input_size, config.backbone.resize)
+    margin = box_margin(config, labels_dataset(config.data.labels).schema.names)
+    decode = decode_digest(config.decode, facts.input_size, config.backbone.resize, margin)
     found = tuple(names)
     if config.data.class_names is None and set(found) <= set(reference.class_names):
         found = reference.class_names
     check_reference(reference, folder, config, found, facts.digest, decode)
     return found
+
+
+def box_margin(config: Config, names: Sequence[str]) -> float | None:
+    """Return the margin of boxes, for the decode digest.
+
+    Args:
+        config: `data.box_margin` is read.
+        names: Columns of the labels or samples.
+
+    Returns:
+        The margin; None where samples are whole images.
+    """
+    return config.data.box_margin if BOX_COLUMNS[0] in names else None
 
 
 def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelclean.arrays import Float64Array
 from labelclean.config import Config
-from labelclean.errors import listed
+from labelclean.errors import ConfigError, listed
+from labelclean.noise.model import measured_prior
 from labelclean.noise.readings import has_looks
-from labelclean.probes.neighbours import mean_similarity
 from labelclean.progress import progress
 from labelclean.review.facets import holds_names
-from labelclean.review.flags import usual_similarity
 from labelclean.review.kinds import kinds_record
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
+from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.costs import cost_rule, costs_record
@@ -38,14 +40,15 @@ from labelclean.runs.outputs import (
     teacher_record,
 )
 from labelclean.runs.part_flags import flag_part_conflicts
-from labelclean.runs.part_tables import RunTables
+from labelclean.runs.part_tables import BoxSets, RunTables
 from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, samples_of_part
+from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
-from labelclean.storage.parquet import join_parts, read_table, write_table
-from labelclean.storage.tables import NEW_KINDS, SET_ASIDE
+from labelclean.storage.parquet import join_parts, read_json, read_table, write_table
+from labelclean.storage.tables import BOX_COLUMNS, NEW_KINDS, SET_ASIDE
 
 if TYPE_CHECKING:
     from labelclean.cleaning.chance import Unvouched
@@ -81,8 +84,11 @@ def refine(work: Path) -> bool:
         draws = earlier_draws(config, names, ids)
         looks = evidence_of(draws, decisions, names)
         parts = parts.of_looks(looks)
+        measured = _measured(config, names)
+        if measured is not None:
+            parts = replace(parts, digest=hashlib.sha256(parts.digest.encode() + measured.tobytes()).hexdigest())
         with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
-            taught = _taught(work, config, parts, names, reference, each)
+            taught = _taught(work, config, parts, names, reference, each, measured)
             verdict = _judged(work, config, record, taught, names, is_looked_at=has_looks(taught.labels, looks))
             if verdict is None:
                 return False
@@ -100,6 +106,7 @@ def refine(work: Path) -> bool:
             record["findings"].append(finding_record(judge_leaks(leaks)))
         how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
         record |= refinement_record(*how, tally, readings, names, looks)
+        record["unusable"] = unusable_record(parts, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
         queue = _write_queue(work, names, config, readings.beliefs.num_audited)
         record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
         if config.classes.ok is not None:
@@ -115,7 +122,13 @@ def refine(work: Path) -> bool:
 
 
 def _taught(
-    work: Path, config: Config, parts: RunParts, names: Sequence[str], reference: RunSums | None, each: Each
+    work: Path,
+    config: Config,
+    parts: RunParts,
+    names: Sequence[str],
+    reference: RunSums | None,
+    each: Each,
+    measured: Float64Array | None,
 ) -> Taught:
     """The teacher of all samples."""
     from labelclean.cleaning.memory import choice_rows
@@ -133,7 +146,21 @@ def _taught(
         device=part_of(work, "extract")["device"],
         reference=None if reference is None else reference.sums,
         each=each,
+        measured=measured,
     )
+
+
+def _measured(config: Config, names: Sequence[str]) -> Float64Array | None:
+    """What inspectors were measured to do; None where the config names no study."""
+    if config.study.measured is None:
+        return None
+    from labelclean.review.agreement_record import measured_counts
+
+    try:
+        counts = measured_counts(read_json(config.study.measured), names)
+    except ConfigError as fault:
+        raise ConfigError(f"study.measured, {config.study.measured}: {fault}.") from None
+    return measured_prior(counts, config.study.worth)
 
 
 def _judged(
@@ -184,6 +211,32 @@ def _leaks(parts: RunParts, taught: Taught) -> Leaks | None:
     return Leaks(split_leaks(groups, splits), splits, found)
 
 
+def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets | None:
+    """Boxes that lie on one another, joined with the near-duplicates; None where samples are whole images."""
+    from labelclean.cleaning.shard_labels import read_shard_labels
+    from labelclean.probes.neighbours import conflict_sets, joined_groups
+
+    if BOX_COLUMNS[0] not in pq.read_schema(parts.samples[0]).names:
+        return None
+    held = [read_shard_labels(one) for one in parts.labels[: len(parts.samples)]]
+    given = np.concatenate([one.given for one in held]).astype(np.int64)
+    images = column_of(parts, "image_path").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    boxes = np.stack([column_of(parts, name).to_numpy() for name in BOX_COLUMNS], axis=1)
+    found, alone = overlaps_of(images, boxes, given), np.arange(len(given))
+    if taught.chosen.is_whole:
+        near = taught.space.duplicate_sets[: len(given)]  # what the reference kept comes last
+    else:
+        near = np.concatenate(
+            [
+                np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets
+                for one in map(read_shard_labels, taught.task.labels[: len(parts.samples)])
+            ]
+        )
+    joined = joined_groups(np.where(found.sets >= 0, found.sets, len(given) + alone), near)
+    sets = np.where(np.bincount(joined, minlength=len(given))[joined] > 1, joined, -1)
+    return BoxSets(sets, conflict_sets(sets, given), found.is_conflict, found.is_double)
+
+
 def _write_tables(
     work: Path,
     parts: RunParts,
@@ -198,13 +251,23 @@ def _write_tables(
     from labelclean.cleaning.shard_labels import sample_starts
     from labelclean.cleaning.verdicts import write_parts
 
-    near, num_parts = learned.taught.space.neighbours, len(parts.samples)
-    usual = None if near is None else usual_similarity(mean_similarity(near))
+    num_parts, pictures = len(parts.samples), learn_pictures(parts, learned.taught, len(names))
     starts = sample_starts(parts.labels[:num_parts])
     labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
+    boxes = _box_sets(parts, learned.taught, names)
     rule, readings = cost_rule(config, names), learned.refinement.trust.readings
     tables = RunTables(
-        parts.samples, labels, starts, tuple(names), config, parts.counts, usual, leak_sets, rule, readings
+        parts.samples,
+        labels,
+        starts,
+        tuple(names),
+        config,
+        parts.counts,
+        pictures,
+        leak_sets,
+        boxes,
+        rule,
+        readings,
     )
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
@@ -221,10 +284,13 @@ def _score_paths(work: Path) -> list[Path]:
     return sorted((work / INTERNAL / STREAM / "scores").glob("part-*.parquet"))
 
 
+def _flag_paths(work: Path) -> list[Path]:
+    return sorted((work / INTERNAL / STREAM / "flags").glob("part-*.parquet"))
+
+
 def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: float) -> PartQueue:
     """`review_queue.parquet`."""
-    flags = sorted((work / INTERNAL / STREAM / "flags").glob("part-*.parquet"))
-    found = part_queue(_score_paths(work), flags, names, config, work / INTERNAL / "spill", num_looks)
+    found = part_queue(_score_paths(work), _flag_paths(work), names, config, work / INTERNAL / "spill", num_looks)
     write_table(work / "review_queue.parquet", found.table, "review_queue", names)
     return found
 

@@ -56,6 +56,7 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "arrivals": ingest.get("arrivals"),
         "reference": refine.get("reference"),
         "leaks": refine.get("leaks"),
+        "unusable": refine.get("unusable"),
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
@@ -179,6 +180,7 @@ def markdown_summary(outcome: Outcome) -> str:
     lines += ["", *(f"- {sentence}" for sentence in _factory_sentences(summary))]
     lines += [f"- {sentence}" for sentence in arrival_sentences(summary.get("arrivals"))]
     lines += [f"- {sentence}" for sentence in drift_sentences(summary.get("reference"))]
+    lines += [f"- {sentence}" for sentence in unusable_sentences(summary.get("unusable"))]
     lines += ["", *(f"- {_gate_line(gate)}" for gate in summary["gates"])]
     lines += [f"- {sentence}" for sentence in inspector_sentences(summary["inspectors"])]
     return "\n".join(lines) + "\n"
@@ -232,6 +234,36 @@ def _reject_sentences(outcome: Outcome) -> list[str]:
     return said
 
 
+def unusable_sentences(found: Mapping[str, Any] | None) -> list[str]:
+    """Return which pictures look unusable, for people; nothing where none do.
+
+    Args:
+        found: `unusable` of the summary.
+
+    Returns:
+        Sentences.
+
+    Examples:
+        >>> unusable_sentences({"num": 3, "by_reason": {"dark": 2, "odd_size": 2}, "num_unmeasured": 0})
+        ['3 pictures may show no part as they should (dark 2, odd size 2): look at them first; call those bad images on which no part can be judged.']
+    """
+    if not found:
+        return []
+    sentences = []
+    if num := found["num"]:
+        why = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in found["by_reason"].items())
+        sentences.append(
+            f"{num:,} {'picture' if num == 1 else 'pictures'} may show no part as they should ({why}): look at them first; "
+            "call those bad images on which no part can be judged."
+        )
+    if found["num_unmeasured"]:
+        sentences.append(
+            f"{found['num_unmeasured']:,} pictures were stored before it was measured what they are like, and "
+            "review.unusable_share is 0: nothing is said of them."
+        )
+    return sentences
+
+
 def choice_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Return on how many samples choices were made, where these are not all, for people."""
     if not summary.get("chosen_on"):
@@ -255,6 +287,8 @@ def print_summary(outcome: Outcome) -> None:
     console = Console(highlight=False, soft_wrap=True)
     summary = outcome.summary
     _print_found(console, summary)
+    for sentence in unusable_sentences(summary.get("unusable")):
+        console.print(Text(sentence, style="yellow"))
     for gate in summary["gates"]:
         if gate["outcome"] != "pass":
             console.print(Text(_gate_line(gate), style="yellow"))

@@ -7,6 +7,6 @@ For others:
 
 One file per format, each a function from a file to `rows.Rows`: the rows, and what was left out. `folders` (one folder
 per class, known layouts), `csv_file` and `excel` (both by `cells`), `coco`, `cvat`, `fiftyone`,
-`huggingface`, `label_studio`, `voc`. `text` knows code pages, `images` finds the image files that paths mean, `unread`
+`huggingface`, `label_studio`, `voc`; where samples are boxes, `boxes` makes rows of what `review.boxes` finds. `text` knows code pages, `images` finds the image files that paths mean, `unread`
 names what is not read and what to do.
 """

@@ -1,9 +1,9 @@
-"""COCO: categories of whole images; annotations with a box or a mask are left out."""
+"""COCO: categories of whole images; annotations with a box or a mask are left out (`boxes` reads the boxes)."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,19 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.errors import TableError, listed
-from labelclean.starting.json_values import needed_words, record_list
+from labelclean.review.boxes.coco import coco_images, coco_names
+from labelclean.review.exchange.json_values import needed_words, record_list
 from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
 
 
 def is_coco(content: Any) -> bool:
     """Return whether JSON is a COCO file."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def has_whole_images(content: Any) -> bool:
+    """Return whether an annotation of a COCO file names the class of a whole image."""
+    return any(isinstance(one, dict) and not _has_shape(one) for one in content["annotations"])
 
 
 def coco_rows(content: Any, origin: Path) -> Rows:
@@ -34,25 +40,8 @@ def coco_rows(content: Any, origin: Path) -> Rows:
     Raises:
         TableError: If the file is not whole, or names an image or category that it does not hold.
     """
-    images = {
-        needed_words(one.get("id"), "images[].id", origin): one
-        for one in record_list(content["images"], "images", origin)
-    }
-    paths = {key: needed_words(one.get("file_name"), "images[].file_name", origin) for key, one in images.items()}
-    if len(images) != len(content["images"]):
-        raise TableError(f"{origin}: ids of images must be distinct, but some stand twice. Export the file again.")
-    names = {
-        needed_words(one.get("id"), "categories[].id", origin): needed_words(
-            one.get("name"), "categories[].name", origin
-        )
-        for one in record_list(content["categories"], "categories", origin)
-    }
-    if len(names) != len(content["categories"]) or len(set(names.values())) != len(names):
-        twice = sorted({name for name, count in Counter(names.values()).items() if count > 1})
-        raise TableError(
-            f"{origin}: ids and names of categories must be distinct, but some stand twice: {listed(twice) or 'ids'}. Give each "
-            "an id and a name of its own."
-        )
+    images, names = coco_images(content, origin), coco_names(content, origin)
+    paths = {key: str(one["file_name"]) for key, one in images.items()}
     labels: dict[str, list[str]] = defaultdict(list)
     records: dict[str, dict[str, Any]] = {}
     shapes: list[str] = []

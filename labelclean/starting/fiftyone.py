@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.errors import TableError, listed
-from labelclean.starting.json_values import record, words
+from labelclean.review.exchange.json_values import record, words
 from labelclean.starting.rows import LabelledImage, Rows, rows_of_images
 
 

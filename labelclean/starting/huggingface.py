@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.errors import TableError, listed
+from labelclean.review.exchange.json_values import record
 from labelclean.starting.cells import Cells, chosen_columns, table_rows
-from labelclean.starting.json_values import record
 from labelclean.starting.rows import Rows
 from labelclean.starting.text import text_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from labelclean.errors import TableError, listed
+from labelclean.review.exchange.json_values import needed_words, record, record_list, words
 from labelclean.starting.images import looks_like_image
-from labelclean.starting.json_values import needed_words, record, record_list, words
 from labelclean.starting.rows import LabelledImage, Rows, rows_of_images
 
 _OWN = {
@@ -39,6 +39,18 @@ def is_label_studio_min(content: Any) -> bool:
 def is_label_studio_header(header: Sequence[str]) -> bool:
     """Return whether a CSV file's header is that of Label Studio."""
     return {"annotation_id", "annotator"} <= set(header)
+
+
+def has_choices(content: Any) -> bool:
+    """Return whether an annotation of an export names the class of a whole image."""
+    return any(
+        isinstance(result, dict) and result.get("type") == "choices"
+        for task in content
+        if isinstance(task, dict)
+        for one in task.get("annotations") or task.get("completions") or ()
+        if isinstance(one, dict)
+        for result in one.get("result") or ()
+    )
 
 
 def label_studio_rows(content: Any, control: str | None, origin: Path) -> Rows:

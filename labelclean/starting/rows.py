@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.errors import TableError, listed
+from labelclean.review.boxes.files import BoxSource
 
 NO_LABEL = "images without a label"
 SEVERAL_LABELS = "images with several labels (one class per image is read)"
-BOXES = "boxes and other shapes (they name a part of an image, not its class)"
+BOXES = "boxes and other shapes (they name a part of an image, not its class; --boxes reads the boxes)"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Rows:
         folder: Folder that image paths start from; None where the format does not say.
         images: Where the images themselves are, if the file holds them.
         is_placed: The images were seen at these paths; nothing has to be looked for.
+        boxes: Where the boxes came from, if rows are boxes.
+        rejects: Boxes that cannot be used, rows of the table `rejects`.
     """
 
     source: str
@@ -52,6 +55,8 @@ class Rows:
     folder: Path | None = None
     images: StoredImages | None = None
     is_placed: bool = False
+    boxes: BoxSource | None = None
+    rejects: tuple[dict[str, str], ...] = ()
 
     def left_out_sentences(self) -> list[str]:
         """Return one sentence for each reason."""

@@ -12,8 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from labelclean.errors import ExchangeError, TableError, listed
+from labelclean.review.boxes.coco import coco_boxes, has_coco_boxes
+from labelclean.review.boxes.cvat import cvat_boxes
+from labelclean.review.boxes.files import BoxSource, box_files
+from labelclean.review.boxes.label_studio import has_rectangles, label_studio_boxes
+from labelclean.review.boxes.voc import has_voc_boxes, voc_boxes
+from labelclean.review.boxes.yolo import looks_like_boxes
 from labelclean.review.exchange.foreign_file import foreign_json
-from labelclean.starting.coco import coco_rows, is_coco
+from labelclean.review.exchange.json_values import record_list
+from labelclean.starting.boxes import box_rows, yolo_rows
+from labelclean.starting.coco import coco_rows, has_whole_images, is_coco
 from labelclean.starting.csv_file import csv_rows
 from labelclean.starting.cvat import cvat_rows
 from labelclean.starting.excel import excel_rows
@@ -21,7 +29,13 @@ from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
-from labelclean.starting.label_studio import flat_rows, is_label_studio, is_label_studio_min, label_studio_rows
+from labelclean.starting.label_studio import (
+    flat_rows,
+    has_choices,
+    is_label_studio,
+    is_label_studio_min,
+    label_studio_rows,
+)
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
 from labelclean.starting.rows import Rows, StoredImages
 from labelclean.starting.text import file_bytes, text_of
@@ -46,6 +60,7 @@ class Asked:
         encoding: Code page of a text file; None: as it shows itself.
         sheet: Sheet of a workbook; None: the first that shows.
         image_root: Folder that image paths start from; None: beside the labels.
+        boxes: Whether every box is a sample; None: where a file holds boxes and no class of a whole image.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +68,11 @@ class Asked:
     encoding: str | None = None
     sheet: str | None = None
     image_root: Path | None = None
+    boxes: bool | None = None
+
+    def takes_boxes(self, has_boxes: bool, has_whole: bool) -> bool:
+        """Whether the boxes of a file are the samples."""
+        return has_boxes and not has_whole if self.boxes is None else self.boxes
 
 
 @dataclass(frozen=True)
@@ -64,20 +84,24 @@ class FirstLabels:
         image_root: Folder that `image_path` is relative to.
         seen: What was found, decided and left out, one sentence each.
         images: Where the images themselves are, if Parquet holds them; rows of ``table`` are in its order.
+        boxes: Where the boxes came from, if rows are boxes.
+        rejects: Boxes that cannot be used, rows of the table `rejects`.
     """
 
     table: pa.Table
     image_root: Path
     seen: tuple[str, ...]
     images: StoredImages | None = None
+    boxes: BoxSource | None = None
+    rejects: tuple[dict[str, str], ...] = ()
 
 
 def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
     """Return the labels at a path, whatever they come as.
 
     Args:
-        path: A folder of images per class, or with a table or metadata beside its images; a CSV, list, Excel or Parquet
-            file; a file of COCO, CVAT for images, FiftyOne, Label Studio or Pascal VOC.
+        path: A folder of images per class, of YOLO, or with a table or metadata beside its images; a CSV, list, Excel or
+            Parquet file; a file of COCO, CVAT for images, FiftyOne, Label Studio or Pascal VOC.
         asked: What the user says of them.
 
     Returns:
@@ -93,6 +117,9 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
             f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
             "tool, but nothing is there."
         )
+    if path.name.lower().endswith((".yaml", ".yml")) and path.is_file() and (files := _yolo_files(path.parent)):
+        _check_asked(path, asked, "boxes")
+        return _with_images(yolo_rows(files, path.parent), path.parent, asked)
     _check_read(path)
     if _is_parquet(path):
         _check_asked(path, asked, "columns")
@@ -135,7 +162,13 @@ def _is_parquet(path: Path) -> bool:
 
 def _check_asked(path: Path, asked: Asked, *known: str) -> None:
     """Refuse what the user says that means nothing for these labels."""
-    options = {"columns": "--column", "class_folder": "--class-folder", "encoding": "--encoding", "sheet": "--sheet"}
+    options = {
+        "boxes": "--boxes",
+        "columns": "--column",
+        "class_folder": "--class-folder",
+        "encoding": "--encoding",
+        "sheet": "--sheet",
+    }
     idle = [option for name, option in options.items() if name not in known and getattr(asked, name) not in (None, {})]
     if idle:
         raise TableError(f"{path}: {listed(idle)} means nothing for labels of this kind. Leave it out.")
@@ -143,6 +176,9 @@ def _check_asked(path: Path, asked: Asked, *known: str) -> None:
 
 def _folder(path: Path, asked: Asked) -> Rows:
     """The labels in a folder that holds no Parquet."""
+    says_nothing = not asked.columns and asked.class_folder is None and asked.boxes is not False
+    if says_nothing and (files := _yolo_files(path)):
+        return yolo_rows(files, path)
     metadata = [
         found for name in _METADATA for found in (path / name, *sorted(path.glob(f"*/{name}"))) if found.is_file()
     ]
@@ -158,7 +194,7 @@ def _folder(path: Path, asked: Asked) -> Rows:
     if asked.class_folder is None:
         for folder in sorted(place for place in path.rglob("*") if place.name.lower() == "annotations"):
             if pages := _voc_pages(folder):
-                return voc_rows(pages, folder)
+                return _voc(pages, folder, asked)
     try:
         rows = folder_rows(path, asked.class_folder)
     except TableError as fault:
@@ -174,7 +210,7 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
         raise fault
     pages = _voc_pages(path)
     if pages:
-        return voc_rows(pages, path)
+        return _voc(pages, path, asked)
     refused: dict[str, str] = {}
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     for folders, suffixes in (([path], _TABLES), (below, _SHEETS), ([path.parent], _SHEETS)):
@@ -204,11 +240,21 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
 
 def _other_labels(path: Path) -> str:
     """What else below a folder looks like labels, for the error message."""
-    yolo = next((file for file in path.glob("**/labels/**/*.txt")), None)
-    if yolo is not None:
-        return f" {yolo.relative_to(path)} looks like YOLO, which labels boxes and is not read."
     files = [file.relative_to(path).as_posix() for file in sorted(path.glob("*/*.json"))[:3]]
     return f" {listed(files)} may hold them: name the file itself, and the images with --image-root." if files else ""
+
+
+def _yolo_files(path: Path) -> dict[str, bytes]:
+    """The files of a YOLO folder; none where the first file in a folder `labels` does not hold boxes."""
+    first = next((file for file in sorted(path.glob("**/labels/**/*.txt")) if looks_like_boxes(file)), None)
+    return {} if first is None else box_files(BoxSource("yolo", path))
+
+
+def _voc(pages: dict[str, bytes], origin: Path, asked: Asked) -> Rows:
+    """Pascal VOC: boxes where every object has one, else the class of the whole image."""
+    if asked.takes_boxes(has_voc_boxes(pages, origin), has_whole=False):
+        return box_rows(voc_boxes(pages, origin), BoxSource("voc", origin), "Pascal VOC")
+    return voc_rows(pages, origin)
 
 
 def _voc_pages(path: Path) -> dict[str, bytes]:
@@ -245,18 +291,24 @@ def _file(path: Path, asked: Asked) -> Rows:
         _check_asked(path, asked, "columns")
         return jsonl_rows(data, asked.columns, path)
     if name.endswith((".xml", ".xml.gz")):
-        _check_asked(path, asked)
+        _check_asked(path, asked, "boxes")
         if not re.search(rb"<annotations?[\s>]", data[:_HEAD].replace(b"\0", b"")):
             raise TableError(
                 f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
             )
-        return voc_rows({"": data}, path) if _is_voc(data) else cvat_rows(data, path)
+        if _is_voc(data):
+            return _voc({"": data}, path, asked)
+        has_boxes, has_tags = (re.search(rb"<%s[\s>]" % tag, data) is not None for tag in (b"box", b"tag"))
+        if asked.takes_boxes(has_boxes, has_tags):
+            return box_rows(cvat_boxes({"": data}, path), BoxSource("cvat", path), "CVAT for images")
+        return cvat_rows(data, path)
     if name.endswith((".json", ".json.gz")):
         text, _ = text_of(data, path)
         if _is_json_lines(text):
             _check_asked(path, asked, "columns")
             return jsonl_rows(data, asked.columns, path)
-        return _json_rows(foreign_json(text, path), path, asked)
+        content = foreign_json(text, path)
+        return _json_boxes(content, data, path, asked) or _json_rows(content, path, replace(asked, boxes=None))
     if not name.endswith((".csv", ".tsv", ".txt", ".lst", ".list", ".csv.gz", ".tsv.gz", ".txt.gz")):
         raise TableError(
             f"{path}: labels are read from CSV, TSV, TXT, Excel, Parquet, JSON and XML files, and what {path.suffix!r} "
@@ -273,6 +325,23 @@ def _is_json_lines(text: str) -> bool:
         return bool(rest) and isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _json_boxes(content: Any, data: bytes, path: Path, asked: Asked) -> Rows | None:
+    """The boxes in JSON, where they are the samples."""
+    if is_coco(content):
+        has_boxes = has_coco_boxes({"annotations": record_list(content["annotations"], "annotations", path)})
+        if asked.takes_boxes(has_boxes, has_whole_images(content)):
+            _check_asked(path, asked, "boxes")
+            return box_rows(coco_boxes({"": data}, path), BoxSource("coco", path), "COCO")
+    elif is_label_studio(content):
+        if asked.takes_boxes(has_rectangles(content), has_choices(content)):
+            _check_asked(path, asked, "boxes", "columns")
+            source = BoxSource("label_studio", path, asked.columns.get("given_label"))
+            return box_rows(label_studio_boxes({"": data}, path, source.control), source, "Label Studio JSON")
+    elif asked.boxes is not None:
+        _check_asked(path, asked, "columns")
+    return None
 
 
 def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
@@ -326,7 +395,8 @@ def _with_images(rows: Rows, path: Path, asked: Asked) -> FirstLabels:
         seen += told
     if rows.is_placed and rows.folder is not None:
         root, table = _from_root(asked.image_root or rows.folder, rows.folder, table)
-    return FirstLabels(table, root, (*seen, *rows.left_out_sentences()), rows.images)
+    seen += rows.left_out_sentences()
+    return FirstLabels(table, root, tuple(seen), rows.images, rows.boxes, rows.rejects)
 
 
 def _from_root(root: Path, folder: Path, table: pa.Table) -> tuple[Path, pa.Table]:

@@ -11,7 +11,7 @@ _BY_SUFFIX = {
     (".xls", ".xlsb"): ("an old or binary Excel workbook", "Save it as .xlsx or CSV UTF-8"),
     (".ods",): ("an OpenDocument sheet", "Save it as .xlsx or CSV UTF-8"),
     (".zip", ".tar", ".tgz", ".7z", ".rar", ".tar.gz"): ("an archive", "Unpack it and name the folder or the file inside"),
-    (".yaml", ".yml"): ("a YAML file, such as YOLO's data.yaml", "YOLO labels boxes, not images; name its image folders by class, or " + _OR_TABLE),
+    (".yaml", ".yml"): ("a YAML file beside which no YOLO boxes lie (folders images and labels)", "Name the folder that holds them, or " + _OR_TABLE),
     (".npy", ".npz"): ("a NumPy file", _SAVE_TABLE),
     (".pkl", ".pickle", ".pt", ".pth", ".joblib"): ("a pickle, which can run code and is never opened", _SAVE_TABLE),
     (".h5", ".hdf5", ".mat"): ("an HDF5 or MATLAB file", _SAVE_TABLE),

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from labelclean.config import Config, parse_config
 from labelclean.errors import ConfigError, StorageError, TableError, listed
 from labelclean.storage.spellings import respelled
-from labelclean.storage.tables import TABLES, class_names_of, conform
+from labelclean.storage.tables import BOX_COLUMNS, TABLES, class_names_of, conform
 
 READ_BYTES = 2**16
 KNOWN_LABEL_COLUMNS = frozenset(column.name for column in TABLES["labels"].columns) - {"image"}
@@ -234,11 +234,7 @@ def read_labels(
         raise _unreadable(path, fault) from None
     if not table.num_rows:
         raise TableError(f"{path}: the labels table must have rows, but is empty.")
-    has_bytes = "image" in dataset.schema.names
-    if not has_bytes and "image_path" not in columns:
-        raise TableError(
-            f"{path}: the table must have a column 'image_path' or 'image', but has {listed(columns, 12)}."
-        )
+    has_bytes = holds_images(path, dataset.schema)
     _check_image_column(path, dataset.schema)
     table = respelled(table, spellings or {})
     return conform(table, "labels", class_names=class_names or (), origin=path.name), has_bytes
@@ -263,6 +259,30 @@ def _unreadable(path: Path, fault: Exception) -> TableError | StorageError:
             f"{path}: the labels can no longer be read: {reason}. Put the file back, or check the disk."
         )
     return TableError(f"{path}: the labels cannot be read: {reason}. Write the file again.")
+
+
+def holds_images(path: Path, schema: pa.Schema) -> bool:
+    """Return whether labels hold the images themselves.
+
+    Args:
+        path: The labels, for the error message.
+        schema: Their columns.
+
+    Returns:
+        True with a column `image`, False with `image_path` alone.
+
+    Raises:
+        TableError: If there is neither, or boxes come with images instead of paths.
+    """
+    names, has_bytes = schema.names, "image" in schema.names
+    if not has_bytes and "image_path" not in names:
+        raise TableError(f"{path}: the table must have a column 'image_path' or 'image', but has {listed(names, 12)}.")
+    if has_bytes and BOX_COLUMNS[0] in names:
+        raise TableError(
+            f"{path}: boxes must name their image by 'image_path', for several lie in one, but the table holds images in a "
+            "column 'image'. Write them as files and leave the column out."
+        )
+    return has_bytes
 
 
 def _check_image_column(path: Path, schema: pa.Schema) -> None:

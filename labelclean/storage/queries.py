@@ -221,14 +221,17 @@ def inspector_sums(
     return [(inspector, int(num), int(billionths) / 1e9) for inspector, num, billionths in rows]
 
 
-def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[Path], target: Path) -> tuple[int, int]:
-    """Write down one image of each content that is not stored, in the order of the sample ids.
+def images_to_extract(
+    connection: Any, hashes: Sequence[Path], stored: Sequence[Path], target: Path, boxed: Sequence[str] = ()
+) -> tuple[int, int]:
+    """Write down one image of each content that is not stored, in the order of the sample ids; boxes image by image.
 
     Args:
         connection: From `database`.
         hashes: Parts with `sample_id`, `image_path` and `content_hash`, null where an image was refused.
         stored: Parts of the feature store, with `content_hash`.
-        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`.
+        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`, and ``boxed``.
+        boxed: Columns of the boxes, where samples are boxes.
 
     Returns:
         Contents to extract, and contents that are stored.
@@ -238,6 +241,7 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
         CREATE TEMP TABLE contents AS
         WITH stored AS ({known}), seen AS (
             SELECT content_hash, min(sample_id) AS sample_id, arg_min(image_path, sample_id) AS image_path
+            {"".join(f", arg_min({name}, sample_id) AS {name}" for name in boxed)}
             FROM read_parquet(?) WHERE content_hash IS NOT NULL GROUP BY content_hash
         )
         SELECT seen.*, stored.content_hash IS NOT NULL AS is_stored FROM seen LEFT JOIN stored USING (content_hash)
@@ -245,13 +249,38 @@ def images_to_extract(connection: Any, hashes: Sequence[Path], stored: Sequence[
     connection.execute(question, [*([names_of(stored)] if stored else []), names_of(hashes)])
     with atomic_path(target) as temporary:
         connection.execute(
-            "COPY (SELECT content_hash, sample_id, image_path FROM contents WHERE NOT is_stored ORDER BY sample_id) "
+            f"COPY (SELECT {', '.join(('content_hash', 'sample_id', 'image_path', *boxed))} FROM contents "  # noqa: S608
+            f"WHERE NOT is_stored ORDER BY {'image_path, ' if boxed else ''}sample_id) "
             "TO $target (FORMAT parquet)",
             {"target": str(temporary)},
         )
     counts = connection.execute("SELECT count(*) FILTER (NOT is_stored), count(*) FILTER (is_stored) FROM contents")
     ((wanted, num_found),) = counts.fetchall()
     return int(wanted), int(num_found)
+
+
+def images_to_measure(connection: Any, stored: Sequence[Path], target: Path) -> int:
+    """Write down one image of each content that `images_to_extract` found stored and that another store lacks.
+
+    Args:
+        connection: The one that `images_to_extract` asked.
+        stored: Parts of the other store, with `content_hash`.
+        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`.
+
+    Returns:
+        Their number.
+    """
+    known = "SELECT content_hash FROM read_parquet($stored)" if stored else "SELECT NULL::VARCHAR AS content_hash"
+    question = f"""
+        COPY (
+            SELECT content_hash, sample_id, image_path FROM contents ANTI JOIN ({known}) USING (content_hash)
+            WHERE is_stored ORDER BY sample_id
+        ) TO $target (FORMAT parquet)
+    """  # noqa: S608 - nothing of the data is put in
+    with atomic_path(target) as temporary:
+        values: dict[str, Any] = {"target": str(temporary)} | ({"stored": names_of(stored)} if stored else {})
+        ((num_found,),) = connection.execute(question, values).fetchall()
+    return int(num_found)
 
 
 def rejected_images(connection: Any, hashes: Sequence[Path], wanted: Path, refused: Mapping[str, Any]) -> None:

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.arrays import BoolArray, FloatArray, IntArray
+from labelclean.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from labelclean.errors import TableError, listed
 from labelclean.labels import GivenLabels
-from labelclean.storage.tables import TABLES, conform, matrix, vectors
+from labelclean.storage.tables import BOX_COLUMNS, TABLES, conform, matrix, vectors
 
-_ONE_PER_SAMPLE = ("image_path", "group_id", "part_id", "candidate_labels")
+_ONE_PER_SAMPLE = ("image_path", "group_id", "part_id", "candidate_labels", *BOX_COLUMNS)
 _OF_A_RUN = {column.name for name in ("samples", "refined_labels") for column in TABLES[name].columns} - {
     column.name for column in TABLES["labels"].columns
 }
@@ -43,7 +43,8 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
 
     Ties go to the class that stands first. Other columns keep their value where all rows of a
     sample agree and are null where they do not; a path, group or candidate set that differs
-    within a sample is a fault. Columns that a run writes itself are left out.
+    within a sample is a fault. Columns that a run writes itself are left out. Boxes that name no group have their image as
+    group: crops of one image overlap.
 
     Args:
         labels: Conforming `labels` table, sorted by its key.
@@ -54,8 +55,8 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         agree (null for a single label), where the labels name their annotators.
 
     Raises:
-        TableError: If a sample has two paths, groups, parts or candidate sets, a part lies in two groups, or candidates name
-            no class.
+        TableError: If a sample has two paths, groups, parts, boxes or candidate sets, a part lies in two groups, or candidates
+            name no class.
     """
     given = index_in(labels.column("given_label"), class_names)
     starts = _group_starts(labels.column("sample_id"))
@@ -76,6 +77,8 @@ def samples_table(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
         raise TableError("labels: " + "; ".join(faults) + ".")
     columns["given_label"] = pa.array(np.asarray(class_names, dtype=object)[votes.argmax(axis=1)], pa.string())
     columns["given_votes"] = vectors(votes)
+    if BOX_COLUMNS[0] in columns and "group_id" not in columns:
+        columns["group_id"] = columns["image_path"]
     if "annotator_id" in labels.column_names:
         agreement = pair_agreement(votes).astype(np.float32)
         columns["annotator_agreement"] = pa.array(agreement, mask=np.isnan(agreement))
@@ -103,6 +106,20 @@ def given_labels_of(samples: pa.Table, class_names: Sequence[str]) -> GivenLabel
     num_votes = counts.sum(axis=1)
     several = num_votes if bool((num_votes != 1).any()) else None
     return GivenLabels(counts / num_votes[:, None], candidates, num_votes=several)
+
+
+def boxes_of(samples: pa.Table) -> Float64Array | None:
+    """Return where in its image each sample lies.
+
+    Args:
+        samples: Table `labels`, `samples` or `refined_labels`, N rows.
+
+    Returns:
+        Left, top, width and height in pixels, float64, shape (N, 4); None where samples are whole images.
+    """
+    if BOX_COLUMNS[0] not in samples.column_names:
+        return None
+    return np.stack([samples.column(name).to_numpy() for name in BOX_COLUMNS], axis=1)
 
 
 def groups_of(samples: pa.Table) -> list[str] | None:

@@ -25,32 +25,38 @@ SET_ASIDE = "set_aside"
 NEW_KINDS = "new_kinds"
 
 
+UNUSABLE = ("blank", "dark", "bright", "low_contrast", "blurred", "odd_size", "odd_depth", "outlier")
+"""Reasons to think that a picture shows no part as it should."""
 REASONS = (
     "other_class",
     "readings_differ",
     "neighbours_disagree",
     "conflict_group",
+    "box_conflict",
     "part_conflict",
     "near_duplicate",
+    "box_double",
     "split_leak",
     "unstable_top2",
     "narrow_margin",
     "rare_class_move",
     "annotators_disagree",
-    "outlier",
+    *UNUSABLE,
 )
 WAITS_FOR_EYES = "readings_differ"
 """The reason of labels that are worth a look but that nobody should change without one."""
 READINGS = ("calm", "clouds", "alone", "as_given")
 MANY_CLASSES = 256
 TOP_CLASSES = 32
-QUEUE_SOURCES = ("ranked", "random_audit", "conflict_group", "rare_class")
+QUEUE_SOURCES = ("ranked", "random_audit", "unusable", "conflict_group", "rare_class", "box_double")
+BOX_COLUMNS = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
 
 Kind = Literal[
     "string",
     "class",
     "share",
     "float",
+    "pixels",
     "int",
     "bool",
     "time",
@@ -72,7 +78,7 @@ class Column:
     Attributes:
         name: Column name.
         kind: What the values are; decides the Arrow type. `class` is a class name, `share` a
-            float32 in [0, 1], `probabilities` a row of K float32 that sums to 1, `votes` a row
+            float32 in [0, 1], `pixels` a finite float64, `probabilities` a row of K float32 that sums to 1, `votes` a row
             of K counts, `names` a list of strings.
         meaning: One line for people.
         optional: The table may come without it.
@@ -109,6 +115,7 @@ _SAMPLE = Column("sample_id", "string", "The sample's own name, unique and stabl
 _PATH = Column(
     "image_path", "string", "POSIX path of the image, relative to the image root.", optional=True, nullable=True
 )
+_CONTENT = "SHA-256 of the image file's bytes; of a box, of these and where it lies."
 _PART = Column(
     "part_id",
     "string",
@@ -117,6 +124,12 @@ _PART = Column(
     nullable=True,
 )
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
+
+
+_BOX = tuple(
+    Column(name, "pixels", f"{what} of the box in its image, which stands upright; all four or none.", optional=True)
+    for name, what in zip(BOX_COLUMNS, ("Left edge", "Upper edge", "Width", "Height"), strict=True)
+)
 
 
 def _top_pairs(name: str) -> tuple[Column, Column]:
@@ -153,6 +166,7 @@ TABLES: dict[str, Table] = {
                     optional=True,
                     nullable=True,
                 ),
+                *_BOX,
             ),
             open=True,
         ),
@@ -173,7 +187,8 @@ TABLES: dict[str, Table] = {
                     optional=True,
                     nullable=True,
                 ),
-                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+                *_BOX,
+                Column("content_hash", "string", _CONTENT, optional=True),
             ),
             open=True,
         ),
@@ -230,7 +245,7 @@ TABLES: dict[str, Table] = {
             "features",
             ("content_hash",),
             (
-                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column("content_hash", "string", _CONTENT),
                 Column("feature", "feature", "Pooled output of the frozen backbone."),
             ),
         ),
@@ -278,6 +293,7 @@ TABLES: dict[str, Table] = {
                     "bool",
                     "Worth a look: the score is low, and some reading names another class; we would not change all of them.",
                 ),
+                *_BOX,
                 Column("duplicate_set", "int", "Near-duplicates share a number.", optional=True, nullable=True),
                 Column(
                     "leak_set",
@@ -286,7 +302,7 @@ TABLES: dict[str, Table] = {
                     optional=True,
                     nullable=True,
                 ),
-                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+                Column("content_hash", "string", _CONTENT, optional=True),
             ),
             open=True,
         ),
@@ -310,7 +326,7 @@ TABLES: dict[str, Table] = {
             (
                 _SAMPLE,
                 _GIVEN,
-                Column("content_hash", "string", "SHA-256 of the image file's bytes."),
+                Column("content_hash", "string", _CONTENT),
                 Column("age_nights", "int", "Runs since it was drawn."),
                 *(Column(f"by_{name}", "probabilities", f"What the reading {name} made of it.") for name in READINGS),
             ),
@@ -346,7 +362,8 @@ TABLES: dict[str, Table] = {
                     nullable=True,
                 ),
                 Column("neighbour_ids", "names", "Nearest trusted samples of the suggested class first."),
-                Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
+                *_BOX,
+                Column("content_hash", "string", _CONTENT, optional=True),
             ),
         ),
     )
@@ -368,6 +385,7 @@ def arrow_type(kind: Kind, width: int) -> pa.DataType | None:
         "class": pa.string(),
         "share": pa.float32(),
         "float": pa.float32(),
+        "pixels": pa.float64(),
         "int": pa.int64(),
         "bool": pa.bool_(),
         "time": pa.timestamp("us", tz="UTC"),
@@ -427,6 +445,7 @@ def conform(table: pa.Table, name: str, *, class_names: Sequence[str] = (), orig
             faults.extend(_column_faults(columns[column.name], column, class_names, _ids(columns)))
     if all(part in columns for part in key):
         faults.extend(_key_faults(columns, key))
+    faults += _box_faults(table.column_names)
     extras = [extra for extra in table.column_names if spec.open and extra not in columns]
     columns |= {extra: _carried(table.column(extra), extra, faults) for extra in extras}
     if faults:
@@ -620,7 +639,7 @@ def _same_family(found: pa.DataType, wanted: pa.DataType) -> bool:
     if types.is_binary(wanted):
         return bool(types.is_large_binary(found) or types.is_binary_view(found))
     if types.is_floating(wanted):
-        return bool(types.is_floating(found))
+        return bool(types.is_floating(found) or (types.is_float64(wanted) and types.is_integer(found)))
     if types.is_integer(wanted):
         return bool(types.is_integer(found))
     if types.is_list(wanted) or types.is_fixed_size_list(wanted):
@@ -660,7 +679,7 @@ def _column_faults(
         report(pc.is_null(values), "must hold a value in every row")
     if column.kind in ("string", "class"):
         report(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), "must not be empty or blank")
-    if column.kind in ("share", "float"):
+    if column.kind in ("share", "float", "pixels"):
         report(pc.invert(pc.is_finite(values)), "must hold finite numbers")
     if column.kind == "share":
         report(pc.or_(pc.less(values, 0.0), pc.greater(values, 1.0)), "must lie in 0..1")
@@ -696,6 +715,14 @@ def _value_faults(
         f"column {column.name!r} must hold one of the {len(allowed)} {what} ({listed(sorted(allowed), 8)}), "
         f"but {count:,} of {len(values):,} rows do not: {examples}; {_where(unknown, ids)}; {remedy}"
     ]
+
+
+def _box_faults(names: Sequence[str]) -> list[str]:
+    """Columns of boxes that stand alone."""
+    lost = [name for name in BOX_COLUMNS if name not in names]
+    if not 0 < len(lost) < len(BOX_COLUMNS):
+        return []
+    return [f"a box needs all columns of {listed(list(BOX_COLUMNS))}, but the table has no {listed(lost)}"]
 
 
 def _key_faults(columns: dict[str, pa.ChunkedArray], key: tuple[str, ...]) -> list[str]:

@@ -8,11 +8,13 @@ import os
 import re
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel
 
@@ -20,11 +22,12 @@ from labelclean.config import PATH_KEYS, Config, parse_config
 from labelclean.errors import TableError
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
+from labelclean.review.boxes.files import BoxSource
 from labelclean.starting.parquet_file import write_with_images
-from labelclean.starting.source import Asked, first_labels
+from labelclean.starting.source import Asked, FirstLabels, first_labels
 from labelclean.storage.parquet import atomic_path, read_labels, unread_files, write_table
 from labelclean.storage.spellings import alike, alike_words, joining, label_counts, missing_sentences, respelled
-from labelclean.storage.tables import conform
+from labelclean.storage.tables import BOX_COLUMNS, conform
 from labelclean.texts import printable
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
@@ -66,7 +69,10 @@ def write_first_config(
     folder = out.resolve().parent
     first = first_labels(labels, replace(asked or Asked(), image_root=image_root))
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
-    taken = [path for path in (out, made) if path is not None and path.exists() and not force]
+    refused = (
+        None if made is None or first is None or not first.rejects else folder / f"rejects_from_{_stem(labels)}.parquet"
+    )
+    taken = [path for path in (out, made, refused) if path is not None and path.exists() and not force]
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
@@ -78,6 +84,9 @@ def write_first_config(
     else:
         table, has_bytes = conform(first.table, "labels", origin=labels.name), first.images is not None
         root, seen = first.image_root, [*first.seen, f"labels written to {made}"]
+        table = table if first.boxes is None else _with_source(table, first.boxes, folder)
+    if refused is not None and first is not None:
+        seen.append(_refused_words(first.rejects, refused))
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
         "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
@@ -116,10 +125,8 @@ def write_first_config(
         chosen["backbone"].pop("pretrained", None)
     seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
     text = commented_config(chosen, seen, proposed)
-    if made is not None and first is not None and first.images is not None:
-        write_with_images(made, first.table, first.images)
-    elif made is not None:
-        write_table(made, table, "labels")
+    if made is not None and first is not None:
+        _write_labels(made, table, first, refused)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
@@ -174,6 +181,29 @@ def _text_in_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _OneLine.add_representer(str, _text_in_one_line)
+
+
+def _write_labels(made: Path, table: pa.Table, first: FirstLabels, refused: Path | None) -> None:
+    """The labels, with the images that another file holds, and what of them cannot be used."""
+    if first.images is not None:
+        write_with_images(made, first.table, first.images)
+    else:
+        write_table(made, table, "labels")
+    if refused is not None:
+        write_table(refused, pa.Table.from_pylist(list(first.rejects)), "rejects")
+
+
+def _with_source(table: pa.Table, source: BoxSource, folder: Path) -> pa.Table:
+    """The labels with a note on where their boxes came from, so that classes find their way back."""
+    at = table.column_names.index(BOX_COLUMNS[0])
+    return table.set_column(at, table.schema.field(at).with_metadata(source.note(folder)), table.column(at))
+
+
+def _refused_words(rejects: Sequence[Mapping[str, str]], path: Path) -> str:
+    """How many boxes cannot be used, by reason, and where each is told."""
+    counts = Counter(one["reason_code"] for one in rejects)
+    codes = ", ".join(f"{code} ({num:,})" for code, num in sorted(counts.items()))
+    return f"{len(rejects):,} boxes cannot be used: {codes}, such as {rejects[0]['message']} All are told in {path}"
 
 
 def _stem(labels: Path) -> str:
@@ -301,6 +331,7 @@ def _columns_seen(names: Sequence[str]) -> list[str]:
     known = {
         "annotator_id": "several inspectors: their votes become soft labels",
         "group_id": "samples of one part stay together in cross-fitting",
+        BOX_COLUMNS[0]: "samples are boxes: judged is what lies in each, with data.box_margin around it",
         "part_id": "images of one part never vouch for each other",
         "candidate_labels": "partial labels are honoured",
     }

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from labelclean.config import Config
 from labelclean.features.decoder_pool import ImageSource, Reject
-from labelclean.features.extraction import extract_missing, hash_images
+from labelclean.features.extraction import extract_missing, hash_images, path_sources
 from labelclean.features.facts import BackboneFacts, backbone_facts
 from labelclean.features.store import FeatureStore, feature_store
 from labelclean.runs.ingest import image_root, samples_of, validated
@@ -133,9 +133,7 @@ def some_sources(config: Config, samples: pa.Table, has_bytes: bool) -> list[Ima
     if has_bytes:
         return [ImageSource(*row) for row in islice(image_rows(config.data.labels), wanted)]
     rows = np.unique(np.linspace(0, samples.num_rows - 1, num=min(wanted, samples.num_rows)).astype(np.int64))
-    some = samples.take(pa.array(rows))
-    ids, paths = some.column("sample_id").to_pylist(), some.column("image_path").to_pylist()
-    return [ImageSource(sample, path, None) for sample, path in zip(ids, paths, strict=True)]
+    return path_sources(samples.take(pa.array(rows)))
 
 
 def measure_images(config: Config, sources: Sequence[ImageSource]) -> ImageCost:
@@ -158,7 +156,8 @@ def measure_images(config: Config, sources: Sequence[ImageSource]) -> ImageCost:
     started = time.monotonic()
     hashed = hash_images(iter(measured), config, root, _nothing)
     hash_s = (time.monotonic() - started) / max(len(measured), 1)
-    decode = decode_digest(config.decode, facts.input_size, config.backbone.resize)
+    margin = config.data.box_margin if sources and sources[0].box else None
+    decode = decode_digest(config.decode, facts.input_size, config.backbone.resize, margin)
     known = feature_store(config.storage.cache, facts.digest, decode, facts.num_features).known()
     with tempfile.TemporaryDirectory(prefix="labelclean-dry-run-") as scratch:
         start_s, _ = _extracted(first, facts, config, Path(scratch) / "first")  # imports the frameworks

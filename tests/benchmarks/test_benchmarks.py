@@ -238,3 +238,14 @@ def test_a_part_that_is_too_slow_or_comes_too_late_is_told() -> None:
         "# GPU\n\n`python -m benchmarks.gpu` on a card.\n\n## Tests\n\n```\nbegun\nnot finished after 3 s\n```\n\n"
         "## Scale\n\n| a |\n"
     )
+
+
+def test_a_section_takes_the_place_of_the_one_with_its_heading(tmp_path: Path) -> None:
+    from benchmarks.labels import INTRO, write_section
+
+    page = tmp_path / "page.md"
+    for section in ("## Boxes\n\n| old |", "## Several\n\ntext\n\n| a |", "## Boxes\n\n| new |"):
+        write_section(page, section)
+    assert (
+        page.read_text(encoding="utf-8") == f"{INTRO.strip()}\n\n## Boxes\n\n| new |\n\n## Several\n\ntext\n\n| a |\n"
+    )

@@ -33,7 +33,7 @@ import os, signal, time
 from pathlib import Path
 import labelclean.features.decoder_pool as pool
 real = pool._decoded
-def decoded(row, source, settings):
+def decoded(row, source, settings, last):
     if source.sample_id == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if source.sample_id == "memory":
@@ -49,7 +49,7 @@ def decoded(row, source, settings):
         if not flag.exists():
             flag.touch()
             os._exit(1)
-    return real(row, source, settings)
+    return real(row, source, settings, last)
 pool._decoded = decoded
 pool._serve()
 """

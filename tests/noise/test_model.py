@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from labelclean.noise.model import (
     fit_noise_matrix,
     fit_noise_model,
     fit_plain_model,
+    measured_prior,
     posterior,
     true_class_probs,
 )
@@ -140,3 +143,46 @@ def test_c_alone_is_found_where_the_images_are_clear() -> None:
     given = (random.random(6000)[:, None] > planted[true].cumsum(axis=1)).sum(axis=1)
     found = fit_noise_matrix(np.eye(3, dtype=np.float32)[true], given_labels(given, 3))
     assert np.allclose(found, planted, atol=0.03)
+
+
+def measured(counts: np.ndarray, labels: GivenLabels, worth: float) -> GivenLabels:
+    return replace(labels, measured=measured_prior(counts, worth))
+
+
+def test_what_inspectors_were_measured_to_do_tells_the_row_of_a_class_that_images_hardly_tell() -> None:
+    # classes 0 and 1 look alike, so labels alone cannot tell an unclear image from a wrong label; 20 of 1 are given as 0
+    random = np.random.default_rng(0)
+    true = np.repeat([0, 1, 2], [400, 60, 400])
+    views = (4.0 * np.eye(3)[true] + 1.2 * random.standard_normal((len(true), 3))).astype(np.float32)
+    views[true == 1] = (views[true == 1] + views[:60]) / 2
+    given = true.copy()
+    given[np.flatnonzero(true == 1)[:20]] = 0
+    labels = given_labels(given, 3)
+    planted_row = np.array([1 / 3, 2 / 3, 0])
+    study = np.array([[50, 0, 0], [34, 66, 0], [0, 0, 50]])
+    gaps = [
+        np.abs(fit_noise_model(views[None], some).matrix[1] - planted_row).max()
+        for some in (labels, *(measured(study, labels, worth) for worth in (10, 50, 100)))
+    ]
+    assert gaps == sorted(gaps, reverse=True)  # the more it counts for, the closer
+    assert gaps[-1] < 0.75 * gaps[0]
+    model = fit_noise_model(views[None], measured(study, labels, 100))
+    assert np.abs(model.matrix[1] - planted_row).max() < 0.1
+
+
+def test_a_prior_of_many_samples_is_the_matrix_and_one_of_none_changes_no_bit() -> None:
+    views, labels, _ = planted(600)
+    plain = fit_noise_model(views, labels)
+    same = fit_noise_model(views, replace(labels, measured=None))
+    assert np.array_equal(plain.matrix, same.matrix)
+    other = np.array([[6, 2, 2], [3, 4, 3], [0, 5, 5]])
+    for found in (
+        fit_noise_model(views, measured(other * 1_000_000, labels, 1e7)).matrix,
+        fit_noise_matrix(true_class_probs(plain, views), measured(other * 1_000_000, labels, 1e7)),
+    ):
+        assert np.abs(found - other / 10).max() < 1e-3
+
+
+def test_rows_measured_on_few_samples_count_for_these() -> None:
+    assert measured_prior(np.array([[3, 1], [0, 0]]), 50).tolist() == [[3, 1], [0, 0]]
+    assert measured_prior(np.array([[90, 10], [0, 400]]), 50).tolist() == [[45, 5], [0, 50]]

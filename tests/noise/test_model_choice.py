@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import lgamma, log
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_of_many_samples_some_decide_and_all_are_fitted(monkeypatch: pytest.Monk
     assert (true_class_probs(model, views).argmax(axis=1) == true).mean() > 0.95
     table = (labels.votes.T @ np.eye(5)[true]).T / np.bincount(true)[:, None]
     assert np.abs(model.matrix - table).max() < 0.03
+
+
+def test_directed_confusions_that_were_measured_speak_against_an_even_matrix() -> None:
+    rng = np.random.default_rng(0)
+    even = even_matrix(3, 0.9)
+    values, labels = clear(even, rng)
+    plain = fit_plain_model(values, labels)
+    assert choose_noise_model(values, labels, plain)[1].is_even
+    study = np.array([[60.0, 40.0, 0.0], [0.0, 60.0, 40.0], [40.0, 0.0, 60.0]])
+    assert not choose_noise_model(values, replace(labels, measured=study), plain)[1].is_even
+    agreeing = np.array([[90.0, 5.0, 5.0], [5.0, 90.0, 5.0], [5.0, 5.0, 90.0]])
+    assert choose_noise_model(values, replace(labels, measured=agreeing), plain)[1].is_even

@@ -281,7 +281,7 @@ def factory(num_classes: int = 6, num: int = 600, seed: int = 0) -> Made:
 
 
 def around_the_labels(made: Made) -> Made:
-    """The same run with splits that leak, and a camera and a brightness that tell the label."""
+    """The same run with splits that leak, a camera and a brightness that tell the label, and pictures that show no part."""
     ids, splits = made.sample_ids(), ["test" if row % 4 == 0 else "train" for row in range(len(made.given))]
     sets = [row // 4 if row < 60 and row % 4 < 2 else None for row in range(len(ids))]
     codes, names = split_codes(pa.chunked_array([splits]))
@@ -294,7 +294,9 @@ def around_the_labels(made: Made) -> Made:
         is_telling = {"exceeds_chance": gain > 0.013, "num": 600, "examples": [example] if gain > 0.013 else []}
         shortcuts.append(measured | is_telling)
     extra = made.extra | {"split": pa.array(splits), "leak_set": pa.array(sets, pa.int64())}
-    return replace(made, extra=extra, summary={"leaks": leaks.record(), "shortcuts": shortcuts})
+    odd = [{"sample_id": sample, "reasons": ["dark", "odd_size"]} for sample in ids[70:75]]
+    unusable = {"num": 30, "by_reason": {"dark": 30, "odd_size": 5}, "num_unmeasured": 3, "examples": odd}
+    return replace(made, extra=extra, summary={"leaks": leaks.record(), "shortcuts": shortcuts, "unusable": unusable})
 
 
 def _shares(num_classes: int) -> list[float]:

@@ -316,3 +316,40 @@ def test_what_else_tells_the_label_is_shown_with_its_pictures(tmp_path: Path, la
     assert section.count("<img ") == 1
     assert "&lt;line&gt;" in section
     assert '<td class="num">0%</td><td class="num">−0.100</td>' in section
+
+
+@pytest.mark.parametrize(
+    ("lang", "words", "alone"),
+    [
+        ("en", ["2 pictures lie far outside", "Blurred, Other size or shape", "3 pictures were not measured"], "No picture looks dark"),
+        ("ja", ["2 件の画像が", "ぼけている、大きさ・縦横比が異なる", "3 件は"], "ほかと似ていない画像はありません"),
+    ],
+)  # fmt: skip
+def test_pictures_that_show_no_part_are_counted_and_shown(
+    tmp_path: Path, lang: str, words: list[str], alone: str
+) -> None:
+    run = write_run(tmp_path / "run", TWO, images=tmp_path / "images")
+    summary = read_json(run / "summary.json")
+    examples = [{"sample_id": "part_00000", "reasons": ["blurred", "odd_size"]}]
+    found = {"num": 2, "by_reason": {"blurred": 2, "odd_size": 1}, "num_unmeasured": 3, "examples": examples}
+    write_json(run / "summary.json", summary | {"unusable": found})
+    html = write_report(run, lang=lang).read_text(encoding="utf-8")
+    section = html[html.index('<h2 id="unusable">') : html.index('<h2 id="origin">')]
+    assert [one for one in words if one not in section] == []
+    assert section.count("<img ") == 1
+    assert '<a href="#unusable">2</a>' in html
+    nothing = {"num": 0, "by_reason": {}, "num_unmeasured": 0, "examples": []}
+    write_json(run / "summary.json", summary | {"unusable": nothing})
+    html = write_report(run, lang=lang).read_text(encoding="utf-8")
+    assert alone in html
+    assert '<a href="#unusable">0</a>' not in html
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_the_first_screen_says_how_bad_what_to_do_and_what_it_costs(tmp_path: Path, lang: str) -> None:
+    html = write_report(write_run(tmp_path / "run", TWO), lang=lang).read_text(encoding="utf-8")
+    head = html[html.index("<header>") : html.index("</header>")]
+    assert "labelclean export RUN --to sheet --out queue" in head
+    texts = Texts(lang)
+    for key in ("queue", "random", "eyes", "range", "point", "score", "backbone", "refit", "nats", "posterior", "bad"):
+        assert texts(f"glossary.words.{key}.word") in html[html.index('id="glossary"') :]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -9,7 +12,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from labelclean.config import StudyConfig
 from labelclean.errors import ConfigError
 from labelclean.review.agreement import AgreementReport, Ratings, measure_agreement, measure_confusions
-from labelclean.review.agreement_record import agreement_record, check_ok_class, outcome_of
+from labelclean.review.agreement_record import agreement_record, check_ok_class, measured_counts, outcome_of
 from labelclean.review.kappas import cohen_kappa, fleiss_kappa
 
 OK, DEFECT = 0, 1
@@ -95,6 +98,22 @@ def test_confusions_count_true_class_by_class_given(ratings: Ratings) -> None:
     assert counts[0].tolist() == [[97, 5], [3, 45]]
     assert counts[2].tolist() == [[93, 9], [6, 42]]
     assert (counts.sum(axis=(1, 2)) == 150).all()
+
+
+def test_the_record_gives_back_what_all_took_for_what_in_the_order_of_other_classes(
+    ratings: Ratings, report: AgreementReport
+) -> None:
+    record = json.loads(json.dumps(agreement_record(ratings, report, StudyConfig(), {"source": "study"})))
+    wanted = measure_confusions(ratings).sum(axis=0)
+    assert measured_counts(record, ("ok", "defect")).tolist() == wanted.tolist()
+    turned = measured_counts(record, ("defect", "burr", "ok"))
+    assert turned.tolist() == [[wanted[1, 1], 0, wanted[1, 0]], [0, 0, 0], [wanted[0, 1], 0, wanted[0, 0]]]
+    with pytest.raises(ConfigError, match="must be about the classes 'burr'"):
+        measured_counts(record, ("burr",))
+    broken: dict[str, Any]
+    for broken in ({}, record | {"counts": {"A": [[1]]}}, record | {"counts": {"A": "x"}}, record | {"counts": []}):
+        with pytest.raises(ConfigError, match="must hold"):
+            measured_counts(broken, ("ok", "defect"))
 
 
 def test_limits_and_what_they_come_to(ratings: Ratings, report: AgreementReport) -> None:

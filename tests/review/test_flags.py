@@ -11,6 +11,7 @@ import pytest
 from labelclean.config import FlagsConfig
 from labelclean.probes.neighbours import conflict_sets
 from labelclean.review.flags import Evidence, build_flags
+from labelclean.storage.tables import UNUSABLE
 
 LIMITS = FlagsConfig(narrow_margin=0.1, neighbours_share=0.7, rare_class_count=2, outlier_z=5.0)
 
@@ -27,7 +28,6 @@ def quiet(n: int = 4) -> Evidence:
         top2_margin=np.full(n, 0.8),
         top2_agreement=np.ones(n),
         neighbour_votes=np.eye(2)[given],
-        neighbour_similarity=np.linspace(0.5, 0.6, n),
         duplicate_sets=np.full(n, -1),
         conflict_sets=np.full(n, -1),
     )
@@ -96,14 +96,18 @@ def test_a_move_out_of_a_rare_class_is_named() -> None:
     assert reasons(moved) == [(3, "rare_class_move", 0.1)]
 
 
-def test_an_image_like_no_other_is_an_outlier() -> None:
-    similarity = np.append(np.linspace(0.5, 0.6, 40), 0.0)
-    got = reasons(replace(quiet(41), neighbour_similarity=similarity))
-    assert [(row, why) for row, why, _ in got] == [(40, "outlier")]
+def test_pictures_outside_their_set_are_named_from_the_limit_on() -> None:
+    odd = np.full((4, len(UNUSABLE)), -np.inf)
+    odd[1, UNUSABLE.index("dark")], odd[2, UNUSABLE.index("outlier")], odd[3, UNUSABLE.index("dark")] = (
+        5.001,
+        15.0,
+        4.999,
+    )
+    assert reasons(replace(quiet(), oddness=odd)) == [(1, "dark", 0.5), (2, "outlier", 0.75)]
 
 
 def test_without_neighbours_and_refits_their_reasons_stay_away() -> None:
-    assert reasons(replace(quiet(), neighbour_votes=None, neighbour_similarity=None, top2_agreement=None)) == []
+    assert reasons(replace(quiet(), neighbour_votes=None, top2_agreement=None)) == []
 
 
 def test_conflict_sets_without_any_set() -> None:

@@ -59,6 +59,7 @@ def scores(tmp_path: Path) -> list[Path]:
             "sample_id": [IDS[row] for row in rows],
             "content_hash": [f"hash {row}" for row in rows],
             "conflict_set": np.full(len(rows), -1),
+            "unusable": np.zeros(len(rows)),
             "given": GIVEN[rows],
             "predicted": 1 - GIVEN[rows],
             "runner_up": GIVEN[rows],
@@ -101,6 +102,23 @@ def test_the_audit_is_drawn_from_all_that_is_unsettled_and_the_flagged_follow_wi
 def test_only_the_looks_that_are_missing_are_drawn(scores: list[Path]) -> None:
     assert len(by_source(queue_of(scores, config(audit_samples=12), 8.6))[0]) == 3
     assert by_source(queue_of(scores, config(audit_samples=12), 12.0))[0] == []
+
+
+def test_pictures_that_look_unusable_come_first_within_their_quota(scores: list[Path]) -> None:
+    for path in scores:
+        table = pq.read_table(path)
+        odd = [{50: 0.9, 46: 0.6, 48: 0.7, 53: 0.99}.get(row, 0.0) for row in table.column("number").to_pylist()]
+        pq.write_table(table.drop_columns("unusable").append_column("unusable", pa.array(odd)), path)
+    for budget, share, wanted in (
+        (None, 0.05, ["s50", "s48", "s46"]),
+        (10, 0.2, ["s50", "s48"]),
+        (10, 0, []),
+        (None, 0, []),
+    ):
+        found = queue_of(scores, config(audit_samples=0, budget=budget, unusable_share=share)).table.to_pylist()
+        assert [row["sample_id"] for row in found if row["queue_source"] == "unusable"] == wanted  # s53 is settled
+        assert [row["queue_source"] for row in found[: len(wanted)]] == ["unusable"] * len(wanted)
+        assert len(found) == (budget or 17 + len(wanted))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
@@ -156,6 +174,7 @@ def test_conflicts_come_first_copies_once_and_trusted_neighbours_stand_beside(tm
         "sample_id": [f"s{row:02d}" for row in range(num)],
         "content_hash": [f"hash {min(row, 24)}" for row in range(num)],  # rows 24 to 29 are one file
         "conflict_set": [7, 7, *[-1] * 22, *[24] * 6],
+        "unusable": np.zeros(num),
         "given": np.arange(num) % 2,
         "predicted": np.arange(num) % 2,
         "runner_up": 1 - np.arange(num) % 2,

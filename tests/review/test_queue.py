@@ -51,6 +51,18 @@ def test_conflicting_twins_come_before_everything_and_stay_together() -> None:
     assert got.sources == ("conflict_group", "conflict_group", "ranked", "ranked")
 
 
+def test_pictures_that_look_unusable_come_first_and_keep_to_their_places() -> None:
+    conflicts = np.array([-1, 0, -1, -1, 0, -1])
+    got = queue([0.05, 0.9, 0.8, 0.1, 0.7, 0.95], conflict_sets=conflicts, unusable=np.array([5, 4, 0]))
+    assert got.rows.tolist() == [5, 4, 0, 1, 3]
+    assert got.sources == ("unusable", "unusable", "unusable", "conflict_group", "ranked")
+    assert queue([0.1, 0.2, 0.9], unusable=np.array([2]), budget=1).sources == ("unusable",)
+    settled = np.array([False, False, True])
+    assert queue([0.1, 0.2, 0.9], unusable=np.array([2]), is_settled=settled).rows.tolist() == [0, 1]
+    drawn = queue([0.1, 0.2, 0.9], unusable=np.array([2]), audit=Audit(np.array([2]), 0.3))
+    assert dict(zip(drawn.rows.tolist(), drawn.sources, strict=True))[2] == "random_audit"
+
+
 def test_a_picture_that_stands_for_many_is_shown_once() -> None:
     # rows 0..23: a placeholder in two classes, saved twice with other bytes; 24..26: two copies of a file and a near-duplicate
     sets = np.array([0] * 24 + [1, 1, 1] + [-1] * 13)

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from labelclean.config import Config
-from labelclean.errors import GateError, LockError, StorageError, TableError
+from labelclean.errors import ConfigError, GateError, LockError, StorageError, TableError
 from labelclean.report.file import write_report
 from labelclean.runs import steps
 from labelclean.storage.lock import run_lock
-from labelclean.storage.parquet import read_config, read_json, read_table
+from labelclean.storage.parquet import read_config, read_json, read_table, write_json
 from labelclean.storage.tables import TABLES, class_names_of, conform, matrix
 
 ROOT = Path(__file__).parents[2]
@@ -402,3 +402,25 @@ def test_planted_columns_and_a_planted_brightness_are_named_and_shown(sample_cac
     assert gate["outcome"] == "warn"
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "camera = new" in html
+
+
+def test_what_inspectors_were_measured_to_do_goes_into_the_noise_model(
+    sample_run: Path, sample_cache: Path, tmp_path: Path
+) -> None:
+    names = ["crack", "dent", "ok", "pore", "scratch", "stain"]
+    study = tmp_path / "agreement.json"
+    counts = np.diag([100] * 6)
+    counts[0, [0, 4]] = 50  # half of the cracks are called scratches
+    write_json(study, {"classes": names, "counts": {"kim": counts.tolist()}})
+    own = (f"study.measured={study}", "study.worth=200")
+    matrix, plain = (
+        np.array(read_json(run / "summary.json")["refinement"]["noise_matrix"])
+        for run in (steps.clean(sample_config(tmp_path, sample_cache, *own)), sample_run)
+    )
+    assert abs(matrix[0, 4] - 0.5) < abs(plain[0, 4] - 0.5)
+    assert matrix[0, 4] > 0.4
+    write_json(study, {"classes": ["burr"], "counts": {"kim": [[3]]}})
+    with pytest.raises(ConfigError, match=r"study\.measured, .*agreement\.json: it must be about the classes"):
+        steps.clean(sample_config(tmp_path, sample_cache, *own), force=True)
+    with pytest.raises(StorageError, match="must be whole JSON"):
+        steps.clean(sample_config(tmp_path, sample_cache, "study.measured=none.json"), force=True)

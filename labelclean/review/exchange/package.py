@@ -9,13 +9,16 @@ from typing import Any
 
 from labelclean.config import Config
 from labelclean.errors import ExchangeError, StorageError, listed
-from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, read_image_bytes
+from labelclean.features.boxes import SHOWN_PX, Cut
+from labelclean.features.image_files import ImageReject, ReasonCode, read_image_bytes
 from labelclean.review.exchange.manifest import MANIFEST, ExportManifest, Unreadable, read_manifest, write_manifest
 from labelclean.review.exchange.tasks import QueueToExport, Task
+from labelclean.review.pictures import ImagePlace
 from labelclean.storage.parquet import atomic_path, image_rows, labels_dataset, make_folder, read_json, write_json
 
 PART_SIZE = 1_000
 MAX_SIDE = 2_048
+PLACE_PX = 360
 _PLAN = "unfinished.json"
 
 
@@ -126,6 +129,19 @@ def write_package(
     )
 
 
+def place_path(part: Part, task: Task) -> Path:
+    """Return where the picture is that shows where a task's box lies in its image; only boxes have one.
+
+    Args:
+        part: Its part.
+        task: The task.
+
+    Returns:
+        A JPEG file.
+    """
+    return part.folder / "places" / f"{task.item.key}.jpg"
+
+
 def preview_path(part: Part, task: Task, image_folder: str = "images") -> Path:
     """Return where a task's preview is.
 
@@ -186,23 +202,27 @@ def _write_previews(
     config: Config, tasks: Sequence[Task], folder: Path, max_side: int, unreadable: dict[str, Unreadable]
 ) -> None:
     """Write the previews that are not there yet, and note the images that give none."""
-    from labelclean.features.decode import preview_image
+    from labelclean.features.decode import place_image, preview_image
 
     missing = [task for task in tasks if not (folder / f"{task.item.key}.png").exists()]
     for task, data in _originals(config, missing):
         sample = task.item.sample_id
         if isinstance(data, ImageReject):
             unreadable[sample] = Unreadable(sample, str(data.reason_code), data.message)
-        elif content_hash(data) != task.item.content_hash:
+        elif not ImagePlace(task.image_path, task.item.content_hash, "", task.box).shows(data):
             unreadable[sample] = Unreadable(
                 sample, "content_changed", "the image is not the one that the run judged; run again."
             )
         else:
+            cut = None if task.box is None else Cut(task.box, config.data.box_margin, SHOWN_PX)
             try:
-                preview = preview_image(data, config.decode, max_side)
+                preview = preview_image(data, config.decode, max_side, cut=cut)
+                place = None if cut is None else place_image(data, config.decode, PLACE_PX, cut.box)
             except ImageReject as reject:
                 unreadable[sample] = Unreadable(sample, str(reject.reason_code), reject.message)
             else:
+                if place is not None:
+                    _write_once(folder.parent / "places" / f"{task.item.key}.jpg", place)
                 _write_once(folder / f"{task.item.key}.png", preview)
 
 

@@ -15,7 +15,7 @@ import yaml
 from labelclean.config import DecodeConfig, config_record
 from labelclean.errors import ExchangeError, StorageError
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
-from labelclean.review.exchange.package import Part, preview_path
+from labelclean.review.exchange.package import Part, place_path, preview_path
 from labelclean.review.exchange.tasks import QueueToExport, Suggestion, Task
 from labelclean.storage.parquet import atomic_path
 from labelclean.texts import LANGUAGES, catalogue
@@ -124,7 +124,8 @@ def sheet_html(
     for task in part.tasks:
         source, thumb = _pictures(preview_path(part, task), budget)
         pictures.append(source)
-        tasks.append(_task_record(task, thumb, neighbours, shown))
+        record = _task_record(task, thumb, neighbours, shown)
+        tasks.append(record if task.box is None else record | {"at": _place(place_path(part, task))})
     data = {
         "format": FORMAT,
         "tool": TOOL,
@@ -233,6 +234,14 @@ def _pictures(preview: Path, budget: int) -> tuple[str, str]:
         if len(source) <= budget:
             break
     return source, _address(preview_image(png, plain, THUMB_PX, "JPEG"), "jpeg")
+
+
+def _place(picture: Path) -> str:
+    """Where a box lies in its image, as a `data:` address."""
+    try:
+        return _address(picture.read_bytes(), "jpeg")
+    except OSError as fault:
+        raise StorageError(f"{picture}: cannot be read: {fault.strerror}. Export into a new folder.") from None
 
 
 def _address(data: bytes, kind: str) -> str:

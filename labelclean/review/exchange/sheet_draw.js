@@ -62,6 +62,9 @@ const drawPicture = () => {
     next.src = ahead.textContent;
     next.decode().catch(() => {}); // the picture itself tells when it is shown
   }
+  $("at").hidden = !task.at;
+  if (task.at) $("at").src = task.at;
+  $("at").alt = t("at");
   $("place").textContent = t("place", { n: review.at + 1, total: tasks.length });
   $("name").textContent = review.isBlind ? "" : shown(task.name);
   $("name").title = $("name").textContent;

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from labelclean.config import Config, recorded_config
 from labelclean.errors import StorageError
+from labelclean.features.boxes import Box
 from labelclean.review.exchange.manifest import ExportItem, task_key
+from labelclean.review.pictures import box_of_row
 from labelclean.storage.parquet import read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
 from labelclean.storage.tables import WAITS_FOR_EYES, class_names_of, matrix, probability_names
@@ -55,12 +57,14 @@ class Task:
         rank: Its place in the queue.
         image_path: Path of the original below the image root, if it has one.
         suggestion: What the annotator may see, None for a blind task.
+        box: The box that is asked about; None: the whole image.
     """
 
     item: ExportItem
     rank: int
     image_path: str | None
     suggestion: Suggestion | None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
         item = ExportItem(key, sample, image, row["given_label"], drawn)
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
-        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion))
+        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row)))
     config = recorded_config(manifest["config"])
     return QueueToExport(run_id, dataset, class_names_of(queue), config, tuple(tasks))
 
