@@ -187,6 +187,7 @@ def measure_status(
     scores = np.asarray(queue.column("label_score").to_numpy(), dtype=np.float64)
     is_blind = np.array([source == "random_audit" for source in queue.column("queue_source").to_pylist()], dtype=bool)
     is_known = np.array([answer is not None for answer in answers], dtype=bool)
+    is_done = is_known | _are_taken_out(queue, decisions)
     is_wrong = np.array([answer is True for answer in answers], dtype=bool)
     suspects = np.flatnonzero(is_known & ~is_blind)
     summary = _summary(run_folder)
@@ -195,14 +196,14 @@ def measure_status(
     audited = drawn[is_known[drawn]]
     outside = audited[~_is_flagged(refined, queue.column("sample_id").take(pa.array(audited)))]
     missed_wrong = int(is_wrong[outside].sum())
-    upcoming = np.flatnonzero(~is_known & ~is_blind)[:NEXT]
+    upcoming = np.flatnonzero(~is_done & ~is_blind)[:NEXT]
     pace = seconds_between([one for one in decisions if one.run_id == run_id])
-    hour = np.flatnonzero(~is_known)[: max(int(3600 / (pace or seconds_per_sample)), 1)]
+    hour = np.flatnonzero(~is_done)[: max(int(3600 / (pace or seconds_per_sample)), 1)]
     has_costs = COST_SAVED in queue.column_names
     return ReviewStatus(
         run_id=run_id,
         num_queue=queue.num_rows,
-        num_reviewed=int(is_known.sum()),
+        num_reviewed=int(is_done.sum()),
         expected_wrong=promise.expected_errors,
         low=math.floor(promise.low),
         high=math.ceil(promise.high),
@@ -217,7 +218,7 @@ def measure_status(
         num_audit_answers=len({one.sample_id for one in decisions if is_audit_answer(one)}),
         next_wrong=float((1 - scores[upcoming]).sum()),
         num_next=len(upcoming),
-        num_waiting=int((~is_known).sum()),
+        num_waiting=int((~is_done).sum()),
         seconds_per_sample=round(pace or seconds_per_sample, 1),
         is_pace_measured=pace is not None,
         wrong=_wrong_share(summary, RandomLooks(len(audited), int(is_wrong[audited].sum())), num_unsettled),
@@ -299,10 +300,17 @@ def _answers(queue: pa.Table, decisions: Sequence[Decision]) -> list[bool | None
     given = texts_of_sets(queue.column(GIVEN), names) if is_set else queue.column("given_label").to_pylist()
     answers: list[bool | None] = []
     for standing, label in zip(standing_decisions(decisions, ids, hashes, given), given, strict=True):
-        settled = [one for one in standing if one.decision in VERIFYING]
-        wrong = sum(_right(one, names) != label for one in settled)
+        settled = [one for one in standing if one.decision in (*VERIFYING, "none_of_these")]
+        wrong = sum(one.decision == "none_of_these" or _right(one, names) != label for one in settled)
         answers.append(wrong * 2 > len(settled) if settled else None)
     return answers
+
+
+def _are_taken_out(queue: pa.Table, decisions: Sequence[Decision]) -> BoolArray:
+    """Places whose image somebody calls bad: they are looked at, and tell nothing of labels."""
+    bad = {(one.sample_id, one.content_hash) for one in decisions if one.decision == "bad_image"}
+    ids, hashes = (queue.column(name).to_pylist() for name in ("sample_id", "content_hash"))
+    return np.array([pair in bad for pair in zip(ids, hashes, strict=True)], dtype=bool)
 
 
 def _right(decision: Decision, class_names: Sequence[str]) -> str | None:

@@ -101,11 +101,9 @@ def oddness(usual: Usual, looks: Float32Array, distances: FloatArray, given: Int
         float32, shape (B, R); -inf where nothing is known.
     """
     found = np.full((len(given), len(UNUSABLE)), -np.inf, dtype=np.float32)
-    if not len(usual.depths):
-        return found
     depth = looks[:, LOOKS.index("depth")]
-    at = np.minimum(np.searchsorted(usual.depths, depth), len(usual.depths) - 1)
-    is_known = (usual.depths[at] == depth)[:, None]
+    at = np.minimum(np.searchsorted(usual.depths, depth), len(usual.by_depth) - 1)
+    is_known = np.isin(depth, usual.depths)[:, None] | ~np.isin([name for _, name, _ in _SIDES], _OF_DEPTH)
     columns = _columns(looks, distances)
     of_all = _outside(columns, np.where(is_known[..., None], usual.by_depth[at], np.nan), -np.inf)
     worst = np.minimum(of_all, _outside(columns, usual.by_class[given], np.inf))

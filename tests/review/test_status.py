@@ -201,6 +201,18 @@ def test_a_run_that_would_change_nothing_speaks_of_the_share_alone(run: Path) ->
     assert "changes" not in found
 
 
+def test_images_that_fit_no_class_or_show_nothing_are_looked_at(run: Path) -> None:
+    """None of these: the given label is wrong. A bad image waits no longer, and tells nothing of labels."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    answers = [
+        Decision(f"s{row}", "h", "ok", kind, "taro", now, "r1", "d", "csv", ruled_out_labels=ruled_out)  # type: ignore[arg-type]
+        for row, kind, ruled_out in ((0, "none_of_these", ("ng", "ok")), (1, "bad_image", ()))
+    ]
+    status = measure_status(run, answers)
+    assert (status.num_reviewed, status.found_wrong, status.num_waiting) == (2, 1, 3)
+    assert status.expected_wrong == pytest.approx(1 - SCORES[0])
+
+
 def test_a_finished_queue_says_run_again(run: Path) -> None:
     status = measure_status(run, [decided(f"s{i}", "ng") for i in range(5)])
     assert "run again" in status.sentences()[-1]

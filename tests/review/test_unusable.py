@@ -151,3 +151,19 @@ def test_copies_of_a_bad_picture_in_the_other_half_do_not_hide_it_from_a_large_c
     halves = np.arange(400) % 2
     found = fit_crowd(features, halves).distances(features, halves)
     assert found[:8].min() > found[8:].max()
+
+
+def test_a_depth_that_no_known_picture_has_hides_nothing_but_grey_values() -> None:
+    """Of more pictures than decide, a rare depth may be among the others alone."""
+    rng = np.random.default_rng(9)
+    looks, distances, given = usual(rng)
+    known = usual_looks(looks, distances, given, 3)
+    other = looks[:1].copy()
+    other[0, LOOKS.index("depth")], other[0, LOOKS.index("area")], other[0, LOOKS.index("light")] = (
+        np.log(24),
+        9.0,
+        -9.0,
+    )
+    odd = dict(zip(UNUSABLE, oddness(known, other, np.array([5.0]), np.array([0]))[0], strict=True))
+    assert min(odd["odd_depth"], odd["odd_size"], odd["outlier"]) > LIMIT
+    assert odd["dark"] == -np.inf  # with what should it be compared?
