@@ -168,7 +168,7 @@ def oddity_of(near: Neighbours) -> Float64Array:
     return np.asarray(2 * np.log(own) - np.log(around), dtype=np.float64)
 
 
-def judge_odd(oddity: FloatArray, is_settled: BoolArray, share: float) -> JudgedLabels:
+def judge_odd(oddity: FloatArray, is_settled: BoolArray, share: float, num_taken_out: int = 0) -> JudgedLabels:
     """Return the images of one class as judged labels: so many are worth a look as are expected not to belong to it.
 
     The chance that an image does not belong is logistic in the robust z-score of its oddity, and set so that its mean is the
@@ -177,7 +177,8 @@ def judge_odd(oddity: FloatArray, is_settled: BoolArray, share: float) -> Judged
     Args:
         oddity: From `measure_oddity`, shape (N,).
         is_settled: Images that people have decided, shape (N,).
-        share: Share of the images that are expected not to belong to the class, 0..1.
+        share: Share of the open images, those taken out among them, that are expected not to belong to the class, 0..1.
+        num_taken_out: Images that people found not to belong, and that are not among these N.
 
     Returns:
         The judged labels; every predicted class is the given one.
@@ -189,8 +190,10 @@ def judge_odd(oddity: FloatArray, is_settled: BoolArray, share: float) -> Judged
         values = np.asarray(oddity, dtype=np.float64)[rows]
         middle = np.median(values)
         spread = max(1.4826 * float(np.median(np.abs(values - middle))), 1e-9)
-        wrong[rows] = _with_mean((values - middle) / spread, share)
-        is_issue[rows[np.argsort(-values, kind="stable")[: round(share * len(rows))]]] = True
+        expected = max(share * (len(rows) + num_taken_out) - num_taken_out, 0.0)
+        if expected > 0:
+            wrong[rows] = _with_mean((values - middle) / spread, expected / len(rows))
+        is_issue[rows[np.argsort(-values, kind="stable")[: round(expected)]]] = True
     scores = (1.0 - wrong).astype(np.float32)
     size = len(scores)
     return JudgedLabels(

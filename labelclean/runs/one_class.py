@@ -26,7 +26,15 @@ CONFORMED = ("refined_labels", "flags")
 WHY = "with one class no label can be suggested: its images are ranked by how little they look like the others."
 
 
-def rank_one_class(work: Path, config: Config, parts: RunParts, name: str, each: Each, record: dict[str, Any]) -> None:
+def rank_one_class(
+    work: Path,
+    config: Config,
+    parts: RunParts,
+    name: str,
+    each: Each,
+    record: dict[str, Any],
+    num_taken_out: int = 0,
+) -> None:
     """Write `refined_labels`, `flags` and `review_queue` of one class, and what was found to the record.
 
     Args:
@@ -36,6 +44,7 @@ def rank_one_class(work: Path, config: Config, parts: RunParts, name: str, each:
         name: The class.
         each: Applies a function to all shards.
         record: The step's record.
+        num_taken_out: Images that people found not to belong, beside those of ``parts``.
 
     Raises:
         ConfigError: If settings ask for what one class cannot have.
@@ -56,7 +65,7 @@ def rank_one_class(work: Path, config: Config, parts: RunParts, name: str, each:
         each=each,
     )
     settled = np.concatenate([samples_of_part(*both)[1] for both in zip(parts.samples, parts.labels, strict=True)])
-    judged = judge_odd(oddity.values, settled, config.neighbours.odd_share)
+    judged = judge_odd(oddity.values, settled, config.neighbours.odd_share, num_taken_out)
     _write_parts(work, parts, oddity, judged, name, sample_starts(parts.labels))
     stream = work / INTERNAL / STREAM
     for table in CONFORMED:
@@ -66,6 +75,8 @@ def rank_one_class(work: Path, config: Config, parts: RunParts, name: str, each:
     write_table(work / "review_queue.parquet", found.table, "review_queue", (name,))
     record["queue"] = queue_record(found.queue, found.estimate, config.review.seconds_per_sample)
     record |= _found(judged, config, name)
+    if num_taken_out:
+        record["one_class"]["num_taken_out"] = num_taken_out
 
 
 def _check_settings(config: Config) -> None:

@@ -78,9 +78,10 @@ def refine(work: Path) -> bool:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
         if len(names) == 1:
-            _write_aside(work, parts)
+            aside = _write_aside(work, parts)
+            num_taken_out = 0 if aside is None else aside.num_rows
             with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
-                rank_one_class(work, config, parts, names[0], each, record)
+                rank_one_class(work, config, parts, names[0], each, record, num_taken_out)
             return True
         ids = ids_of(parts)
         draws = earlier_draws(config, names, ids)

@@ -130,8 +130,9 @@ def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
         >>> one_class_sentence({"class_name": "good", "odd_share": 0.05, "num": 48}, 952)
         "48 of 952 images look least like the others, as many as neighbours.odd_share = 0.05 expects not to be 'good'; with one class no label can be suggested."
     """
+    taken = f" with the {record['num_taken_out']:,} that people took out," if record.get("num_taken_out") else ","
     return (
-        f"{record['num']:,} of {num_usable:,} images look least like the others, as many as neighbours.odd_share = "
+        f"{record['num']:,} of {num_usable:,} images look least like the others{taken} as many as neighbours.odd_share = "
         f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
     )
 

@@ -181,5 +181,7 @@ def test_a_run_of_one_class_ranks_its_images_and_suggests_nothing(
         assert not set(taken) & set(
             read_table(again / "refined_labels.parquet", "refined_labels")["sample_id"].to_pylist()
         )
+        left = pq.read_table(again / "refined_labels.parquet").column("is_label_issue").to_pylist()
+        assert sum(left) == len(issues) - len(taken)  # of a share that is stated, what was found is found
         apply_labels(again, [], tmp_path / "v3.parquet")
         assert pq.read_metadata(tmp_path / "v3.parquet").num_rows == len(good) + len(odd)
