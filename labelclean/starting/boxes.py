@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from labelclean.config import DecodeConfig
-from labelclean.errors import TableError
+from labelclean.errors import TableError, listed
 from labelclean.features.boxes import Box
 from labelclean.features.decode import image_size
 from labelclean.features.image_files import ImageReject, ReasonCode, read_image_bytes
@@ -76,9 +76,7 @@ def yolo_rows(files: Mapping[str, bytes], root: Path) -> Rows:
         TableError: If the files break a promise, or no box is left.
     """
     found = yolo_boxes(files, root)
-    pictures = {
-        name[: -len(Path(name).suffix)]: name for name in image_files(root)[0] if name.lower().endswith(READ_SUFFIXES)
-    }
+    pictures = _pictures_by_stem(root, {box.image for box in found.boxes})
     sizes: dict[str, tuple[int, int] | ImageReject] = {}
     boxes: list[FoundBox] = []
     refused: list[dict[str, str]] = []
@@ -97,6 +95,20 @@ def yolo_rows(files: Mapping[str, bytes], root: Path) -> Rows:
 
 
 # --- inside ---------------------------------------------------------------------------------------
+
+
+def _pictures_by_stem(root: Path, wanted: Collection[str]) -> dict[str, str]:
+    """The image that a label file belongs to, by its name without suffix; that of two images would be a guess."""
+    names: dict[str, list[str]] = {}
+    for name in image_files(root)[0]:
+        if name.lower().endswith(READ_SUFFIXES):
+            names.setdefault(name[: -len(Path(name).suffix)], []).append(name)
+    if twice := [", ".join(names[stem]) for stem in sorted(wanted) if len(names.get(stem, ())) > 1]:
+        raise TableError(
+            f"{root}: a YOLO label file belongs to the image of its name, but {len(twice):,} have several: {listed(twice)}. "
+            "Put masks and previews into another folder."
+        )
+    return {stem: own[0] for stem, own in names.items()}
 
 
 def _first(rejects: Sequence[dict[str, str]]) -> str:

@@ -71,7 +71,7 @@ def write_first_config(
     """
     folder = out.resolve().parent
     asked = asked or Asked()
-    if "data.several_labels=true" in overrides:
+    if any(_says_several(item) for item in overrides):
         asked = replace(asked, several_labels=True)
     first = first_labels(labels, replace(asked, image_root=image_root))
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
@@ -124,6 +124,12 @@ def write_first_config(
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return seen
+
+
+def _says_several(item: str) -> bool:
+    """Whether an override is `data.several_labels` with a YAML word for yes."""
+    key, _, value = item.partition("=")
+    return key.strip() == "data.several_labels" and yaml.safe_load(value) is True
 
 
 def _ok_proposed(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

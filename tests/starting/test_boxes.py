@@ -120,6 +120,14 @@ def test_yolo_is_found_by_its_yaml_too(tmp_path: Path) -> None:
         first_labels(alone / "data.yaml")
 
 
+def test_a_label_file_of_two_images_is_told(tmp_path: Path) -> None:
+    path = made("yolo", tmp_path)
+    (image,) = tmp_path.rglob("1.png")
+    image.with_suffix(".bmp").write_bytes(image.read_bytes())
+    with pytest.raises(TableError, match=r"1 have several: '.*1\.bmp, .*1\.png'|1 have several: '.*1\.png, .*1\.bmp'"):
+        first_labels(path, Asked())
+
+
 def test_a_table_of_ones_own_may_have_boxes_as_whole_numbers_and_all_its_faults_are_told(tmp_path: Path) -> None:
     rows: dict[str, Any] = {"sample_id": ["a", "b"], "image_path": ["1.png"] * 2, "given_label": ["x", "y"]}
     sides: dict[str, Any] = {name: [1, 2] for name in BOX_COLUMNS}

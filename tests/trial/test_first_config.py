@@ -201,3 +201,18 @@ def test_a_class_that_sounds_like_ok_is_proposed_as_a_comment(labels: Path) -> N
 @pytest.mark.parametrize("name", ["ok", "GOOD", "Pass", "良品", "ＯＫ品"])
 def test_names_of_parts_without_a_defect(name: str) -> None:
     assert ok_class(["ng", name]) == name
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("data.several_labels=true", True),
+        ("data.several_labels = True", True),
+        ("data.several_labels=false", False),
+        ("data.labels=true", False),
+    ],
+)
+def test_several_labels_may_be_asked_for_in_any_words_of_yaml(item: str, says: bool) -> None:
+    from labelclean.trial.first_config import _says_several
+
+    assert _says_several(item) is says
