@@ -23,10 +23,11 @@ from labelclean.review.exchange.label_studio import NEXT_STEP
 from labelclean.review.exchange.label_studio_server import pull_answers, push_export
 from labelclean.review.exchange.tools import export_run, import_decisions
 from labelclean.review.ledger import append_decisions, decisions_of, open_ledger
-from tests.review.exchange.conftest import NOW, load_tasks, make_run, rows_of
+from tests.review.exchange.conftest import NAMES, NOW, load_tasks, make_run, rows_of
 from tests.review.exchange.test_answers import ANSWERS
 
 DATASET = "line 3 (北)"
+MARKED = ("unsure", "bad_image", "none_of_these")
 
 
 class Server:
@@ -106,7 +107,7 @@ def annotate(server: Server, project: int) -> None:
         if not word:
             continue
         control = {"one_of": "lc_one_of", "not_class": "lc_not_class"}.get(word, "label")
-        name, values = ("lc_flag", [word]) if word in ("unsure", "bad_image") else (control, list(labels))
+        name, values = ("lc_flag", [word]) if word in MARKED else (control, list(labels))
         result = {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": values}}
         server.call(f"/api/tasks/{row['id']}/annotations", {"result": [result], "lead_time": 2.5})
 
@@ -116,7 +117,8 @@ def truth() -> set[tuple[Any, ...]]:
     for sample, (word, labels) in ANSWERS.items():
         verified = labels[0] if word in ("confirmed", "corrected") else None
         one_of = tuple(sorted(labels)) if word == "one_of" else ()
-        rows.add((sample, word, verified, one_of, labels if word == "not_class" else (), "label-studio:1"))
+        ruled_out = {"not_class": labels, "none_of_these": tuple(sorted(NAMES))}.get(word, ())
+        rows.add((sample, word, verified, one_of, ruled_out, "label-studio:1"))
     return rows
 
 
