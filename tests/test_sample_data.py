@@ -14,7 +14,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_data"
-KEPT_FILES = {"README.md", "generate.py", "inspectors.py", "render.py", "make_backbone.py", "backbone.safetensors"}
+KEPT_FILES = {"README.md", "backbone.safetensors"} | {
+    f"{name}.py" for name in ("generate", "inspectors", "make_backbone", "render", "several", "sheets")
+}
 
 
 @pytest.fixture

@@ -366,7 +366,8 @@ def test_blocks_find_what_the_whole_finds(sample_cache: Path, tmp_path: Path) ->
             }
         )
     for reason, samples in flagged[1].items():
-        assert len(samples & flagged[0][reason]) > 0.75 * len(samples | flagged[0][reason]), reason
+        apart, either = samples ^ flagged[0][reason], samples | flagged[0][reason]
+        assert len(apart) <= max(1, 0.25 * len(either)), reason  # one may lie at the very limit
     assert "the index held" in " ".join(choice_sentences(found))
     assert not (outside / "steps").exists()
 
