@@ -24,7 +24,7 @@ from labelclean.texts import Texts, amount, percent, time_words
 
 MAX_NEIGHBOURS = 4
 AUDIT = "random_audit"
-_WORST_FIRST = {"refuse": 0, "warn": 1, "pass": 2}
+_WORST_FIRST = ("refuse", "warn", "pass")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class SetPage:
     @property
     def gates(self) -> list[Mapping[str, Any]]:
         """Findings, worst first."""
-        return sorted(self.summary["gates"], key=lambda gate: _WORST_FIRST[gate["outcome"]])
+        return sorted(self.summary["gates"], key=lambda gate: _WORST_FIRST.index(gate["outcome"]))
 
     @property
     def num_rejects(self) -> int:
