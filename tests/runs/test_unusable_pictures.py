@@ -102,7 +102,8 @@ def test_planted_pictures_come_first_whole_in_parts_and_from_an_old_cache(sample
         shutil.rmtree(looks)
     off = steps.clean(settings(tmp_path, cache, *own, "review.unusable_share=0", "run.in_memory_samples=1"), force=True)
     found = read_json(off / "summary.json")["unusable"]
-    assert found == {"num": 0, "by_reason": {}, "num_unmeasured": len(labels), "examples": []}
+    assert found["num_unmeasured"] == len(labels)
+    assert found["by_reason"].keys() <= {"outlier"}  # which asks the features alone
     assert "not measured" in (off / "report.html").read_text(encoding="utf-8")
 
 
