@@ -196,11 +196,10 @@ def _one_class(
     num = len(ids)
     keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=seed)
     rows = choice_rows(config, 1)
-    step = num if num <= rows else SHARD_ROWS
-    parts = [np.arange(start, min(start + step, num)) for start in range(0, num, step)]
+    parts = array_parts(num, rows)
     labels = [shard_labels(np.zeros(len(at), dtype=np.int64), keys.take(at)) for at in parts]
     with TemporaryDirectory(prefix="labelclean-") if num > rows else nullcontext("") as folder:
-        shards = [HeldShard(features[at[0] : at[-1] + 1]) for at in parts]
+        shards = array_shards(features, parts)
         oddity = measure_oddity(shards, labels, config, sample_rows=rows, folder=Path(folder), digest="in memory")
     settled = np.array([one in looked_at for one in ids], dtype=bool)
     judged = judge_odd(oddity.values, settled, config.neighbours.odd_share)

@@ -127,6 +127,7 @@ _PART = Column(
     optional=True,
     nullable=True,
 )
+_GROUP = Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True)
 _GIVEN = Column("given_label", "class", "The label as ingested, possibly wrong.")
 
 
@@ -161,7 +162,7 @@ TABLES: dict[str, Table] = {
                     "Who gave the label; with it the key is (sample_id, annotator_id).",
                     optional=True,
                 ),
-                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _GROUP,
                 _PART,
                 Column(
                     "candidate_labels",
@@ -182,7 +183,7 @@ TABLES: dict[str, Table] = {
                 _PATH,
                 _GIVEN,
                 Column("given_votes", "votes", "Votes per class, in class order."),
-                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _GROUP,
                 _PART,
                 Column(
                     "candidate_labels",
@@ -407,7 +408,7 @@ LABEL_SETS: dict[str, Table] = {
                 _PATH,
                 Column("image", "bytes", "The image file's bytes, in place of a path.", optional=True, nullable=True),
                 _GIVEN_SET,
-                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _GROUP,
             ),
             open=True,
         ),
@@ -419,7 +420,7 @@ LABEL_SETS: dict[str, Table] = {
                 _PATH,
                 _GIVEN_SET,
                 Column("given_votes", "votes", "1 for each class that was given, else 0, in class order."),
-                Column("group_id", "string", "Samples of one physical part share it.", optional=True, nullable=True),
+                _GROUP,
                 Column("content_hash", "string", "SHA-256 of the image file's bytes.", optional=True),
             ),
             open=True,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.decisions import DECISION_KINDS, Decision, DecisionKind
@@ -266,20 +267,8 @@ def _set_decision(answer: Answer, item: ExportItem, manifest: ExportManifest, no
         kind = next(mark for mark in MARKS if mark in answer.marks)
     elif set_text(chosen, manifest.class_names) == item.given_label:
         kind = "confirmed"
-    return Decision(
-        sample_id=item.sample_id,
-        content_hash=item.content_hash,
-        given_label=item.given_label,
-        decision=kind,
-        annotator_id=answer.annotator_id,
-        reviewed_at=answer.reviewed_at or now,
-        run_id=manifest.run_id,
-        dataset=manifest.dataset,
-        tool=manifest.tool,
-        file_digest="" if answer.reviewed_at else _UNDATED,
-        inclusion_probability=item.inclusion_probability,
-        verified_labels=chosen if kind in ("confirmed", "corrected") else None,
-    )
+    labels = chosen if kind in ("confirmed", "corrected") else None
+    return _of_kind(kind, answer, item, manifest, now, verified_labels=labels)
 
 
 def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: datetime) -> Decision:
@@ -292,6 +281,22 @@ def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: d
         kind = "not_class"
     elif answer.labels[0] == item.given_label:
         kind = "confirmed"
+    return _of_kind(
+        kind,
+        answer,
+        item,
+        manifest,
+        now,
+        verified_label=answer.labels[0] if kind in ("confirmed", "corrected") else None,
+        candidate_labels=tuple(sorted(set(answer.one_of))) if kind == "one_of" else (),
+        ruled_out_labels=_ruled_out(kind, answer, manifest),
+    )
+
+
+def _of_kind(
+    kind: DecisionKind, answer: Answer, item: ExportItem, manifest: ExportManifest, now: datetime, **labels: Any
+) -> Decision:
+    """The decision with who made it, when, and about what."""
     return Decision(
         sample_id=item.sample_id,
         content_hash=item.content_hash,
@@ -302,11 +307,9 @@ def _decision(answer: Answer, item: ExportItem, manifest: ExportManifest, now: d
         run_id=manifest.run_id,
         dataset=manifest.dataset,
         tool=manifest.tool,
-        verified_label=answer.labels[0] if kind in ("confirmed", "corrected") else None,
-        candidate_labels=tuple(sorted(set(answer.one_of))) if kind == "one_of" else (),
-        ruled_out_labels=_ruled_out(kind, answer, manifest),
         file_digest="" if answer.reviewed_at else _UNDATED,
         inclusion_probability=item.inclusion_probability,
+        **labels,
     )
 
 
