@@ -9,5 +9,6 @@ if TYPE_CHECKING:
 
 
 def wait_until_drawn(page: Page) -> None:
-    """A browser drops keys that come before the first picture of a page is drawn; people are not that fast."""
+    """A browser drops keys that come before the first picture of a page is on the screen; people are not that fast."""
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
     page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")

@@ -261,7 +261,10 @@ def test_without_storage_it_says_so_and_still_saves(browser: Browser, export: Pa
     visit = Visit(browser, export, named=False, locale="en")
     visit.page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })")
     visit.reload()
-    visit.press(WHO, "Enter", "Enter")
+    visit.press(WHO, "Enter")
+    visit.page.wait_for_function("who => document.getElementById('reviewer').innerText === who", arg=WHO)
+    visit.press("Enter")
+    visit.page.wait_for_function("document.getElementById('count').innerText === '1 of 50 decided'")
     assert "keeps no progress" in visit.text("#warning")
     with visit.page.expect_download() as saving:
         visit.press("d")
