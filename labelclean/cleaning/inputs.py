@@ -27,7 +27,23 @@ def class_names_of(names: AnyArray) -> list[Any]:
     Returns:
         The K class names.
     """
-    return in_class_order(plain(name) for name in names.ravel().tolist())
+    return in_class_order(distinct_values(names))
+
+
+def distinct_values(names: AnyArray) -> list[Any]:
+    """Return the distinct values of an array, those apart that are equal but of another type, as 1 and True are.
+
+    Args:
+        names: Any values, any shape.
+
+    Returns:
+        Plain Python values, each once where they can be hashed, in the order in which they come.
+    """
+    values = [plain(name) for name in names.ravel().tolist()] if names.dtype == object else names.ravel().tolist()
+    try:
+        return [value for _, value in dict.fromkeys(zip(map(type, values), values, strict=True))]
+    except TypeError:  # what cannot be hashed is no label; the caller says so
+        return values
 
 
 def label_array(given_labels: Any) -> AnyArray:
@@ -43,7 +59,7 @@ def label_array(given_labels: Any) -> AnyArray:
     if names.dtype.kind not in "US" or isinstance(given_labels, np.ndarray):
         return names
     objects = np.asarray(given_labels, dtype=object)
-    return names if all(isinstance(value, (str, bytes)) for value in objects.ravel()) else objects
+    return names if set(map(type, objects.ravel())) <= {str, bytes, np.str_, np.bytes_} else objects
 
 
 def known_classes(names: AnyArray, class_names: Sequence[Any] | None) -> list[Any]:
@@ -138,15 +154,16 @@ def _label_faults(names: AnyArray, sample_ids: Sequence[Hashable] = ()) -> list[
     """What is wrong with the labels themselves."""
     if names.ndim not in (1, 2) or not names.size:
         return [f"given_labels must have shape (N,) or, of M inspectors, (N, M), but has shape {names.shape}."]
-    values = [plain(name) for name in names.ravel().tolist()]
-    is_missing = np.asarray(np.array([_is_missing(value) for value in values]).reshape(len(names), -1).any(axis=1))
-    if is_missing.any():
+    values = distinct_values(names)
+    if any(_is_missing(value) for value in values):
+        missing = np.array([_is_missing(plain(value)) for value in names.ravel().tolist()])
+        is_missing = np.asarray(missing.reshape(len(names), -1).any(axis=1))
         return [
             f"given_labels must hold a label for every sample, but {int(is_missing.sum()):,} have none: "
             f"{names_of(is_missing, sample_ids)}. Leave these out."
         ]
-    odd = [str(value) for value in values if not isinstance(value, (str, int))]
-    if odd:
+    if any(not isinstance(value, (str, int)) for value in values):
+        odd = [str(value) for value in map(plain, names.ravel().tolist()) if not isinstance(value, (str, int))]
         return [f"given_labels must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
     if len({isinstance(value, str) for value in values}) > 1:
         return ["given_labels must be all strings or all integers, but hold both."]

@@ -33,8 +33,8 @@ from labelclean.probes.index import (
     NeighbourIndex,
     add_rows,
     build_index,
+    read_cells,
     search_index,
-    stored_index,
     tune_index,
     write_cells,
 )
@@ -51,8 +51,9 @@ from labelclean.probes.neighbours import (
 from labelclean.storage.parquet import atomic_path, make_folder
 
 FOLDER = "neighbours"
+NUMBERS = ("num_cells", "num_probes", "ranked_anew")
 ROWS_PER_CELL = 8  # cells are learned from the sample alone: with millions of samples few rows are left for each
-MOST_PROBES = 128
+MOST_PROBES = 256
 LEAST_GAIN = 0.02
 NEAREST_KEPT = 64
 SEEN_ROWS = 4096
@@ -69,7 +70,7 @@ class StoredIndex:
 
     Attributes:
         cells: What `index.write_cells` wrote.
-        facts: Directions, cells, probes and recall; written last, so the index is whole where it is there.
+        facts: Directions, numbers of the search and recall; written last, so the index is whole where it is there.
     """
 
     cells: Path
@@ -78,7 +79,8 @@ class StoredIndex:
     def open(self) -> NeighbourIndex:
         """Return the index."""
         with np.load(self.facts) as kept:
-            return stored_index(str(self.cells), kept["directions"], int(kept["num_cells"]), int(kept["num_probes"]))
+            numbers = {name: int(kept[name]) for name in NUMBERS}
+            return NeighbourIndex(read_cells(str(self.cells)), kept["directions"], **numbers)
 
     def write(self, index: NeighbourIndex, recall: float, threshold: float) -> None:
         """Write an index, whole or not at all."""
@@ -90,12 +92,8 @@ class StoredIndex:
                     f"{self.cells}: the neighbour index cannot be written: {' '.join(str(fault).split())[:200]}. Free space "
                     "or correct the permissions, and start again."
                 ) from fault
-        facts: dict[str, Any] = {
-            "num_cells": index.num_cells,
-            "num_probes": index.num_probes,
-            "recall": recall,
-            "threshold": threshold,
-        }
+        facts: dict[str, Any] = {name: getattr(index, name) for name in NUMBERS}
+        facts |= {"recall": recall, "threshold": threshold}
         with atomic_path(self.facts) as temporary, temporary.open("wb") as file:
             np.savez(file, directions=index.directions, **facts)
 

@@ -375,7 +375,7 @@ def _strangers(
 def _indexed(unit_rows: Float32Array, wanted: int, device: str) -> Neighbours:
     """Neighbours from an inverted file, ordered by their exact similarities; its recall is measured on some rows."""
     num_samples = len(unit_rows)
-    index = build_index(unit_rows, num_samples, device)
+    index = build_index(unit_rows, num_samples)
     for start in range(0, num_samples, 16 * BLOCK_SAMPLES):
         add_rows(index, unit_rows[start : start + 16 * BLOCK_SAMPLES])
     queries = np.unique(np.linspace(0, num_samples - 1, RECALL_QUERIES).astype(np.int64))
