@@ -115,11 +115,11 @@ def proposed_kinds(unit_rows: Float32Array, is_answer: BoolArray, least: float) 
     members = np.bincount(part)
     answers = np.bincount(part, weights=is_answer)
     wanted = np.flatnonzero((members >= LEAST_MEMBERS) | (answers > 0))
-    first = np.array([np.flatnonzero(part == one)[0] for one in wanted.tolist()], dtype=np.int64)
+    first = np.array([np.flatnonzero(part == component)[0] for component in wanted.tolist()], dtype=np.int64)
     order = wanted[np.lexsort((first, -members[wanted]))]
     kind, place = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    for number, one in enumerate(order.tolist(), start=1):
-        rows = np.flatnonzero(part == one)
+    for number, component in enumerate(order.tolist(), start=1):
+        rows = np.flatnonzero(part == component)
         typical = unit_rows[rows] @ unit_rows[rows].sum(axis=0)
         kind[rows], place[rows[np.argsort(-typical, kind="stable")]] = number, np.arange(1, len(rows) + 1)
     return Kinds(kind, place)
@@ -144,7 +144,9 @@ class RowsOf:
         """Return those of some samples, by their numbers over all, ascending; float32, shape (n, D)."""
         task, starts = self.task, sample_starts(self.taught.task.labels)
         shards = np.searchsorted(starts, numbers, side="right") - 1
-        rows = [task.unit_rows(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
+        rows = [
+            task.unit_rows(shard, numbers[shards == shard] - starts[shard]) for shard in np.unique(shards).tolist()
+        ]
         return np.concatenate(rows) if rows else self._none()
 
     def aside(self, places: Sequence[IntArray]) -> Float32Array:
@@ -159,13 +161,13 @@ class RowsOf:
 
     def nearest(self, rows: Float32Array, num_parts: int) -> Float32Array:
         """Return how near the nearest of some rows is to each sample of the first shards, float32, shape (N,)."""
-        task, found = self.task, []
+        task, nearest = self.task, []
         blocks = Blocks(task)
         for number in range(num_parts):
             for block in blocks.of(number):
                 best = (block.rows[0] @ rows.T).max(axis=1)
-                found.append(best[np.argsort(block.samples, kind="stable")])
-        return np.concatenate(found)
+                nearest.append(best[np.argsort(block.samples, kind="stable")])
+        return np.concatenate(nearest)
 
     def _none(self) -> Float32Array:
         return np.empty((0, len(self.task.centring.mean)), dtype=np.float32)

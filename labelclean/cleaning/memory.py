@@ -73,10 +73,10 @@ def memory_limit(text: int | str) -> int:
         >>> memory_limit("1.5KiB")
         1536
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|)\s*", str(text))
-    if found is None:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|)\s*", str(text))
+    if match is None:
         raise ConfigError(f"max_memory must be bytes or a size such as '2GiB' or '500MB', but is {text!r}.")
-    return int(float(found[1]) * UNITS[found[2]])
+    return int(float(match[1]) * UNITS[match[2]])
 
 
 def available_memory() -> int:
@@ -118,10 +118,10 @@ def neighbours_need(size: Size, directions: int) -> int:
         The larger of the two: codes that grow by doubling, with a group per sample; or given labels and posteriors, which
         lie in files whose pages count as memory while they are looked at, by three threads at a time. And one block.
     """
-    kept = 4 * size.num_classes if size.num_classes <= MANY_CLASSES else 6 * TOP_CLASSES
+    voting = 4 * size.num_classes if size.num_classes <= MANY_CLASSES else 6 * TOP_CLASSES
     filling = 2 * code_bytes(size.num_samples, directions) + 8
     block = MOST_BLOCK_ROWS * (8 * size.num_dims + 4 * directions + 16 * LIST_BYTES)
-    return size.num_samples * max(filling, 3 * kept) + block
+    return size.num_samples * max(filling, 3 * voting) + block
 
 
 def streamed_need(size: Size, config: CleaningConfig, sample_rows: int) -> int:

@@ -21,10 +21,10 @@ def write_lists(path: Path, neighbours: Neighbours) -> None:
         path: Where to.
         neighbours: Numbers over all samples, shape (n, M), -1 where there are fewer; and similarities.
     """
-    kept = np.empty(neighbours.index.shape, dtype=ENTRY)
-    kept["number"], kept["similarity"] = neighbours.index, neighbours.similarity
+    entries = np.empty(neighbours.index.shape, dtype=ENTRY)
+    entries["number"], entries["similarity"] = neighbours.index, neighbours.similarity
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, kept)
+        np.save(file, entries)
 
 
 def read_lists(path: Path, rows: IntArray) -> Neighbours:
@@ -37,8 +37,8 @@ def read_lists(path: Path, rows: IntArray) -> Neighbours:
     Returns:
         Neighbours, shape (B, M), numbered over all samples; similarities to the precision of float16.
     """
-    some = np.asarray(np.load(path, mmap_mode="r"))[rows]  # mapped for this one look: no page stays in memory
-    return Neighbours(some["number"].astype(np.int64), some["similarity"].astype(np.float32), "index")
+    entries = np.asarray(np.load(path, mmap_mode="r"))[rows]  # mapped for this one look: no page stays in memory
+    return Neighbours(entries["number"].astype(np.int64), entries["similarity"].astype(np.float32), "index")
 
 
 def gathered_lists(paths: Sequence[Path], parts: IntArray, rows: IntArray, recall: float) -> Neighbours:
@@ -54,9 +54,9 @@ def gathered_lists(paths: Sequence[Path], parts: IntArray, rows: IntArray, recal
         Neighbours, rows aligned with ``parts``.
     """
     by_part = np.argsort(parts, kind="stable")
-    found = [read_lists(paths[number], rows[parts == number]) for number in np.unique(parts).tolist()]
+    lists = [read_lists(paths[number], rows[parts == number]) for number in np.unique(parts).tolist()]
     index, similarity = (
-        np.concatenate(some) for some in zip(*((one.index, one.similarity) for one in found), strict=True)
+        np.concatenate(entries) for entries in zip(*((near.index, near.similarity) for near in lists), strict=True)
     )
     place = np.argsort(by_part)
     return Neighbours(index[place], similarity[place], "index", recall)

@@ -110,8 +110,10 @@ def measure_oddity(
         size = int(starts[number + 1] - starts[number])
         return read_lists(task.lists[number], np.arange(size))
 
-    known = [read_shard_labels(one) for one in task.labels]
-    joined_sets = [np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets for one in known]
+    known = [read_shard_labels(labels) for labels in task.labels]
+    joined_sets = [
+        np.full(len(labels), -1) if labels.duplicate_sets is None else labels.duplicate_sets for labels in known
+    ]
     oddity = _joined_oddity([stored(number) for number in range(len(labels))])
     return Oddity(oddity, np.concatenate(joined_sets), stored)
 
@@ -122,24 +124,24 @@ def _neighbours(
     """Neighbours of other groups, near-duplicates joined, and the near-duplicate sets; as `space_of_keys` finds them."""
     rows = centred_unit_rows(features, np.zeros(features.shape[1]))
     unit_rows, settings = span_coordinates(rows), config.neighbours
-    found = nearest_neighbours(
+    nearest = nearest_neighbours(
         unit_rows,
         num_voters(config) + SPARE_NEIGHBOURS,
         method="auto" if settings.method == "none" else settings.method,
         exact_limit=settings.exact_limit,
         device=device,
     )
-    threshold = settings.duplicate_similarity or duplicate_threshold(found.similarity)
-    sets = near_duplicate_sets(*duplicate_pairs(found, threshold), len(unit_rows), threshold)
+    threshold = settings.duplicate_similarity or duplicate_threshold(nearest.similarity)
+    sets = near_duplicate_sets(*duplicate_pairs(nearest, threshold), len(unit_rows), threshold)
     sets = with_copies(sets, copies_of(features))
     groups = joined_groups(keys.groups, sets)
-    return outside_group(found, groups, unit_rows, num_voters(config), device=device), sets
+    return outside_group(nearest, groups, unit_rows, num_voters(config), device=device), sets
 
 
 def _joined_oddity(lists: Sequence[Neighbours]) -> Float64Array:
     """The oddity of the images of all shards."""
-    index = np.concatenate([one.index[:, : VOTERS[0]] for one in lists])
-    similarity = np.concatenate([one.similarity[:, : VOTERS[0]] for one in lists])
+    index = np.concatenate([near.index[:, : VOTERS[0]] for near in lists])
+    similarity = np.concatenate([near.similarity[:, : VOTERS[0]] for near in lists])
     return oddity_of(Neighbours(index, similarity))
 
 

@@ -112,19 +112,19 @@ class Blocks:
         shard, known = self._task.shards[number], read_shard_labels(self._task.labels[number])
         done = 0
         for start, raw in ahead(shard.blocks(self._size)):
-            kept = np.arange(len(raw)) if known.kept is None else np.flatnonzero(known.kept[start : start + len(raw)])
-            if len(kept):
-                yield self._block(number, start, raw, kept, known, done)
-                done += len(kept)
+            used = np.arange(len(raw)) if known.kept is None else np.flatnonzero(known.kept[start : start + len(raw)])
+            if len(used):
+                yield self._block(number, start, raw, used, known, done)
+                done += len(used)
 
     def _block(
-        self, number: int, start: int, raw: FeatureBlock, kept: IntArray, known: ShardLabels, done: int
+        self, number: int, start: int, raw: FeatureBlock, used: IntArray, known: ShardLabels, done: int
     ) -> Block:
         task = self._task
-        order = np.argsort(known.folds[done : done + len(kept)], kind="stable")
-        linear = unit_block(powered(raw[kept[order]], task.power), task.centring.mean, out=self._rows[: len(order)])
+        order = np.argsort(known.folds[done : done + len(used)], kind="stable")
+        linear = unit_block(powered(raw[used[order]], task.power), task.centring.mean, out=self._rows[: len(order)])
         if not np.isfinite(linear.sum()):
-            check_finite(task.shards[number].name, raw[kept], start + kept)
+            check_finite(task.shards[number].name, raw[used], start + used)
         return _labelled(task, number, self._designs(linear), done + order, known)
 
     def _designs(self, linear: Float32Array) -> tuple[Float32Array, ...]:
@@ -207,14 +207,14 @@ class SumsPass:
         """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold; and Y'1 of all that vote."""
         state = zero_sums(self.task, with_grams=self.with_grams)
         adder, votes = _adder(state, self.task), np.zeros(self.task.num_classes)
-        with self._file(number) as kept:
+        with self._file(number) as written:
             for block in self._blocks.of(number):
                 targets = self._targets(block)
                 votes += targets.sum(axis=0, dtype=np.float64)
                 is_new = slice(None) if block.is_old is None else ~block.is_old
                 adder.add(block.new, targets[is_new])
-                if kept is not None:
-                    put_targets(kept, block.samples, targets)
+                if written is not None:
+                    put_targets(written, block.samples, targets)
         adder.finish()
         return state | {"votes": votes}
 
@@ -225,8 +225,8 @@ class SumsPass:
         if not size:
             yield None
             return
-        with new_targets(self.kept[number], size, self.task.num_classes) as kept:
-            yield kept
+        with new_targets(self.kept[number], size, self.task.num_classes) as written:
+            yield written
 
     @cached_property
     def _blocks(self) -> Blocks:
@@ -292,8 +292,8 @@ def sums_over(
     if state is None:
         state = zero_sums(task, with_grams=with_grams)
     left, rows = range(done, len(task.shards)), 0
-    for number, found in zip(left, each(SumsPass(task, made, kept, with_grams), left), strict=True):
-        for key, value in found.items():
+    for number, shard_sums in zip(left, each(SumsPass(task, made, kept, with_grams), left), strict=True):
+        for key, value in shard_sums.items():
             state[key] += value
         rows += task.shards[number].num_rows
         if rows >= CHECKPOINT_ROWS or number + 1 == len(task.shards):
@@ -303,11 +303,11 @@ def sums_over(
             rows = 0
     designs = range(len(task.means))
     grams = [
-        FeatureSums(task.means[one], state["count"], state[f"total{one}"], state[f"gram{one}"])
-        for one in designs
+        FeatureSums(task.means[design], state["count"], state[f"total{design}"], state[f"gram{design}"])
+        for design in designs
         if with_grams
     ]
-    return grams, tuple(TargetSums(state["targets"], state[f"cross{one}"]) for one in designs), state["votes"]
+    return grams, tuple(TargetSums(state["targets"], state[f"cross{design}"]) for design in designs), state["votes"]
 
 
 def _restored(path: Path, digest: str) -> tuple[State | None, int]:
@@ -324,11 +324,11 @@ def zero_sums(task: Task, *, with_grams: bool) -> State:
     """Return empty sums."""
     folds, classes = task.num_folds, task.num_classes
     state = {"count": np.zeros(folds), "targets": np.zeros((folds, classes)), "votes": np.zeros(classes)}
-    for one, mean in enumerate(task.means):
-        state[f"cross{one}"] = np.zeros((folds, len(mean), classes))
+    for design, mean in enumerate(task.means):
+        state[f"cross{design}"] = np.zeros((folds, len(mean), classes))
         if with_grams:
-            state[f"total{one}"] = np.zeros((folds, len(mean)))
-            state[f"gram{one}"] = np.zeros((folds, len(mean), len(mean)))
+            state[f"total{design}"] = np.zeros((folds, len(mean)))
+            state[f"gram{design}"] = np.zeros((folds, len(mean), len(mean)))
     return state
 
 
@@ -345,12 +345,12 @@ class _Adder:
         for fold, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
             state["count"][fold] += end - start
             state["targets"][fold] += targets[start:end].sum(axis=0, dtype=np.float64)
-            for one, design_rows in enumerate(block.rows):
+            for design, design_rows in enumerate(block.rows):
                 rows = design_rows[start:end]
-                state[f"cross{one}"][fold] += rows.T @ targets[start:end]
-                if f"gram{one}" in state:
-                    state[f"total{one}"][fold] += rows.sum(axis=0, dtype=np.float64)
-                    state[f"gram{one}"][fold] += rows.T @ rows  # numpy computes half of it (syrk)
+                state[f"cross{design}"][fold] += rows.T @ targets[start:end]
+                if f"gram{design}" in state:
+                    state[f"total{design}"][fold] += rows.sum(axis=0, dtype=np.float64)
+                    state[f"gram{design}"][fold] += rows.T @ rows  # numpy computes half of it (syrk)
 
     def finish(self) -> None:
         """Bring all sums into the state."""
@@ -382,17 +382,17 @@ class _DeviceAdder(_Adder):
 
         sums = self._sums
         wanted = torch.from_numpy(targets).to(self._device)
-        rows = [torch.from_numpy(one).to(self._device) for one in block.rows]
+        rows = [torch.from_numpy(design_rows).to(self._device) for design_rows in block.rows]
         ends = np.searchsorted(block.folds, np.arange(self._num_folds), side="right").tolist()
         for fold, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
             sums["count"][fold] += end - start
             sums["targets"][fold] += wanted[start:end].sum(dim=0, dtype=torch.float64)
-            for one, design_rows in enumerate(rows):
-                some = design_rows[start:end]
-                sums[f"cross{one}"][fold] += some.T @ wanted[start:end]
-                if f"gram{one}" in sums:
-                    sums[f"total{one}"][fold] += some.sum(dim=0, dtype=torch.float64)
-                    sums[f"gram{one}"][fold] += some.T @ some
+            for design, design_rows in enumerate(rows):
+                fold_rows = design_rows[start:end]
+                sums[f"cross{design}"][fold] += fold_rows.T @ wanted[start:end]
+                if f"gram{design}" in sums:
+                    sums[f"total{design}"][fold] += fold_rows.sum(dim=0, dtype=torch.float64)
+                    sums[f"gram{design}"][fold] += fold_rows.T @ fold_rows
 
     def finish(self) -> None:
         """Copy the device's sums into the state."""

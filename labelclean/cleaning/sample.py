@@ -105,7 +105,7 @@ def sample_at(
     """
     places, is_old, sets = np.empty(len(rows), np.int64), np.zeros(len(rows), bool), np.full(len(rows), -1)
     keys: list[SampleKeys] = []
-    found: list[GivenLabels] = []
+    of_shards: list[GivenLabels] = []
     probs: list[Float32Array] = []
     for number in np.unique(parts).tolist():
         known, at = read_shard_labels(labels[number]), np.flatnonzero(parts == number)
@@ -113,15 +113,15 @@ def sample_at(
         places[at] = rows[at] if known.kept is None else np.flatnonzero(known.kept)[rows[at]]
         is_old[at] = False if known.old is None else known.old[rows[at]]
         sets[at] = -1 if known.duplicate_sets is None else known.duplicate_sets[rows[at]]
-        found.append(known.labels(rows[at], num_classes))
+        of_shards.append(known.labels(rows[at], num_classes))
         probs += [] if known.pred_probs is None else [known.pred_probs[rows[at]]]
-    columns = (np.concatenate([vars(some)[name] for some in keys]) for name in vars(keys[0])) if keys else ()
+    columns = (np.concatenate([vars(part)[name] for part in keys]) for name in vars(keys[0])) if keys else ()
     return Chosen(
         parts=parts,
         rows=rows,
         places=places,
         keys=SampleKeys(*columns) if keys else SampleKeys(*[np.empty(0, np.int64)] * 4),
-        labels=joined_labels(found, num_classes),
+        labels=joined_labels(of_shards, num_classes),
         num_samples=num_samples,
         is_old=is_old,
         duplicate_sets=sets,
@@ -151,24 +151,33 @@ def read_sample(shards: Sequence[Shard], chosen: Chosen) -> FloatArray:
     return features
 
 
-def joined_labels(found: Sequence[GivenLabels], num_classes: int) -> GivenLabels:
+def joined_labels(of_shards: Sequence[GivenLabels], num_classes: int) -> GivenLabels:
     """Return the labels of several shards, one after the other."""
-    if not found:
+    if not of_shards:
         return GivenLabels(np.empty((0, num_classes), np.float32), np.empty((0, num_classes), bool))
     before: Any = None
     audited: Any = None
-    if any(one.before_review is not None for one in found):
-        before = np.concatenate([one.observed for one in found])
-    if any(one.is_audited is not None for one in found):
-        nobody = (np.zeros(len(one), dtype=bool) for one in found)
+    if any(labels.before_review is not None for labels in of_shards):
+        before = np.concatenate([labels.observed for labels in of_shards])
+    if any(labels.is_audited is not None for labels in of_shards):
+        nobody = (np.zeros(len(labels), dtype=bool) for labels in of_shards)
         audited = np.concatenate(
-            [none if one.is_audited is None else one.is_audited for one, none in zip(found, nobody, strict=True)]
+            [
+                none if labels.is_audited is None else labels.is_audited
+                for labels, none in zip(of_shards, nobody, strict=True)
+            ]
         )
     num_votes: Any = None
-    if any(one.num_votes is not None for one in found):
-        ones = (np.ones(len(one), dtype=np.float32) for one in found)
+    if any(labels.num_votes is not None for labels in of_shards):
+        ones = (np.ones(len(labels), dtype=np.float32) for labels in of_shards)
         num_votes = np.concatenate(
-            [single if one.num_votes is None else one.num_votes for one, single in zip(found, ones, strict=True)]
+            [
+                single if labels.num_votes is None else labels.num_votes
+                for labels, single in zip(of_shards, ones, strict=True)
+            ]
         )
-    votes, candidates = np.concatenate([one.votes for one in found]), np.concatenate([one.candidates for one in found])
+    votes, candidates = (
+        np.concatenate([labels.votes for labels in of_shards]),
+        np.concatenate([labels.candidates for labels in of_shards]),
+    )
     return GivenLabels(votes, candidates, before, audited, num_votes)

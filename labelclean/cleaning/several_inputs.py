@@ -32,7 +32,7 @@ def classes_of_sets(label_sets: Any, class_names: Sequence[Any] | None) -> list[
         return [plain(name) for name in class_names]
     if is_table(label_sets):
         return list(getattr(label_sets, "columns", ()))
-    names = [plain(name) for one in label_sets if _is_set(one) for name in one]
+    names = [plain(name) for label_set in label_sets if _is_set(label_set) for name in label_set]
     return [] if _mixed(names) else in_class_order(names)
 
 
@@ -73,7 +73,7 @@ def check_label_sets(
             "given_labels must name at least one class on at least one image, but name none. Name the classes in class_names."
         )
     if not label_faults and not is_table(label_sets):
-        faults += _strangers("given_labels", [name for one in label_sets for name in one], class_names)
+        faults += _strangers("given_labels", [name for label_set in label_sets for name in label_set], class_names)
     if features is None and pred_probs is None:
         faults.append("One of features and pred_probs is needed, but both are None.")
     faults += length_faults({"sample_ids": sample_ids, "groups": groups}, size) + distinct_faults(sample_ids)
@@ -100,15 +100,15 @@ def _set_faults(label_sets: Any, sample_ids: Sequence[Hashable]) -> list[str]:
     """What is wrong with collections of names."""
     if not len(label_sets):
         return ["given_labels must hold a collection of class names for every sample, but are empty."]
-    is_bad = np.array([not _is_set(one) for one in label_sets])
+    is_bad = np.array([not _is_set(label_set) for label_set in label_sets])
     if is_bad.any():
-        example = next(one for one, bad in zip(label_sets, is_bad, strict=True) if bad)
+        example = next(label_set for label_set, bad in zip(label_sets, is_bad, strict=True) if bad)
         return [
             f"given_labels must hold a collection of class names for every sample, an empty one where there is nothing, but "
             f"{int(is_bad.sum()):,} do not (one is {example!r}): {names_of(is_bad, sample_ids)}. With one label per image use "
             "clean_labels."
         ]
-    names = [plain(name) for one in label_sets for name in one]
+    names = [plain(name) for label_set in label_sets for name in label_set]
     odd = [repr(name) for name in names if not isinstance(name, str | int)]
     if odd:
         return [f"class names must be strings or integers, but {len(odd):,} are not: {listed(odd)}."]
@@ -173,5 +173,5 @@ def _looked_at_faults(
             f"{len(odd):,} do not: {listed(odd)}.",
         ]
     return faults + _strangers(
-        "verified and audited", [name for one in looked_at.values() for name in one], class_names
+        "verified and audited", [name for label_set in looked_at.values() for name in label_set], class_names
     )

@@ -73,10 +73,10 @@ class ShardLabels:
     @property
     def digest(self) -> str:
         """Digest of all that a result hangs on."""
-        said = hashlib.sha256()
+        digest = hashlib.sha256()
         for name, values in vars(self).items():
-            said.update(name.encode() if values is None else np.ascontiguousarray(values).tobytes())
-        return said.hexdigest()
+            digest.update(name.encode() if values is None else np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
     def with_keys(self, keys: SampleKeys) -> ShardLabels:
         """Return the same with other keys."""
@@ -93,11 +93,11 @@ class ShardLabels:
         Returns:
             Labels aligned with ``rows``.
         """
-        found = self._voted(rows, num_classes)
+        voted = self._voted(rows, num_classes)
         if self.stands is None or not self.stands[rows].any():
-            return found
-        fixed = one_hot(found.given, num_classes).astype(bool)
-        return replace(found, candidates=np.where(self.stands[rows, None], fixed, found.candidates))
+            return voted
+        fixed = one_hot(voted.given, num_classes).astype(bool)
+        return replace(voted, candidates=np.where(self.stands[rows, None], fixed, voted.candidates))
 
     def _voted(self, rows: IntArray, num_classes: int) -> GivenLabels:
         """What people said of some samples."""

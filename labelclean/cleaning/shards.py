@@ -122,9 +122,9 @@ class FileShard:
     @property
     def digest(self) -> str:
         """Digest of name, size and time of change: the content itself is not read for it."""
-        found = self.path.stat()
-        said = f"{self.path.name}/{found.st_size}/{found.st_mtime_ns}/{self.num_rows}x{self.num_features}"
-        return hashlib.sha256(said.encode()).hexdigest()
+        status = self.path.stat()
+        identity = f"{self.path.name}/{status.st_size}/{status.st_mtime_ns}/{self.num_rows}x{self.num_features}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     def blocks(self, num_rows: int) -> Iterator[tuple[int, FeatureBlock]]:
         """Yield first row and features, float16 or float32, shape (B, D), of one block after the other."""

@@ -44,16 +44,16 @@ class VoteTargets:
         Returns:
             float32, shape (B, K).
         """
-        kept = np.asarray(np.load(self.path, mmap_mode="r"))
-        if kept.dtype != PAIR:
-            return label_votes(neighbours, kept)
-        return _pair_votes(neighbours, kept, self.num_classes)
+        stored = np.asarray(np.load(self.path, mmap_mode="r"))
+        if stored.dtype != PAIR:
+            return label_votes(neighbours, stored)
+        return _pair_votes(neighbours, stored, self.num_classes)
 
 
-def _pair_votes(neighbours: Neighbours, kept: Kept, num_classes: int) -> Float32Array:
+def _pair_votes(neighbours: Neighbours, stored: Kept, num_classes: int) -> Float32Array:
     """The same where the likeliest classes stand in pairs."""
     weight = np.where(neighbours.index >= 0, np.maximum(neighbours.similarity, 0), 0)
-    pairs = kept[neighbours.index]
+    pairs = stored[neighbours.index]
     cells = np.arange(len(weight))[:, None, None] * num_classes + pairs["label"]
     counts = np.bincount(
         cells.ravel(), (weight[:, :, None] * pairs["prob"]).ravel(), minlength=len(weight) * num_classes
@@ -76,25 +76,25 @@ def new_targets(path: Path, num_samples: int, num_classes: int) -> Iterator[Kept
     is_paired = num_classes > MANY_CLASSES
     shape = (num_samples, TOP_CLASSES if is_paired else num_classes)
     with atomic_path(path) as temporary:
-        kept = np.lib.format.open_memmap(temporary, "w+", PAIR if is_paired else np.dtype(np.float32), shape)
-        yield kept
-        kept.flush()
+        stored = np.lib.format.open_memmap(temporary, "w+", PAIR if is_paired else np.dtype(np.float32), shape)
+        yield stored
+        stored.flush()
 
 
-def put_targets(kept: Kept, rows: IntArray, targets: Float32Array) -> None:
+def put_targets(stored: Kept, rows: IntArray, targets: Float32Array) -> None:
     """Write the targets of some samples.
 
     Args:
-        kept: What `new_targets` gave.
+        stored: What `new_targets` gave.
         rows: Their rows, int64, shape (B,).
         targets: Probabilities, float32, shape (B, K).
     """
-    if kept.dtype != PAIR:
-        kept[rows] = targets
+    if stored.dtype != PAIR:
+        stored[rows] = targets
         return
-    some = np.empty((len(rows), TOP_CLASSES), dtype=PAIR)
-    some["label"], some["prob"] = top_classes(targets)
-    kept[rows] = some
+    pairs = np.empty((len(rows), TOP_CLASSES), dtype=PAIR)
+    pairs["label"], pairs["prob"] = top_classes(targets)
+    stored[rows] = pairs
 
 
 def write_given_targets(path: Path, labels: Sequence[Path | ShardLabels], starts: IntArray, num_classes: int) -> None:
@@ -107,12 +107,12 @@ def write_given_targets(path: Path, labels: Sequence[Path | ShardLabels], starts
         num_classes: K.
     """
     step = block_rows(num_classes)
-    with new_targets(path, int(starts[-1]), num_classes) as kept:
-        for one, start in zip(labels, starts.tolist(), strict=False):
-            known = read_shard_labels(one)
+    with new_targets(path, int(starts[-1]), num_classes) as stored:
+        for part, start in zip(labels, starts.tolist(), strict=False):
+            known = read_shard_labels(part)
             for first in range(0, len(known), step):
                 rows = np.arange(first, min(first + step, len(known)))
-                put_targets(kept, start + rows, given_targets(known.labels(rows, num_classes)))
+                put_targets(stored, start + rows, given_targets(known.labels(rows, num_classes)))
 
 
 def join_targets(path: Path, parts: Sequence[Path], num_samples: int, num_classes: int) -> None:
@@ -124,11 +124,11 @@ def join_targets(path: Path, parts: Sequence[Path], num_samples: int, num_classe
         num_samples: N.
         num_classes: K.
     """
-    found, start = [one for one in parts if one.exists()], 0
-    with new_targets(path, num_samples, num_classes) as kept:
-        for one in found:
-            some = np.load(one, mmap_mode="r")
-            kept[start : start + len(some)] = some
-            start += len(some)
-    for one in found:
-        one.unlink()
+    existing, start = [part for part in parts if part.exists()], 0
+    with new_targets(path, num_samples, num_classes) as stored:
+        for part in existing:
+            targets = np.load(part, mmap_mode="r")
+            stored[start : start + len(targets)] = targets
+            start += len(targets)
+    for part in existing:
+        part.unlink()

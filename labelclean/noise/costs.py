@@ -191,7 +191,7 @@ def kind_chances(true_probs: FloatArray, each: Float32Array, given: IntArray, ok
     Returns:
         float64, shape (N, 3, 4): kinds in the order of `ERROR_KINDS`, each believed, then as read.
     """
-    read: Float64Array = np.stack([error_chances(one, given, ok) for one in (true_probs, *each[:AS_GIVEN])])
+    read: Float64Array = np.stack([error_chances(estimate, given, ok) for estimate in (true_probs, *each[:AS_GIVEN])])
     chances: Float64Array = read.transpose(2, 1, 0)
     return chances
 
@@ -233,9 +233,9 @@ def estimate_kinds(sums: Float64Array, ambiguity: Ambiguity, num_open: int, most
         [(5.0, 3.0, 8.0), (3.0, 2.0, 4.0), (0.0, 0.0, 0.0)]
     """
     unclear = ambiguity.calm * num_open * sums[:, 2] / max(float(sums[:, 2].sum()), 1e-12)
-    found = []
+    estimates = []
     for row, doubt in zip(sums, unclear.tolist(), strict=True):
-        one = estimate_errors(row[:1], float(row[1]), row[2:], doubt, RandomLooks(), num_open)
-        high = min(one.high, most) if row.any() else 0.0  # where no reading has any, there is nothing to be off
-        found.append(KindEstimate(one.value, one.low, max(high, one.value)))
-    return tuple(found)
+        estimate = estimate_errors(row[:1], float(row[1]), row[2:], doubt, RandomLooks(), num_open)
+        high = min(estimate.high, most) if row.any() else 0.0  # where no reading has any, there is nothing to be off
+        estimates.append(KindEstimate(estimate.value, estimate.low, max(high, estimate.value)))
+    return tuple(estimates)

@@ -153,8 +153,8 @@ def mean_similarity(neighbours: Neighbours) -> Float32Array:
         Mean cosine similarity of the neighbours found, float32, shape (N,), in [-1, 1]; 0 for a
         sample without neighbours.
     """
-    found = (neighbours.index >= 0).sum(axis=1)
-    return np.asarray(neighbours.similarity.sum(axis=1) / np.maximum(found, 1), dtype=np.float32)
+    num_found = (neighbours.index >= 0).sum(axis=1)
+    return np.asarray(neighbours.similarity.sum(axis=1) / np.maximum(num_found, 1), dtype=np.float32)
 
 
 def duplicate_threshold(similarity: Float32Array) -> float:
@@ -368,8 +368,8 @@ def _strangers(
     own = torch.from_numpy(groups[queries][:, None] == groups[None, :]).to(device)
     block.masked_fill_(own, -torch.inf)
     similarity, index = block.topk(wanted, dim=1)
-    found = _neighbours(index.cpu().numpy(), similarity.cpu().numpy())
-    return found.index, found.similarity
+    near = _neighbours(index.cpu().numpy(), similarity.cpu().numpy())
+    return near.index, near.similarity
 
 
 def _indexed(unit_rows: Float32Array, wanted: int, device: str) -> Neighbours:
@@ -385,11 +385,11 @@ def _indexed(unit_rows: Float32Array, wanted: int, device: str) -> Neighbours:
     rows, similarity = np.empty((num_samples, wanted), np.int64), np.empty((num_samples, wanted), np.float32)
     for start in range(0, num_samples, BLOCK_SAMPLES):
         mine = np.arange(start, min(start + BLOCK_SAMPLES, num_samples))
-        found, _ = search_index(index, unit_rows[mine], wanted + 1)
-        found[found == mine[:, None]] = -1
-        exact = _similarities(unit_rows, mine, found)
+        numbers, _ = search_index(index, unit_rows[mine], wanted + 1)
+        numbers[numbers == mine[:, None]] = -1
+        exact = _similarities(unit_rows, mine, numbers)
         order = np.argsort(-exact, axis=1, kind="stable")[:, :wanted]
-        rows[mine], similarity[mine] = np.take_along_axis(found, order, 1), np.take_along_axis(exact, order, 1)
+        rows[mine], similarity[mine] = np.take_along_axis(numbers, order, 1), np.take_along_axis(exact, order, 1)
     return replace(_neighbours(rows, similarity), method="index", recall=recall)
 
 
@@ -397,24 +397,24 @@ def _nearest_similarities(unit_rows: Float32Array, queries: IntArray, wanted: in
     """Similarities of the nearest rows of some queries, themselves included, by exact search."""
     import torch
 
-    some, best = torch.from_numpy(unit_rows[queries]).to(device), torch.empty((len(queries), 0), device=device)
+    query_rows, best = torch.from_numpy(unit_rows[queries]).to(device), torch.empty((len(queries), 0), device=device)
     step = max(1, BLOCK_CELLS // len(queries))
     for start in range(0, len(unit_rows), step):
-        block = some @ torch.from_numpy(unit_rows[start : start + step]).to(device).T
+        block = query_rows @ torch.from_numpy(unit_rows[start : start + step]).to(device).T
         best = torch.cat([best, block.topk(min(wanted, block.shape[1]), dim=1).values], 1)
         best = best.topk(min(wanted, best.shape[1]), dim=1).values
     return np.asarray(best.cpu().numpy(), dtype=np.float32)
 
 
-def _similarities(unit_rows: Float32Array, queries: IntArray, found: IntArray) -> Float32Array:
+def _similarities(unit_rows: Float32Array, queries: IntArray, numbers: IntArray) -> Float32Array:
     """Exact similarities of queries to found rows, shape (Q, M); -inf beside a -1."""
-    result = np.empty(found.shape, dtype=np.float32)
-    step = max(1, 4 * BLOCK_CELLS // (16 * unit_rows.shape[1] * max(found.shape[1], 1)))
+    result = np.empty(numbers.shape, dtype=np.float32)
+    step = max(1, 4 * BLOCK_CELLS // (16 * unit_rows.shape[1] * max(numbers.shape[1], 1)))
     for start in range(0, len(queries), step):
-        some = slice(start, start + step)
-        near = unit_rows[found[some]]
-        result[some] = np.matmul(near, unit_rows[queries[some], :, None])[:, :, 0]
-    result[found < 0] = -np.inf
+        at = slice(start, start + step)
+        near = unit_rows[numbers[at]]
+        result[at] = np.matmul(near, unit_rows[queries[at], :, None])[:, :, 0]
+    result[numbers < 0] = -np.inf
     return result
 
 
