@@ -144,9 +144,7 @@ class RowsOf:
         """Return those of some samples, by their numbers over all, ascending; float32, shape (n, D)."""
         task, starts = self.task, sample_starts(self.taught.task.labels)
         shards = np.searchsorted(starts, numbers, side="right") - 1
-        rows = [
-            task.unit_rows(shard, numbers[shards == shard] - starts[shard]) for shard in np.unique(shards).tolist()
-        ]
+        rows = [task.unit_rows(shard, numbers[shards == shard] - starts[shard]) for shard in np.unique(shards).tolist()]
         return np.concatenate(rows) if rows else self._none()
 
     def aside(self, places: Sequence[IntArray]) -> Float32Array:

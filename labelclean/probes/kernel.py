@@ -28,11 +28,6 @@ class Kernel:
     width: float
     whitening: Float64Array
 
-    @property
-    def num_columns(self) -> int:
-        """R."""
-        return int(self.whitening.shape[1])
-
 
 @one_thread()
 def fit_kernel(landmarks: Float32Array) -> Kernel:

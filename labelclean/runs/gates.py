@@ -125,82 +125,60 @@ def judge_distribution(
     Returns:
         Findings on names that look alike, missing, tiny and rare classes, imbalance and shift.
     """
-    key = "gates.class_distribution."
     present = report.counts > 0
-    findings = [
-        _at_least(
-            "classes_present",
-            float(present.sum()),
-            float(min(2, len(present))),  # of one class images are ranked
-            None,
-            f"{int(present.sum())} of {len(present)} classes have samples",
-            REFINING,
-            {"total": len(present)},
-        )
-    ][: None if least_classes > 1 else 0]
+    findings = [] if least_classes < 2 else [_classes_present(present)]
     findings += alike_names(report.counts, class_names, spellings or {})
-    missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
-    if missing:
-        findings.append(
-            Finding(
-                "missing_classes",
-                "warn",
-                float(len(missing)),
-                0.0,
-                None,
-                f"no sample is labelled {listed(missing)}.",
-                facts={"names": missing},
-            )
-        )
-    tiny = present & (report.counts < limits.min_class_count)
-    rare = present & ~tiny & (report.counts < limits.warn_class_count)
-    smallest = float(report.counts[present].min()) if present.any() else 0.0
-    if tiny.any():
-        sentence = (
-            f"{_counted(tiny, report.counts, class_names)} under {key}min_class_count = {limits.min_class_count}: "
-            "averaging would pull them into larger classes."
-        )
-        findings.append(
-            Finding(
-                "tiny_classes",
-                "refuse",
-                smallest,
-                limits.min_class_count,
-                f"{key}min_class_count",
-                sentence,
-                AVERAGING,
-                _count_facts(tiny, report.counts, class_names),
-            )
-        )
-    if rare.any():
-        sentence = (
-            f"{_counted(rare, report.counts, class_names)} under {key}warn_class_count = {limits.warn_class_count}."
-        )
-        findings.append(
-            Finding(
-                "rare_classes",
-                "warn",
-                smallest,
-                limits.warn_class_count,
-                f"{key}warn_class_count",
-                sentence,
-                facts=_count_facts(rare, report.counts, class_names),
-            )
-        )
+    findings += _missing_classes(present, class_names) + _small_classes(report.counts, class_names, limits)
+    key, what = "gates.class_distribution.", "the largest class over the smallest"
     findings.append(
-        _at_most(
-            "imbalance",
-            report.imbalance,
-            limits.max_imbalance,
-            f"{key}max_imbalance",
-            "the largest class over the smallest",
-            AVERAGING,
-        )
+        _at_most("imbalance", report.imbalance, limits.max_imbalance, f"{key}max_imbalance", what, AVERAGING)
     )
     if report.psi is not None:
         what = "the shift of the class shares against the reference (PSI)"
         findings.append(_at_most("share_shift", report.psi, limits.max_psi, f"{key}max_psi", what, REFINING))
     return Verdict(tuple(findings))
+
+
+def _classes_present(present: npt.NDArray[np.bool_]) -> Finding:
+    """How many classes have samples; of a single class images are ranked."""
+    number, total = int(present.sum()), len(present)
+    what = f"{number} of {total} classes have samples"
+    return _at_least("classes_present", number, min(2, total), None, what, REFINING, {"total": total})
+
+
+def _missing_classes(present: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[Finding]:
+    missing = [class_names[int(k)] for k in np.flatnonzero(~present)]
+    if not missing:
+        return []
+    sentence = f"no sample is labelled {listed(missing)}."
+    return [Finding("missing_classes", "warn", float(len(missing)), 0.0, None, sentence, facts={"names": missing})]
+
+
+def _small_classes(
+    counts: npt.NDArray[np.floating], class_names: Sequence[str], limits: DistributionGateConfig
+) -> list[Finding]:
+    """Classes that averaging would lose, and others with few samples."""
+    key, findings = "gates.class_distribution.", []
+    present = counts > 0
+    tiny = present & (counts < limits.min_class_count)
+    rare = present & ~tiny & (counts < limits.warn_class_count)
+    smallest = float(counts[present].min()) if present.any() else 0.0
+    if tiny.any():
+        sentence = (
+            f"{_counted(tiny, counts, class_names)} under {key}min_class_count = {limits.min_class_count}: "
+            "averaging would pull them into larger classes."
+        )
+        facts, limit = _count_facts(tiny, counts, class_names), f"{key}min_class_count"
+        findings.append(
+            Finding("tiny_classes", "refuse", smallest, limits.min_class_count, limit, sentence, AVERAGING, facts)
+        )
+    if rare.any():
+        sentence = f"{_counted(rare, counts, class_names)} under {key}warn_class_count = {limits.warn_class_count}."
+        facts, limit = _count_facts(rare, counts, class_names), f"{key}warn_class_count"
+        findings.append(
+            Finding("rare_classes", "warn", smallest, limits.warn_class_count, limit, sentence, facts=facts)
+        )
+    return findings
 
 
 @dataclass(frozen=True)
