@@ -41,7 +41,7 @@ class BackboneFacts:
     Attributes:
         name: timm's name.
         digest: Digest of everything that changes a feature, the engine too.
-        num_features: D.
+        num_features: Numbers per image.
         input_size: Height and width in pixels.
         engine: What computes it.
         engine_reason: Why not ONNX Runtime, where `run.engine` would have taken it; else empty.
