@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from labelclean.config import BackboneConfig
 from labelclean.errors import ConfigError, DeviceError, StorageError, listed
-from labelclean.features.tiles import WHOLE
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch
@@ -38,9 +37,9 @@ class Backbone:
         input_size: Height and width in pixels.
         mean: Channel means after scaling to 0..1, one per input channel.
         std: Channel standard deviations, likewise.
-        num_features: Numbers per image: D, 2 D of several tiles.
+        num_features: D.
         digest: SHA-256 over everything of the backbone that changes a feature: name, options,
-            weights, input size, mean, std, resize mode, precision, depth and tiles.
+            weights, input size, mean, std, resize mode, precision and depth.
     """
 
     name: str
@@ -133,14 +132,10 @@ def _described(module: torch.nn.Module, config: BackboneConfig, precision: Preci
     settings = [config.name, config.options, list(input_size), list(mean), list(std), config.resize, precision]
     if config.depth != "last":  # left out otherwise, so that features of earlier versions stay valid
         settings.append(config.depth)
-    if config.grid != WHOLE:
-        settings.append({"tiles": config.grid})
     digest = _digest(module, json.dumps(settings, sort_keys=True, default=str))
     if config.depth == "several":
         module = _deepened(module, config, len(mean), input_size)
         num_features = _num_features(module, config, len(mean), input_size)
-    if config.grid != WHOLE:
-        num_features *= 2
     return Backbone(config.name, module.eval(), input_size, mean, std, num_features, digest)
 
 
@@ -180,7 +175,7 @@ def build_trainable(config: BackboneConfig, *, from_scratch: bool, drop_path: fl
     """
     import torch
 
-    config = config.model_copy(update={"depth": "last", "tiles": 1})  # the pooled output is what trains
+    config = config.model_copy(update={"depth": "last"})  # the pooled output is what trains
     if drop_path:
         config = config.model_copy(update={"options": config.options | {"drop_path_rate": drop_path}})
     if not from_scratch:

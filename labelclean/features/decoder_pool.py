@@ -7,6 +7,7 @@ pipes in a format that cannot carry code, and end with their parent.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -30,11 +31,19 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from labelclean.arrays import IntArray
 from labelclean.errors import StorageError
 from labelclean.features.appearance import measured_looks
 from labelclean.features.boxes import Box, Cut, box_hash, check_box, cut_window
-from labelclean.features.decode import decoded_pixels, stored_form
-from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, hash_image_file, read_image_bytes
+from labelclean.features.decode import decoded_pixels, image_size, stored_form
+from labelclean.features.image_files import (
+    ImageReject,
+    ReasonCode,
+    content_hash,
+    hash_image_file,
+    open_image_file,
+    read_image_bytes,
+)
 from labelclean.features.pixels import PixelArray, ResizeMode, Uint16Array, quantised, resized_pixels
 from labelclean.features.tiles import WHOLE, Grid, canvas_size, largest_canvas
 
@@ -151,6 +160,41 @@ def hashed_images(
 
     with ThreadPoolExecutor(max(1, threads), "hash") as executor:
         yield from _in_order(executor, hashed, enumerate(sources), in_flight=16 * max(1, threads))
+
+
+def image_sizes(sources: Iterable[ImageSource], image_root: Path, policy: DecodeConfig, box_margin: float) -> IntArray:
+    """Return the sizes of images as they stand upright, or of what is cut out around their boxes; only headers are read.
+
+    Args:
+        sources: The samples' images.
+        image_root: Folder that `image_path` is relative to.
+        policy: Gives the size limits.
+        box_margin: What is cut out around a box at each side, as a share of its width or height.
+
+    Returns:
+        Height and width in pixels, int64, shape (images that are not refused, 2).
+
+    Raises:
+        StorageError: If the image root is no folder.
+    """
+    _check_root(image_root)
+
+    def size_of(_: int, source: ImageSource) -> tuple[int, int] | None:
+        try:
+            if source.image is not None or source.image_path is None:
+                return image_size(io.BytesIO(_image_bytes(source, image_root, policy)), policy)
+            with open_image_file(image_root, source.image_path, policy) as file:
+                size = image_size(file, policy)
+            if source.box is None:
+                return size
+            rows, columns = cut_window(Cut(source.box, box_margin), *size)
+            return rows.stop - rows.start, columns.stop - columns.start
+        except ImageReject:
+            return None
+
+    with ThreadPoolExecutor(4, "size") as executor:
+        sizes = [size for size in _in_order(executor, size_of, enumerate(sources), in_flight=64) if size is not None]
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
 
 def decoded_images(

@@ -30,8 +30,8 @@ from labelclean.features.decoder_pool import (
     decoded_images,
     hashed_images,
 )
-from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork, engine_digest
-from labelclean.features.facts import BackboneFacts, agreeing_network
+from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork
+from labelclean.features.facts import BackboneFacts, agreeing_network, features_digest
 from labelclean.features.store import FeatureStore
 from labelclean.features.tiles import pooled_images, tiles_of
 from labelclean.storage.samples import boxes_of
@@ -267,7 +267,7 @@ class Extractor:
         backbone, facts = self.backbone, self.facts
         if self.network is not None:
             return backbone, self.network
-        if (found := engine_digest(backbone.digest, facts.engine)) != facts.digest:
+        if (found := features_digest(backbone.digest, facts.engine, self.config.backbone.grid)) != facts.digest:
             raise StorageError(
                 f"backbone {backbone.name!r}: it must be the one that the feature store is for, digest "
                 f"{facts.digest[:16]}, but on {platform.node()} it has {found[:16]}. Use the same weights "

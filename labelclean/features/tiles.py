@@ -121,6 +121,11 @@ def pooled(rows: Float32Array) -> Float32Array:
     return np.concatenate([part / max(float(np.linalg.norm(part)), 1e-12) for part in parts]).astype(np.float32)
 
 
+def num_pooled(num_features: int, grid: Grid) -> int:
+    """Return how many numbers `pooled` makes of so many per tile."""
+    return num_features if grid == WHOLE else 2 * num_features
+
+
 def pooled_images(batches: Iterable[Float32Array], num_tiles: int) -> Iterator[Float32Array]:
     """Yield the rows of images whose tiles come in batches of any size; never holds more than a batch and an image.
 
