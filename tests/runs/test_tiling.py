@@ -69,7 +69,9 @@ def test_what_is_configured_is_not_looked_up(labels: Path, monkeypatch: pytest.M
 def test_no_more_than_a_thousand_samples_are_looked_at_each_once(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [source.sample_id for source in first_sources(config_of(labels))] == ["s0", "s1", "s2", "s3", "s4", "s5"]
     monkeypatch.setattr(tiling, "NUM_SIZED", 4)
-    assert [source.sample_id for source in first_sources(config_of(labels))] == ["s0", "s1", "s2", "s3"]
+    ids = ["a", "a", "a", "b", "c", "d", "e", "f"]
+    pq.write_table(pa.table({"sample_id": ids, "image_path": ids}), labels)
+    assert [source.sample_id for source in first_sources(config_of(labels))] == ["a", "b", "c", "d"]
 
 
 def test_boxes_count_as_what_is_cut_out_and_what_no_run_would_take_is_passed_over(labels: Path) -> None:
