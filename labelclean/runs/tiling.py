@@ -104,7 +104,8 @@ def measured_tiling(config: Config, files: Sequence[Path] | None = None) -> Tili
     from labelclean.features.facts import backbone_facts
 
     run = config.run.model_copy(update={"engine": "torch"})  # nothing is computed here, so nothing needs to be exported
-    input_size = backbone_facts(with_tiles(config.model_copy(update={"run": run}), 1)).input_size
+    whole = with_tiles(config.model_copy(update={"run": run}), 1)
+    input_size = config.backbone.input_size or backbone_facts(whole).input_size
     sources = first_sources(config, files)
     sizes = image_sizes(sources, image_root(config), config.decode, config.data.box_margin)
     if not len(sizes):

@@ -76,7 +76,8 @@ def backbones_of(specs: str, config: Config) -> dict[str, Config]:
 
     Args:
         specs: Separated by commas: `NAME` or weights `FILE`, then as wanted `@PIXELS` or `@HEIGHTxWIDTH`, then `+several`,
-            then `+2x3` (`backbone.tiles`). A name is fetched by timm unless it is the configured one; a safetensors file says itself what it is.
+            then `+2x3` or `+auto` (`backbone.tiles`). A name is fetched by timm unless it is the configured one; a safetensors
+            file says itself what it is.
         config: The configuration.
 
     Returns:
