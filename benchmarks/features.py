@@ -252,7 +252,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     with store.open("a") as file:
                         file.write(json.dumps({"cell": cell, "measures": rows[cell]}) + "\n")
                     print(cell, {name: round(rows[cell][name], 4) for name in MEASURES}, file=sys.stderr, flush=True)
-            options.out.write_text(page(rows))
+            old = options.out.read_text() if options.out.is_file() else ""
+            options.out.write_text(page(rows) + "".join(old.partition("\n## ")[1:]))
+
+
+def replaced_section(text: str, title: str, content: str) -> str:
+    """Return a page with one of its sections, or a new one at its end, holding other content."""
+    head, _, rest = text.partition(f"\n## {title}\n")
+    others = rest.partition("\n## ")
+    return f"{head.rstrip()}\n\n## {title}\n\n{content.strip()}\n{''.join(others[1:])}"
 
 
 def page(rows: dict[Cell, dict[str, float]]) -> str:

@@ -27,6 +27,7 @@ from labelclean.probes.feature_space import build_feature_space
 from labelclean.progress import progress
 from labelclean.runs.ingest import image_root, samples_of
 from labelclean.runs.plan import box_margin
+from labelclean.runs.tiling import settled
 from labelclean.storage.parquet import atomic_path, labels_dataset
 from labelclean.storage.run_folders import run_folders
 from labelclean.storage.samples import given_labels_of
@@ -117,6 +118,7 @@ def compare(config: Config, adapted: Path | None = None) -> Comparison:
         LabelcleanError: If labels, images or weights refuse.
     """
     weights = _weights(config, adapted)
+    config = settled(config)
     named = config.backbone.model_copy(update={"weights": weights, "pretrained": False, "sha256": None})
     samples, names, has_bytes = samples_of(config, "labelclean adapt compare")
     sources, root = labelled_sources(config, samples, has_bytes), image_root(config)

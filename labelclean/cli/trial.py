@@ -134,7 +134,7 @@ def poc(
             "--backbones",
             metavar="A,B,...",
             help="Compare these with the configured backbone: timm names or weights files, then if wanted @PIXELS and "
-            "+several (backbone.depth).",
+            "+several (backbone.depth), then +2x3 or +auto (backbone.tiles).",
         ),
     ] = None,
     overrides: SetOption = None,

@@ -11,6 +11,7 @@ For others:
 - `facts`: what must be known of a backbone to find its features: digest, D, and which engine computes them
 - `extraction`: from the samples' images to features in the store
 - `store`: features on disk by image content
+- `tiles`: a large image as overlapping tiles, and one row of them all
 
 `pixels` turns pixel values into 0..1, `depth` puts a middle stage beside the last, `forward` runs batches through the
 network, `engine` is ONNX Runtime's one home.

@@ -22,7 +22,7 @@ import io
 import json
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import (
@@ -162,11 +162,11 @@ def _saved(picture: Image.Image, file_format: str) -> bytes:
     return file.getvalue()
 
 
-def image_size(data: bytes, policy: DecodeConfig) -> tuple[int, int]:
+def image_size(file: IO[bytes], policy: DecodeConfig) -> tuple[int, int]:
     """Return an image's height and width as it stands upright; only its header is read.
 
     Args:
-        data: A PNG, JPEG, BMP, TIFF or WebP file.
+        file: A PNG, JPEG, BMP, TIFF or WebP file, at its start.
         policy: Gives the size limit.
 
     Returns:
@@ -175,9 +175,10 @@ def image_size(data: bytes, policy: DecodeConfig) -> tuple[int, int]:
     Raises:
         ImageReject: If the header is refused.
     """
-    plugin = _plugin(data)
+    plugin = _plugin(file.read(12))
+    file.seek(0)
     try:
-        image = plugin(io.BytesIO(data))
+        image = plugin(file)
         _check_size(image, policy)
         width, height = image.size
         is_lying = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)

@@ -7,6 +7,7 @@ pipes in a format that cannot carry code, and end with their parent.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -30,12 +31,21 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from labelclean.arrays import IntArray
 from labelclean.errors import StorageError
 from labelclean.features.appearance import measured_looks
 from labelclean.features.boxes import Box, Cut, box_hash, check_box, cut_window
-from labelclean.features.decode import decoded_pixels, stored_form
-from labelclean.features.image_files import ImageReject, ReasonCode, content_hash, hash_image_file, read_image_bytes
+from labelclean.features.decode import decoded_pixels, image_size, stored_form
+from labelclean.features.image_files import (
+    ImageReject,
+    ReasonCode,
+    content_hash,
+    hash_image_file,
+    open_image_file,
+    read_image_bytes,
+)
 from labelclean.features.pixels import PixelArray, ResizeMode, Uint16Array, quantised, resized_pixels
+from labelclean.features.tiles import WHOLE, Grid, canvas_size, largest_canvas
 
 if TYPE_CHECKING:
     from labelclean.config import DecodeConfig
@@ -80,8 +90,8 @@ class DecodedImage(NamedTuple):
     Attributes:
         row: Counts the sources from 0.
         content_hash: SHA-256 of the bytes decoded, of a box `box_hash`; None where they could not be read.
-        image: uint16, 0..65535 for 0..1, shape (C, H, W) at the input size, C in {1, 3}; or
-            the refusal.
+        image: uint16, 0..65535 for 0..1, shape (C, H, W) at the input size, or at the size that its tiles are cut from
+            (`tiles.canvas_size`), C in {1, 3}; or the refusal.
         looks: What the picture is like (`appearance.LOOKS`); empty for a refusal.
     """
 
@@ -101,6 +111,7 @@ class DecodeSettings:
         input_size: Height and width of the network's input.
         resize: How another shape is met.
         box_margin: What is cut out around a box at each side, as a share of its width or height.
+        grid: Rows and columns of tiles.
     """
 
     image_root: Path
@@ -108,6 +119,7 @@ class DecodeSettings:
     input_size: tuple[int, int]
     resize: ResizeMode = "squash"
     box_margin: float = 0.0
+    grid: Grid = WHOLE
 
 
 def hashed_images(
@@ -148,6 +160,41 @@ def hashed_images(
 
     with ThreadPoolExecutor(max(1, threads), "hash") as executor:
         yield from _in_order(executor, hashed, enumerate(sources), in_flight=16 * max(1, threads))
+
+
+def image_sizes(sources: Iterable[ImageSource], image_root: Path, policy: DecodeConfig, box_margin: float) -> IntArray:
+    """Return the sizes of images as they stand upright, or of what is cut out around their boxes; only headers are read.
+
+    Args:
+        sources: The samples' images.
+        image_root: Folder that `image_path` is relative to.
+        policy: Gives the size limits.
+        box_margin: What is cut out around a box at each side, as a share of its width or height.
+
+    Returns:
+        Height and width in pixels, int64, shape (images that are not refused, 2).
+
+    Raises:
+        StorageError: If the image root is no folder.
+    """
+    _check_root(image_root)
+
+    def size_of(_: int, source: ImageSource) -> tuple[int, int] | None:
+        try:
+            if source.image is not None or source.image_path is None:
+                return image_size(io.BytesIO(_image_bytes(source, image_root, policy)), policy)
+            with open_image_file(image_root, source.image_path, policy) as file:
+                size = image_size(file, policy)
+            if source.box is None:
+                return size
+            rows, columns = cut_window(Cut(source.box, box_margin), *size)
+            return rows.stop - rows.start, columns.stop - columns.start
+        except ImageReject:
+            return None
+
+    with ThreadPoolExecutor(4, "size") as executor:
+        sizes = [size for size in _in_order(executor, size_of, enumerate(sources), in_flight=64) if size is not None]
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
 
 def decoded_images(
@@ -274,10 +321,11 @@ def _decoded(row: int, source: ImageSource, settings: DecodeSettings, last: _Las
         else:
             data = _image_bytes(source, settings.image_root, settings.policy)
             digest = content_hash(data)
-            values, limits = decoded_pixels(data, settings.policy, settings.input_size)
+            values, limits = decoded_pixels(data, settings.policy, largest_canvas(settings.input_size, settings.grid))
             width, height, bits = stored_form(data)
         looks = tuple(measured_looks(values, (width, height), bits).tolist())
-        pixels = quantised(resized_pixels(values, limits, settings.input_size, settings.resize))
+        size = canvas_size((values.shape[0], values.shape[1]), settings.input_size, settings.grid)
+        pixels = quantised(resized_pixels(values, limits, size, settings.resize))
         return DecodedImage(row, digest, pixels, looks)
     except ImageReject as refusal:
         return DecodedImage(row, digest, _reject(source, refusal))
@@ -433,7 +481,8 @@ def _answer(decoder: _Decoder, row: int, source: ImageSource, settings: DecodeSe
     if "reason_code" in answer:
         code, message = ReasonCode(answer["reason_code"]), str(answer["message"])
         return DecodedImage(row, answer["hash"], Reject(source.sample_id, source.image_path, str(code), message))
-    pixels = np.frombuffer(blob, dtype=np.uint16).reshape(-1, *settings.input_size)
+    height, width = answer["size"]
+    pixels = np.frombuffer(blob, dtype=np.uint16).reshape(-1, height, width)
     return DecodedImage(row, str(answer["hash"]), pixels, tuple(answer["looks"]))
 
 
@@ -502,6 +551,7 @@ def _settings_record(settings: DecodeSettings) -> dict[str, Any]:
         "input_size": list(settings.input_size),
         "resize": settings.resize,
         "box_margin": settings.box_margin,
+        "grid": list(settings.grid),
     }
 
 
@@ -518,8 +568,8 @@ def _serve() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     record, _ = _receive(requests)
     policy = cast("DecodeConfig", SimpleNamespace(**record["policy"]))  # the same names without pydantic
-    size, margin = tuple(record["input_size"]), record["box_margin"]
-    settings = DecodeSettings(Path(record["image_root"]), policy, size, record["resize"], margin)
+    size, margin, grid = tuple(record["input_size"]), record["box_margin"], tuple(record["grid"])
+    settings = DecodeSettings(Path(record["image_root"]), policy, size, record["resize"], margin, grid)
     last = _LastImage()
     _send(answers, {}, b"")
     with suppress(EOFError, BrokenPipeError):
@@ -533,7 +583,7 @@ def _serve() -> None:
             if isinstance(image, Reject):
                 _send(answers, {"hash": digest, "reason_code": image.reason_code, "message": image.message}, b"")
             else:
-                _send(answers, {"hash": digest, "looks": looks}, image.data.cast("B"))
+                _send(answers, {"hash": digest, "looks": looks, "size": image.shape[1:]}, image.data.cast("B"))
             _orphan_alarm(0)
 
 

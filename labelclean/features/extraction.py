@@ -30,9 +30,10 @@ from labelclean.features.decoder_pool import (
     decoded_images,
     hashed_images,
 )
-from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork, engine_digest
-from labelclean.features.facts import BackboneFacts, agreeing_network
+from labelclean.features.engine import BATCH_SIZE, Engine, EngineError, OnnxNetwork
+from labelclean.features.facts import BackboneFacts, agreeing_network, features_digest
 from labelclean.features.store import FeatureStore
+from labelclean.features.tiles import pooled_images, tiles_of
 from labelclean.storage.samples import boxes_of
 
 if TYPE_CHECKING:
@@ -212,29 +213,31 @@ class Extractor:
         precision = choose_precision(section.precision, device)
         usual = BATCH_SIZE if self.facts.engine == "onnx" else 256 if device.type == "cuda" else 32
         batch_size = section.batch_size or usual
-        size, margin = self.facts.input_size, self.config.data.box_margin
-        settings = DecodeSettings(self.image_root, self.config.decode, size, section.resize, margin)
+        size, margin, grid = self.facts.input_size, self.config.data.box_margin, section.grid
+        settings = DecodeSettings(self.image_root, self.config.decode, size, section.resize, margin, grid)
+        num_tiles = grid[0] * grid[1]
         workers = section.workers
         if workers is None:
             workers = max(1, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 1
         rejects: dict[str, Reject] = {}
-        batched: deque[list[Described]] = deque()
+        described: deque[Described] = deque()
 
         def batches() -> Iterator[npt.NDArray[np.uint16]]:
-            images: list[DecodedImage] = []
-            for image in decoded_images(sources, settings, workers, in_flight=4 * batch_size):
+            tiles: list[npt.NDArray[np.uint16]] = []
+            ahead = max(-(-4 * batch_size // num_tiles), workers + 1)  # four batches, and no decoder idle
+            for image in decoded_images(sources, settings, workers, in_flight=ahead):
                 advance(1)
                 if isinstance(image.image, Reject):
                     rejects[image.image.sample_id] = image.image
                     continue
-                images.append(image)
-                if len(images) == batch_size:
-                    batched.append(_described(images))
-                    yield _stacked(images)
-                    images = []
-            if images:
-                batched.append(_described(images))
-                yield _stacked(images)
+                described.append(_described(image))
+                for tile in tiles_of(image.image, size, grid):
+                    tiles.append(tile)
+                    if len(tiles) == batch_size:
+                        yield _stacked(tiles)
+                        tiles = []
+            if tiles:
+                yield _stacked(tiles)
 
         decoded = batches()
         first = next(decoded, None)
@@ -252,7 +255,7 @@ class Extractor:
             mean=backbone.mean,
             std=backbone.std,
         )
-        _store_in_parts(self.store, rows, batched, self.flush_s)
+        _store_in_parts(self.store, pooled_images(rows, num_tiles), described, self.flush_s)
         return rejects
 
     def _built(
@@ -264,7 +267,7 @@ class Extractor:
         backbone, facts = self.backbone, self.facts
         if self.network is not None:
             return backbone, self.network
-        if (found := engine_digest(backbone.digest, facts.engine)) != facts.digest:
+        if (found := features_digest(backbone.digest, facts.engine, self.config.backbone.grid)) != facts.digest:
             raise StorageError(
                 f"backbone {backbone.name!r}: it must be the one that the feature store is for, digest "
                 f"{facts.digest[:16]}, but on {platform.node()} it has {found[:16]}. Use the same weights "
@@ -294,35 +297,34 @@ def measure_looks(
 ) -> None:
     """Measure and store what images are like whose features were stored before that was measured; arguments as for `extract_missing`."""
     section = config.backbone
-    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize)
+    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize, grid=section.grid)
     workers = max(1, (os.cpu_count() or 2) - 1) if section.workers is None else section.workers
     described: list[Described] = []
     for image in decoded_images(sources, settings, workers):
         advance(1)
         if not isinstance(image.image, Reject):
-            described += _described([image])
+            described.append(_described(image))
         if len(described) == FLUSH_ROWS:
             store.append_looks(described)
             described = []
     store.append_looks(described)
 
 
-def _described(images: Sequence[DecodedImage]) -> list[Described]:
-    """Content hash and looks of each."""
-    return [(str(image.content_hash), image.looks) for image in images]
+def _described(image: DecodedImage) -> Described:
+    """Content hash and looks."""
+    return str(image.content_hash), image.looks
 
 
-def _stacked(images: Sequence[DecodedImage]) -> npt.NDArray[np.uint16]:
-    """One batch; grey images get as many channels as the widest of the batch."""
-    pixels = [np.asarray(image.image) for image in images]
-    channels = max(image.shape[0] for image in pixels)
-    return np.stack([image if image.shape[0] == channels else np.repeat(image, channels, axis=0) for image in pixels])
+def _stacked(tiles: Sequence[npt.NDArray[np.uint16]]) -> npt.NDArray[np.uint16]:
+    """One batch; grey tiles get as many channels as the widest of the batch."""
+    channels = max(tile.shape[0] for tile in tiles)
+    return np.stack([tile if tile.shape[0] == channels else np.repeat(tile, channels, axis=0) for tile in tiles])
 
 
 def _store_in_parts(
     store: FeatureStore,
     rows: Iterable[npt.NDArray[np.float32]],
-    batched: deque[list[Described]],
+    described: deque[Described],
     flush_s: float,
 ) -> None:
     """Write features every few thousand rows or every minute, and what is there when somebody stops the run."""
@@ -339,7 +341,7 @@ def _store_in_parts(
     try:
         for batch in rows:
             features.append(batch)
-            images += batched.popleft()
+            images += [described.popleft() for _ in batch]
             if len(images) >= FLUSH_ROWS or time.monotonic() - last > flush_s:
                 flush()
                 images, features, last = [], [], time.monotonic()

@@ -27,6 +27,7 @@ from labelclean.features.engine import (
     made_batch,
     onnx_network,
 )
+from labelclean.features.tiles import WHOLE, Grid, num_pooled
 from labelclean.storage.parquet import make_folder, read_json, write_json
 from labelclean.storage.run_folders import file_digest
 
@@ -40,8 +41,8 @@ class BackboneFacts:
 
     Attributes:
         name: timm's name.
-        digest: Digest of everything that changes a feature, the engine too.
-        num_features: D.
+        digest: Digest of everything that changes a feature, engine and tiles too.
+        num_features: Numbers per image: D, of several tiles 2 D.
         input_size: Height and width in pixels.
         engine: What computes it.
         engine_reason: Why not ONNX Runtime, where `run.engine` would have taken it; else empty.
@@ -84,6 +85,9 @@ def backbone_facts(config: Config) -> BackboneFacts:
     facts = BackboneFacts(backbone.name, backbone.digest, backbone.num_features, backbone.input_size)
     if engine == "onnx":
         facts = _with_engine(facts, backbone, config)
+    grid = config.backbone.grid
+    digest = features_digest(backbone.digest, facts.engine, grid)
+    facts = replace(facts, digest=digest, num_features=num_pooled(facts.num_features, grid))
     if note is not None:
         make_folder(note.parent)
         write_json(note, asdict(facts))
@@ -121,7 +125,22 @@ def _with_engine(facts: BackboneFacts, backbone: Backbone, config: Config) -> Ba
                 f"run.engine 'onnx' must compute backbone {backbone.name!r} as torch does, but {fault}. Set run.engine to 'auto'."
             ) from None
         return replace(facts, engine_reason=str(fault))
-    return replace(facts, digest=engine_digest(facts.digest, "onnx"), engine="onnx")
+    return replace(facts, engine="onnx")
+
+
+def features_digest(digest: str, engine: Engine, grid: Grid) -> str:
+    """Return the digest of a backbone's features as an engine computes them from tiles.
+
+    Args:
+        digest: The backbone's.
+        engine: What computes.
+        grid: Rows and columns of tiles.
+
+    Returns:
+        The backbone's digest itself under torch and for one tile, so that features of earlier versions stay valid.
+    """
+    digest = engine_digest(digest, engine)
+    return digest if grid == WHOLE else hashlib.sha256(f"{digest} {grid[0]}x{grid[1]} tiles".encode()).hexdigest()
 
 
 def agreeing_network(

@@ -95,7 +95,7 @@ def read_image_bytes(image_root: Path, image_path: str, policy: DecodeConfig) ->
         ImageReject: If the path is unsafe or the file missing, empty, too large, no regular
             file or not readable.
     """
-    with _opened_file(image_root, image_path, policy) as file:
+    with open_image_file(image_root, image_path, policy) as file:
         data = file.read(policy.max_bytes + 1)
     if len(data) > policy.max_bytes:
         raise _too_many_bytes(len(data), policy)
@@ -116,7 +116,7 @@ def hash_image_file(image_root: Path, image_path: str, policy: DecodeConfig) -> 
     Raises:
         ImageReject: As for `read_image_bytes`.
     """
-    with _opened_file(image_root, image_path, policy) as file:
+    with open_image_file(image_root, image_path, policy) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -134,14 +134,26 @@ def unusable_images(image_root: Path, image_paths: Iterable[str], policy: Decode
     refused = {}
     for path in image_paths:
         try:
-            _opened_file(image_root, path, policy).close()
+            open_image_file(image_root, path, policy).close()
         except ImageReject as reject:
             refused[path] = reject.message
     return refused
 
 
-def _opened_file(image_root: Path, image_path: str, policy: DecodeConfig) -> io.BufferedReader:
-    """Open a regular, readable, non-empty, not too large file below the root, or refuse."""
+def open_image_file(image_root: Path, image_path: str, policy: DecodeConfig) -> io.BufferedReader:
+    """Open a regular, readable, non-empty, not too large file below the root.
+
+    Args:
+        image_root: As for `read_image_bytes`.
+        image_path: As for `read_image_bytes`.
+        policy: Gives the size limit.
+
+    Returns:
+        The file, for the caller to close.
+
+    Raises:
+        ImageReject: As for `read_image_bytes`.
+    """
     check_image_path(image_path)
     try:
         place = _resolved(image_root, image_path)

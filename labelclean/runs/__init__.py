@@ -5,6 +5,7 @@ For others:
 - `steps`: `clean`, the steps in order, and what wraps them
 - `run`: opening, publishing and reading back a run
 - `ingest`, `extract`: the first steps; `image_root`, `samples_of`, `validated`
+- `tiling`: how many tiles `backbone.tiles: auto` takes
 - `gates`: from measurements to verdicts, with a sentence each
 - `outputs`: from arrays to the tables and numbers that a run leaves
 - `costs`: escapes, overkill and wrong kinds of a run, and what reviewing saves

@@ -21,9 +21,10 @@ import pyarrow as pa
 from labelclean.config import Config, config_record
 from labelclean.errors import ConfigError, GateError, LabelcleanError, TableError
 from labelclean.review.decisions import Decision, Standing, measure_standing, standing_decisions
-from labelclean.runs.arrivals import arrivals_from, find_arrivals
+from labelclean.runs.arrivals import arrivals_from, files_to_read, find_arrivals
 from labelclean.runs.plan import Plan, plan_from, plan_run
 from labelclean.runs.record import INTERNAL
+from labelclean.runs.tiling import settled
 from labelclean.storage.lock import check_held, run_lock
 from labelclean.storage.parquet import make_folder, read_json, write_json
 from labelclean.storage.run_folders import MANIFEST, adopt, leftovers, new_work_folder, publish_run
@@ -102,6 +103,7 @@ def open_run(
         if taken_over:
             LOG.warning("%s", taken_over)
         arrivals = find_arrivals(config, dataset_name(config), force=force)
+        config = settled(config, files_to_read(config, arrivals))
         plan = plan_run(config, arrivals)
         started_at, started_s = clock(), time.monotonic()
         run_id, work = new_work_folder(runs, started_at)

@@ -12,7 +12,7 @@ from labelclean.config import DecodeConfig
 from labelclean.errors import TableError, listed
 from labelclean.features.boxes import Box
 from labelclean.features.decode import image_size
-from labelclean.features.image_files import ImageReject, ReasonCode, read_image_bytes
+from labelclean.features.image_files import ImageReject, ReasonCode, open_image_file
 from labelclean.review.boxes.files import BoxSource
 from labelclean.review.boxes.found import FoundBox, FoundBoxes
 from labelclean.review.boxes.yolo import yolo_boxes
@@ -132,6 +132,7 @@ def _size(root: Path, path: str) -> tuple[int, int] | ImageReject:
             return ImageReject(
                 ReasonCode.MISSING, "its image must be there, but no image file has this name; copy it there."
             )
-        return image_size(read_image_bytes(root, path, policy), policy)
+        with open_image_file(root, path, policy) as file:
+            return image_size(file, policy)
     except ImageReject as refusal:
         return refusal

@@ -22,13 +22,16 @@ from labelclean.labels import GivenLabels
 from labelclean.noise.model import true_class_probs
 from labelclean.probes.feature_space import sample_keys, space_of_keys
 from labelclean.runs.ingest import samples_of
+from labelclean.runs.tiling import settled
 from labelclean.storage.samples import given_labels_of, groups_of
 from labelclean.trial.first_config import described_weights
 from labelclean.trial.forecast import measure_images, some_sources
 from labelclean.trial.poc import draw_features
 from labelclean.trial.trial import Material
 
-SPEC = re.compile(r"(?P<what>[^@+]+)(@(?P<size>[0-9]+)(x(?P<width>[0-9]+))?)?(?P<several>\+several)?")
+SPEC = re.compile(
+    r"(?P<what>[^@+]+)(@(?P<size>[0-9]+)(x(?P<width>[0-9]+))?)?(?P<several>\+several)?(\+(?P<tiles>auto|[0-9]+(x[0-9]+)?))?"
+)
 WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 ALIKE = 1.5  # so much may two timings of the same on a busy machine differ
 MOST_ERRORS = 1.0  # a cheaper backbone is taken where it tells less by no more than so many standard errors
@@ -42,6 +45,7 @@ class BackboneTrial:
         spec: As it was asked for.
         name: timm's name.
         depth: `last` or `several`.
+        tiles: `1`, or rows x columns.
         input_size: Height and width in pixels.
         num_features: D.
         gain: Mean log-likelihood of a given label under the teacher and its noise model over that of the class shares,
@@ -56,6 +60,7 @@ class BackboneTrial:
     spec: str
     name: str
     depth: str
+    tiles: str
     input_size: tuple[int, int]
     num_features: int
     gain: float
@@ -70,8 +75,9 @@ def backbones_of(specs: str, config: Config) -> dict[str, Config]:
     """Return a configuration for each backbone asked for, the configured one first.
 
     Args:
-        specs: Separated by commas: `NAME` or weights `FILE`, then as wanted `@PIXELS` or `@HEIGHTxWIDTH`, then `+several`.
-            A name is fetched by timm unless it is the configured one; a safetensors file says itself what it is.
+        specs: Separated by commas: `NAME` or weights `FILE`, then as wanted `@PIXELS` or `@HEIGHTxWIDTH`, then `+several`,
+            then `+2x3` or `+auto` (`backbone.tiles`). A name is fetched by timm unless it is the configured one; a safetensors
+            file says itself what it is.
         config: The configuration.
 
     Returns:
@@ -89,8 +95,8 @@ def backbones_of(specs: str, config: Config) -> dict[str, Config]:
             faults.append(f"{spec!r}: {fault}")
     if faults:
         raise ConfigError(
-            "--backbones: each must be a timm name or a weights file, then if wanted @PIXELS and +several, such as "
-            f"convnext_tiny.in12k@288+several, but: {'; '.join(faults)}."
+            "--backbones: each must be a timm name or a weights file, then if wanted @PIXELS, +several and tiles, such as "
+            f"convnext_tiny.in12k@288+several+2x3, but: {'; '.join(faults)}."
         )
     return wanted
 
@@ -112,6 +118,8 @@ def _configured(spec: str, config: Config) -> Config:
         backbone["input_size"] = (int(parts["size"]), int(parts["width"] or parts["size"]))
     if parts["several"]:
         backbone["depth"] = "several"
+    if parts["tiles"]:
+        backbone["tiles"] = parts["tiles"]
     return config.model_copy(update={"backbone": BackboneConfig.model_validate(backbone)})
 
 
@@ -190,7 +198,8 @@ def try_backbones(config: Config, specs: str, *, num_samples: int) -> list[dict[
     wanted = backbones_of(specs, config)
     samples, names, has_bytes = samples_of(config, "labelclean poc --backbones")
     likelihoods, facts, shares = {}, {}, np.empty(0)
-    for spec, own in wanted.items():
+    for spec, asked in wanted.items():
+        own = settled(asked)
         cost = measure_images(own, some_sources(own, samples, has_bytes))
         drawn = draw_features(own, samples, names, num_samples)
         labels = given_labels_of(drawn.samples, names)
@@ -200,6 +209,7 @@ def try_backbones(config: Config, specs: str, *, num_samples: int) -> list[dict[
         facts[spec] = {
             "name": own.backbone.name,
             "depth": own.backbone.depth,
+            "tiles": str(own.backbone.tiles),
             "input_size": backbone_facts(own).input_size,
             "num_features": drawn.features.shape[1],
             "images_per_s": 1.0 / cost.extract_s,

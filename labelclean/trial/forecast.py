@@ -20,7 +20,9 @@ from labelclean.features.decoder_pool import ImageSource, Reject
 from labelclean.features.extraction import extract_missing, hash_images, path_sources
 from labelclean.features.facts import BackboneFacts, backbone_facts
 from labelclean.features.store import FeatureStore, feature_store
+from labelclean.features.tiles import WHOLE
 from labelclean.runs.ingest import image_root, samples_of, validated
+from labelclean.runs.tiling import Tiling, measured_tiling, settled, with_tiles
 from labelclean.storage.parquet import image_rows
 
 NUM_MEASURED = 64
@@ -99,8 +101,9 @@ def forecast_run(config: Config) -> Forecast:
     """
     checked = validated(config)
     samples, names, has_bytes = samples_of(config, None)
-    num = samples.num_rows
-    images = measure_images(config, some_sources(config, samples, has_bytes))
+    config, asked = settled(config), config
+    num, sources = samples.num_rows, some_sources(config, samples, has_bytes)
+    images = measure_images(config, sources)
     to_extract = 1.0 - images.num_stored / max(images.num_measured, 1)
     extract_s = num * (images.hash_s + to_extract * images.extract_s)
     clean_s = cleaning_seconds(config, num, images.num_features, len(names))
@@ -108,7 +111,8 @@ def forecast_run(config: Config) -> Forecast:
     place = next(path for path in (config.storage.cache, *config.storage.cache.parents) if path.is_dir())
     free = shutil.disk_usage(place).free
     forecast = Forecast(num, images, extract_s, clean_s, disk, free, ())
-    return Forecast(num, images, extract_s, clean_s, disk, free, (*checked["sentences"], *_sentences(forecast)))
+    sentences = (*checked["sentences"], *_tile_sentences(asked, config, images, sources), *_sentences(forecast))
+    return Forecast(num, images, extract_s, clean_s, disk, free, sentences)
 
 
 def forecast_record(forecast: Forecast) -> dict[str, Any]:
@@ -241,6 +245,37 @@ def _extracted(
 
 def _nothing(_: int) -> None:
     """Progress that nobody looks at."""
+
+
+def _tile_sentences(asked: Config, config: Config, images: ImageCost, sources: Sequence[ImageSource]) -> list[str]:
+    """Into how many tiles images are cut and what that costs; where they are not but are large, what `auto` would take."""
+    is_auto = asked.backbone.tiles == "auto"
+    if is_auto and asked.run.reference is not None:
+        choice = "backbone.tiles auto takes what run.reference took, "
+    elif is_auto:
+        choice = f"{measured_tiling(asked).sentence}: backbone.tiles auto takes "
+    else:
+        choice = "backbone.tiles: "
+    rows, columns = config.backbone.grid
+    if rows * columns > 1:
+        one = measure_images(with_tiles(config, 1), sources)
+        return [
+            f"{choice}{config.backbone.tiles}, {rows * columns} tiles per image: {images.extract_s / one.extract_s:.1f} times the "
+            f"time of one squashed picture ({1000 * images.extract_s:,.0f} ms per image, not {1000 * one.extract_s:,.0f})"
+        ]
+    return [f"{choice}1, the whole image"] if is_auto else _tile_advice(measured_tiling(config))
+
+
+def _tile_advice(tiling: Tiling) -> list[str]:
+    """What is lost of images that are far larger than the network's input, and what tiles would cost."""
+    if tiling.grid == WHOLE:
+        return []
+    shrink = max(side / tile for side, tile in zip(tiling.size, tiling.input_size, strict=True))
+    num_tiles = tiling.grid[0] * tiling.grid[1]
+    return [
+        f"{tiling.sentence}: what has fewer than {shrink:.0f} pixels is less than one to it. backbone.tiles auto would take "
+        f"{tiling.words}: {num_tiles} tiles per image, about {num_tiles} times the network's time"
+    ]
 
 
 def _sentences(forecast: Forecast) -> list[str]:

@@ -34,6 +34,7 @@ from labelclean.runs.ingest import image_root, ingest, samples_of
 from labelclean.runs.outputs import gain_record, teacher_measurements
 from labelclean.runs.record import INTERNAL
 from labelclean.runs.run import dataset_name, open_run
+from labelclean.runs.tiling import settled
 from labelclean.storage.parquet import atomic_path, labels_dataset, read_json, read_table, write_json, write_table
 from labelclean.storage.samples import given_labels_of, groups_of
 from labelclean.texts import Texts
@@ -63,6 +64,7 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             images of the sample can be.
     """
     samples, names, has_bytes = samples_of(config, "labelclean poc")
+    config = settled(config)
     if len(names) == 1:
         raise TableError(
             f"poc: a trial compares refinements, which need 2 classes, but {config.data.labels} names {names[0]!r} alone. "

@@ -152,15 +152,15 @@ def test_the_size_is_that_of_the_upright_image(root: Path) -> None:
 
     from PIL import Image
 
-    assert image_size(png(GREY, 0), DecodeConfig()) == (40, 60)
+    assert image_size(io.BytesIO(png(GREY, 0)), DecodeConfig()) == (40, 60)
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
     Image.fromarray(GREY).save(file, "JPEG", exif=exif)
     assert (
-        image_size(file.getvalue(), DecodeConfig())
+        image_size(io.BytesIO(file.getvalue()), DecodeConfig())
         == (60, 40)
         == decode_image(file.getvalue(), DecodeConfig()).shape[:2]
     )
     with pytest.raises(ImageReject):
-        image_size(b"\x89PNG\r\n\x1a\n", DecodeConfig())
+        image_size(io.BytesIO(b"\x89PNG\r\n\x1a\n"), DecodeConfig())

@@ -136,12 +136,13 @@ def test_features_that_differ_from_torchs_are_not_taken(monkeypatch: pytest.Monk
 
 @needs_onnx
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", ["last", "several"])
-def test_onnx_runtime_agrees_with_torch_and_what_is_stored_is_its_own(tmp_path: Path, depth: str) -> None:
+@pytest.mark.parametrize(("depth", "tiles"), [("last", "1"), ("several", "2x1")])
+def test_onnx_runtime_agrees_with_torch_and_what_is_stored_is_its_own(tmp_path: Path, depth: str, tiles: str) -> None:
     root, rows, digests = ROOT / "sample_data/images", {}, set()
     paths = sorted(path.name for path in root.iterdir())[:11]  # more than one batch
     for engine in ("onnx", "torch"):
-        config = config_of(tmp_path / "cache", f"run.engine={engine}", f"backbone.depth={depth}")
+        settings = [f"run.engine={engine}", f"backbone.depth={depth}", f"backbone.tiles={tiles}"]
+        config = config_of(tmp_path / "cache", *settings)
         facts = backbone_facts(config)
         assert facts.engine == engine
         store = FeatureStore(tmp_path / engine, facts.num_features)

@@ -107,6 +107,7 @@ def backbone(spec: str, gain: float, behind: float, *, is_recommended: bool) -> 
         "spec": spec,
         "name": spec,
         "depth": "last",
+        "tiles": "2x3" if spec.startswith("slow") else "1",
         "input_size": [224, 224],
         "num_features": 1280,
         "gain": gain,
@@ -138,4 +139,6 @@ def test_backbones_that_were_compared_stand_on_the_page_and_in_the_terminal(chos
     html = render_trial(tried, Texts("en"))
     assert "<b>fast" not in html.replace("&lt;b&gt;fast", "")
     assert "0.010 ± 0.020" in html
+    assert html.count("tiles (rows x columns)") == 1
+    assert "タイル 2x3（行 × 列）" in render_trial(tried, Texts("ja"))
     assert "Which backbone" not in render_trial(record(), Texts("en"))

@@ -30,11 +30,11 @@ CONFIG = Config.model_validate(
 )
 
 
-def test_names_files_sizes_and_depth_are_read(tmp_path: Path) -> None:
+def test_names_files_sizes_depth_and_tiles_are_read(tmp_path: Path) -> None:
     weights = tmp_path / "net.safetensors"
     about = {"architecture": "convnext_tiny", "mean": "0.5,0.5,0.5"}
     save_file({"w": np.zeros(1, np.float32)}, weights, metadata=about)
-    specs = f"vit_small_patch14_dinov2@518,resnet10t@160x320+several, {weights}+several"
+    specs = f"vit_small_patch14_dinov2@518+2x3,resnet10t@160x320+several, {weights}+several+auto"
     own, vit, wide, file = (config.backbone for config in backbones_of(specs, CONFIG).values())
     assert own == CONFIG.backbone
     assert (vit.name, vit.pretrained, vit.input_size, vit.depth) == (
@@ -46,12 +46,18 @@ def test_names_files_sizes_and_depth_are_read(tmp_path: Path) -> None:
     # the configured name keeps all that is configured of it
     assert (wide.weights, wide.mean, wide.input_size, wide.depth) == (own.weights, own.mean, (160, 320), "several")
     assert (file.name, file.weights, file.mean, file.depth) == ("convnext_tiny", weights, (0.5, 0.5, 0.5), "several")
+    assert [backbone.tiles for backbone in (own, vit, wide, file)] == [1, "2x3", 1, "auto"]
 
 
 def test_all_that_cannot_be_read_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
-        backbones_of("a@b,gone.safetensors,resnet18@8", CONFIG)
-    for sentence in ("'a@b': cannot be read", "'gone.safetensors': there is no such file", "at least 16 pixels"):
+        backbones_of("a@b,gone.safetensors,resnet18@8,resnet18+3", CONFIG)
+    for sentence in (
+        "such as 2x3, found '3'",
+        "'a@b': cannot be read",
+        "'gone.safetensors': there is no such file",
+        "at least 16 pixels",
+    ):
         assert sentence in str(caught.value)
 
 
@@ -59,6 +65,7 @@ def facts(rate: float) -> dict[str, object]:
     return {
         "name": "x",
         "depth": "last",
+        "tiles": "1",
         "input_size": (224, 224),
         "num_features": 8,
         "images_per_s": rate,
