@@ -15,6 +15,7 @@ from labelclean.runs.ingest import image_root
 from labelclean.runs.ingest_parts import LOOKS, looks_path
 from labelclean.runs.plan import box_margin, plan_of
 from labelclean.runs.record import INTERNAL, part_done, part_of, recorded
+from labelclean.runs.tiling import tell_large
 from labelclean.storage.parquet import image_rows, make_folder, read_table, write_table
 
 
@@ -56,6 +57,8 @@ def extract(work: Path) -> bool:
         decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
         known = store.known()
+        if hashed.content_hashes and not known.intersection(hashed.content_hashes.values()):
+            tell_large(config, files_to_read(config, arrivals_from(part_of(work, "arrivals"))))
         first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}
         with progress("extracting features", len(first_with), "images") as advance:
             wanted = set(first_with.values())

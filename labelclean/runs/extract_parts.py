@@ -25,6 +25,7 @@ from labelclean.runs.ingest import image_root
 from labelclean.runs.ingest_parts import LABELLED, LOOKS, PART_ROWS, looks_path, part_path, part_paths
 from labelclean.runs.plan import box_margin
 from labelclean.runs.record import INTERNAL, part_of
+from labelclean.runs.tiling import tell_large
 from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
 from labelclean.storage.queries import (
     database,
@@ -74,6 +75,8 @@ def extract_parts(work: Path, config: Config, record: dict[str, Any]) -> None:
         if config.review.unusable_share and num_known:
             num_unmeasured = images_to_measure(connection, store.looks.parts(), unmeasured)
     refused: dict[str, Reject] = {}
+    if num_wanted and not num_known:
+        tell_large(config, files_to_read(config, arrivals_from(part_of(work, "arrivals"))))
     if num_wanted:
         with progress("extracting features", num_wanted, "images") as advance:
             sources = _wanted_sources(work, config, wanted, has_bytes=ingest["has_bytes"])

@@ -53,6 +53,29 @@ class Tiling:
             f"sees {columns:,} x {rows:,}"
         )
 
+    @property
+    def advice(self) -> str:
+        """What is lost of images that are far larger than the network's input, and what tiles would cost; empty for others."""
+        if self.grid == WHOLE:
+            return ""
+        shrink = max(side / tile for side, tile in zip(self.size, self.input_size, strict=True))
+        num_tiles = self.grid[0] * self.grid[1]
+        return (
+            f"{self.sentence}: what has fewer than {shrink:.0f} pixels is less than one to it. backbone.tiles auto would take "
+            f"{self.words}: {num_tiles} tiles per image, about {num_tiles} times the network's time"
+        )
+
+
+def tell_large(config: Config, files: Sequence[Path] | None = None) -> None:
+    """Say what is lost of images that are shown to the network whole though they are far larger than its input.
+
+    Args:
+        config: The configuration; nothing is said where it cuts images into tiles.
+        files: Only these of the labels' files; None: all.
+    """
+    if config.backbone.grid == WHOLE and (advice := measured_tiling(config, files).advice):
+        LOG.warning("%s", advice)
+
 
 def settled(config: Config, files: Sequence[Path] | None = None) -> Config:
     """Return the configuration with the number of tiles written out, where `backbone.tiles` leaves it to the images.

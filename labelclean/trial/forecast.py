@@ -20,9 +20,8 @@ from labelclean.features.decoder_pool import ImageSource, Reject
 from labelclean.features.extraction import extract_missing, hash_images, path_sources
 from labelclean.features.facts import BackboneFacts, backbone_facts
 from labelclean.features.store import FeatureStore, feature_store
-from labelclean.features.tiles import WHOLE
 from labelclean.runs.ingest import image_root, samples_of, validated
-from labelclean.runs.tiling import Tiling, measured_tiling, settled, with_tiles
+from labelclean.runs.tiling import measured_tiling, settled, with_tiles
 from labelclean.storage.parquet import image_rows
 
 NUM_MEASURED = 64
@@ -263,19 +262,10 @@ def _tile_sentences(asked: Config, config: Config, images: ImageCost, sources: S
             f"{choice}{config.backbone.tiles}, {rows * columns} tiles per image: {images.extract_s / one.extract_s:.1f} times the "
             f"time of one squashed picture ({1000 * images.extract_s:,.0f} ms per image, not {1000 * one.extract_s:,.0f})"
         ]
-    return [f"{choice}1, the whole image"] if is_auto else _tile_advice(measured_tiling(config))
-
-
-def _tile_advice(tiling: Tiling) -> list[str]:
-    """What is lost of images that are far larger than the network's input, and what tiles would cost."""
-    if tiling.grid == WHOLE:
-        return []
-    shrink = max(side / tile for side, tile in zip(tiling.size, tiling.input_size, strict=True))
-    num_tiles = tiling.grid[0] * tiling.grid[1]
-    return [
-        f"{tiling.sentence}: what has fewer than {shrink:.0f} pixels is less than one to it. backbone.tiles auto would take "
-        f"{tiling.words}: {num_tiles} tiles per image, about {num_tiles} times the network's time"
-    ]
+    if is_auto:
+        return [f"{choice}1, the whole image"]
+    advice = measured_tiling(config).advice
+    return [advice] if advice else []
 
 
 def _sentences(forecast: Forecast) -> list[str]:

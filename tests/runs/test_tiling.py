@@ -109,3 +109,13 @@ def test_a_run_has_the_tiles_written_out(labels: Path) -> None:
 @pytest.mark.slow
 def test_images_that_cannot_be_read_leave_one_tile_and_the_run_says_why_later(labels: Path) -> None:
     assert measured_tiling(config_of(labels, f"data.image_root={labels.parent / 'images'}")).grid == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_run_that_squashes_large_images_says_what_is_lost(labels: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiling.tell_large(config_of(labels, "backbone.tiles=2x3"))
+    tiling.tell_large(config_of(labels, "backbone.tiles=1", "backbone.input_size=224"))
+    assert not caplog.messages
+    tiling.tell_large(config_of(labels, "backbone.tiles=1"))
+    assert "what has fewer than 4 pixels is less than one to it" in caplog.text  # 400 of 112 pixels
+    assert "backbone.tiles auto would take 2x3: 6 tiles per image" in caplog.text
