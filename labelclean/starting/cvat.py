@@ -6,18 +6,19 @@ from pathlib import Path
 
 from labelclean.errors import TableError
 from labelclean.review.exchange.foreign_file import xml_elements
-from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
 
 
-def cvat_rows(data: bytes, origin: Path) -> Rows:
+def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the tags in a CVAT file.
 
     Args:
         data: The XML.
         origin: The file, for the error message.
+        collect: Makes rows of the images: of one class each, or of several.
 
     Returns:
-        One row per image with one tag.
+        One row per image with one tag, or with its tags.
 
     Raises:
         TableError: If it holds tracks of a video, or an image or tag without a name.
@@ -38,4 +39,4 @@ def cvat_rows(data: bytes, origin: Path) -> Rows:
         shapes += [name] * sum(child.tag != "tag" for child in element)
         images.append(LabelledImage(name, tuple(str(tag) for tag in tags)))
     source = f"CVAT for images: {len(images):,} images"
-    return rows_of_images(images, source, origin, left_out={BOXES: shapes})
+    return collect(images, source, origin, left_out={BOXES: shapes})
