@@ -66,7 +66,7 @@ def speed_section(repeats: int, num_photos: int) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for num_samples, num_classes in CELLS:
-        lines.append(_line("clean", num_samples, num_classes, *_calls(num_samples, num_classes), repeats))
+        lines.append(_line("cleaning", num_samples, num_classes, *_calls(num_samples, num_classes), repeats))
         print(lines[-1], flush=True)
     with tempfile.TemporaryDirectory() as folder:
         lines.append(_line("a whole run", num_photos, 4, *_runs(Path(folder), num_photos), repeats))
@@ -135,7 +135,7 @@ def _run(folder: Path, name: str, paths: list[str], labels: pa.Array) -> Timed:
 
     def timed() -> float:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            settings["storage"] = {"runs": f"{place}/runs", "cache": f"{place}/cache", "ledger": f"{place}/ledger"}
+            settings["storage"] = {"runs": f"{place}/runs", "cache": f"{place}/cache"}
             config = Path(place) / "config.yaml"
             config.write_text(yaml.safe_dump(settings), encoding="utf-8")
             before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -259,6 +259,26 @@ def set_verdict(page: SetPage, texts: Texts) -> tuple[str, str]:
     return said, texts("sets.next_queue", n=queue["num"], time=time_words(queue["minutes"] / 60, texts), **ends)
 
 
+def set_promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) -> str:
+    """Return what applying the predicted labels of images without a look brings, or what has to come before.
+
+    Args:
+        promise: What a run or a trial promises.
+        texts: The language.
+        is_trial: There is no queue yet.
+
+    Returns:
+        One sentence.
+    """
+    signed = {"points": promise.points, "low": promise.low, "high": promise.high}
+    numbers = {name: html.points(value) for name, value in signed.items()}
+    key: str = promise.kind
+    if key == "unseen":
+        key = "unseen_undrawn" if not promise.num_queued else "unseen_trial" if is_trial else key
+    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks, "queued": promise.num_queued}
+    return texts(f"sets.promise.{key}", **numbers, **looks)
+
+
 # --- inside ---------------------------------------------------------------------------------------
 
 
@@ -293,11 +313,4 @@ def _checks_sentence(page: SetPage, texts: Texts) -> str:
 
 
 def _promise(promise: Promise | None, texts: Texts) -> str | None:
-    """What applying the predicted labels without a look brings, or what has to come before."""
-    if promise is None:
-        return None
-    signed = {"points": promise.points, "low": promise.low, "high": promise.high}
-    numbers = {name: html.points(value) for name, value in signed.items()}
-    key = "unseen_undrawn" if promise.kind == "unseen" and not promise.num_queued else promise.kind
-    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks, "queued": promise.num_queued}
-    return texts(f"sets.promise.{key}", **numbers, **looks)
+    return None if promise is None else set_promise_sentence(promise, texts)
