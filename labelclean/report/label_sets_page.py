@@ -215,7 +215,7 @@ def render_set_page(
             finding=lambda gate: html.finding_sentence(gate, texts),
             safe=_checks_sentence(page, texts),
             verdict=set_verdict(page, texts),
-            promise=_promise(page.promise, texts),
+            promise=None if page.promise is None else html.promise_sentence(page.promise, texts, group="sets.promise"),
         )
     )
 
@@ -259,26 +259,6 @@ def set_verdict(page: SetPage, texts: Texts) -> tuple[str, str]:
     return said, texts("sets.next_queue", n=queue["num"], time=time_words(queue["minutes"] / 60, texts), **ends)
 
 
-def set_promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) -> str:
-    """Return what applying the predicted labels of images without a look brings, or what has to come before.
-
-    Args:
-        promise: What a run or a trial promises.
-        texts: The language.
-        is_trial: There is no queue yet.
-
-    Returns:
-        One sentence.
-    """
-    signed = {"points": promise.points, "low": promise.low, "high": promise.high}
-    numbers = {name: html.points(value) for name, value in signed.items()}
-    key: str = promise.kind
-    if key == "unseen":
-        key = "unseen_undrawn" if not promise.num_queued else "unseen_trial" if is_trial else key
-    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks, "queued": promise.num_queued}
-    return texts(f"sets.promise.{key}", **numbers, **looks)
-
-
 # --- inside ---------------------------------------------------------------------------------------
 
 
@@ -310,7 +290,3 @@ def _checks_sentence(page: SetPage, texts: Texts) -> str:
     if page.method:
         return texts("gates.cleaned", method=texts(f"methods.{page.method}"))
     return texts("sets.cleaned_per_class")
-
-
-def _promise(promise: Promise | None, texts: Texts) -> str | None:
-    return None if promise is None else set_promise_sentence(promise, texts)

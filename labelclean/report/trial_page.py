@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from labelclean.noise.promise import WrongShare, promise_of
 from labelclean.report import html, plots
-from labelclean.report.label_sets_page import set_promise_sentence
 from labelclean.texts import Texts, amount, percent, time_words
 
 
@@ -106,7 +105,7 @@ def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
     num, changed = round(cost["num_suspects"]), round(cost["num_changed"])
     look = texts(_key(record, "look"), num=num, changed=changed, waiting=num - changed)
     if record.get("several_labels"):
-        return [look, set_promise_sentence(promise, texts, is_trial=True)]
+        return [look, html.promise_sentence(promise, texts, is_trial=True, group="sets.promise")]
     wrong = WrongShare(**record["wrong"])
     after = {"low_after": percent(wrong.low_after), "high_after": percent(wrong.high_after)} if wrong.narrows else {}
     looks = texts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelclean.errors import TableError
-from labelclean.review.exchange.foreign_file import xml_elements
+from labelclean.review.boxes.cvat import cvat_images
 from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
 
 
@@ -26,12 +26,7 @@ def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> R
     """
     images: list[LabelledImage] = []
     shapes: list[str] = []
-    for element in xml_elements(data, ("image", "track"), origin):
-        if element.tag == "track":
-            raise TableError(
-                f"{origin}: must be CVAT for images 1.1, but holds tracks of a video. Export the task as "
-                "'CVAT for images 1.1'."
-            )
+    for element in cvat_images(data, origin):
         name = element.get("name")
         tags = [tag.get("label") for tag in element.iter("tag")]
         if not name or not all(tags):

@@ -41,18 +41,6 @@ def is_label_studio_header(header: Sequence[str]) -> bool:
     return {"annotation_id", "annotator"} <= set(header)
 
 
-def has_choices(content: Any) -> bool:
-    """Return whether an annotation of an export names the class of a whole image."""
-    return any(
-        isinstance(result, dict) and result.get("type") == "choices"
-        for task in content
-        if isinstance(task, dict)
-        for one in task.get("annotations") or task.get("completions") or ()
-        if isinstance(one, dict)
-        for result in one.get("result") or ()
-    )
-
-
 def label_studio_rows(content: Any, control: str | None, origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the choices in Label Studio's JSON export.
 

@@ -15,7 +15,7 @@ from labelclean.errors import ExchangeError, TableError, listed
 from labelclean.review.boxes.coco import coco_boxes, has_coco_boxes
 from labelclean.review.boxes.cvat import cvat_boxes
 from labelclean.review.boxes.files import BoxSource, box_files
-from labelclean.review.boxes.label_studio import has_rectangles, label_studio_boxes
+from labelclean.review.boxes.label_studio import has_results, label_studio_boxes
 from labelclean.review.boxes.voc import has_voc_boxes, voc_boxes
 from labelclean.review.boxes.yolo import looks_like_boxes
 from labelclean.review.exchange.foreign_file import foreign_json
@@ -32,7 +32,6 @@ from labelclean.starting.images import READ_SUFFIXES, located
 from labelclean.starting.label_sets import set_rows_of_images, with_unlisted
 from labelclean.starting.label_studio import (
     flat_rows,
-    has_choices,
     is_label_studio,
     is_label_studio_min,
     label_studio_rows,
@@ -362,7 +361,7 @@ def _json_boxes(content: Any, data: bytes, path: Path, asked: Asked) -> Rows | N
             _check_asked(path, asked, "boxes")
             return box_rows(coco_boxes({"": data}, path), BoxSource("coco", path), "COCO")
     elif is_label_studio(content):
-        if asked.takes_boxes(has_rectangles(content), has_choices(content)):
+        if asked.takes_boxes(has_results(content, "rectanglelabels"), has_results(content, "choices")):
             _check_asked(path, asked, "boxes", "columns")
             source = BoxSource("label_studio", path, asked.columns.get("given_label"))
             return box_rows(label_studio_boxes({"": data}, path, source.control), source, "Label Studio JSON")
