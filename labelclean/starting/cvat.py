@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelclean.errors import TableError
+from labelclean.errors import TableError, listed
 from labelclean.review.boxes.cvat import cvat_images
 from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
 
@@ -26,12 +26,18 @@ def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> R
     """
     images: list[LabelledImage] = []
     shapes: list[str] = []
-    for element in cvat_images(data, origin):
-        name = element.get("name")
-        tags = [tag.get("label") for tag in element.iter("tag")]
+    faults: list[str] = []
+    for number, element in enumerate(cvat_images(data, origin), 1):
+        name = element.get("name") or ""
+        tags = [tag.get("label") or "" for tag in element.iter("tag")]
         if not name or not all(tags):
-            raise TableError(f"{origin}: every image must have a name and every tag a label, but {name!r} has not.")
+            faults.append(f"image {name or number}: {'a label' if name else 'the name'} is missing")
         shapes += [name] * sum(child.tag != "tag" for child in element)
-        images.append(LabelledImage(name, tuple(str(tag) for tag in tags)))
+        images.append(LabelledImage(name, tuple(tags)))
+    if faults:
+        raise TableError(
+            f"{origin}: every image must have a name and every tag a label, but {len(faults):,} have not: {listed(faults)}. "
+            "Correct the file."
+        )
     source = f"CVAT for images: {len(images):,} images"
     return collect(images, source, origin, left_out={BOXES: shapes})
