@@ -17,7 +17,7 @@ from labelclean.review.boxes.cvat import cvat_boxes
 from labelclean.review.boxes.files import BoxSource, box_files
 from labelclean.review.boxes.label_studio import has_results, label_studio_boxes
 from labelclean.review.boxes.voc import has_voc_boxes, voc_boxes
-from labelclean.review.boxes.yolo import looks_like_boxes
+from labelclean.review.boxes.yolo import looks_like_boxes, yolo_files
 from labelclean.review.exchange.foreign_file import foreign_json
 from labelclean.review.exchange.json_values import record_list
 from labelclean.starting.boxes import box_rows, yolo_rows
@@ -271,9 +271,9 @@ def _other_labels(path: Path) -> str:
 
 
 def _yolo_files(path: Path) -> dict[str, bytes]:
-    """The files of a YOLO folder; none where the first file in a folder `labels` does not hold boxes."""
-    first = next((file for file in sorted(path.glob("**/labels/**/*.txt")) if looks_like_boxes(file)), None)
-    return {} if first is None else box_files(BoxSource("yolo", path))
+    """The files of a YOLO folder; none where no text file of it holds boxes."""
+    is_yolo = path.is_dir() and any(map(looks_like_boxes, yolo_files(path)))
+    return box_files(BoxSource("yolo", path)) if is_yolo else {}
 
 
 def _voc(pages: dict[str, bytes], origin: Path, asked: Asked) -> Rows:

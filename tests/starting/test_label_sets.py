@@ -187,5 +187,7 @@ def test_columns_of_marks_that_tell_nothing_are_told(several: bool) -> None:
 def test_all_faults_of_a_cvat_file_stand_in_one_letter(tmp_path: Path) -> None:
     images = '<image id="0"><tag label="x"/></image><image id="1" name="b.png"><tag/></image>'
     (tmp_path / "tags.xml").write_text(f"<annotations>{images}</annotations>", encoding="utf-8")
-    with pytest.raises(TableError, match=r"2 have not: 'image 1: the name is missing', 'image b.png: a label is missing'"):
+    with pytest.raises(
+        TableError, match=r"2 have not: 'image 1: the name is missing', 'image b.png: a label is missing'"
+    ):
         first_labels(tmp_path / "tags.xml", Asked(several_labels=True))
