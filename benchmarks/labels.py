@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from benchmarks.label_set_speed import speed_section
 from benchmarks.measures import flags, ranking
 from benchmarks.peers import cleanlab_confident_learning, cleanlab_noise_rate
 from benchmarks.problem import BoolArray, Float32Array, IntArray, Output, Problem
@@ -168,8 +169,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=150, help="Pictures per seed.")
+    parser.add_argument("--speed", action="store_true", help="Only what several labels cost beside one.")
+    parser.add_argument("--turns", type=int, default=3, help="Turns of --speed.")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    if asked.speed:
+        write_section(asked.out, speed_section(asked.turns, num_photos=1_000))
+        return
     for section in SECTIONS:
         write_section(asked.out, section(range(asked.seeds), asked.pictures))
 

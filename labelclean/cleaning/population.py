@@ -172,6 +172,7 @@ def learn_teacher(
     like: Taught | None = None,
     each: Each = map,
     measured: Float64Array | None = None,
+    num_questions: int = 1,
 ) -> Taught:
     """Return the teacher of the samples of some shards.
 
@@ -190,6 +191,7 @@ def learn_teacher(
             are taken from it. It goes with no reference.
         each: Applies a function to all shards: `map`, or a cluster.
         measured: What inspectors were measured to do (`model.measured_prior`), shape (K, K); None: nobody measured.
+        num_questions: How many questions these samples are asked in all (`FeatureSpace.num_questions`).
 
     Returns:
         The teacher.
@@ -199,7 +201,7 @@ def learn_teacher(
         task = replace(like.task, labels=tuple(labels), folder=folder, lists=(), label_free=like.task.shared)
         if chosen.is_whole:
             return _taught_on(task, chosen, like.features, like.space, config, seed, None)
-        return _taught_in_passes(task, chosen, like.features, config, seed, None, None, each, like.space)
+        return _taught_in_passes(task, chosen, like.features, config, seed, None, each, like.space, with_grams=False)
     features = read_sample(shards, chosen)
     power = choose_power(features, chosen.keys, [chosen.labels], config) if reference is None else reference.power
     features = powered(features, power)
@@ -216,27 +218,18 @@ def learn_teacher(
         device,
     )
     if chosen.is_whole:
-        return _taught_whole(task, chosen, features, config, seed, centring, reference)
-    return _taught_in_passes(task, chosen, features, config, seed, centring, reference, each)
+        space = space_of_keys(features, chosen.keys, config, device=device, centring=centring)
+        space = replace(space, num_questions=num_questions)
+        return _taught_on(task, chosen, features, space, config, seed, reference)
+    space, centring = _sample_space(features, chosen, config, centring)
+    space = replace(space, num_questions=num_questions)
+    task = replace(task, centring=centring)
+    return _taught_in_passes(task, chosen, features, config, seed, reference, each, space, with_grams=True)
 
 
 def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
     """The same; the noise model of its labels knows what inspectors were measured to do."""
     return replace(chosen, labels=replace(chosen.labels, measured=measured))
-
-
-def _taught_whole(
-    task: Task,
-    chosen: Chosen,
-    features: FloatArray,
-    config: CleaningConfig,
-    seed: int,
-    centring: Centring | None,
-    reference: LearnedSums | None,
-) -> Taught:
-    """The teacher where the sample holds all samples."""
-    space = space_of_keys(features, chosen.keys, config, device=task.device, centring=centring)
-    return _taught_on(task, chosen, features, space, config, seed, reference)
 
 
 def _taught_on(
@@ -275,25 +268,25 @@ def _taught_in_passes(
     features: FloatArray,
     config: CleaningConfig,
     seed: int,
-    centring: Centring | None,
     reference: LearnedSums | None,
     each: Each,
-    like: FeatureSpace | None = None,
+    space: FeatureSpace,
+    *,
+    with_grams: bool,
 ) -> Taught:
-    """The teacher where there are more samples than those on which choices are made."""
-    space, centring = _sample_space(features, chosen, config, centring) if like is None else (like, task.centring)
-    task, recall = replace(task, centring=centring), 1.0
+    """The teacher where there are more samples than those on which choices are made; the space has its sums, or needs them."""
+    recall = 1.0
     if config.neighbours.method != "none":
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
     measured = chosen.labels.measured
     chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
     chosen = _with_measured(chosen, measured)
-    grams, sums, total = sums_over(task, "given", None, each, with_grams=like is None)
+    grams, sums, total = sums_over(task, "given", None, each, with_grams=with_grams)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]
         sums = _merged(reference.given, sums)
-    if like is None:
+    if with_grams:
         space = _with_sums(
             replace(
                 space,

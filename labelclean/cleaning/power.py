@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from labelclean.arrays import FloatArray, IntArray
-from labelclean.cleaning.views import Candidate, most_likely, penalties_of
+from labelclean.cleaning.views import Candidate, judging_rows, most_likely, penalties_of
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.targets import given_targets
@@ -77,14 +77,15 @@ def _log_likelihood(
     """Mean log-probability of the given labels under the likeliest penalty of each question, nats."""
     unit_rows = centred_unit_rows(features, feature_mean(features))
     held = hold_out(unit_rows, keys.groups, np.float32)
-    return sum(_likeliest(held, labels, keys.order, config) for labels in questions)
+    judges = judging_rows(keys.order, sum(labels.num_classes for labels in questions))
+    return sum(_likeliest(held, labels, judges, config) for labels in questions)
 
 
-def _likeliest(held: HeldOut, labels: GivenLabels, order: IntArray, config: CleaningConfig) -> float:
+def _likeliest(held: HeldOut, labels: GivenLabels, judges: IntArray, config: CleaningConfig) -> float:
     targets = given_targets(labels)
     cross = held.cross(targets)
     candidates = [
         Candidate("ridge", penalty, partial(held.scores, targets, penalty, cross=cross), None)
         for penalty in penalties_of(config, labels.num_classes)
     ]
-    return most_likely(candidates, order, labels).log_likelihood
+    return most_likely(candidates, judges, labels).log_likelihood

@@ -232,6 +232,7 @@ def learn_answers(
             digest=digest,
             device=device,
             like=first,
+            num_questions=len(questions),
             each=each,
         )
         first = first or taught

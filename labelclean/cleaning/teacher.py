@@ -16,7 +16,7 @@ from labelclean.labels import GivenLabels
 from labelclean.noise.model import NoiseModel, fit_plain_model, posterior, true_class_probs
 from labelclean.noise.scores import calibration_error
 from labelclean.noise.targets import given_targets
-from labelclean.noise.top2 import Refits, Top2Report, fit_refits, measure_top2, top2_candidates, top2_margin
+from labelclean.noise.top2 import Refits, Top2Report, fit_refits, measure_top2, no_refits, top2_candidates, top2_margin
 from labelclean.probes.feature_space import FeatureSpace, fold_buckets
 from labelclean.probes.ridge import log_shares
 from labelclean.probes.sums import build_feature_sums, build_target_sums
@@ -179,9 +179,11 @@ def fit_bootstrap(
         seed: Draws the bootstrap.
 
     Returns:
-        The refits.
+        The refits; none where there are two classes, for both are always the pair.
     """
     rows, sums = space.design.unit_rows, space.bucket_sums
+    if targets.shape[1] == 2:
+        return no_refits(rows.shape[1])
     if sums is None:
         num_buckets = config.teacher.folds * fold_buckets(config.teacher.folds)
         sums = build_feature_sums(rows, space.buckets, num_buckets, space.design.sums.mean, np.float32)

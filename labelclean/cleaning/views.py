@@ -206,7 +206,8 @@ def _views(
     candidates = [_ridge_candidates(space, number, targets, config) for number in range(len(space.designs))]
     if space.neighbours is not None:
         candidates.append(_vote_candidates(space, targets, config))
-    return [most_likely(some, space.selection, labels, judge) for some in candidates]
+    rows = judging_rows(space.selection, space.num_questions * labels.num_classes)
+    return [most_likely(some, rows, labels, judge) for some in candidates]
 
 
 def multi_round_view(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -222,7 +223,8 @@ def multi_round_view(space: FeatureSpace, targets: Targets, labels: GivenLabels,
         The view; ``setting`` is the penalty.
     """
     rounds = (config.refine.rounds,) if config.refine.rounds else ROUNDS
-    return most_likely(_fold_candidates(space, 0, targets, config, rounds), space.selection, labels)
+    candidates = _fold_candidates(space, 0, targets, config, rounds)
+    return most_likely(candidates, judging_rows(space.selection, space.num_questions * labels.num_classes), labels)
 
 
 def two_hot_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
@@ -340,28 +342,28 @@ def _plainly(values: Float32Array, labels: GivenLabels) -> NoiseModel:
     return fit_plain_model(values, labels, steps=8)
 
 
-def judging_rows(order: IntArray, num_classes: int) -> IntArray:
+def judging_rows(order: IntArray, num_answers: int) -> IntArray:
     """Return the samples that judge candidates: as many as give 50,000 numbers, but from 1,000 to 10,000.
 
     Args:
         order: The N samples in the order in which they are taken to judge, int64, shape (N,).
-        num_classes: K.
+        num_answers: K, or of several questions about the same samples all their answers.
 
     Returns:
         int64, shape (n,), ascending.
     """
-    size = min(max(LEAST_SELECTION_ROWS, SELECTION_CELLS // num_classes), MOST_SELECTION_ROWS)
+    size = min(max(LEAST_SELECTION_ROWS, SELECTION_CELLS // num_answers), MOST_SELECTION_ROWS)
     return np.sort(order[:size])
 
 
 def most_likely(
-    candidates: Iterable[Candidate], order: IntArray, labels: GivenLabels, judge: Judge = _with_noise
+    candidates: Iterable[Candidate], rows: IntArray, labels: GivenLabels, judge: Judge = _with_noise
 ) -> View:
     """Return the candidate under which the noise model makes the given labels likeliest, scaled by its weight there.
 
     Args:
         candidates: At least one.
-        order: The N samples in the order in which they are taken to judge, int64, shape (N,).
+        rows: Samples that judge, int64, shape (n,), ascending.
         labels: Given labels of the N samples.
         judge: Fits a noise model to one view.
 
@@ -371,7 +373,6 @@ def most_likely(
     Raises:
         ValueError: If there is no candidate.
     """
-    rows = judging_rows(order, labels.num_classes)
     judges = labels.take(rows)
     best: tuple[NoiseModel, Candidate] | None = None
     for candidate in candidates:

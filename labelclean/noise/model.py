@@ -311,7 +311,8 @@ def _improved(
     stiffness = 1e-4 * len(observed.votes)
     gradient = sums.gradient - stiffness * model.view_weights
     free = (model.view_weights > LEAST_WEIGHT) | (gradient > 0)
-    hessian = sums.hessian[np.ix_(free, free)] + (stiffness + damping) * np.eye(int(free.sum()))
+    curvature = sums.hessian if free.all() else sums.hessian[np.ix_(free, free)]
+    hessian = curvature + (stiffness + damping) * np.eye(int(free.sum()))
     weights = model.view_weights.copy()
     weights[free] = weights[free] + np.linalg.solve(hessian, gradient[free])
     weights = np.maximum(weights, LEAST_WEIGHT)

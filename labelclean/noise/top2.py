@@ -121,9 +121,11 @@ class Refits:
             buckets: Hash bucket of each sample, int64, shape (N,), in [0, P).
 
         Returns:
-            float32, shape (N,), in (0, 1]: the share with its most common unordered pair.
+            float32, shape (N,), in (0, 1]: the share with its most common unordered pair; 1 where there are no refits.
         """
         num_refits, num_dims, num_classes = self.weights.shape
+        if not num_refits:
+            return np.ones(len(buckets), dtype=np.float32)
         columns = self.weights.transpose(1, 0, 2).reshape(num_dims, -1)  # all refits in one product: rows are read once
         pairs = np.empty((len(buckets), num_refits), dtype=np.int64)
         for start in range(0, len(buckets), BLOCK_SAMPLES):
@@ -151,6 +153,22 @@ def fit_refits(sums: FeatureSums, targets: TargetSums, penalty: float, *, repeat
     counts = _bootstrap_counts(sums.num_parts, repeats, seed)
     fitted, bias = zip(*(solved_ridge(sums, targets, weights, penalty) for weights in counts), strict=True)
     return Refits(np.stack(fitted).astype(np.float32), np.stack(bias).astype(np.float32), counts)
+
+
+def no_refits(num_dims: int) -> Refits:
+    """Return what stands for the refits of two classes: both are always the pair, on which all would agree.
+
+    Args:
+        num_dims: D.
+
+    Returns:
+        No refits.
+
+    Examples:
+        >>> no_refits(3).agreement(np.ones((2, 3), np.float32), np.array([0, 1]))
+        array([1., 1.], dtype=float32)
+    """
+    return Refits(np.empty((0, num_dims, 2), np.float32), np.empty((0, 2), np.float32), np.empty((0, 0)))
 
 
 def agreement_of_pairs(pairs: IntArray) -> Float32Array:

@@ -141,6 +141,7 @@ class FeatureSpace:
         buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, B), each within one fold.
         bucket_sums: Feature sums per bucket; None where there are more samples than these.
         selection: Rows in the order in which they are taken for choices, int64, shape (N,).
+        num_questions: How many questions these samples are asked; together they are judged by as many numbers as one.
     """
 
     design: Design
@@ -152,6 +153,7 @@ class FeatureSpace:
     buckets: IntArray
     bucket_sums: FeatureSums | None
     selection: IntArray
+    num_questions: int = 1
 
     def __len__(self) -> int:
         """N."""

@@ -6,7 +6,7 @@ out a sample's own group (itself, its near-duplicates, its lot) teaches with nea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,32 @@ from labelclean.probes.threads import one_thread
 
 MOST_SAMPLES = 10_000
 MOST_IN_GROUP = 500
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Samples that are left out with their groups; no target enters, so that all questions share it.
+
+    Attributes:
+        samples: Their numbers, int64, shape (n,), ascending.
+        rows: Theirs of Z, shape (n, R).
+        groups: Group of each, numbered as ``sizes``, int64, shape (n,).
+        sizes: Samples of each group, int64.
+        together: Positions of each group of more than one.
+        leverages: Of each sample, shape (n,), by penalty; filled as penalties are asked for.
+    """
+
+    samples: IntArray
+    rows: FloatArray
+    groups: IntArray
+    sizes: IntArray
+    together: list[IntArray]
+    leverages: dict[float, FloatArray] = field(default_factory=dict)
+
+    @cached_property
+    def squares(self) -> FloatArray:
+        """The rows' squares, whose sum weighed by 1 / (s + c) is the leverage of one sample, shape (n, R)."""
+        return self.rows**2
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,7 @@ class HeldOut:
     values: Float64Array
     groups: IntArray
     sizes: IntArray
+    _asked: dict[bytes | None, _LeftOut] = field(default_factory=dict, repr=False, compare=False)
 
     @one_thread()
     def scores(
@@ -63,17 +90,15 @@ class HeldOut:
         """
         num_samples, shrink = len(targets), 1.0 / (self.values + penalty)
         total = targets.sum(axis=0, dtype=np.float64)
-        some = np.arange(num_samples) if wanted is None else whole_groups(wanted, self.groups)
-        at = slice(None) if len(some) == num_samples else some
-        rows = self.rows[at]
+        left_out = self._left_out(wanted)
+        some, rows, groups, sizes = left_out.samples, left_out.rows, left_out.groups, left_out.sizes
         given = targets[some].astype(np.float64)
         weights = shrink[:, None] * (self.cross(targets) if cross is None else cross)
         miss = given - total / num_samples - rows @ weights.astype(rows.dtype)
-        leverage = 1.0 / num_samples + self._squares[at] @ shrink.astype(rows.dtype)
-        left = given - miss / (1.0 - leverage)[:, None]
-        numbers, groups = np.unique(self.groups[some], return_inverse=True)
-        sizes = self.sizes[numbers]
-        for members in _together(groups, sizes):
+        if penalty not in left_out.leverages:
+            left_out.leverages[penalty] = 1.0 / num_samples + left_out.squares @ shrink.astype(rows.dtype)
+        left = given - miss / (1.0 - left_out.leverages[penalty])[:, None]
+        for members in left_out.together:
             own = 1.0 / num_samples + (rows[members] * shrink) @ rows[members].T
             left[members] = given[members] - np.linalg.solve(np.eye(len(members)) - own, miss[members])
         held = np.zeros((len(sizes), len(total)))
@@ -82,14 +107,20 @@ class HeldOut:
         found: Float32Array = (left - shares).astype(np.float32)
         return found if wanted is None else found[np.searchsorted(some, wanted)]
 
+    def _left_out(self, wanted: IntArray | None) -> _LeftOut:
+        """Who is left out with some samples, or with all; asked for by every penalty and every question."""
+        key = None if wanted is None else wanted.tobytes()
+        if key not in self._asked:
+            some = np.arange(len(self.groups)) if wanted is None else whole_groups(wanted, self.groups)
+            numbers, groups = np.unique(self.groups[some], return_inverse=True)
+            sizes = self.sizes[numbers]
+            rows = self.rows if len(some) == len(self.groups) else self.rows[some]
+            self._asked[key] = _LeftOut(some, rows, groups, sizes, _together(groups, sizes))
+        return self._asked[key]
+
     def cross(self, targets: Float32Array) -> Float64Array:
         """Return Z'Y, float64, shape (R, K), of targets of all N samples; it serves every penalty."""
         return np.asarray(self.rows.T @ targets.astype(self.rows.dtype), dtype=np.float64)
-
-    @cached_property
-    def _squares(self) -> FloatArray:
-        """The rows' squares, whose sum weighed by 1 / (s + c) is the leverage of one sample, shape (N, R)."""
-        return self.rows**2
 
 
 def hold_out(unit_rows: Float32Array, groups: IntArray, precision: type[np.floating] = np.float64) -> HeldOut:

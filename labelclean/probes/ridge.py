@@ -274,11 +274,12 @@ def softmax(logits: FloatArray) -> Float32Array:
         >>> softmax(np.array([0.0, np.log(3.0)]))
         array([0.25, 0.75], dtype=float32)
     """
-    probs = np.array(np.moveaxis(logits, -1, 0), order="C")  # along short rows numpy and torch take ten times as long
+    axes = range(logits.ndim)
+    probs = np.array(logits.transpose(*axes[-1:], *axes[:-1]), order="C")  # short rows take numpy ten times as long
     probs -= probs.max(axis=0)
     np.exp(probs, out=probs)
     probs /= probs.sum(axis=0)
-    return np.ascontiguousarray(np.moveaxis(probs, 0, -1), dtype=np.float32)
+    return np.ascontiguousarray(probs.transpose(*axes[1:], 0), dtype=np.float32)
 
 
 def log_shares(targets: Float32Array) -> Float64Array:

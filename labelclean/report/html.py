@@ -190,13 +190,14 @@ def _found(page: Page, num_issues: int, errors: Count, texts: Texts) -> str:
     return texts("verdict.found", parts=texts("page.comma").join(parts), **numbers)
 
 
-def promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) -> str:
+def promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False, group: str = "promise") -> str:
     """Return what applying predicted labels without a look brings, or what has to come before.
 
     Args:
         promise: What a run or a trial promises.
         texts: The language.
         is_trial: There is no queue yet.
+        group: Where the texts are; `sets.promise` where images have several labels.
 
     Returns:
         One sentence.
@@ -204,11 +205,11 @@ def promise_sentence(promise: Promise, texts: Texts, *, is_trial: bool = False) 
     signed = {"points": promise.points, "low": promise.low, "high": promise.high}
     numbers = {name: points(value, is_signed=promise.kind != "safe") for name, value in signed.items()}
     if promise.kind != "unseen":
-        return texts(f"promise.{promise.kind}", looked=promise.num_looks, **numbers)
+        return texts(f"{group}.{promise.kind}", looked=promise.num_looks, **numbers)
     form = "unseen_undrawn" if not promise.num_queued else "unseen_trial" if is_trial else "unseen"
     drawn = {"queued": promise.num_queued} if promise.num_queued else {}
     looks = {"wanted": promise.num_wanted, "looked": promise.num_looks}
-    return texts(f"promise.{form}", **looks, **drawn, **numbers)
+    return texts(f"{group}.{form}", **looks, **drawn, **numbers)
 
 
 def points(value: float, *, is_signed: bool = True) -> str:

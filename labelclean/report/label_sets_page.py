@@ -215,7 +215,7 @@ def render_set_page(
             finding=lambda gate: html.finding_sentence(gate, texts),
             safe=_checks_sentence(page, texts),
             verdict=set_verdict(page, texts),
-            promise=_promise(page.promise, texts),
+            promise=None if page.promise is None else html.promise_sentence(page.promise, texts, group="sets.promise"),
         )
     )
 
@@ -290,14 +290,3 @@ def _checks_sentence(page: SetPage, texts: Texts) -> str:
     if page.method:
         return texts("gates.cleaned", method=texts(f"methods.{page.method}"))
     return texts("sets.cleaned_per_class")
-
-
-def _promise(promise: Promise | None, texts: Texts) -> str | None:
-    """What applying the predicted labels without a look brings, or what has to come before."""
-    if promise is None:
-        return None
-    signed = {"points": promise.points, "low": promise.low, "high": promise.high}
-    numbers = {name: html.points(value) for name, value in signed.items()}
-    key = "unseen_undrawn" if promise.kind == "unseen" and not promise.num_queued else promise.kind
-    looks = {"wanted": promise.num_wanted, "looked": promise.num_looks, "queued": promise.num_queued}
-    return texts(f"sets.promise.{key}", **numbers, **looks)

@@ -78,7 +78,7 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
     """Return what reviewing the whole data set would cost and bring, in words."""
     cost = record["cost"]
     return texts(
-        "poc.brings",
+        _key(record, "brings"),
         errors=amount(cost["errors"]),
         low=amount(cost["errors_low"]),
         high=amount(cost["errors_high"]),
@@ -97,12 +97,15 @@ def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
         texts: The language.
 
     Returns:
-        Three sentences; none for a trial of an older labelclean.
+        Three sentences, two where images have several labels; none for a trial of an older labelclean.
     """
     promise, cost = promise_of(record), record["cost"]
     if promise is None:
         return []
     num, changed = round(cost["num_suspects"]), round(cost["num_changed"])
+    look = texts(_key(record, "look"), num=num, changed=changed, waiting=num - changed)
+    if record.get("several_labels"):
+        return [look, html.promise_sentence(promise, texts, is_trial=True, group="sets.promise")]
     wrong = WrongShare(**record["wrong"])
     after = {"low_after": percent(wrong.low_after), "high_after": percent(wrong.high_after)} if wrong.narrows else {}
     looks = texts(
@@ -116,7 +119,7 @@ def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
         low, high = html.points(promise.low_after), html.points(promise.high_after)
         looks += texts("page.join") + texts("poc.looks_gain", low=low, high=high)
     return [
-        texts("poc.look", num=num, changed=changed, waiting=num - changed),
+        look,
         html.promise_sentence(promise, texts, is_trial=True),
         looks,
     ]
@@ -153,6 +156,11 @@ def reason_sentence(reason: Mapping[str, Any], texts: Texts) -> str:
     return texts(f"poc.reasons.{reason['code']}", **told)
 
 
+def _key(record: Mapping[str, Any], name: str) -> str:
+    """The text for labels, or for images that may have several."""
+    return f"poc.sets.{name}" if record.get("several_labels") else f"poc.{name}"
+
+
 def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
     """Return a trial's page as HTML that needs nothing else.
 
@@ -169,6 +177,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
         .get_template("poc.html.j2")
         .render(
             poc=record,
+            key=lambda name: _key(record, name),
             t=texts,
             style=Markup(style),  # noqa: S704 - our own file
             policy=html.policy(style, ""),

@@ -14,6 +14,6 @@ For others:
 
 Before the steps: `arrivals` (which label files), `plan` (does it fit). The steps: `ingest`, `extract` (each with its `_parts`
 for many samples), `judge`, `refine` with `parts`, `part_tables`, `part_flags` and `kinds`; `expectations` beside them. Of several
-labels per image: `label_sets` in the place of `refine`, `label_set_outputs`, `label_set_gates`, `label_set_summary`, and in
+labels per image: `label_sets` in the place of `refine`, `label_set_outputs`, `label_set_gates`, and in
 `label_set_rules` what is refused. With a reference: `night_sums`, `drift`, `drift_report`.
 """

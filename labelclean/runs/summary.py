@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from labelclean.noise.promise import Promise, in_points, looks_wanted, promise_of
+from labelclean.noise.promise import Promise, looks_wanted, promise_of
 from labelclean.review.kinds import kind_sentences
 from labelclean.review.opinions import inspector_sentences
 from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.costs import cost_sentences
 from labelclean.runs.drift_report import drift_sentences
 from labelclean.runs.label_set_rules import SEVERAL
-from labelclean.runs.label_set_summary import HEADINGS, found_sets_sentence, set_cells, set_promise_sentence
+from labelclean.runs.sentences import found_sentence, found_sets_sentence, promise_sentence
 from labelclean.texts import printable
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from labelclean.runs.run import Outcome
 
+_HEADINGS_OF_SETS = ("given", "may be missing", "may be too many", "would join", "would leave")
 _HEADINGS = ("samples", "worth a look", "would change", "wait for eyes", "would join")
 
 
@@ -90,32 +92,6 @@ def _verdict(
     return ("fell_back" if fell_back else "done"), sentence
 
 
-def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
-    """Return how many labels are worth a look, how many of them we would change, and how many wait for eyes.
-
-    Args:
-        found: `label_issues` of the summary.
-        num_usable: Samples whose image could be used.
-
-    Returns:
-        One sentence.
-
-    Examples:
-        >>> found = {"num": 3, "would_change": 2, "waits_for_eyes": 1, "expected": 2.4, "low": 1.0, "high": 3.6}
-        >>> found_sentence(found, 40)
-        '3 of 40 labels are worth a look (7.5%): 2 we would change, 1 waits for eyes; about 2 are expected to be wrong (1 to 4).'
-    """
-    num, changed, waiting = found["num"], found["would_change"], found["waits_for_eyes"]
-    parts = [f"{changed:,} we would change"] if changed else []
-    parts += [f"{waiting:,} {'waits' if waiting == 1 else 'wait'} for eyes"] if waiting else []
-    look = f"{num:,}" if num else "none"
-    return (
-        f"{look} of {num_usable:,} labels {'are' if num > 1 else 'is'} worth a look"
-        + (f" ({num / max(num_usable, 1):.1%}): {', '.join(parts)}" if num else "")
-        + f"; about {found['expected']:,.0f} are expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})."
-    )
-
-
 def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
     """Return what a run of one class found.
 
@@ -134,35 +110,6 @@ def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
     return (
         f"{record['num']:,} of {num_usable:,} images look least like the others{taken} as many as neighbours.odd_share = "
         f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
-    )
-
-
-def promise_sentence(promise: Promise) -> str:
-    """Return what taking the predicted labels over without a look brings, or what has to come before.
-
-    Args:
-        promise: What the run promises.
-
-    Returns:
-        One sentence.
-    """
-    change = (
-        f"the share of right labels changes by about {in_points(promise.points, is_signed=True)} points "
-        f"({in_points(promise.low, is_signed=True)} to {in_points(promise.high, is_signed=True)})"
-    )
-    if promise.kind == "nothing":
-        return "applied, nothing changes but what people have decided: every other predicted label is the given one."
-    if promise.kind == "safe":
-        return (
-            f"applied without a look, labels get better by about {in_points(promise.points)} points "
-            f"({in_points(promise.low)} to {in_points(promise.high)}): of 100 labels, so many more are right."
-        )
-    if promise.kind == "seen":
-        return f"applied now, after {promise.num_looks:,} random looks, {change}: look first at what would be changed."
-    there = f"the queue holds {promise.num_queued:,}" if promise.num_queued else "review.audit_samples draws them"
-    return (
-        f"do not apply before you have looked at {promise.num_wanted:,} random samples ({promise.num_looks:,} so far; "
-        f"{there}): applied without a look, {change}, so it may fall."
     )
 
 
@@ -210,8 +157,14 @@ def _words_of(
 ) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], list[str]], Callable[[Promise], str]]:
     """The headings and cells of the table of classes, and the words of the promise: of one label per image or several."""
     if summary.get(SEVERAL):
-        return HEADINGS, set_cells, set_promise_sentence
+        return _HEADINGS_OF_SETS, _set_cells, partial(promise_sentence, of_sets=True)
     return _HEADINGS, _cells, promise_sentence
+
+
+def _set_cells(row: Mapping[str, Any]) -> list[str]:
+    """The numbers of a class under `_HEADINGS_OF_SETS`."""
+    nums = (row["num_samples"], row["missing"], row["spurious"], row["gained"], row["lost"])
+    return [f"{num:,}" for num in nums]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -108,8 +108,8 @@ def table_rows(cells: Cells, columns: Mapping[str, str], origin: object, *, seve
     if faults and has_header and "given_label" not in chosen and "given_label" not in columns:
         one_hot, classes = one_hot_classes(values, chosen)
         if one_hot:
-            values = _without_one_hot(values, one_hot, classes, left_out, chosen)
-            seen.append(one_hot_words(one_hot))
+            marked, values = values, _without_one_hot(values, one_hot, classes, left_out, chosen)
+            seen += marks_told(marked, chosen, one_hot)
             chosen, faults = chosen_columns(list(values), columns)
     if faults:
         raise TableError(column_letter(origin, faults, list(values)))
@@ -232,12 +232,8 @@ def one_hot_classes(
         >>> one_hot_classes({"file": ["a", "b"], "ok": ["1", "0"], "dent": [None, "1"]}, {"image_path": "file"})
         (['ok', 'dent'], [['ok'], ['dent']])
     """
-    marks = {
-        name: [_bit(cell) for cell in column]
-        for name, column in values.items()
-        if name not in chosen.values() and not is_split(name) and any(cell is not None for cell in column)
-    }
-    names = [name for name, bits in marks.items() if None not in bits and 0 in bits]
+    marks = _marks(values, chosen)
+    names = [name for name, bits in marks.items() if 0 in bits]
     rows = zip(*(marks[name] for name in names), strict=True)
     classes = [[name for name, bit in zip(names, row, strict=True) if bit] for row in rows]
     num_several = sum(len(row) > 1 for row in classes)
@@ -247,14 +243,32 @@ def one_hot_classes(
     return (names, classes) if is_one_hot else ([], [])
 
 
-def one_hot_words(names: Sequence[str]) -> str:
-    """Return what is told of one-hot columns."""
-    return f"columns {listed(list(names), 8)} hold one 1 in each row: the column's name is the class"
+def marks_told(
+    values: Mapping[str, list[str | None]], chosen: Mapping[str, str], names: Sequence[str], *, several: bool = False
+) -> list[str]:
+    """Return what is told of columns of marks: which are classes, and which tell nothing.
 
-
-def several_words(names: Sequence[str]) -> str:
-    """Return what is told of columns of marks where an image may have several."""
-    return f"columns {listed(list(names), 8)} hold marks: the labels of an image are the names of those that it has"
+    Args:
+        values: Column -> cells.
+        chosen: From `chosen_columns`.
+        names: Columns that name classes, from `one_hot_classes`.
+        several: A row may have several marks, or none.
+    """
+    words = (
+        "hold marks: the labels of an image are the names of those that it has"
+        if several
+        else "hold one 1 in each row: the column's name is the class"
+    )
+    told = [f"columns {listed(list(names), 8)} {words}"]
+    marks = _marks(values, chosen)
+    if everywhere := [name for name, bits in marks.items() if 0 not in bits]:
+        told.append(
+            f"columns {listed(everywhere, 8)} hold a mark in every row, which tells no image from another: they are no classes, "
+            "and carried through"
+        )
+    if never := [name for name in names if 1 not in marks[name]]:
+        told.append(f"columns {listed(never, 8)} hold no mark: no image has these classes, and they are left out")
+    return told
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -316,6 +330,16 @@ def _even(
     return [(number, row[:width]) for number, row in body]
 
 
+def _marks(values: Mapping[str, list[str | None]], chosen: Mapping[str, str]) -> dict[str, list[int | None]]:
+    """Columns that hold nothing but marks, as 0 and 1."""
+    marks = {
+        name: [_bit(cell) for cell in column]
+        for name, column in values.items()
+        if name not in chosen.values() and not is_split(name) and any(cell is not None for cell in column)
+    }
+    return {name: bits for name, bits in marks.items() if None not in bits}
+
+
 def _bit(cell: str | None) -> int | None:
     """What a mark says; None for anything else."""
     cell = (cell or "").lower()
@@ -355,7 +379,7 @@ def _set_rows(
         one_hot, classes = one_hot_classes(values, chosen, several=True)
     if one_hot:
         table = sets_of_marks(values, one_hot, classes)
-        told.append(several_words(one_hot))
+        told += marks_told(values, chosen, one_hot, several=True)
         chosen, faults = chosen_columns(table.column_names, columns)
     if faults:
         raise TableError(column_letter(origin, faults, list(values)))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from labelclean.errors import TableError, listed
 from labelclean.review.boxes.coco import coco_images, coco_names
 from labelclean.review.exchange.json_values import needed_words, record_list
-from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
 
 
 def is_coco(content: Any) -> bool:
@@ -26,15 +26,16 @@ def has_whole_images(content: Any) -> bool:
     return any(isinstance(one, dict) and not _has_shape(one) for one in content["annotations"])
 
 
-def coco_rows(content: Any, origin: Path) -> Rows:
+def coco_rows(content: Any, origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the image-level categories of a COCO file.
 
     Args:
         content: The file's JSON.
         origin: The file, for the error message.
+        collect: Makes rows of the images: of one class each, or of several.
 
     Returns:
-        One row per image with one category. Column `coco` keeps as JSON what the file says of the image and its
+        One row per image with one category, or with its categories. Where it has one, column `coco` keeps as JSON what the file says of the image and its
         annotation, and its field's metadata what else the file holds, so that all of it can be written back.
 
     Raises:
@@ -66,7 +67,9 @@ def coco_rows(content: Any, origin: Path) -> Rows:
         LabelledImage(path, tuple(labels[key]), {"coco": json.dumps(records.get(key))}) for key, path in paths.items()
     )
     source = f"COCO: {len(images):,} images, {len(names):,} categories"
-    rows = rows_of_images(found, source, origin, left_out={BOXES: shapes})
+    rows = collect(found, source, origin, left_out={BOXES: shapes})
+    if "coco" not in rows.table.column_names:
+        return rows
     others = {name: value for name, value in content.items() if name not in ("images", "annotations")}
     place = rows.table.column_names.index("coco")
     field = pa.field("coco", pa.string(), metadata={"labelclean.coco": json.dumps(others)})

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelclean.errors import TableError
-from labelclean.review.exchange.foreign_file import xml_elements
-from labelclean.starting.rows import BOXES, LabelledImage, Rows, rows_of_images
+from labelclean.errors import TableError, listed
+from labelclean.review.boxes.cvat import cvat_images
+from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
 
 
-def cvat_rows(data: bytes, origin: Path) -> Rows:
+def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the tags in a CVAT file.
 
     Args:
         data: The XML.
         origin: The file, for the error message.
+        collect: Makes rows of the images: of one class each, or of several.
 
     Returns:
-        One row per image with one tag.
+        One row per image with one tag, or with its tags.
 
     Raises:
         TableError: If it holds tracks of a video, or an image or tag without a name.
@@ -25,17 +26,18 @@ def cvat_rows(data: bytes, origin: Path) -> Rows:
     """
     images: list[LabelledImage] = []
     shapes: list[str] = []
-    for element in xml_elements(data, ("image", "track"), origin):
-        if element.tag == "track":
-            raise TableError(
-                f"{origin}: must be CVAT for images 1.1, but holds tracks of a video. Export the task as "
-                "'CVAT for images 1.1'."
-            )
-        name = element.get("name")
-        tags = [tag.get("label") for tag in element.iter("tag")]
+    faults: list[str] = []
+    for number, element in enumerate(cvat_images(data, origin), 1):
+        name = element.get("name") or ""
+        tags = [tag.get("label") or "" for tag in element.iter("tag")]
         if not name or not all(tags):
-            raise TableError(f"{origin}: every image must have a name and every tag a label, but {name!r} has not.")
+            faults.append(f"image {name or number}: {'a label' if name else 'the name'} is missing")
         shapes += [name] * sum(child.tag != "tag" for child in element)
-        images.append(LabelledImage(name, tuple(str(tag) for tag in tags)))
+        images.append(LabelledImage(name, tuple(tags)))
+    if faults:
+        raise TableError(
+            f"{origin}: every image must have a name and every tag a label, but {len(faults):,} have not: {listed(faults)}. "
+            "Correct the file."
+        )
     source = f"CVAT for images: {len(images):,} images"
-    return rows_of_images(images, source, origin, left_out={BOXES: shapes})
+    return collect(images, source, origin, left_out={BOXES: shapes})

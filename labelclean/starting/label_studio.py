@@ -10,7 +10,7 @@ from typing import Any
 from labelclean.errors import TableError, listed
 from labelclean.review.exchange.json_values import needed_words, record, record_list, words
 from labelclean.starting.images import looks_like_image
-from labelclean.starting.rows import LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import Collect, LabelledImage, Rows, rows_of_images
 
 _OWN = {
     "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "total_annotations",
@@ -41,28 +41,18 @@ def is_label_studio_header(header: Sequence[str]) -> bool:
     return {"annotation_id", "annotator"} <= set(header)
 
 
-def has_choices(content: Any) -> bool:
-    """Return whether an annotation of an export names the class of a whole image."""
-    return any(
-        isinstance(result, dict) and result.get("type") == "choices"
-        for task in content
-        if isinstance(task, dict)
-        for one in task.get("annotations") or task.get("completions") or ()
-        if isinstance(one, dict)
-        for result in one.get("result") or ()
-    )
-
-
-def label_studio_rows(content: Any, control: str | None, origin: Path) -> Rows:
+def label_studio_rows(content: Any, control: str | None, origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the choices in Label Studio's JSON export.
 
     Args:
         content: The file's JSON, a list of tasks.
         control: Name of the control that asks for the class; default: the only one that asks for choices.
         origin: The file, for the error message.
+        collect: Makes rows of the images: of one class each, or of several.
 
     Returns:
-        One row per annotation with one choice, `annotator_id` says whose; `sample_id` is the image.
+        One row per annotation with one choice, `annotator_id` says whose; `sample_id` is the image. Where an image may have
+        several, one row per image.
 
     Raises:
         TableError: If a task has no image, several controls ask for choices, or no annotation has one choice.
@@ -91,10 +81,16 @@ def label_studio_rows(content: Any, control: str | None, origin: Path) -> Rows:
             f"{origin}: one control must ask for the class, but choices stand in {listed(sorted(controls)) or 'none'}. Say "
             "which: --column given_label=NAME."
         )
-    return _rows(images, f"Label Studio JSON: {len(tasks):,} tasks", origin, left_out)
+    return _rows(images, f"Label Studio JSON: {len(tasks):,} tasks", origin, left_out, collect)
 
 
-def flat_rows(records: Iterable[Mapping[str, Any]], column: str | None, source: str, origin: Path) -> Rows:
+def flat_rows(
+    records: Iterable[Mapping[str, Any]],
+    column: str | None,
+    source: str,
+    origin: Path,
+    collect: Collect = rows_of_images,
+) -> Rows:
     """Return the choices in Label Studio's JSON-MIN or CSV export.
 
     Args:
@@ -102,6 +98,7 @@ def flat_rows(records: Iterable[Mapping[str, Any]], column: str | None, source: 
         column: The column that holds the choice; default: the only one that may.
         source: What was read, in words.
         origin: The file, for the error message.
+        collect: As for `label_studio_rows`.
 
     Returns:
         As for `label_studio_rows`.
@@ -129,7 +126,7 @@ def flat_rows(records: Iterable[Mapping[str, Any]], column: str | None, source: 
         if value and _choice(value) is None:
             left_out[_NO_CHOICES].append(path)
         images.append(LabelledImage(path, tuple(_choice(value) or ()), _who(one.get("annotator"), one)))
-    return _rows(images, f"{source}: {len(records):,} annotations", origin, left_out)
+    return _rows(images, f"{source}: {len(records):,} annotations", origin, left_out, collect)
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -193,8 +190,12 @@ def _who(value: Any, annotation: Mapping[str, Any]) -> dict[str, str | None]:
     return {"annotator_id": words(value), "annotated_at": words(when)}
 
 
-def _rows(images: list[LabelledImage], source: str, origin: Path, left_out: dict[str, list[str]]) -> Rows:
-    """One row per image and person; the last one of each counts."""
+def _rows(
+    images: list[LabelledImage], source: str, origin: Path, left_out: dict[str, list[str]], collect: Collect
+) -> Rows:
+    """One row per image and person, the last one of each; or what is made of them where an image may have several."""
+    if collect is not rows_of_images:
+        return collect(images, source, origin, left_out=left_out)
     last: dict[tuple[str, str | None], LabelledImage] = {}
     older: list[str] = []
     for image in images:

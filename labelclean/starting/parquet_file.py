@@ -19,10 +19,9 @@ from labelclean.starting.cells import (
     chosen_columns,
     column_letter,
     hints,
+    marks_told,
     one_hot_classes,
-    one_hot_words,
     renamed,
-    several_words,
 )
 from labelclean.starting.label_sets import joined_sets
 from labelclean.starting.rows import NO_LABEL, SEVERAL_LABELS, Rows, StoredImages
@@ -291,10 +290,9 @@ def _without_one_hot(
     names, classes = one_hot_classes(bits, chosen, several=several)
     if not names:
         return table
+    seen += marks_told(bits, chosen, names, several=several)
     if several:
-        seen.append(several_words(names))
         return table.drop_columns(names).append_column("given_label", pa.array(classes, pa.list_(pa.string())))
-    seen.append(one_hot_words(names))
     left_out[_SEVERAL] = [str(row) for row, found in enumerate(classes, 1) if len(found) > 1]
     labels = pa.array([found[0] if len(found) == 1 else None for found in classes], pa.string())
     return table.drop_columns(names).append_column("given_label", labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,17 @@ class LabelledImage:
 
     Attributes:
         path: The image as the file names it.
-        labels: Its classes; a row needs exactly one.
+        labels: Its classes; where an image has one label, a row needs exactly one.
         more: Other columns, such as `annotator_id`.
     """
 
     path: str
     labels: tuple[str, ...]
     more: Mapping[str, str | None] = field(default_factory=dict)
+
+
+Collect = Callable[..., Rows]
+"""`rows_of_images`, or `label_sets.set_rows_of_images`, which takes the same."""
 
 
 def rows_of_images(

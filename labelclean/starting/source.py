@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from labelclean.errors import ExchangeError, TableError, listed
 from labelclean.review.boxes.coco import coco_boxes, has_coco_boxes
 from labelclean.review.boxes.cvat import cvat_boxes
 from labelclean.review.boxes.files import BoxSource, box_files
-from labelclean.review.boxes.label_studio import has_rectangles, label_studio_boxes
+from labelclean.review.boxes.label_studio import has_results, label_studio_boxes
 from labelclean.review.boxes.voc import has_voc_boxes, voc_boxes
-from labelclean.review.boxes.yolo import looks_like_boxes
+from labelclean.review.boxes.yolo import looks_like_boxes, yolo_files
 from labelclean.review.exchange.foreign_file import foreign_json
 from labelclean.review.exchange.json_values import record_list
 from labelclean.starting.boxes import box_rows, yolo_rows
@@ -29,16 +29,15 @@ from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located
-from labelclean.starting.label_sets import with_unlisted
+from labelclean.starting.label_sets import set_rows_of_images, with_unlisted
 from labelclean.starting.label_studio import (
     flat_rows,
-    has_choices,
     is_label_studio,
     is_label_studio_min,
     label_studio_rows,
 )
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
-from labelclean.starting.rows import Rows, StoredImages
+from labelclean.starting.rows import Collect, Rows, StoredImages, rows_of_images
 from labelclean.starting.text import file_bytes, text_of
 from labelclean.starting.unread import UNKNOWN_JSON, unread_bytes, unread_json, unread_suffix
 from labelclean.starting.voc import voc_rows
@@ -77,7 +76,14 @@ class Asked:
 
     def takes_boxes(self, has_boxes: bool, has_whole: bool) -> bool:
         """Whether the boxes of a file are the samples."""
-        return has_boxes and not has_whole if self.boxes is None else self.boxes
+        if self.boxes is None:
+            return has_boxes and not has_whole and not self.several_labels
+        return self.boxes
+
+    @property
+    def collect(self) -> Collect:
+        """What makes rows of images: of one class each, or of several."""
+        return set_rows_of_images if self.several_labels else rows_of_images
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,10 @@ def first_labels(path: Path, asked: Asked | None = None) -> FirstLabels | None:
     asked = asked or Asked()
     if asked.unlisted_have_none and not asked.several_labels:
         raise TableError(f"{path}: --unlisted-have-none goes with --several-labels. Give both, or leave it out.")
+    if asked.boxes and asked.several_labels:
+        raise TableError(
+            f"{path}: a box has one class, so --boxes and --several-labels exclude each other. Give one of them."
+        )
     if not path.exists():
         raise TableError(
             f"{path}: must be a folder of images per class, a table (CSV, Excel, Parquet) or a file of an annotation "
@@ -193,6 +203,7 @@ def _folder(path: Path, asked: Asked) -> Rows:
     """The labels in a folder that holds no Parquet."""
     says_nothing = not asked.columns and asked.class_folder is None and asked.boxes is not False
     if says_nothing and (files := _yolo_files(path)):
+        _check_asked(path, asked, "boxes", "encoding", "sheet")
         return yolo_rows(files, path)
     metadata = [
         found for name in _METADATA for found in (path / name, *sorted(path.glob(f"*/{name}"))) if found.is_file()
@@ -260,16 +271,16 @@ def _other_labels(path: Path) -> str:
 
 
 def _yolo_files(path: Path) -> dict[str, bytes]:
-    """The files of a YOLO folder; none where the first file in a folder `labels` does not hold boxes."""
-    first = next((file for file in sorted(path.glob("**/labels/**/*.txt")) if looks_like_boxes(file)), None)
-    return {} if first is None else box_files(BoxSource("yolo", path))
+    """The files of a YOLO folder; none where no text file of it holds boxes."""
+    is_yolo = path.is_dir() and any(map(looks_like_boxes, yolo_files(path)))
+    return box_files(BoxSource("yolo", path)) if is_yolo else {}
 
 
 def _voc(pages: dict[str, bytes], origin: Path, asked: Asked) -> Rows:
     """Pascal VOC: boxes where every object has one, else the class of the whole image."""
     if asked.takes_boxes(has_voc_boxes(pages, origin), has_whole=False):
         return box_rows(voc_boxes(pages, origin), BoxSource("voc", origin), "Pascal VOC")
-    return voc_rows(pages, origin)
+    return voc_rows(pages, origin, asked.collect)
 
 
 def _voc_pages(path: Path) -> dict[str, bytes]:
@@ -306,7 +317,7 @@ def _file(path: Path, asked: Asked) -> Rows:
         _check_asked(path, asked, "columns")
         return jsonl_rows(data, asked.columns, path)
     if name.endswith((".xml", ".xml.gz")):
-        _check_asked(path, asked, "boxes")
+        _check_asked(path, asked, "boxes", "several_labels")
         if not re.search(rb"<annotations?[\s>]", data[:_HEAD].replace(b"\0", b"")):
             raise TableError(
                 f"{path}: this is XML of a kind that is not known, which is not read. Export CVAT for images 1.1 or Pascal VOC."
@@ -316,7 +327,7 @@ def _file(path: Path, asked: Asked) -> Rows:
         has_boxes, has_tags = (re.search(rb"<%s[\s>]" % tag, data) is not None for tag in (b"box", b"tag"))
         if asked.takes_boxes(has_boxes, has_tags):
             return box_rows(cvat_boxes({"": data}, path), BoxSource("cvat", path), "CVAT for images")
-        return cvat_rows(data, path)
+        return cvat_rows(data, path, asked.collect)
     if name.endswith((".json", ".json.gz")):
         text, _ = text_of(data, path)
         if _is_json_lines(text):
@@ -350,7 +361,7 @@ def _json_boxes(content: Any, data: bytes, path: Path, asked: Asked) -> Rows | N
             _check_asked(path, asked, "boxes")
             return box_rows(coco_boxes({"": data}, path), BoxSource("coco", path), "COCO")
     elif is_label_studio(content):
-        if asked.takes_boxes(has_rectangles(content), has_choices(content)):
+        if asked.takes_boxes(has_results(content, "rectanglelabels"), has_results(content, "choices")):
             _check_asked(path, asked, "boxes", "columns")
             source = BoxSource("label_studio", path, asked.columns.get("given_label"))
             return box_rows(label_studio_boxes({"": data}, path, source.control), source, "Label Studio JSON")
@@ -361,25 +372,24 @@ def _json_boxes(content: Any, data: bytes, path: Path, asked: Asked) -> Rows | N
 
 def _json_rows(content: Any, path: Path, asked: Asked) -> Rows:
     """The labels in JSON, by what it holds."""
-    readers: tuple[tuple[Callable[[Any], bool], Callable[[Any, Path], Rows]], ...] = (
-        (is_coco, coco_rows),
-        (is_fiftyone, fiftyone_rows),
-    )
     if is_label_studio(content):
-        _check_asked(path, asked, "columns")
-        return label_studio_rows(content, asked.columns.get("given_label"), path)
+        _check_asked(path, asked, "columns", "several_labels")
+        return label_studio_rows(content, asked.columns.get("given_label"), path, asked.collect)
     if is_label_studio_min(content):
-        _check_asked(path, asked, "columns")
+        _check_asked(path, asked, "columns", "several_labels")
         return flat_rows(
             [one for one in content if isinstance(one, dict)],
             asked.columns.get("given_label"),
             "Label Studio JSON-MIN",
             path,
+            asked.collect,
         )
-    for is_this, read in readers:
-        if is_this(content):
-            _check_asked(path, asked)
-            return read(content, path)
+    if is_coco(content):
+        _check_asked(path, asked, "several_labels")
+        return coco_rows(content, path, asked.collect)
+    if is_fiftyone(content):
+        _check_asked(path, asked)
+        return fiftyone_rows(content, path)
     name, remedy = unread_json(content)
     if name == UNKNOWN_JSON and isinstance(content, list) and all(isinstance(one, dict) for one in content):
         _check_asked(path, asked, "columns")

@@ -8,15 +8,16 @@ from xml.etree.ElementTree import Element
 
 from labelclean.errors import TableError
 from labelclean.review.exchange.foreign_file import xml_elements
-from labelclean.starting.rows import LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import Collect, LabelledImage, Rows, rows_of_images
 
 
-def voc_rows(files: Mapping[str, bytes], origin: Path) -> Rows:
+def voc_rows(files: Mapping[str, bytes], origin: Path, collect: Collect = rows_of_images) -> Rows:
     """Return the class of each image whose objects all name the same.
 
     Args:
         files: Name of each XML file -> its bytes.
         origin: Their folder or the file, for the error message.
+        collect: Makes rows of the images: of one class each, or of several.
 
     Returns:
         One row per image; where the objects have boxes, that is told.
@@ -37,12 +38,11 @@ def voc_rows(files: Mapping[str, bytes], origin: Path) -> Rows:
         raise TableError(
             f"{origin}: XML must hold <annotation> (Pascal VOC) or <image> (CVAT for images), but has none."
         )
-    seen = (
-        [f"{num_boxes:,} boxes: the class that all boxes of an image name is taken for the image, their places are not"]
-        if num_boxes
-        else []
+    words = (
+        "class that all boxes of an image name is" if collect is rows_of_images else "classes that its boxes name are"
     )
-    return rows_of_images(images, f"Pascal VOC: {len(images):,} images", origin, seen=seen)
+    seen = [f"{num_boxes:,} boxes: the {words} taken for the image, their places are not"] if num_boxes else []
+    return collect(images, f"Pascal VOC: {len(images):,} images", origin, seen=seen)
 
 
 def _image(page: Element, place: Path) -> tuple[LabelledImage, int]:

@@ -24,9 +24,9 @@ from labelclean.probes.feature_space import sample_keys, space_of_keys
 from labelclean.runs.ingest import samples_of
 from labelclean.runs.tiling import settled
 from labelclean.storage.samples import given_labels_of, groups_of
+from labelclean.trial.draw import draw_features
 from labelclean.trial.first_config import described_weights
 from labelclean.trial.forecast import measure_images, some_sources
-from labelclean.trial.poc import draw_features
 from labelclean.trial.trial import Material
 
 SPEC = re.compile(

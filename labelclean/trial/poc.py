@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as ds
 
-from labelclean.arrays import Float32Array
 from labelclean.cleaning.chance import find_unvouched
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.student import Refinement, refine_labels
 from labelclean.cleaning.teacher import fit_teacher
 from labelclean.config import Config
 from labelclean.errors import TableError
-from labelclean.features.store import FeatureStore
 from labelclean.labels import GivenLabels
 from labelclean.noise.distribution import measure_distribution, measure_moves
 from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_share
 from labelclean.noise.readings import mixture
 from labelclean.noise.scores import RandomLooks
 from labelclean.probes.feature_space import build_feature_space, sample_keys
-from labelclean.probes.sums import hashed_parts
 from labelclean.review.queue import estimate_queue
-from labelclean.runs.extract import extract
 from labelclean.runs.gates import Verdict, judge_distribution, judge_moves, judge_teacher
-from labelclean.runs.ingest import image_root, ingest, samples_of
+from labelclean.runs.ingest import samples_of
 from labelclean.runs.outputs import gain_record, teacher_measurements
-from labelclean.runs.record import INTERNAL
-from labelclean.runs.run import dataset_name, open_run
+from labelclean.runs.run import dataset_name
 from labelclean.runs.tiling import settled
-from labelclean.storage.parquet import atomic_path, labels_dataset, read_json, read_table, write_json, write_table
+from labelclean.storage.label_sets import GIVEN
+from labelclean.storage.parquet import atomic_path, write_json
 from labelclean.storage.samples import given_labels_of, groups_of
 from labelclean.texts import Texts
 from labelclean.trial.advice import ClassTrial, recommend, risks
+from labelclean.trial.draw import LEAST_SAMPLES, draw_features, review_size
 from labelclean.trial.forecast import ImageCost, cleaning_seconds, measure_images, some_sources
+from labelclean.trial.poc_sets import run_set_trial
 from labelclean.trial.trial import Material, compare_refinements, learning_curve
-
-LEAST_SAMPLES = 60
-SAMPLE_FILE = "poc_labels.parquet"
 
 
 def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) -> dict[str, Any]:
@@ -63,9 +55,9 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         LabelcleanError: If the labels, images, backbone or device cannot be used, or fewer than 60
             images of the sample can be.
     """
-    samples, names, has_bytes = samples_of(config, "labelclean poc")
-    config = settled(config)
-    if len(names) == 1:
+    samples, names, has_bytes = samples_of(config, None)
+    config, is_set = settled(config), GIVEN in samples.column_names
+    if len(names) == 1 and not is_set:
         raise TableError(
             f"poc: a trial compares refinements, which need 2 classes, but {config.data.labels} names {names[0]!r} alone. "
             "`labelclean run` ranks the images of one class; it takes no longer than looking at them."
@@ -76,6 +68,10 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
             "Add labels; `labelclean run` also takes fewer."
         )
     cost = measure_images(config, some_sources(config, samples, has_bytes))
+    if is_set:
+        return run_set_trial(
+            config, samples, names, cost, num_samples=num_samples, seconds_per_sample=seconds_per_sample
+        )
     drawn = draw_features(config, samples, names, num_samples)
     usable, features = drawn.samples, drawn.features
     labels = given_labels_of(usable, names)
@@ -94,62 +90,6 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     }
     full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
     return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
-
-
-@dataclass(frozen=True)
-class DrawnSamples:
-    """Usable samples of a random draw.
-
-    Attributes:
-        samples: Table `samples` of the N that can be used.
-        features: float32, shape (N, D).
-        num_drawn: How many were drawn.
-        rejects: How many of these cannot be used, by reason.
-        extracted: The record of their extraction.
-    """
-
-    samples: pa.Table
-    features: Float32Array
-    num_drawn: int
-    rejects: dict[str, int]
-    extracted: dict[str, Any]
-
-
-def draw_features(config: Config, samples: pa.Table, names: tuple[str, ...], num_samples: int) -> DrawnSamples:
-    """Return the features of randomly drawn samples; those that the backbone has made stay in the cache.
-
-    Args:
-        config: The configuration of the whole data set.
-        samples: Table `samples` of it.
-        names: The K class names.
-        num_samples: How many to draw.
-
-    Returns:
-        The draw, the same for every backbone.
-
-    Raises:
-        LabelcleanError: As `run_trial`.
-    """
-    with open_run(config) as run:
-        drawn = _drawn(config, samples, num_samples, run.work / SAMPLE_FILE)
-        small = replace_data(config, run.work / SAMPLE_FILE, names)
-        write_json(run.work / INTERNAL / "config.json", small.model_dump(mode="json"))
-        ingest(run.work)
-        extract(run.work)
-        usable = read_table(run.work / INTERNAL / "samples.parquet", "samples")
-        rejects = Counter(read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist())
-        extracted = read_json(run.work / INTERNAL / "extract.json")
-    if usable.num_rows < LEAST_SAMPLES:
-        remedy = (
-            "Raise --samples or correct the images" if drawn < samples.num_rows else "Correct the images or add labels"
-        )
-        raise TableError(
-            f"poc: at least {LEAST_SAMPLES} usable images are needed, but {usable.num_rows} of {drawn} are (rejected: "
-            f"{dict(rejects)}). {remedy}."
-        )
-    store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
-    features = store.read(usable.column("content_hash").to_pylist())
-    return DrawnSamples(usable, features, drawn, dict(sorted(rejects.items())), extracted)
 
 
 def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
@@ -172,44 +112,7 @@ def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
     return out / "poc.html"
 
 
-def replace_data(config: Config, labels: Path, names: tuple[str, ...]) -> Config:
-    """Return the configuration with other labels whose images lie where they lay; the teacher is always fitted."""
-    data = config.data.model_copy(update={"labels": labels, "image_root": image_root(config), "class_names": names})
-    teacher = config.teacher.model_copy(update={"pred_probs": None})
-    expectations = config.expectations.model_copy(update={"enabled": False})
-    return config.model_copy(update={"data": data, "teacher": teacher, "expectations": expectations})
-
-
-def review_size(num_suspects: float, num_samples: float, audit_samples: int) -> float:
-    """Return how many samples a run's queue should hold: the suspects, and those of the audit that are none.
-
-    Args:
-        num_suspects: Samples that are flagged.
-        num_samples: All samples.
-        audit_samples: How many of all the audit draws.
-
-    Returns:
-        An expected number.
-
-    Examples:
-        >>> review_size(100, 1_000, 30), review_size(10, 20, 30)
-        (127.0, 20.0)
-    """
-    audited = min(audit_samples, num_samples)
-    return num_suspects + audited * (1.0 - num_suspects / num_samples)
-
-
 # --- inside ---------------------------------------------------------------------------------------
-
-
-def _drawn(config: Config, samples: pa.Table, num_samples: int, target: Path) -> int:
-    """Write the labels of randomly drawn samples; returns how many samples there are."""
-    ids = samples.column("sample_id").to_pylist()
-    order = np.argsort(hashed_parts(ids, 2**62, seed=config.run.seed, purpose="poc"), kind="stable")[:num_samples]
-    wanted = pa.array(sorted(ids[row] for row in order.tolist()), pa.string())
-    table = labels_dataset(config.data.labels).to_table(filter=ds.field("sample_id").cast(pa.string()).isin(wanted))
-    write_table(target, table, "labels")
-    return len(wanted)
 
 
 def _measured(

@@ -12,6 +12,7 @@ from labelclean.noise.top2 import (
     agreement_of_pairs,
     fit_refits,
     measure_top2,
+    no_refits,
     top2_candidates,
     top2_margin,
     two_hot,
@@ -67,6 +68,13 @@ def test_only_refits_that_left_a_samples_bucket_out_are_asked() -> None:
     counts = np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
     refits = Refits(np.zeros((3, 1, 3), np.float32), bias, counts)
     assert refits.agreement(np.ones((3, 1), np.float32), np.array([0, 1, 0])) == pytest.approx([2 / 3, 1, 2 / 3])
+
+
+def test_of_two_classes_every_refit_names_both_so_that_none_is_needed() -> None:
+    random = np.random.default_rng(2)
+    rows, targets = random.standard_normal((90, 4)).astype(np.float32), one_hot(random.integers(0, 2, 90), 2)
+    assert np.array_equal(agreement(rows, targets), no_refits(4).agreement(rows, np.arange(90) % 32))
+    assert agreement(rows, one_hot(random.integers(0, 3, 90), 3)).min() < 1
 
 
 def test_a_refit_is_ridge_with_its_samples_repeated() -> None:

@@ -47,6 +47,19 @@ def test_scores_of_some_are_those_of_all_in_their_order() -> None:
     np.testing.assert_allclose(held.scores(targets, 0.1, some), held.scores(targets, 0.1)[some], atol=1e-6)
 
 
+def test_what_one_question_asked_changes_nothing_for_the_next() -> None:
+    random = np.random.default_rng(7)
+    rows = random.normal(size=(30, 8)).astype(np.float32)
+    groups = np.concatenate([np.repeat(np.arange(5), 3), np.arange(5, 20)])
+    questions = [one_hot(random.integers(0, 2, 30), 2) for _ in range(2)]
+    held, some = hold_out(rows, groups), [np.array([3, 27]), np.array([4, 28]), None]
+    for wanted in some:
+        for penalty in (0.1, 3.0):
+            for targets in questions:
+                fresh = hold_out(rows, groups).scores(targets, penalty, wanted)
+                np.testing.assert_array_equal(held.scores(targets, penalty, wanted), fresh)
+
+
 def test_a_target_does_not_reach_the_scores_of_its_own_group() -> None:
     random = np.random.default_rng(5)
     rows, labels = random.normal(size=(30, 8)).astype(np.float32), random.integers(0, 3, 30)

@@ -20,6 +20,7 @@ import pytest
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.report.file import write_report
+from labelclean.report.trial_page import trial_sentences
 from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
@@ -32,8 +33,10 @@ from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.label_sets import label_sets, set_text
 from labelclean.storage.parquet import read_config, read_json, read_table, write_table
 from labelclean.storage.tables import class_names_of, conform, matrix
+from labelclean.texts import Texts
+from labelclean.trial.backbones import try_backbones
 from labelclean.trial.first_config import write_first_config
-from labelclean.trial.poc import run_trial
+from labelclean.trial.poc import run_trial, write_trial
 from sample_data.several import CLASSES, generate
 
 ROOT = Path(__file__).parents[2]
@@ -257,12 +260,46 @@ def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path,
         steps.clean(config_of(plant, *settings))
     assert all(setting.partition("=")[0] in str(told.value) for setting in settings)
     refusals: list[Callable[[], Any]] = [
-        lambda: run_trial(config_of(plant), num_samples=60, seconds_per_sample=1),
+        lambda: try_backbones(config_of(plant), "resnet10t", num_samples=60),
         lambda: plan_study(first, (), tmp_path / "study", num_samples=5, appraisers=2, trials=2),
     ]
     for refused in refusals:
         with pytest.raises(ConfigError, match="images must have one label each"):
             refused()
+
+
+def test_a_trial_of_all_images_says_what_the_run_says(plant: Path, first: Path) -> None:
+    trial, run = run_trial(config_of(plant), num_samples=NUM, seconds_per_sample=6), read_json(first / "summary.json")
+    found, cost = run["label_issues"], trial["cost"]
+    by_class = [
+        {name: row[name] for name in one} for one, row in zip(found["by_class"], trial["set_classes"], strict=True)
+    ]
+    assert by_class == found["by_class"]
+    assert (trial["num_judged"], cost["num_suspects"], cost["num_changed"]) == (
+        NUM,
+        found["num"],
+        found["would_change"],
+    )
+    assert cost["errors"] == pytest.approx(found["expected"])
+    assert {name: trial["gain"][name] for name in ("points", "low", "high")} == {
+        name: run["gain"][name] for name in ("points", "low", "high")
+    }
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_trial_of_half_the_images_counts_for_all_and_is_told(plant: Path, tmp_path: Path, lang: str) -> None:
+    config = config_of(plant, "run.in_memory_samples=150")  # a run would work in parts, a trial never does
+    trial = run_trial(config, num_samples=NUM // 2, seconds_per_sample=6)
+    given, true = (sets_in(plant / name) for name in ("train.csv", "truth.csv"))
+    wrong = sum(len(given[image] ^ true[image]) for image in true)
+    assert trial["num_judged"] == NUM // 2
+    assert trial["cost"]["errors_low"] < wrong < trial["cost"]["errors_high"]
+    assert [row["num_full"] for row in trial["set_classes"]] == [
+        sum(name in one for one in given.values()) for name in CLASSES
+    ]
+    page = write_trial(trial, tmp_path / "poc", Texts(lang)).read_text(encoding="utf-8")
+    assert all(sentence in page for sentence in trial_sentences(trial, Texts(lang))[:3])
+    assert ('id="curve"' in page, page.count('<th scope="row"><bdi>')) == (False, len(CLASSES))
 
 
 @pytest.mark.long

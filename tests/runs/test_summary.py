@@ -9,7 +9,8 @@ import pytest
 
 from labelclean.noise.promise import Promise
 from labelclean.runs.run import Outcome
-from labelclean.runs.summary import build_summary, found_sentence, markdown_summary, print_summary, promise_sentence
+from labelclean.runs.sentences import found_sentence, promise_sentence
+from labelclean.runs.summary import build_summary, markdown_summary, print_summary
 
 PROMISE = Promise(3.67, -5.4, 9.53, False, 66, 0, 30, -0.3, 7.1, num_queued=30)
 FOUND = {

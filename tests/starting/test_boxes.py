@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.errors import TableError
-from labelclean.review.boxes.files import source_of
+from labelclean.review.boxes.files import source_of, with_classes
 from labelclean.starting.source import Asked, first_labels
 from labelclean.storage.parquet import read_labels, read_table
 from labelclean.storage.tables import BOX_COLUMNS, conform
@@ -118,6 +118,29 @@ def test_yolo_is_found_by_its_yaml_too(tmp_path: Path) -> None:
     (alone / "data.yaml").write_text("names: [a]")
     with pytest.raises(TableError, match="a YAML file beside which no YOLO boxes lie"):
         first_labels(alone / "data.yaml")
+
+
+def test_yolo_files_beside_their_images_are_read_and_written_back(tmp_path: Path) -> None:
+    """Darknet's layout; a page of boxes whose image is gone is a reject, and lists of images are none."""
+    labels = [[0.5, 0.5, 0.2, 0.2], [0.25, 0.25, 0.1, 0.1]]
+    pages = tmp_path / "obj_train_data"
+    pages.mkdir()
+    for name in ("1", "2"):
+        (pages / f"{name}.png").write_bytes(png(np.zeros((100, 200), dtype=np.uint8), 0))
+    for name, number in (("1", 0), ("2", 1), ("gone", 1)):
+        (pages / f"{name}.txt").write_text(f"{number} {' '.join(map(str, labels[number]))}\n")
+    (tmp_path / "obj.names").write_text("dent\nscratch\n")
+    (tmp_path / "train.txt").write_text("data/obj_train_data/1.png\n")
+    found = first_labels(tmp_path)
+    assert found is not None
+    assert found.table.column("given_label").to_pylist() == ["dent", "scratch"]
+    assert found.table.column("box_x_px").to_pylist() == pytest.approx([80, 40])
+    assert [one["reason_code"] for one in found.rejects] == ["missing"]
+    assert found.boxes is not None
+    ids = found.table.column("sample_id").to_pylist()
+    files = with_classes(found.boxes, {ids[0]: "dent"}, {ids[0]: "scratch"})
+    assert files["obj_train_data/1.txt"] == b"1 0.5 0.5 0.2 0.2\n"
+    assert files["obj_train_data/2.txt"] == (pages / "2.txt").read_bytes()
 
 
 def test_a_label_file_of_two_images_is_told(tmp_path: Path) -> None:

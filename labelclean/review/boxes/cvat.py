@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
 from labelclean.errors import TableError
@@ -29,6 +30,28 @@ _SIDES = ("xtl", "ytl", "xbr", "ybr")
 _LABEL = re.compile(rb"""\slabel\s*=\s*("[^"]*"|'[^']*')""")
 
 
+def cvat_images(data: bytes, origin: Path) -> Iterator[Element]:
+    """Yield the images of a CVAT file.
+
+    Args:
+        data: The XML.
+        origin: The file, for the error message.
+
+    Yields:
+        Elements `image`.
+
+    Raises:
+        TableError: If it holds tracks of a video.
+        ExchangeError: If it is not whole, plain XML.
+    """
+    for element in xml_elements(data, ("image", "track"), origin):
+        if element.tag == "track":
+            raise TableError(
+                f"{origin}: must be CVAT for images 1.1, but holds tracks of a video. Export the task as 'CVAT for images 1.1'."
+            )
+        yield element
+
+
 def cvat_boxes(files: Files, origin: Path) -> FoundBoxes:
     """Return the boxes of a CVAT file.
 
@@ -47,11 +70,7 @@ def cvat_boxes(files: Files, origin: Path) -> FoundBoxes:
     boxes: list[FoundBox] = []
     others, nameless, faults = [], [], []
     number = num_images = 0
-    for image in xml_elements(files[""], ("image", "track"), origin):
-        if image.tag == "track":
-            raise TableError(
-                f"{origin}: must be CVAT for images 1.1, but holds tracks of a video. Export the task as 'CVAT for images 1.1'."
-            )
+    for image in cvat_images(files[""], origin):
         num_images += 1
         name = image.get("name") or ""
         faults += [] if name else [f"image {image.get('id') or num_images}: name is missing"]

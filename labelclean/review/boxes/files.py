@@ -15,7 +15,7 @@ from labelclean.review.boxes.cvat import cvat_boxes, cvat_with_classes
 from labelclean.review.boxes.found import Files, FoundBoxes, Place
 from labelclean.review.boxes.label_studio import label_studio_boxes, label_studio_with_classes
 from labelclean.review.boxes.voc import voc_boxes, voc_with_classes
-from labelclean.review.boxes.yolo import is_names_file, yolo_boxes, yolo_with_classes
+from labelclean.review.boxes.yolo import is_names_file, yolo_boxes, yolo_files, yolo_with_classes
 from labelclean.storage.tables import BOX_COLUMNS
 
 NOTE = b"labelclean.boxes"
@@ -92,7 +92,7 @@ def box_files(source: BoxSource) -> dict[str, bytes]:
         if source.form == "voc":
             found = [file for file in path.rglob("*.xml") if not file.name.startswith(".")]
         else:
-            labels = [file for file in path.rglob("*.txt") if "labels" in file.relative_to(path).parts[:-1]]
+            labels = yolo_files(path)
             names = [file for file in path.rglob("*") if is_names_file(file.relative_to(path).as_posix())]
             found = [file for file in {*labels, *names} if file.is_file()]
         return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(found)}

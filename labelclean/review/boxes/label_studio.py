@@ -33,10 +33,10 @@ _PICTURE = re.compile(r"\.(bmp|jfif|jpe|jpe?g|png|tiff?|webp)($|[?#])", re.IGNOR
 _SIDES = ("x", "y", "width", "height")
 
 
-def has_rectangles(content: Any) -> bool:
-    """Return whether an annotation of an export holds rectangles."""
+def has_results(content: Any, kind: str) -> bool:
+    """Return whether an annotation of an export holds results of a kind, such as `rectanglelabels` or `choices`."""
     return any(
-        isinstance(result, dict) and result.get("type") == "rectanglelabels"
+        isinstance(result, dict) and result.get("type") == kind
         for task in content
         if isinstance(task, dict)
         for one in task.get("annotations") or task.get("completions") or ()

@@ -33,6 +33,28 @@ def is_names_file(name: str) -> bool:
     return name in NAME_FILES or (name.endswith((".yaml", ".yml")) and "/" not in name)
 
 
+def yolo_files(folder: Path) -> list[Path]:
+    """Return the text files of a YOLO folder: those in folders `labels`, or else those beside a file of the same name.
+
+    Darknet, and CVAT's export of that name, keep `0001.txt` beside `0001.png`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Files, by name; those that name classes may be among them.
+    """
+    pages = sorted(folder.rglob("*.txt"))
+    apart = [page for page in pages if "labels" in page.relative_to(folder).parts[:-1]]
+    if apart or not pages:
+        return apart
+    beside = (file for place in {page.parent for page in pages} for file in place.iterdir() if file.suffix != ".txt")
+    stems = {file.with_suffix("") for file in beside}
+    with_image = {page for page in pages if page.with_suffix("") in stems}
+    folders = {page.parent for page in with_image}  # a page of boxes whose image is missing is told there
+    return [page for page in pages if page in with_image or (page.parent in folders and looks_like_boxes(page))]
+
+
 def looks_like_boxes(path: Path) -> bool:
     """Return whether the first line of a file is one of YOLO: a number of a class and four or more from 0 to 1."""
     try:

@@ -128,6 +128,24 @@ def worded_answer(key: str, word: str, labels: Sequence[str], annotator_id: str,
     return Answer(key, annotator_id, labels=chosen, fault=fault)
 
 
+def set_answer(answer: Answer, word: str, *, says_none: bool) -> Answer:
+    """Return an answer whose labels are all that an image has.
+
+    Args:
+        answer: The labels and marks that the file holds.
+        word: What says in the tool that an image has no label.
+        says_none: It says so.
+
+    Returns:
+        The answer; one that says both has a fault, and one with a mark names no set.
+    """
+    if answer.fault:
+        return answer
+    if says_none and answer.labels:
+        return replace(answer, fault=f"says {word} and {listed(answer.labels)} at once")
+    return replace(answer, is_set=(says_none or bool(answer.labels)) and not answer.marks)
+
+
 def decisions_from(
     answers: Iterable[Answer], manifest: ExportManifest, origin: Path, *, now: datetime, partial: bool
 ) -> tuple[ImportReport, tuple[Decision, ...]]:

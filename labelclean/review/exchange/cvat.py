@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from labelclean.errors import ExchangeError, listed
-from labelclean.review.exchange.answers import Answer
+from labelclean.review.exchange.answers import Answer, set_answer
 from labelclean.review.exchange.foreign_file import foreign_bytes, xml_elements, zip_member
 from labelclean.review.exchange.manifest import key_of_file
 from labelclean.review.exchange.package import Part, preview_path
@@ -205,12 +205,8 @@ def _answer(image: Element, annotator: str, path: Path) -> Answer:
 
 def _as_set(answer: Answer) -> Answer:
     """An answer whose class tags are all of the image's."""
-    if answer.fault or answer.is_empty:
-        return answer
     labels = tuple(name for name in answer.labels if name != NO_LABEL)
-    if labels and labels != answer.labels:
-        return replace(answer, labels=labels, fault=f"says {NO_LABEL} and {listed(labels)} at once")
-    return replace(answer, labels=labels, is_set=not answer.marks)
+    return set_answer(replace(answer, labels=labels), NO_LABEL, says_none=labels != answer.labels)
 
 
 def _worded(key: str, annotator: str, classes: tuple[str, ...], marks: set[str]) -> Answer:

@@ -17,7 +17,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from labelclean.errors import ExchangeError, listed
-from labelclean.review.exchange.answers import Answer
+from labelclean.review.exchange.answers import Answer, set_answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
 from labelclean.review.exchange.package import Part
 from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Task
@@ -248,12 +248,8 @@ def _as_one(answer: Answer) -> Answer:
 
 def _as_set(answer: Answer) -> Answer:
     """An answer whose labels are all of the image's; `no_label` says that it has none."""
-    if answer.fault or not (answer.labels or answer.marks):
-        return answer
-    if NO_LABEL in answer.marks and answer.labels:
-        return replace(answer, fault=f"says {NO_LABEL} and {listed(answer.labels)} at once")
-    marks = answer.marks - {NO_LABEL}
-    return replace(answer, marks=marks, is_set=not marks)
+    others = replace(answer, marks=answer.marks - {NO_LABEL})
+    return set_answer(others, NO_LABEL, says_none=NO_LABEL in answer.marks)
 
 
 def _task_and_annotations(row: Any, number: int, path: Path) -> tuple[dict[str, Any], list[Any]]:

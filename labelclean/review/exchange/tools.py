@@ -21,7 +21,7 @@ OtherTool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
 Tool = Literal[OtherTool, "sheet"]
 STUDY = "study"
 """What the settings of a study's sitting hold beside those of other exports."""
-TOOLS_OF_SETS: tuple[Tool, ...] = ("cvat", "label-studio", "sheet")
+TOOLS_OF_SETS: tuple[Tool, ...] = ("csv", "cvat", "label-studio", "sheet")
 """The tools that take several labels for an image."""
 TOOLS: tuple[OtherTool, ...] = get_args(OtherTool)
 """The tools of others; `sheet` is our own page."""
@@ -117,7 +117,8 @@ def export_tasks(
     elif to == "sheet":
         next_step, part_files = sheet.NEXT_STEP, _nothing_beside_the_previews
     else:
-        next_step, part_files = spreadsheet.NEXT_STEP, bound(spreadsheet.part_files, queue)
+        next_step = spreadsheet.NEXT_STEP_OF_SETS if queue.several_labels else spreadsheet.NEXT_STEP
+        part_files = bound(spreadsheet.part_files, queue)
     report = write_package(
         queue,
         out,
@@ -185,7 +186,7 @@ def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str, n
     if tool == "label-studio":
         return label_studio.read_answers(file, is_set=is_set)
     if tool == "csv":
-        return spreadsheet.read_answers(file, manifest.class_names, annotator)
+        return spreadsheet.read_answers(file, manifest.class_names, annotator, is_set=is_set)
     if tool == "cvat":
         return cvat.read_answers(file, annotator, is_set=is_set)
     if tool == "fiftyone":

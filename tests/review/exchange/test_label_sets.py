@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from datetime import UTC, datetime
@@ -189,8 +191,69 @@ def test_cvat_tags_are_a_set_and_an_untagged_image_is_no_answer(run: Path, tmp_p
     assert "says lc_no_label and 'dent' at once" in report.conflicting[0]
 
 
-@pytest.mark.parametrize("tool", ["csv", "fiftyone", "huggingface"])
+def csv_rows_of(export: Path) -> list[dict[str, str]]:
+    text = (export / "part_001" / "queue.csv").read_text(encoding="utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def csv_answers(export: Path, rows: list[dict[str, str]]) -> Path:
+    """The table as a spreadsheet saves it."""
+    path = export.parent / "back.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_spreadsheet_takes_all_labels_of_an_image_in_one_cell(run: Path, tmp_path: Path) -> None:
+    report = export_run(run, "csv", tmp_path / "out")
+    assert "no_label" in report.next_step
+    rows = csv_rows_of(report.folder)
+    shown = [(row["given_label"], row["predicted_label"], row["reasons"]) for row in rows]
+    assert shown == [
+        ("dent", "dent | scratch", "'+ scratch?"), ("[]", "stain", "'+ stain?"), ("scratch | stain", "scratch", "'- stain?"),
+        ("stain", "stain", ""), ("", "", ""),
+    ]  # fmt: skip
+    cells = [("scratch|dent", ""), ("", "no_label"), ("", "confirmed"), ("", "unsure"), ("[]", "")]
+    for row, (label, decision) in zip(rows, cells, strict=True):
+        row |= {"label": label, "decision": decision, "annotator_id": "Aiko"}
+    _, decisions = import_decisions(csv_answers(report.folder, rows), "csv", report.folder, now=NOW)
+    assert [(one.sample_id, one.decision, one.verified_labels) for one in decisions] == [
+        ("s0", "corrected", ("dent", "scratch")), ("s1", "confirmed", ()), ("s2", "confirmed", ("scratch", "stain")),
+        ("s3", "unsure", None), ("s4", "confirmed", ()),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"label": "dent", "decision": "no_label"}, "says no_label and 'dent' at once"),
+        ({"label": "dent", "decision": "one_of"}, "decision 'one_of' is none of"),
+        ({"label": "crack"}, "1 classes are unknown: 'crack'"),
+        ({"label": "stain", "decision": "confirmed"}, "is 'confirmed' with labels 'stain', but the given labels are"),
+        ({"decision": "corrected"}, "'corrected' without a label"),
+        ({"given_label": "stain"}, "nothing says that this is an answer"),
+    ],
+)
+def test_rows_of_a_spreadsheet_that_contradict_themselves_are_refused(
+    run: Path, tmp_path: Path, cells: dict[str, str], said: str
+) -> None:
+    export = export_run(run, "csv", tmp_path / "out").folder
+    rows = csv_rows_of(export)
+    rows[0] |= cells
+    with pytest.raises(ExchangeError, match=said):
+        import_decisions(csv_answers(export, rows), "csv", export, now=NOW)
+
+
+def test_an_untouched_spreadsheet_answers_nothing(run: Path, tmp_path: Path) -> None:
+    export = export_run(run, "csv", tmp_path / "out").folder
+    report, decisions = import_decisions(csv_answers(export, csv_rows_of(export)), "csv", export, now=NOW)
+    assert (report.num_unanswered, decisions) == (5, ())
+
+
+@pytest.mark.parametrize("tool", ["fiftyone", "huggingface"])
 def test_other_tools_are_refused_by_name(run: Path, tmp_path: Path, tool: Any) -> None:
-    with pytest.raises(ExchangeError, match=re.escape("Name 'cvat', 'label-studio', 'sheet'")):
+    with pytest.raises(ExchangeError, match=re.escape("Name 'csv', 'cvat', 'label-studio', 'sheet'")):
         export_run(run, tool, tmp_path / "out")
     assert not (tmp_path / "out").exists()
