@@ -24,6 +24,7 @@ from labelclean.probes.neighbours import conflict_sets
 from labelclean.review.decisions import Decision, measure_standing, reviewed_labels, standing_decisions
 from labelclean.review.queue import (
     Audit,
+    Candidates,
     Queue,
     QueueEstimate,
     audit_order,
@@ -147,17 +148,16 @@ def _queue(
     salt = audit_salt(config.run.seed, len(ids), len(open_rows))
     drawn = open_rows[audit_order([ids[row] for row in open_rows.tolist()], salt)[:size]]
     scores = refinement.label_scores
-    queue = build_queue(
+    candidates = Candidates(
         scores,
         refinement.is_label_issue,
         labels.given,
         conflict_sets=conflict_sets(refinement.duplicate_sets, labels.given),
         is_settled=is_settled,
         order=np.argsort(np.argsort(np.asarray(ids, dtype=object), kind="stable"), kind="stable"),
-        budget=config.review.places,
-        audit=Audit(drawn, size / max(len(open_rows), 1)),
-        class_floor=config.review.class_floor,
     )
+    audit, review = Audit(drawn, size / max(len(open_rows), 1)), config.review
+    queue = build_queue(candidates, audit, budget=review.places, class_floor=review.class_floor)
     doubt = measure_doubt(scores, queue.rows, is_settled, refinement.judged.reading_scores)
     return queue, estimate_queue(scores, queue.rows, is_settled, doubt)
 

@@ -16,6 +16,7 @@ from labelclean.config import Config
 from labelclean.noise.trust import JudgedLabels
 from labelclean.review.queue import (
     Audit,
+    Candidates,
     Queue,
     QueueEstimate,
     audit_order,
@@ -106,18 +107,16 @@ def part_queue(
         quota = unusable_places(config.review.unusable_share, num_samples if budget is None else budget)
         rows = _candidates(connection, flagged if budget is None else budget, (salt, size), quota, config)
         conflict_sets = rows.column("conflict_set").to_numpy().astype(np.int64)
-        queue = build_queue(
+        candidates = Candidates(
             rows.column("urgency").to_numpy(),
             rows.column("is_wanted").to_numpy(),
             rows.column("given").to_numpy().astype(np.int64),
             conflict_sets=np.full(rows.num_rows, -1) if by_cost else conflict_sets,
             is_settled=np.zeros(rows.num_rows, dtype=bool),
             order=np.arange(rows.num_rows),
-            budget=budget,
-            audit=_audit(rows, salt, drawable),
-            class_floor=config.review.class_floor,
-            unusable=_unusable(rows, quota),
         )
+        audit, floor = _audit(rows, salt, drawable), config.review.class_floor
+        queue = build_queue(candidates, audit, budget=budget, class_floor=floor, unusable=_unusable(rows, quota))
         if by_cost:
             shown = zip(conflict_sets[queue.rows] >= 0, queue.sources, strict=True)
             sources = tuple(

@@ -29,6 +29,27 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """Samples of which some will stand in the queue; row i of each array is sample i.
+
+    Attributes:
+        label_scores: Probability that the given label is right, shape (N,), low = suspicious.
+        is_label_issue: Flagged samples, shape (N,).
+        given: Given class, shape (N,).
+        conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1 for samples in none.
+        is_settled: Samples that must not come (verified earlier, or shown as a copy), shape (N,).
+        order: Rank of each sample's id, shape (N,); breaks ties so that row order never matters.
+    """
+
+    label_scores: FloatArray
+    is_label_issue: BoolArray
+    given: IntArray
+    conflict_sets: IntArray
+    is_settled: BoolArray
+    order: IntArray
+
+
+@dataclass(frozen=True)
 class Queue:
     """Samples in the order to look at them.
 
@@ -196,32 +217,16 @@ def repeated_images(conflict_sets: IntArray, images: IntArray, label_scores: Flo
 
 
 def build_queue(
-    label_scores: FloatArray,
-    is_label_issue: BoolArray,
-    given: IntArray,
-    *,
-    conflict_sets: IntArray,
-    is_settled: BoolArray,
-    order: IntArray,
-    budget: int | None,
-    audit: Audit,
-    class_floor: int,
-    unusable: IntArray | None = None,
+    candidates: Candidates, audit: Audit, *, budget: int | None, class_floor: int, unusable: IntArray | None = None
 ) -> Queue:
     """Return the review queue: unusable pictures, conflict groups, then by label score, with a floor per class and the audit.
 
     A sample that was drawn for the audit stands in the queue once, as `random_audit`, however suspicious it is.
 
     Args:
-        label_scores: Probability that the given label is right, shape (N,), low = suspicious.
-        is_label_issue: Flagged samples, shape (N,).
-        given: Given class, shape (N,).
-        conflict_sets: Number of the near-duplicate set whose labels conflict, shape (N,), -1
-            for samples in none.
-        is_settled: Samples that must not come (verified earlier, or shown as a copy), shape (N,).
-        order: Rank of each sample's id, shape (N,); breaks ties so that row order never matters.
-        budget: Most places; None takes every flagged sample, every conflict group and the audit.
+        candidates: N samples.
         audit: Samples drawn before anything was ranked, none of them settled; they are spread over the queue.
+        budget: Most places; None takes every flagged sample, every conflict group and the audit.
         class_floor: Places kept for each given class's most doubtful samples, flagged or not
             conflicting, as far as the class has flagged samples.
         unusable: Rows whose pictures look unusable, not more than may take places, int64, the oddest first; None: none.
@@ -229,11 +234,13 @@ def build_queue(
     Returns:
         The queue.
     """
+    label_scores, given, order = candidates.label_scores, candidates.given, candidates.order
+    is_settled = candidates.is_settled
     odd = np.empty(0, np.int64) if unusable is None else _without(unusable[~is_settled[unusable]], audit.rows)
-    conflicts = _conflicts_first(conflict_sets, label_scores, order)
+    conflicts = _conflicts_first(candidates.conflict_sets, label_scores, order)
     suspicion = np.lexsort((order, label_scores))
     suspicion = _without(suspicion[~is_settled[suspicion]], audit.rows)
-    flagged = suspicion[is_label_issue[suspicion]]
+    flagged = suspicion[candidates.is_label_issue[suspicion]]
     conflicts = _without(conflicts[~is_settled[conflicts]], audit.rows)
     places = len(_first_seen(odd, conflicts, flagged)) if budget is None else max(budget - len(audit.rows), 0)
     first = _first_seen(odd, conflicts)[:places]

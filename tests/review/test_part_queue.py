@@ -14,7 +14,7 @@ import pytest
 
 from labelclean.config import Config
 from labelclean.review.part_queue import PartQueue, part_queue
-from labelclean.review.queue import Audit, audit_order, audit_salt, audit_size, build_queue
+from labelclean.review.queue import Audit, Candidates, audit_order, audit_salt, audit_size, build_queue
 from labelclean.storage.tables import conform
 
 NAMES = ("ng", "ok")
@@ -138,17 +138,8 @@ def test_the_queue_is_that_of_all_rows_at_once_also_where_the_first_of_a_rare_cl
     for seed in range(40):
         settings = config(seed=seed, budget=8, class_floor=1)
         audit = draw_audit(IDS, SETTLED, 30, 8, seed=seed)
-        wanted = build_queue(
-            SCORES,
-            FLAGGED,
-            GIVEN,
-            conflict_sets=np.full(NUM, -1),
-            is_settled=SETTLED,
-            order=np.arange(NUM),
-            budget=8,
-            audit=audit,
-            class_floor=1,
-        )
+        candidates = Candidates(SCORES, FLAGGED, GIVEN, np.full(NUM, -1), SETTLED, np.arange(NUM))
+        wanted = build_queue(candidates, audit, budget=8, class_floor=1)
         found = queue_of(scores, settings)
         assert found.table.column("sample_id").to_pylist() == [IDS[row] for row in wanted.rows.tolist()]
         assert found.queue.sources == wanted.sources

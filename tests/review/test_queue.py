@@ -10,6 +10,7 @@ import pytest
 
 from labelclean.review.queue import (
     Audit,
+    Candidates,
     Doubt,
     Queue,
     audit_order,
@@ -25,16 +26,20 @@ from labelclean.review.queue import (
 def queue(scores: list[float], *, issue_below: float = 0.5, **changes: object) -> Queue:
     n = len(scores)
     label_scores = np.array(scores)
-    settings: dict[str, object] = {
+    known: dict[str, object] = {
         "given": np.zeros(n, dtype=np.int64),
         "conflict_sets": np.full(n, -1),
         "is_settled": np.zeros(n, dtype=bool),
         "order": np.arange(n),
+    }
+    settings: dict[str, object] = {
         "budget": None,
         "audit": Audit(np.empty(0, dtype=np.int64), 0.0),
         "class_floor": 0,
     }
-    return build_queue(label_scores, label_scores < issue_below, **(settings | changes))  # type: ignore[arg-type]
+    known |= {name: changes.pop(name) for name in known if name in changes}
+    candidates = Candidates(label_scores, label_scores < issue_below, **known)  # type: ignore[arg-type]
+    return build_queue(candidates, **(settings | changes))  # type: ignore[arg-type]
 
 
 def test_flagged_samples_come_most_doubtful_first() -> None:
