@@ -36,6 +36,7 @@ from labelclean.texts import printable
 DEFAULT_BACKBONE = "mobilenetv2_100"
 NUM_OPENED = 200
 FIRST_SECTIONS = ("data", "backbone", "run", "storage")
+FIRST_DEPTH = "several"  # tells more of defects; not the default of the section, for features of older nights must stay comparable
 OK_NAMES = {"ok", "good", "pass", "良品", "ok品"}  # as `casefold` of NFKC writes them
 
 
@@ -85,13 +86,13 @@ def write_first_config(
     table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made, refused)
     settings: dict[str, Any] = {
         "data": {"labels": _portable(made or labels, folder)},
-        "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True},
+        "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True, "depth": FIRST_DEPTH},
         "run": {"seed": 0} | _name_of(made or labels),
     }
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
     if weights is not None:
-        settings["backbone"] = described_weights(weights) | {"weights": _portable(weights, folder)}
+        settings["backbone"] = described_weights(weights) | {"weights": _portable(weights, folder), "depth": FIRST_DEPTH}
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     is_set = GIVEN in table.column_names
     counts = label_counts(label_names(respelled(table, config.data.spellings)))
