@@ -21,9 +21,10 @@ from benchmarks.measures import flags, ranking
 from benchmarks.peers import cleanlab_noise_rate
 from benchmarks.problem import Problem
 from labelclean.config import Config
+from labelclean.features.facts import backbone_facts
 from labelclean.features.store import FeatureStore
 from labelclean.runs import steps
-from labelclean.storage.parquet import read_config, read_json, read_table
+from labelclean.storage.parquet import read_config, read_table
 from sample_data.parts import CAMERAS, CLASSES, OK, Part, planned_parts, write_photos
 
 ROOT = Path(__file__).parent.parent
@@ -95,9 +96,9 @@ def cell(parts: Sequence[Part], folder: Path, seed: int) -> Row:
             found[OURS] = said[BY_IMAGE[0]]
         else:
             found |= {f"labelclean, {how}": value for how, value in said.items()}
-    backbone = read_json(run / "manifest.json")["backbone"]
-    (store,) = (path.parent for path in (folder / "cache").rglob("*.sqlite*")) if False else (folder / "cache",)
-    features = _features(store, table.column("content_hash").to_pylist(), backbone["num_features"])
+    (folder_of_store,) = (folder / "cache" / "features").iterdir()
+    store = FeatureStore(folder_of_store, backbone_facts(config_of(folder, labels, "image", seed)).num_features)
+    features = store.read(table.column("content_hash").to_pylist()).astype(np.float32)
     given = np.array([CLASSES.index(one.given) for one in parts])
     folds = np.random.default_rng(seed).permutation(len(parts)) % NUM_FOLDS
     images = Problem(features, np.repeat(given, NUM_VIEWS), np.repeat(folds, NUM_VIEWS), len(CLASSES), seed)
@@ -113,3 +114,50 @@ def cell(parts: Sequence[Part], folder: Path, seed: int) -> Row:
             flags(output.is_issue, wrong)["f1"],
         )
     return found
+
+
+def page(cells: dict[tuple[float, int], Row], num_parts: int) -> str:
+    """Return the page: the mean of each method over all cells, then AP and F1 by rate and seed."""
+    names = list(next(iter(cells.values())))
+    lines = [
+        INTRO.format(parts=num_parts, views=NUM_VIEWS),
+        "| method | AP | F1 | AP behind | F1 behind |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in names:
+        rows = np.array([row[name] for row in cells.values()])
+        behind = np.array([row[OURS] for row in cells.values()]) - rows
+        error = 2 * behind.std(axis=0, ddof=1) / np.sqrt(len(behind)) if len(behind) > 1 else np.full(2, np.nan)
+        told = (
+            ["", ""]
+            if name == OURS
+            else [f"{d:+.3f} ± {e:.3f}" for d, e in zip(behind.mean(axis=0), error, strict=True)]
+        )
+        lines.append(f"| {name} | {rows[:, 0].mean():.3f} | {rows[:, 1].mean():.3f} | {told[0]} | {told[1]} |")
+    for at, what in enumerate(("AP", "F1")):
+        lines += ["", f"| {what}, wrong | seed | {' | '.join(names)} |", f"|---:|---:|{'---:|' * len(names)}"]
+        for (rate, seed), row in cells.items():
+            lines.append(f"| {rate:.0%} | {seed} | {' | '.join(f'{row[name][at]:.3f}' for name in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every cell and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=int, default=300, help="Parts per seed.")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args(arguments)
+    cells: dict[tuple[float, int], Row] = {}
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory(prefix="parts-") as place:
+            folder = Path(place)
+            for one in planned_parts(asked.parts, seed):
+                write_photos(one, folder, seed)
+            for rate in RATES:
+                cells[rate, seed] = cell(planned_parts(asked.parts, seed, rate), folder, seed)
+                print(f"seed {seed}, {rate:.0%} wrong: {cells[rate, seed]}", flush=True)
+    asked.out.write_text(page(dict(sorted(cells.items())), asked.parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -112,7 +112,7 @@ def probs_of_parts(pred_probs: FloatArray, parts: Parts) -> Float32Array:
     best = _largest(probs, parts)
     if parts.ok is not None:
         best[:, parts.ok] = -_largest(-probs[:, [parts.ok]], parts)[:, 0]
-    return (best / best.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(best / best.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def speaking_views(pred_probs: FloatArray, predicted: IntArray, parts: Parts) -> BoolArray:
@@ -189,19 +189,13 @@ def judge_parts(
     if images.chosen.pred_probs is None:  # learned from these very labels, so nobody vouches for them
         taught = replace(taught, teacher=replace(taught.teacher, is_vouched=False))
     found = learn_student(taught, config, allowed=allowed, earlier=earlier).refinement
-    near = {
-        name: None if values is None else values[number]
-        for name, values in (
-            ("neighbour_votes", found.neighbour_votes),
-            ("neighbour_similarity", found.neighbour_similarity),
-        )
-    }
     refinement = replace(
         found,
         judged=found.judged.take(number),
         pred_probs=found.pred_probs[number],
         duplicate_sets=learned.refinement.duplicate_sets,
-        **near,
+        neighbour_votes=None if found.neighbour_votes is None else found.neighbour_votes[number],
+        neighbour_similarity=None if found.neighbour_similarity is None else found.neighbour_similarity[number],
     )
     speaks = speaking_views(views, found.predicted, parts)
     return Learned(replace(images, labels=of_parts.take(number)), refinement, speaks)

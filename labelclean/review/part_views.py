@@ -101,9 +101,9 @@ def decisions_of_parts(
         The decisions, and a copy of each about an image that is still the same for every other image of its part.
     """
     images: dict[str, list[int]] = {}
-    for row, part in enumerate(part_ids):
+    for number, part in enumerate(part_ids):
         if part is not None:
-            images.setdefault(part, []).append(row)
+            images.setdefault(part, []).append(number)
     row_of = {sample: row for row, sample in enumerate(sample_ids)}
     spread: list[Decision] = []
     for one in decisions:

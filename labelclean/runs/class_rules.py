@@ -47,7 +47,9 @@ def check_part_labels(config: Config, parts: pa.ChunkedArray, given: pa.ChunkedA
     """
     counted = pa.table({"part": parts, "given": given}).filter(parts.is_valid()).group_by("part")
     rows = counted.aggregate([("given", "distinct")]).to_pylist()
-    torn = sorted(f"{row['part']} ({', '.join(sorted(row['given_distinct']))})" for row in rows if row["given_distinct"][1:])
+    torn = sorted(
+        f"{row['part']} ({', '.join(sorted(row['given_distinct']))})" for row in rows if row["given_distinct"][1:]
+    )
     if torn:
         raise TableError(
             f"{config.data.labels}: with data.label_of: part all images of a part must carry one label, but {len(torn):,} "

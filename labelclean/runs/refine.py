@@ -251,8 +251,8 @@ def _judged_parts(
     }
     if config.classes.ok is None:
         LOG.warning(
-            "data.label_of is part and no class is classes.ok: every label counts as supported where any view supports it, "
-            "and a part that is labelled as one without a defect stands though a view shows one."
+            "data.label_of is part and classes.ok names no class: a label of parts without a defect counts as supported where any "
+            "view shows none. Name that class, if there is one."
         )
     return judged
 
@@ -319,7 +319,11 @@ def _write_tables(
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
     of_images = config.data.label_of == "image"  # else all images of a part carry one label
-    conflicts = None if not of_images else flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
+    conflicts = (
+        None
+        if not of_images
+        else flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
+    )
     if conflicts is not None:
         record["part_conflicts"] = conflicts
     for name in JOINED:

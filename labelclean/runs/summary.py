@@ -65,7 +65,9 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
-    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class", OF_PART) if name in refine}
+    summary |= {
+        name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class", OF_PART) if name in refine
+    }
     if ingest.get(SEVERAL):
         summary[SEVERAL] = True
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
@@ -143,7 +145,11 @@ def markdown_summary(outcome: Outcome) -> str:
 
 def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Escapes and overkill with their costs, kinds that no class fits, and parts whose labels contradict each other."""
-    told = [*_part_sentences(summary.get(OF_PART)), *cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
+    told = [
+        *_part_sentences(summary.get(OF_PART)),
+        *cost_sentences(summary),
+        *kind_sentences(summary.get("new_kinds") or ()),
+    ]
     parts = summary.get("part_conflicts") or {"num": 0}
     if parts["num"]:
         told.append(
