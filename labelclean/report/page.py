@@ -177,6 +177,7 @@ class Suspect:
     source: str
     neighbours: tuple[Neighbour, ...]
     cost: float | None = None
+    views: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:

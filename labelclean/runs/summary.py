@@ -164,7 +164,7 @@ def _part_sentences(record: Mapping[str, Any] | None) -> list[str]:
     if record is None:
         return []
     return [
-        f"labels are those of {record['num']:,} parts, which {record['num_images']:,} images show: all numbers count parts, and "
+        f"labels are those of {record['num']:,} parts, which {record['num_images']:,} images show: each part counts once, and "
         "in the queue the view that speaks for its part stands for it"
     ]
 
