@@ -109,9 +109,9 @@ def probs_of_parts(pred_probs: FloatArray, parts: Parts) -> Float32Array:
         array([[0.47, 0.53]], dtype=float32)
     """
     probs = pred_probs.astype(np.float64)
-    best = _largest(probs, parts)
+    best = largest_of_parts(probs, parts)
     if parts.ok is not None:
-        best[:, parts.ok] = -_largest(-probs[:, [parts.ok]], parts)[:, 0]
+        best[:, parts.ok] = -largest_of_parts(-probs[:, [parts.ok]], parts)[:, 0]
     return np.asarray(best / best.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
@@ -175,7 +175,7 @@ def judge_parts(
     own = config.model_copy(update={"teacher": config.teacher.model_copy(update={"power": 1.0})})  # they are powered
     views = learned.refinement.pred_probs
     taught = learn_teacher(
-        [HeldShard(_largest(images.features, parts))],
+        [HeldShard(largest_of_parts(images.features, parts))],
         [shard_labels(of_parts, images.chosen.keys.take(first), pred_probs=probs_of_parts(views, parts))],
         of_parts.num_classes,
         own,
@@ -211,8 +211,16 @@ def _standing(labels: GivenLabels, learned: Learned) -> GivenLabels:
     return replace(labels, candidates=np.where(rows[:, None], fixed, labels.candidates))
 
 
-def _largest(values: FloatArray, parts: Parts) -> FloatArray:
-    """The largest of each column over the views of each part, shape (P, C)."""
+def largest_of_parts(values: FloatArray, parts: Parts) -> FloatArray:
+    """Return the largest of each column over the views of each part.
+
+    Args:
+        values: Shape (N, C).
+        parts: Part of each of the N images.
+
+    Returns:
+        Shape (P, C).
+    """
     order = np.argsort(parts.number, kind="stable")
     starts = np.searchsorted(parts.number[order], np.arange(len(parts)))
     return np.maximum.reduceat(values[order], starts, axis=0)

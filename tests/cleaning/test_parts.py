@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -43,10 +45,17 @@ def judged(features: Float32Array, given: IntArray, ok: int | None = OK) -> Lear
     keys = sample_keys(ids, parts.number.tolist(), num_folds=5, seed=0)
     held = [shard_labels(labels_of_views(labels, ok), keys)]
     teacher = learn_teacher(
-        [HeldShard(features)], held, 3, config, seed=0, sample_rows=len(ids), folder=None, digest=""  # type: ignore[arg-type]
+        [HeldShard(features)],
+        held,
+        3,
+        config,
+        seed=0,
+        sample_rows=len(ids),
+        folder=Path("unused"),
+        digest="",
     )
     views = learn_student(teacher, config)
-    return judge_parts(views, labels, parts, config, seed=0, folder=None)  # type: ignore[arg-type]
+    return judge_parts(views, labels, parts, config, seed=0, folder=Path("unused"))
 
 
 def test_a_part_is_what_a_slow_loop_over_its_views_says() -> None:

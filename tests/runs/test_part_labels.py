@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.review.apply import apply_labels
-from labelclean.review.decisions import Decision
+from labelclean.review.decisions import Decision, DecisionKind
 from labelclean.review.exchange.tools import export_run
 from labelclean.review.ledger import append_decisions, decisions_of, open_ledger
 from labelclean.review.status import measure_status
@@ -29,9 +28,9 @@ NUM_PARTS = 120
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Part]]]:
+def plant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Part]]:
     folder = tmp_path_factory.mktemp("parts")
-    yield folder, {one.name: one for one in generate(folder, NUM_PARTS)}
+    return folder, {one.name: one for one in generate(folder, NUM_PARTS)}
 
 
 def config_in(folder: Path, runs: Path, *overrides: str) -> Config:
@@ -86,11 +85,11 @@ def test_an_answer_about_one_view_is_one_about_the_part(plant: tuple[Path, dict[
     folder, parts = plant
     config = config_in(folder, tmp_path / "runs", "classes.ok=ok")
     run = steps.clean(config)
-    queue = [row for row in read_table(run / "review_queue.parquet", "review_queue").to_pylist()]
+    queue = read_table(run / "review_queue.parquet", "review_queue").to_pylist()
     row = next(row for row in queue if row["predicted_label"] != row["given_label"])
     odd = next(one for one in queue if one["sample_id"][:5] != row["sample_id"][:5])
     when, true = datetime(2026, 11, 30, tzinfo=UTC), parts[row["sample_id"][:5]].true
-    right = "confirmed" if true == row["given_label"] else "corrected"
+    right: DecisionKind = "confirmed" if true == row["given_label"] else "corrected"
     said = [
         Decision(row["sample_id"], row["content_hash"], row["given_label"], right, "anna", when, run.name,
                  "labels.parquet", "csv", verified_label=true),
@@ -149,9 +148,21 @@ def test_what_one_class_cannot_have_is_told_at_once_before_an_image_is_opened(
     pq.write_table(good, tmp_path / "good.parquet")
     np.save(tmp_path / "probs.npy", np.ones(1))
     more = [f"data.labels={tmp_path / 'good.parquet'}", "data.image_root=/nowhere", "neighbours.method=none"]
-    config = config_in(folder, tmp_path / "runs", *more, "classes.ok=good", "costs.escape=5", f"teacher.pred_probs={tmp_path / 'probs.npy'}")
+    config = config_in(
+        folder,
+        tmp_path / "runs",
+        *more,
+        "classes.ok=good",
+        "costs.escape=5",
+        f"teacher.pred_probs={tmp_path / 'probs.npy'}",
+    )
     for door in (validated, steps.clean):
         with pytest.raises(ConfigError) as told:
             door(config)
-        for fault in ("costs must not", "neighbours.method must not", "teacher.pred_probs must not", "data.label_of must be image"):
+        for fault in (
+            "costs must not",
+            "neighbours.method must not",
+            "teacher.pred_probs must not",
+            "data.label_of must be image",
+        ):
             assert fault in str(told.value)

@@ -161,9 +161,7 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
         views = tuple(row.get("view_ids") or ())
-        tasks.append(
-            Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row), view_ids=views)
-        )
+        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row), view_ids=views))
     return QueueToExport(run_id, dataset, names, config, tuple(tasks))
 
 
