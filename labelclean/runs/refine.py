@@ -318,14 +318,9 @@ def _write_tables(
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
-    of_images = config.data.label_of == "image"  # else all images of a part carry one label
-    conflicts = (
-        None
-        if not of_images
-        else flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
-    )
-    if conflicts is not None:
-        record["part_conflicts"] = conflicts
+    if config.data.label_of == "image":  # else all images of a part carry one label
+        conflicts = flag_part_conflicts(parts.samples, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
+        record |= {} if conflicts is None else {"part_conflicts": conflicts}
     for name in JOINED:
         join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
     return tally
