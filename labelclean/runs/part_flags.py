@@ -48,7 +48,7 @@ def flag_part_conflicts(
         ((num, num_parts),) = connection.execute("SELECT count(*), count(DISTINCT part_id) FROM found").fetchall()
         for score_path, flag_path in zip(scores, flags, strict=True):
             own = "SELECT sample_id FROM found SEMI JOIN read_parquet(?) USING (sample_id)"
-            ids = connection.execute(own, [str(score_path)]).to_arrow_table().column(0).combine_chunks()
+            ids = connection.sql(own, params=[str(score_path)]).to_arrow_table().column(0).combine_chunks()
             _flag_part(score_path, flag_path, ids)
     return {"num": int(num), "num_parts": int(num_parts)}
 
