@@ -12,6 +12,7 @@ import pytest
 
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
+from labelclean.report.trial_page import trial_sentences
 from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision, DecisionKind
 from labelclean.review.exchange.tools import export_run
@@ -21,6 +22,9 @@ from labelclean.runs import steps
 from labelclean.runs.ingest import validated
 from labelclean.storage.parquet import read_config, read_json, read_table
 from labelclean.storage.tables import conform
+from labelclean.texts import Texts
+from labelclean.trial.backbones import try_backbones
+from labelclean.trial.poc import run_trial, write_trial
 from sample_data.parts import CAMERAS, Part, generate
 
 ROOT = Path(__file__).parents[2]
@@ -166,3 +170,45 @@ def test_what_one_class_cannot_have_is_told_at_once_before_an_image_is_opened(
             "data.label_of must be image",
         ):
             assert fault in str(told.value)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_trial_draws_whole_parts_and_counts_each_once(plant: tuple[Path, dict[str, Part]], tmp_path: Path) -> None:
+    folder, parts = plant
+    record = run_trial(config_in(folder, tmp_path / "runs", "classes.ok=ok"), num_samples=302, seconds_per_sample=10)
+    assert (record["num_samples"], record["num_images"]) == (NUM_PARTS, 4 * NUM_PARTS)
+    assert (record["num_drawn"], record["num_judged"]) == (304, 76)
+    given = [one.given for one in parts.values()]
+    assert {row["name"]: row["num_full"] for row in record["classes"]} == {
+        name: given.count(name) for name in set(given)
+    }
+    page = write_trial(record, tmp_path / "poc", Texts("en")).read_text(encoding="utf-8")
+    assert f"Labels are those of {NUM_PARTS} parts, which {4 * NUM_PARTS} images show" in page
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_trial_of_one_class_names_the_oddest_and_what_looking_takes(
+    plant: tuple[Path, dict[str, Part]], tmp_path: Path
+) -> None:
+    folder, parts = plant
+    rows = [
+        {name: row[name] for name in ("sample_id", "image_path")} | {"given_label": "good"}
+        for row in pq.read_table(folder / "labels.parquet").to_pylist()
+    ]
+    shows_it = {f"images/{one.name}_{one.camera}.png" for one in parts.values() if one.true != "ok"}
+    good, bad = ([row for row in rows if (row["image_path"] in shows_it) == is_bad] for is_bad in (False, True))
+    pq.write_table(pa.Table.from_pylist(good[:180] + bad[:8]), tmp_path / "good.parquet")
+    more = [f"data.labels={tmp_path / 'good.parquet'}", "data.label_of=image", "neighbours.odd_share=0.1"]
+    config = config_in(folder, tmp_path / "runs", *more, "review.audit_samples=20")
+    record = run_trial(config, num_samples=188, seconds_per_sample=36)
+    assert len(shows_it & set(record["one_class"]["oddest"])) >= 5
+    assert record["cost"]["errors"] == pytest.approx(18.8)
+    assert record["cost"]["review_h"] == pytest.approx((18.8 + 20) * 0.01)
+    for lang in ("en", "ja"):
+        page = write_trial(record, tmp_path / lang, Texts(lang)).read_text(encoding="utf-8")
+        assert record["one_class"]["oddest"][0] in page
+        assert record["one_class"]["oddest"][0] in " ".join(trial_sentences(record, Texts(lang)))
+    with pytest.raises(TableError, match="there is nothing to tell"):
+        try_backbones(config, "resnet10t", num_samples=100)
