@@ -78,6 +78,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
     write_sources(folder, [(Path(row["image_path"]).name, row["given_label"]) for row in rows[:NUM_SAMPLES]])
+    for row in [row for row in rows if row["given_label"] == "ok"][:80]:
+        target = folder / "good_bottles" / "train" / "good" / Path(row["image_path"]).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
     yield folder
     shutil.rmtree(folder)
 
@@ -188,7 +192,9 @@ def write_boxes_of(desk: Path, labels: list[tuple[Path, str]]) -> None:
 @pytest.mark.parametrize("command", [" && ".join(RUN_HERE)], ids=["in order"])
 def test_every_command_runs(desk: Path, command: str) -> None:
     """One test, for each command needs what the ones before it left."""
-    order = sorted(RUN_HERE, key=lambda line: "labelclean init" not in line or "several" in line)
+    order = sorted(
+        RUN_HERE, key=lambda line: "labelclean init" not in line or re.search("several|parts", line) is not None
+    )
     assert set(order) == set(command.split(" && "))
     for line in sorted(order, key=_stage):
         began = time.monotonic()
@@ -201,13 +207,14 @@ def test_every_command_runs(desk: Path, command: str) -> None:
                 f"image root {desk}" not in told.stdout
                 or f"{NUM_SAMPLES} of the first {NUM_SAMPLES} images" in told.stdout
             )
-            assert f"{NUM_SAMPLES} rows" in told.stdout or "360 images, 4 classes" in told.stdout, line
+            sizes = (f"{NUM_SAMPLES} rows", "360 images, 4 classes", "800 rows, 4 classes", "1 classes: good")
+            assert any(size in told.stdout for size in sizes), line
             _use_the_sample_backbone(desk)
 
 
 def _stage(line: str) -> int:
     """What must have happened before: a config, a run, an export, decisions; a study in the order of its page."""
-    if "several" in line:
+    if re.search(r"several|sample_data.parts|part_|parts\.yaml|parts/|good_|good\.yaml", line):
         return 5
     if "study" in line or re.search(r"labelclean (run|export|import|apply) .*(boxes\.yaml|box_runs)", line):
         return 4
@@ -240,12 +247,12 @@ def _prepared(line: str, desk: Path) -> str:
         _answer_some(desk / "queue", desk / "decisions.json")
     adapted = next((path.name for path in (desk / "adapted").glob("2*")), "")
     line = line.replace("adapted/RUN", f"adapted/{adapted}")
-    for place in re.findall(r"several_runs/RUN", line):
-        newest = max(path.name for path in (desk / "several_runs").iterdir() if path.name[0] != ".")
-        line = line.replace(place, f"several_runs/{newest}")
+    for place in re.findall(r"(several_runs|part_runs|good_runs)/RUN", line):
+        newest = max(path.name for path in (desk / place).iterdir() if path.name[0] != ".")
+        line = line.replace(f"{place}/RUN", f"{place}/{newest}")
     line = line.replace("RUN", runs[0]).replace("NEWEST", runs[-1]) if runs else line
     line = line.replace("python -m sample_data.inspectors", f"python {ROOT / 'sample_data' / 'inspectors.py'}")
-    line = line.replace("python -m sample_data.several", f"env PYTHONPATH={ROOT} python -m sample_data.several")
+    line = re.sub(r"python -m sample_data\.(several|parts)", rf"env PYTHONPATH={ROOT} python -m sample_data.\1", line)
     line = line.replace("my_weights.safetensors", str(ROOT / "sample_data" / "backbone.safetensors"))
     # 60 is the least that poc takes; the number says nothing here
     line = line.replace("--samples 100", "--samples 60")
@@ -289,6 +296,8 @@ def _use_the_sample_backbone(desk: Path) -> None:
         ("my.yaml", ["my.yaml", "config.yaml"]),
         ("boxes.yaml", ["boxes.yaml"]),
         ("several.yaml", ["several.yaml"]),
+        ("parts.yaml", ["parts.yaml"]),
+        ("good.yaml", ["good.yaml"]),
     )
     for name, copies in places:
         if (desk / name).exists():

@@ -13,6 +13,7 @@ For others:
 - `verdicts`: what was found about every sample; the tables of every shard
 - `kinds`: images that fit no class, put into kinds by their nearest neighbours
 - `one_class`: images of one class, ranked by how little they look like the others
+- `parts`: labels of parts that several images show, judged by their worst view
 - `neighbour_pass`: nearest neighbours and near-duplicates among many samples
 - `sample`: the samples on which choices are made
 - `shards`, `shard_labels`: features in shards, and the labels beside them

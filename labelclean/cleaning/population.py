@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.arrays import Float32Array, Float64Array, FloatArray, IntArray
+from labelclean.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined, neighbours_of
@@ -151,10 +151,13 @@ class Learned:
     Attributes:
         taught: The teacher.
         refinement: What the student makes of the sample.
+        speaks: Images that speak for their part where parts are judged (`parts.judge_parts`), bool, shape (N,), one of each;
+            None: every sample speaks for itself.
     """
 
     taught: Taught
     refinement: Refinement
+    speaks: BoolArray | None = None
 
 
 def learn_teacher(

@@ -13,22 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from labelclean.arrays import Float64Array
+from labelclean.arrays import Float64Array, IntArray
 from labelclean.cleaning.inputs import class_names_of, cleaning_settings
 from labelclean.cleaning.memory import Size, check_memory, choice_rows, memory_limit
-from labelclean.cleaning.passes import each_shard
+from labelclean.cleaning.one_class import judge_odd, measure_oddity
+from labelclean.cleaning.passes import Each, each_shard
 from labelclean.cleaning.population import Learned, learn_student, learn_teacher, setting_faults
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import FileShard, find_shards
 from labelclean.cleaning.verdicts import Found, write_parts
 from labelclean.config import CleaningConfig
-from labelclean.errors import ConfigError, StorageError, TableError, listed
+from labelclean.errors import ConfigError, StorageError, TableError
 from labelclean.labels import class_indices
 from labelclean.noise.tally import Tally
+from labelclean.noise.trust import JudgedLabels
 from labelclean.probes.feature_space import numbered_keys, sample_keys
 from labelclean.probes.neighbours import neighbours_record
-from labelclean.storage.parquet import make_folder, read_json, write_json
+from labelclean.storage.parquet import atomic_path, make_folder, parquet_options, read_json, write_json
 from labelclean.storage.queries import check_distinct_ids
 from labelclean.storage.tables import probability_columns
 
@@ -70,7 +73,8 @@ def clean_shards(
     """Find and correct wrong labels of features that lie in shards on disk, in memory that does not grow with them.
 
     What it finds is what `clean_labels` finds of the same samples, however they are cut into shards. Up to
-    `teacher.choice_rows` samples all are held together; of more, two to four passes over the shards are made.
+    `teacher.choice_rows` samples all are held together; of more, two to four passes over the shards are made. With one class
+    images are ranked by how little they look like the others, and no label is suggested.
 
     Args:
         features: Folder or list of shards: Parquet with a column `feature` (fixed-size list of float16 or float32) and, if
@@ -121,6 +125,8 @@ def clean_shards(
     outputs = _RefinedLabels(tuple(shards), tuple(starts), names)
     known: dict[str, Any] = {"seed": seed, "folder": work, "digest": digest, "device": device}
     with each_shard(cluster) as each:
+        if len(names) == 1:
+            return _ranked(shards, paths, settings, outputs, folder, digest, device, each)
         taught = learn_teacher(
             shards,
             paths,
@@ -146,17 +152,59 @@ class _RefinedLabels:
     names: list[Any]
 
     def __call__(self, number: int, found: Found) -> dict[str, pa.Table]:
-        ids = self._ids(number).take(pa.array(found.rows))
+        return {"refined_labels": self.table(number, found.rows, found.labels.given, found.judged)}
+
+    def table(self, number: int, rows: IntArray, given: IntArray, judged: JudgedLabels) -> pa.Table:
+        """Return the table of some rows of a shard."""
+        ids = self._ids(number).take(pa.array(rows))
         named = pa.array(self.names)
-        columns: dict[str, Any] = {"sample_id": ids, "given_label": named.take(pa.array(found.labels.given))}
-        columns |= probability_columns("soft_label", found.judged.soft_labels)
-        columns["predicted_label"] = named.take(pa.array(found.judged.predicted))
-        columns["label_score"] = found.judged.label_scores
-        columns["is_label_issue"] = found.judged.is_label_issue
-        return {"refined_labels": pa.table(columns)}
+        columns: dict[str, Any] = {"sample_id": ids, "given_label": named.take(pa.array(given))}
+        columns |= probability_columns("soft_label", judged.soft_labels)
+        columns["predicted_label"] = named.take(pa.array(judged.predicted))
+        columns["label_score"] = judged.label_scores
+        columns["is_label_issue"] = judged.is_label_issue
+        return pa.table(columns)
 
     def _ids(self, number: int) -> pa.Array:
         return sample_ids(self.shards[number], self.starts[number])
+
+
+def _ranked(
+    shards: Sequence[FileShard],
+    paths: Sequence[Path],
+    config: CleaningConfig,
+    outputs: _RefinedLabels,
+    folder: Path,
+    digest: str,
+    device: str,
+    each: Each,
+) -> CleanedShards:
+    """Images of one class, ranked by how little they look like the others."""
+    rows, work = choice_rows(config, 1), folder / "work"
+    oddity = measure_oddity(
+        shards, list(paths), config, sample_rows=rows, folder=work, digest=digest, device=device, each=each
+    )
+    judged = judge_odd(oddity.values, np.zeros(len(oddity.values), dtype=bool), config.neighbours.odd_share)
+    make_folder(folder / "refined_labels")
+    for number, shard in enumerate(shards):
+        at = np.arange(outputs.starts[number], outputs.starts[number + 1])
+        own = outputs.table(number, np.arange(shard.num_rows), np.zeros(shard.num_rows, np.int64), judged.take(at))
+        with atomic_path(folder / "refined_labels" / f"part-{number:05d}.parquet") as temporary:
+            pq.write_table(own, temporary, **parquet_options(own.schema))
+    for checkpoint in [*work.glob("*.npz"), *(work / "neighbours").rglob("*.*")]:
+        checkpoint.unlink()
+    expected = float((1.0 - judged.label_scores.astype(np.float64)).sum())
+    num_issues = int(judged.is_label_issue.sum())
+    record = {
+        "num_samples": len(judged.predicted),
+        "num_shards": len(shards),
+        "class_names": outputs.names,
+        "odd_share": config.neighbours.odd_share,
+        "num_issues": num_issues,
+    }
+    write_json(folder / "summary.json", record)
+    errors = (expected, expected, expected)
+    return CleanedShards(folder, outputs.names, len(judged.predicted), num_issues, errors, np.ones((1, 1)))
 
 
 @lru_cache(maxsize=1)
@@ -221,8 +269,8 @@ def _class_names(shards: Sequence[FileShard], labels: Sequence[Any] | npt.NDArra
             raise TableError(f"{shard.path}: every row needs a label, but {column.null_count:,} have none.")
         found |= set(column.unique().to_pylist())
     names = class_names_of(np.array(list(found), dtype=object)) if found else []
-    if len(names) < 2:
-        raise TableError(f"given labels must hold at least 2 classes, but hold {listed([str(n) for n in names])}.")
+    if not names:
+        raise TableError("given labels must name at least 1 class, but the shards hold no row.")
     return names
 
 

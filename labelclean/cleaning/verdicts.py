@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelclean.arrays import Float32Array, IntArray
+from labelclean.arrays import BoolArray, Float32Array, IntArray
 from labelclean.cleaning.passes import Blocks, Each, Task, block_at
 from labelclean.cleaning.population import Learned
 from labelclean.cleaning.sample import Chosen, joined_labels
@@ -51,6 +51,7 @@ class Found:
         near: Their neighbours, numbered over all samples; None where none were looked for.
         neighbour_votes: Class shares among the neighbours, float32, shape (B, K), or None.
         neighbour_similarity: Mean similarity to the neighbours, float32, shape (B,), or None.
+        speaks: Images that speak for their part, bool, shape (B,); None: every sample speaks for itself.
     """
 
     rows: IntArray
@@ -64,11 +65,15 @@ class Found:
     near: Neighbours | None = None
     neighbour_votes: Float32Array | None = None
     neighbour_similarity: Float32Array | None = None
+    speaks: BoolArray | None = None
 
     @property
     def tally(self) -> Tally:
-        """What is counted."""
-        return tally_of(self.labels, self.judged, self.given_probs)
+        """What is counted; each part once."""
+        if self.speaks is None:
+            return tally_of(self.labels, self.judged, self.given_probs)
+        rows = np.flatnonzero(self.speaks)
+        return tally_of(self.labels.take(rows), self.judged.take(rows), self.given_probs[rows])
 
 
 Outputs = Callable[[int, Found], dict[str, pa.Table]]
@@ -106,6 +111,7 @@ class WholeFinder:
             near=None if whole.near is None else whole.near.take(rows),
             neighbour_votes=None if whole.neighbour_votes is None else whole.neighbour_votes[at],
             neighbour_similarity=None if whole.neighbour_similarity is None else whole.neighbour_similarity[at],
+            speaks=None if whole.speaks is None else whole.speaks[at],
         )
 
 
@@ -191,6 +197,9 @@ def finder_of(learned: Learned) -> Finder:
         last = first if refinement.fit is teacher.fit else refinement.fit.stage
         return BlockFinder(taught.task, first, last, refinement.trust, teacher.refits, votes)
     sets = taught.space.duplicate_sets
+    conflicts = conflict_sets(sets, taught.labels.given)
+    if learned.speaks is not None:  # near-copies of parts with different labels: other views tell why
+        conflicts = np.full_like(sets, -1)
     whole = Found(
         rows=taught.chosen.rows,
         labels=taught.labels,
@@ -199,10 +208,11 @@ def finder_of(learned: Learned) -> Finder:
         judged=refinement.judged,
         top2_agreement=teacher.top2_agreement,
         duplicate_sets=sets,
-        conflict_sets=conflict_sets(sets, taught.labels.given),
+        conflict_sets=conflicts,
         near=taught.space.neighbours,
         neighbour_votes=refinement.neighbour_votes,
         neighbour_similarity=refinement.neighbour_similarity,
+        speaks=learned.speaks,
     )
     return WholeFinder(taught.chosen, whole)
 

@@ -23,6 +23,9 @@ class DataConfig(Section):
         box_margin: Where labels are boxes: what is cut out around a box at each side, as a share of its width or height.
             A tenth is about what R-CNN gave its boxes (16 of 227 pixels): the edge of a defect shows against its ground,
             and little of what lies beside it.
+        label_of: What a label says something about. With `part` all images of a `part_id` carry the label of the part, and the
+            part is judged: its worst view speaks for it. A defect is supported if any view supports it, the OK class
+            (`classes.ok`) if all do. `image` takes each image for itself.
     """
 
     labels: ConfigPath
@@ -31,6 +34,7 @@ class DataConfig(Section):
     several_labels: bool = False
     class_names: tuple[str, ...] | None = None
     box_margin: float = Field(default=0.1, ge=0, le=2)
+    label_of: Literal["image", "part"] = "image"
 
     @field_validator("spellings")
     @classmethod

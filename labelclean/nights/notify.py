@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from labelclean.errors import StorageError
+from labelclean.review.part_views import num_judged
 from labelclean.storage.parquet import atomic_path
 
 LOG = logging.getLogger("labelclean")
@@ -56,6 +57,7 @@ class RunNumbers:
         num_queue: Samples in the review queue, or None.
         num_waiting: Label files that wait for the next run.
         peak_memory_bytes: Peak memory of its process.
+        num_judged: Labels that were judged: of usable images, or of the parts that they show.
         num_answers: Answers that a sample has: one label, or yes or no for each class where it may have several.
     """
 
@@ -70,12 +72,13 @@ class RunNumbers:
     num_queue: int | None
     num_waiting: int
     peak_memory_bytes: int
+    num_judged: int = 0
     num_answers: int = 1
 
     @property
     def expected_share(self) -> float | None:
         """Share of the usable samples whose label is expected to be wrong; of several labels, of the answers."""
-        usable = (self.num_samples - self.num_rejects) * self.num_answers
+        usable = self.num_judged * self.num_answers
         return None if self.num_expected is None or usable <= 0 else self.num_expected / usable
 
 
@@ -103,6 +106,7 @@ def run_numbers(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> RunN
         num_queue=queue.get("num"),
         num_waiting=len((summary.get("arrivals") or {}).get("waiting", {})),
         peak_memory_bytes=manifest["peak_memory_bytes"],
+        num_judged=num_judged(summary),
         num_answers=len(summary["class_names"]) if summary.get("several_labels") else 1,
     )
 

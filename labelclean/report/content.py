@@ -25,6 +25,7 @@ from labelclean.report.page import (
     RunData,
     Suspect,
 )
+from labelclean.review.part_views import OF_PART, num_judged
 from labelclean.review.queue import estimate_queue
 
 MAX_MATRIX = 15
@@ -56,6 +57,8 @@ def page_content(run: RunData, *, top: int) -> Page:
         sentence=summary["verdict_sentence"],
         num_samples=summary["num_samples"],
         num_rejects=summary["num_rejects"],
+        num_judged=num_judged(summary),
+        of_part=summary.get(OF_PART),
         num_issues=found["num"] if found else None,
         num_changed=found.get("would_change") if found else None,
         num_waiting=found.get("waits_for_eyes") if found else None,

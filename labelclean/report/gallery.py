@@ -15,6 +15,7 @@ from labelclean.storage.samples import index_in
 from labelclean.storage.tables import WAITS_FOR_EYES
 
 MAX_NEIGHBOURS = 4
+MAX_VIEWS = 12
 MAX_TWINS = 6
 MAX_TWIN_SETS = 12
 MAX_LOOSE_TWINS = 24
@@ -65,6 +66,7 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
                 if blind
                 else tuple(Neighbour(sample, "") for sample in row["neighbour_ids"][:MAX_NEIGHBOURS]),
                 cost=None if blind else row.get("cost_saved"),
+                views=tuple(row.get("view_ids") or ())[:MAX_VIEWS],
             )
         )
     return tuple(suspects)
@@ -205,7 +207,8 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     kinds = [sample for kind in page.new_kinds for sample in kind["sample_ids"]]
     twice = [double for doubles in page.double_sets for double in doubles.members]
     others = [other.sample_id for other in (*beside, *twins, *twice, *page.loose_twins)]
-    for sample in (*others, *leaks, *told, *odd, *kinds):
+    views = [sample for suspect in page.suspects for sample in suspect.views]
+    for sample in (*others, *leaks, *told, *odd, *kinds, *views):
         wanted[sample] = frozenset({SMALL_PX})
     for suspect in page.suspects:
         wanted[suspect.sample_id] = wanted.get(suspect.sample_id, frozenset()) | {LARGE_PX}

@@ -169,7 +169,7 @@ def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
 
 def _found(page: Page, num_issues: int, errors: Count, texts: Texts) -> str:
     """How many labels are worth a look, how many of them we would change, and how many wait for eyes."""
-    usable = page.num_samples - page.num_rejects
+    usable = page.num_judged
     numbers: dict[str, Any] = {
         "n": num_issues,
         "usable": usable,

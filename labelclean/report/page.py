@@ -177,6 +177,7 @@ class Suspect:
     source: str
     neighbours: tuple[Neighbour, ...]
     cost: float | None = None
+    views: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -227,6 +228,8 @@ class Page:
         sentence: The run's own verdict sentence, English.
         num_samples: Samples that came in.
         num_rejects: Those whose image could not be used.
+        num_judged: Labels that were judged: of usable images, or of the parts that they show.
+        of_part: Parts and their images, where labels are those of parts; None: each image has its own.
         num_issues: Labels worth a look, None where nothing was judged.
         num_changed: Of these, the ones that we would change; None where nothing was judged or the run is older.
         num_waiting: Of these, the ones that wait for eyes; None likewise.
@@ -274,6 +277,8 @@ class Page:
     sentence: str
     num_samples: int
     num_rejects: int
+    num_judged: int
+    of_part: Mapping[str, Any] | None
     num_issues: int | None
     num_changed: int | None
     num_waiting: int | None

@@ -18,6 +18,7 @@ from labelclean.report.counts import pair_counts, said_sums, score_counts
 from labelclean.report.origin import DUPLICATE_SET, SCORE, facets_of
 from labelclean.report.page import Judged, Leak, RunData, Twins
 from labelclean.review.leaks import LEAK_SET, SPLIT
+from labelclean.review.part_views import OF_PART, PART
 from labelclean.storage.parquet import read_batches, read_json, read_table, table_schema
 from labelclean.storage.samples import index_in
 from labelclean.storage.tables import BOX_COLUMNS, REFINED, matrix, probability_names
@@ -44,7 +45,7 @@ def read_run(folder: Path, facts: Mapping[str, Any], spill: Path) -> RunData:
     if not (folder / "summary.json").is_file():
         raise StorageError(f"{folder}: must be a run folder with summary.json, but there is none. Name another folder.")
     summary = read_json(folder / "summary.json")
-    judged = _judged(folder, facts, summary["class_names"], spill)
+    judged = _judged(folder, facts, summary["class_names"], spill, of_part=OF_PART in summary)
     distribution = _table(folder, "class_distribution")
     return RunData(
         summary=summary,
@@ -70,8 +71,10 @@ def first_rejects(path: Path) -> list[dict[str, Any]]:
     return [] if first is None else first.to_pylist()
 
 
-def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill: Path) -> Judged | None:
-    """Counts over all labels in one pass; only samples that have a twin are kept one by one."""
+def _judged(
+    folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill: Path, *, of_part: bool
+) -> Judged | None:
+    """Counts over all labels in one pass, each part once; only samples that have a twin are kept one by one."""
     path = folder / f"{REFINED}.parquet"
     if not path.is_file():
         return None
@@ -83,15 +86,18 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
     columns += [DUPLICATE_SET] if DUPLICATE_SET in table_schema(path, REFINED).names else []
     has_leaks = LEAK_SET in table_schema(path, REFINED).names
     columns += [LEAK_SET, SPLIT] if has_leaks else []
+    columns += [PART] if of_part else []
+    counted: set[str] = set()
     leaks: list[Leak] = []
     pairs: Counter[tuple[int, int]] = Counter()
     scores = np.zeros((10, 2), dtype=np.int64)
     twins: list[pa.Table] = []
     twice: list[pa.Table] = []
     for table in read_batches(path, REFINED, columns):
-        given, predicted = (index_in(table.column(name), names) for name in ("given_label", "predicted_label"))
+        once = table.filter(_first_of_parts(table.column(PART), counted)) if of_part else table
+        given, predicted = (index_in(once.column(name), names) for name in ("given_label", "predicted_label"))
         pairs.update(pair_counts(given, predicted))
-        scores += score_counts(table.column(SCORE).to_numpy(), table.column("is_label_issue").to_numpy())
+        scores += score_counts(once.column(SCORE).to_numpy(), once.column("is_label_issue").to_numpy())
         if len(conflicts):
             twins.append(table.filter(pc.is_in(table.column("sample_id"), value_set=conflicts)))
         if len(doubles):
@@ -109,6 +115,15 @@ def _judged(folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill:
         facets=facets_of(path, facts, names, spill),
         leaks=tuple(leaks),
     )
+
+
+def _first_of_parts(parts: pa.ChunkedArray, counted: set[str]) -> pa.Array:
+    """Which images are the first of their part, or of none; notes the parts."""
+    is_first = []
+    for part in parts.to_pylist():
+        is_first.append(part is None or part not in counted)
+        counted |= {part} if part is not None else set()
+    return pa.array(is_first)
 
 
 def _flagged(path: Path, reason: str) -> pa.Array:

@@ -27,6 +27,7 @@ def trial_sentences(record: Mapping[str, Any], texts: Texts) -> list[str]:
         advice_sentence(record, texts),
         brings(record, texts),
         *promises(record, texts),
+        *oddest(record, texts),
         *(reason_sentence(reason, texts) for reason in advice["reasons"]),
         *backbone_sentences(record, texts),
     ]
@@ -77,6 +78,17 @@ def advice_sentence(record: Mapping[str, Any], texts: Texts) -> str:
 def brings(record: Mapping[str, Any], texts: Texts) -> str:
     """Return what reviewing the whole data set would cost and bring, in words."""
     cost = record["cost"]
+    if "one_class" in record:
+        told = record["one_class"]
+        return texts(
+            "poc.one_class_brings",
+            share=percent(told["odd_share"]),
+            name=html.quoted(told["class_name"], texts),
+            errors=amount(cost["errors"]),
+            num=record["num_samples"],
+            review=round(cost["num_review"]),
+            hours=time_words(cost["review_h"], texts),
+        )
     return texts(
         _key(record, "brings"),
         errors=amount(cost["errors"]),
@@ -87,6 +99,13 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
         hours=time_words(cost["review_h"], texts),
         found=amount(cost["found"]),
     )
+
+
+def oddest(record: Mapping[str, Any], texts: Texts) -> list[str]:
+    """Return which images of a trial of one class look least like the others; none of a trial of more."""
+    told = record.get("one_class")
+    names = [] if told is None else [html.quoted(name, texts) for name in told["oddest"]]
+    return [texts("poc.oddest", names=texts("page.comma").join(names))] if names else []
 
 
 def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
@@ -100,7 +119,7 @@ def promises(record: Mapping[str, Any], texts: Texts) -> list[str]:
         Three sentences, two where images have several labels; none for a trial of an older labelclean.
     """
     promise, cost = promise_of(record), record["cost"]
-    if promise is None:
+    if promise is None or "one_class" in record:
         return []
     num, changed = round(cost["num_suspects"]), round(cost["num_changed"])
     look = texts(_key(record, "look"), num=num, changed=changed, waiting=num - changed)
@@ -188,6 +207,6 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
             said=lambda reason: reason_sentence(reason, texts),
             hours=lambda value: time_words(value, texts),
             finding=lambda gate: html.finding_sentence(gate, texts),
-            curve=plots.gain_curve([(point["num_samples"], point["gain"]) for point in record["curve"]], texts),
+            curve=plots.gain_curve([(point["num_samples"], point["gain"]) for point in record.get("curve", [])], texts),
         )
     )

@@ -25,6 +25,7 @@ from labelclean.review.kinds import named_kinds
 from labelclean.review.label_files import Form, Labels, Written, form_of, form_of_boxes, write_labels
 from labelclean.review.label_set_columns import ROWS, label_rows, set_columns
 from labelclean.review.leaks import LEAK_SET, SPLIT, leaving, split_codes
+from labelclean.review.part_views import PART, decisions_of_parts
 from labelclean.storage.label_sets import GIVEN, given_texts, texts_of_sets
 from labelclean.storage.parquet import atomic_path, labels_dataset, latest_rows, read_json, read_table
 from labelclean.storage.run_folders import MANIFEST, file_digest
@@ -124,7 +125,8 @@ def apply_labels(
     rejected = read_table(run_folder / "rejects.parquet", "rejects").column("sample_id")
     names = (*names, *dict.fromkeys(named.values()))
     read = _with_set_aside(run_folder, refined)
-    added = _with_new_classes(_added_columns(read, rejected, decisions, str(manifest["run_id"])), named)
+    added = _added_columns(read, rejected, decisions, str(manifest["run_id"]), of_part=data.label_of == "part")
+    added = _with_new_classes(added, named)
     by_status = _by_status(added.filter(pc.invert(pc.is_in(added.column("sample_id"), value_set=left))))
     added = added.rename_columns([added.column_names[0], *(prefix + name for name in added.column_names[1:])])
     since = manifest["config"].get("ingest", {}).get("since")
@@ -194,12 +196,16 @@ def review_status(standing: Standing, row: int, of_sample: Sequence[Decision]) -
 
 
 def _added_columns(
-    refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str
+    refined: pa.Table, rejected: pa.ChunkedArray, decisions: Sequence[Decision], run_id: str, *, of_part: bool
 ) -> pa.Table:
     """One row per sample, usable ones first."""
     if GIVEN in refined.column_names:
         return _with_rejected(set_columns(refined, decisions), rejected, run_id)
     names = class_names_of(refined)
+    if of_part:
+        decisions = decisions_of_parts(
+            decisions, *(refined.column(name).to_pylist() for name in ("sample_id", "content_hash", PART))
+        )
     ids = refined.column("sample_id").to_pylist()
     hashes, given = refined.column("content_hash").to_pylist(), refined.column("given_label").to_pylist()
     standing_of = standing_decisions(decisions, ids, hashes, given)
@@ -254,7 +260,8 @@ def _with_set_aside(run_folder: Path, refined: pa.Table) -> pa.Table:
     if not path.is_file():
         return refined
     given = GIVEN if GIVEN in refined.column_names else "given_label"
-    aside = read_table(path, SET_ASIDE, ["sample_id", given, "content_hash"]).replace_schema_metadata()
+    part = [PART] if PART in pq.read_schema(path).names else []
+    aside = read_table(path, SET_ASIDE, ["sample_id", given, "content_hash", *part]).replace_schema_metadata()
     both = pa.concat_tables([refined, aside], promote_options="default")
     return both.replace_schema_metadata(refined.schema.metadata)
 

@@ -35,6 +35,10 @@ from labelclean.storage.tables import BOX_COLUMNS, named
 _SHOWN = ("content_hash", "image_path", *BOX_COLUMNS)
 
 COST_SAVED = "cost_saved"
+VIEW_OF = "view_of"
+"""`part_id` among the scores, where labels are those of parts."""
+SILENT = "is_silent"
+"""Images of a part for which another view speaks: they stand in no queue, and their part counts once."""
 _RANKED_BY_DOUBT = "SELECT *, label_score AS urgency, {wanted} AS is_wanted FROM rows"
 _RANKED_BY_COST = """
     SELECT rows.*,
@@ -127,13 +131,16 @@ def part_queue(
         queue = _with_doubles(queue, chosen)
         reasons = _reasons(connection, chosen.column("sample_id"), flags) if flags else {}
         beside = _neighbour_ids(connection, chosen, config.review.neighbours)
+        views = _view_ids(connection, chosen) if VIEW_OF in chosen.column_names else None
     settled = np.zeros(rows.num_rows, dtype=bool)
     readings = np.stack([rows.column(name).to_numpy() for name in rows.column_names if name.startswith("reading_")])
     label_scores = rows.column("label_score").to_numpy()
     doubt = measure_doubt(label_scores, queue.rows, settled, readings, total=float(total or 0))
     estimate = estimate_queue(label_scores, queue.rows, settled, doubt, total=float(total or 0))
     numbers = chosen.column("number").to_numpy().astype(np.int64)
-    return PartQueue(_table(chosen, queue, reasons, beside, names), queue, numbers, estimate)
+    table = _table(chosen, queue, reasons, beside, names)
+    table = table if views is None else table.append_column("view_ids", pa.array(views, pa.list_(pa.string())))
+    return PartQueue(table, queue, numbers, estimate)
 
 
 def _repeated(connection: Any) -> pa.Table:
@@ -204,6 +211,17 @@ def _neighbour_ids(connection: Any, chosen: pa.Table, limit: int) -> list[list[s
         first = sorted(trusted, key=lambda one: one["given"] != suggested)[:limit]
         lists.append([str(one["sample_id"]) for one in first])
     return lists
+
+
+def _view_ids(connection: Any, chosen: pa.Table) -> list[list[str]]:
+    """Ids of the other images of each place's part."""
+    connection.register("shown", chosen.select(["number", VIEW_OF]))
+    found = connection.sql(f"""
+        SELECT shown.number, list(scores.sample_id ORDER BY scores.sample_id) AS views
+        FROM scores JOIN shown USING ({VIEW_OF}) WHERE scores.number != shown.number GROUP BY shown.number
+    """).to_arrow_table()  # noqa: S608 - a name of ours
+    views = dict(zip(*(found.column(name).to_pylist() for name in ("number", "views")), strict=True))
+    return [views.get(number, []) for number in chosen.column("number").to_pylist()]
 
 
 def _audit(rows: pa.Table, salt: str, num_unsettled: int) -> Audit:

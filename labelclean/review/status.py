@@ -18,6 +18,7 @@ from labelclean.noise.scores import RandomLooks
 from labelclean.review.decisions import VERIFYING, Decision, is_audit_answer, standing_decisions
 from labelclean.review.facets import wilson_interval
 from labelclean.review.part_queue import COST_SAVED
+from labelclean.review.part_views import OF_PART, num_judged
 from labelclean.review.queue import CERTAIN, Z_90, Doubt, estimate_queue
 from labelclean.storage.label_sets import GIVEN, set_text, texts_of_sets
 from labelclean.storage.parquet import read_json, read_table
@@ -191,6 +192,9 @@ def measure_status(
     is_wrong = np.array([answer is True for answer in answers], dtype=bool)
     suspects = np.flatnonzero(is_known & ~is_blind)
     summary = _summary(run_folder)
+    num_flagged = pc.sum(refined.column("is_label_issue")).as_py() or 0
+    if OF_PART in summary:
+        num_flagged = summary["num_label_issues"]
     promise = estimate_queue(scores, suspects, np.zeros(len(scores), dtype=bool), _doubt(summary))
     drawn, num_unsettled = _drawn(queue, refined.num_rows)
     audited = drawn[is_known[drawn]]
@@ -214,7 +218,7 @@ def measure_status(
         missed_wrong=missed_wrong,
         missed_share=missed_wrong / len(outside) if len(outside) else None,
         missed_high=wilson_interval(missed_wrong, len(outside), Z_90)[1] if len(outside) else None,
-        num_outside=max(num_unsettled - (pc.sum(refined.column("is_label_issue")).as_py() or 0), 0),
+        num_outside=max(num_unsettled - num_flagged, 0),
         num_audit_answers=len({one.sample_id for one in decisions if is_audit_answer(one)}),
         next_wrong=float((1 - scores[upcoming]).sum()),
         num_next=len(upcoming),
@@ -266,7 +270,8 @@ def _wrong_share(summary: Mapping[str, Any], audit: RandomLooks, num_unsettled: 
     found, beliefs = summary.get("label_issues"), (summary.get("refinement") or {}).get("beliefs")
     if not found or not beliefs:
         return None
-    num_open = summary["num_samples"] - summary["num_rejects"] - (summary.get("reviewed") or {}).get("settled", 0)
+    of_part, reviewed = summary.get(OF_PART), summary.get("reviewed") or {}
+    num_open = num_judged(summary) - (of_part["num_settled"] if of_part else reviewed.get("settled", 0))
     expected, low, high = (min(found[name] / max(num_open, 1), 1.0) for name in ("expected", "low", "high"))
     looked = RandomLooks(beliefs["num_audited"] + audit.num_samples, beliefs["num_audited_wrong"] + audit.num_wrong)
     num_more = min(LOOKS, max(num_unsettled - int(audit.num_samples), 0))

@@ -8,6 +8,7 @@ For others:
 - `tiling`: how many tiles `backbone.tiles: auto` takes
 - `gates`: from measurements to verdicts, with a sentence each
 - `outputs`: from arrays to the tables and numbers that a run leaves
+- `class_rules`: what settings ask for that labels cannot have
 - `costs`: escapes, overkill and wrong kinds of a run, and what reviewing saves
 - `summary`: what a run found, for machines, the terminal and a flow's artifact
 - `record`: what a step leaves for the next

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelclean.noise.costs import (
@@ -21,7 +22,7 @@ from labelclean.noise.costs import (
     kind_sums,
     score_chances,
 )
-from labelclean.review.part_queue import COST_SAVED
+from labelclean.review.part_queue import COST_SAVED, SILENT
 from labelclean.storage.tables import matrix, vectors
 from labelclean.texts import amount
 
@@ -84,7 +85,10 @@ def costs_record(
     columns = [KINDS, COSTS] if config.costs.is_given else [KINDS]
     sums, costs = np.zeros((len(ERROR_KINDS), 5)), np.zeros(len(ERROR_KINDS))
     for path in parts:
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        silent = [SILENT] if SILENT in pq.read_schema(path).names else []
+        table = pq.read_table(path, columns=[*columns, *silent], partitioning=None)
+        if silent:  # a part costs once
+            table = table.filter(pc.invert(table.column(SILENT)))
         sums += kind_sums(matrix(table.column(KINDS)).astype(np.float64).reshape(-1, len(ERROR_KINDS), 4))
         costs += matrix(table.column(COSTS)).sum(axis=0, dtype=np.float64) if config.costs.is_given else 0.0
     kinds = {

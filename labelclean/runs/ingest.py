@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelclean.config import Config, class_faults
-from labelclean.errors import ConfigError, StorageError, listed
+from labelclean.config import Config
+from labelclean.errors import StorageError, listed
 from labelclean.features.image_files import unusable_images
 from labelclean.labels import in_class_order
 from labelclean.noise.distribution import DistributionReport, distribution_of_counts, measure_distribution
+from labelclean.review.part_views import PART
 from labelclean.runs.arrivals import (
     arrivals_from,
     files_to_read,
@@ -24,9 +25,10 @@ from labelclean.runs.arrivals import (
     set_repeats,
     whole_files,
 )
+from labelclean.runs.class_rules import check_class_settings, check_part_labels
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import alike_names, judge_distribution
-from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts
+from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts, part_paths
 from labelclean.runs.label_set_rules import check_class_names, check_label_set_settings, own_columns
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_record, part_done, part_of, recorded, stopped
@@ -43,6 +45,7 @@ from labelclean.storage.parquet import (
     labels_dataset,
     latest_rows,
     read_labels,
+    read_table,
     unread_files,
     write_table,
 )
@@ -79,8 +82,11 @@ def validated(config: Config) -> dict[str, Any]:
         check_label_set_settings(config)
     check_readable(config.data.labels, files)
     names = _class_names(labels, config)
-    _check_classes(config, names)
+    if GIVEN not in labels.column_names:
+        check_class_settings(config, names, labels.column_names, labels.num_rows)
     samples = samples_of_labels(labels, names)
+    if config.data.label_of == "part":
+        check_part_labels(config, samples.column(PART), samples.column("given_label"))
     report = _distribution(samples, names)
     missing = [] if has_bytes else _missing_images(samples, image_root(config))
     for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
@@ -162,7 +168,10 @@ def ingest(work: Path) -> bool:
         if is_set:
             record["several_labels"] = True
         names = record["class_names"]
-        _check_classes(config, names)
+        if not is_set:
+            check_class_settings(config, names, columns.names, record["num_samples"])
+            if config.data.label_of == "part":
+                check_part_labels(config, *_labelled(work, [PART, "given_label"]).columns)
         alike = alike_names(class_counts(work, LABELLED, names), names, config.data.spellings)
         if alike:  # whatever gates.on_refusal says, and before images are looked at
             record |= {"findings": [finding_record(alike[0])]} | stopped(f"refused: {alike[0].sentence}")
@@ -207,10 +216,11 @@ def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
     return names
 
 
-def _check_classes(config: Config, names: Sequence[str]) -> None:
-    """Refuse settings that name classes which the labels do not have."""
-    if faults := class_faults(config, names):
-        raise ConfigError(f"{'; '.join(faults)}. Correct these settings. Nothing was started.")
+def _labelled(work: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns of all samples."""
+    whole = work / INTERNAL / f"{LABELLED}.parquet"
+    paths = [whole] if whole.is_file() else part_paths(work, LABELLED)
+    return pa.concat_tables([read_table(path, "samples", columns) for path in paths])
 
 
 def _distribution(samples: pa.Table, names: Sequence[str]) -> DistributionReport:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelclean.cleaning.kinds import RowsOf, fits_no_class, lies_far, proposed_kinds
+from labelclean.review.part_views import PART
 from labelclean.runs.parts import aside_path
 from labelclean.storage.parquet import read_table
 from labelclean.storage.tables import matrix
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 _COLUMNS = ["sample_id", "given", "is_label_issue", "is_settled", "best", "reach"]
 
 
-def set_aside(parts: RunParts) -> pa.Table | None:
+def set_aside(parts: RunParts, *, of_part: bool = False) -> pa.Table | None:
     """Return the images that people took out, with what they said; None where there are none.
 
     Args:
         parts: The parts of the run.
+        of_part: Name the part of each, for labels are those of parts.
 
     Returns:
         Table `set_aside`.
@@ -40,11 +42,8 @@ def set_aside(parts: RunParts) -> pa.Table | None:
             rows, fits_none = kept["rows"], kept["fits_none"]
         if len(rows):
             table = read_table(samples, "samples")
-            names = [
-                name
-                for name in ("sample_id", "image_path", "given_label", "content_hash")
-                if name in table.column_names
-            ]
+            wanted = ("sample_id", "image_path", "given_label", "content_hash", *([PART] if of_part else []))
+            names = [name for name in wanted if name in table.column_names]
             words = np.where(fits_none, "none_of_these", "bad_image").tolist()
             found.append(
                 table.select(names).take(pa.array(rows)).append_column("decision", pa.array(words, pa.string()))

@@ -62,6 +62,8 @@ def check_label_set_settings(config: Config) -> None:
         faults.append("run.reference must be left out: earlier nights are not added to several labels per image yet")
     if config.classes.ok is not None:
         faults.append("classes.ok and costs must be left out: escapes and overkill are told of one label per image")
+    if config.data.label_of == "part":
+        faults.append("data.label_of must be image: which of its labels a view shows is not known")
     if config.study.measured is not None:
         faults.append("study.measured must be left out: it holds how often one class is taken for another")
     if config.refine.method == "two_hot":

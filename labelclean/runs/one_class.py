@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from labelclean.errors import ConfigError
 from labelclean.review.flags import Flags
 from labelclean.review.part_queue import part_queue, score_rows
 from labelclean.runs.outputs import flag_table, judged_table, queue_record
@@ -45,15 +44,11 @@ def rank_one_class(
         each: Applies a function to all shards.
         record: The step's record.
         num_taken_out: Images that people found not to belong, beside those of ``parts``.
-
-    Raises:
-        ConfigError: If settings ask for what one class cannot have.
     """
     from labelclean.cleaning.memory import choice_rows
     from labelclean.cleaning.one_class import judge_odd, measure_oddity
     from labelclean.cleaning.shard_labels import sample_starts
 
-    _check_settings(config)
     oddity = measure_oddity(
         parts.shards,
         parts.labels,
@@ -77,14 +72,6 @@ def rank_one_class(
     record |= _found(judged, config, name)
     if num_taken_out:
         record["one_class"]["num_taken_out"] = num_taken_out
-
-
-def _check_settings(config: Config) -> None:
-    faults = [] if config.run.reference is None else ["run.reference must not be set: no teacher is kept"]
-    faults += [] if config.teacher.pred_probs is None else ["teacher.pred_probs must not be set: there is one class"]
-    faults += [] if not config.costs.is_given else ["costs must not be given: no other class is known to cost anything"]
-    if faults:
-        raise ConfigError(f"with one class {'; '.join(faults)}. Correct these settings.")
 
 
 def _write_parts(work: Path, parts: RunParts, oddity: Oddity, judged: JudgedLabels, name: str, starts: Any) -> None:

@@ -17,7 +17,8 @@ from labelclean.noise.costs import CostRule
 from labelclean.noise.readings import Readings
 from labelclean.noise.top2 import top2_margin
 from labelclean.review.flags import Evidence, build_flags, unusable_scores
-from labelclean.review.part_queue import score_rows
+from labelclean.review.part_queue import SILENT, VIEW_OF, score_rows
+from labelclean.review.part_views import PART
 from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
@@ -99,7 +100,7 @@ class RunTables:
             numbers,
             pc.index_in(some.column("given_label"), value_set=pa.array(names, pa.string())),
             judged,
-            settled[found.rows],
+            settled[found.rows] if found.speaks is None else settled[found.rows] | ~found.speaks,
             found.conflict_sets if boxes is None else np.where(boxes.is_double, boxes.sets, boxes.conflict_sets),
             None if found.near is None else found.near.index,
             np.where(odd.max(axis=1) > limit, unusable_scores(odd.max(axis=1), limit), 0),
@@ -108,6 +109,8 @@ class RunTables:
         scores = scores.append_column("reviewed", pa.array(found.labels.given))
         scores = scores.append_column("seen", pa.array(found.pred_probs.argmax(axis=1)))
         scores = scores.append_column("best", pa.array(found.pred_probs.max(axis=1)))
+        if found.speaks is not None:
+            scores = scores.append_column(SILENT, pa.array(~found.speaks)).append_column(VIEW_OF, some.column(PART))
         if found.near is not None:
             scores = scores.append_column("reach", vectors(reach(found.near)))
         if self.costs is not None and self.readings is not None:

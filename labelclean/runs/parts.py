@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.cleaning.alignment import order_fault
+from labelclean.cleaning.parts import labels_of_views
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, shard_labels
 from labelclean.cleaning.shards import HeldShard, Shard, find_shards
 from labelclean.config import Config
@@ -26,6 +27,7 @@ from labelclean.probes.feature_space import sample_keys
 from labelclean.review.decisions import Decision, reviewed_labels
 from labelclean.review.facets import holds_names
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
+from labelclean.review.part_views import PART, decisions_of_parts
 from labelclean.runs.extract_parts import FEATURES, SAMPLES
 from labelclean.runs.ingest_parts import part_paths
 from labelclean.runs.night_sums import RunSums
@@ -102,6 +104,7 @@ def labelled_parts(
     make_folder(folder)
     paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
     known = _known(work, config, reference, paths)
+    said = _decisions_of_parts(paths, decisions) if config.data.label_of == "part" else decisions
     probs, is_named = _own_probs(config, paths, names)
     labels, reviewed, digest = [], [], hashlib.sha256()
     decided: list[tuple[Decision, ...]] = []
@@ -109,12 +112,17 @@ def labelled_parts(
     counts, new_votes, start = np.zeros(len(names), dtype=np.int64), np.zeros(len(names)), 0
     for path in paths:
         samples = read_table(path, "samples")
-        standing, single = standing_of(samples, names, config, decisions)
+        standing, single = standing_of(samples, names, config, said)
+        if said is not decisions:  # each answer was given once
+            _, single = standing_of(samples, names, config, decisions)
         rows = np.flatnonzero(~standing.is_excluded)
         some = samples.take(pa.array(rows))
         ids = some.column("sample_id").to_pylist()
         is_known = np.array([sample in known for sample in ids], dtype=bool)
         given = reviewed_labels(given_labels_of(samples, names), standing).take(rows)
+        if config.data.label_of == "part":
+            np.save(candidates_path(folder / f"{path.stem}.npz"), given.candidates)
+            given = labels_of_views(given, ok_of(config, names))
         one = shard_labels(
             given,
             sample_keys(ids, groups_of(some), num_folds=config.teacher.folds, seed=config.run.seed),
@@ -160,6 +168,23 @@ def labelled_parts(
 def settled_path(labels: Path) -> Path:
     """Return the file that says which samples of a part people have settled."""
     return labels.with_suffix(".settled.npy")
+
+
+def candidates_path(labels: Path) -> Path:
+    """Return the file of the classes that people leave open for the parts of a part's samples, where labels are those of parts."""
+    return labels.with_suffix(".candidates.npy")
+
+
+def ok_of(config: Config, names: Sequence[str]) -> int | None:
+    """Return the index of the class of parts without a defect; None where no class is."""
+    return None if config.classes.ok is None else list(names).index(config.classes.ok)
+
+
+def _decisions_of_parts(paths: Sequence[Path], decisions: Sequence[Decision]) -> Sequence[Decision]:
+    """Decisions that count for all images of a part."""
+    columns = ["sample_id", "content_hash", PART]
+    samples = pa.concat_tables([read_table(path, "samples", columns) for path in paths])
+    return decisions_of_parts(decisions, *(samples.column(name).to_pylist() for name in columns))
 
 
 def aside_path(labels: Path) -> Path:

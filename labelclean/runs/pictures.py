@@ -13,6 +13,7 @@ import numpy as np
 from labelclean.arrays import Float32Array, FloatArray, IntArray
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
 from labelclean.cleaning.shards import Shard
+from labelclean.review.part_queue import SILENT
 from labelclean.review.unusable import BLOCK_ROWS, LANDMARKS, Crowd, Usual, fit_crowd, oddness, usual_looks
 from labelclean.runs.ingest_parts import looks_path
 from labelclean.runs.parts import RunParts
@@ -106,9 +107,11 @@ def unusable_record(parts: RunParts, scores: Sequence[Path], flags: Sequence[Pat
     """
     with database(spill) as connection:
         connection.read_parquet(names_of(scores)).create_view("scores")
+        columns = connection.sql("SELECT * FROM scores LIMIT 0").columns
+        is_open = f"(NOT is_settled OR {SILENT})" if SILENT in columns else "NOT is_settled"
         open_ones = f"""
             SELECT sample_id, reason, score FROM read_parquet(?)
-            SEMI JOIN (SELECT sample_id FROM scores WHERE NOT is_settled) USING (sample_id)
+            SEMI JOIN (SELECT sample_id FROM scores WHERE {is_open}) USING (sample_id)
             WHERE reason IN ({", ".join("?" for _ in UNUSABLE)})
         """  # noqa: S608 - question marks
         connection.execute(f"CREATE TEMP TABLE found AS {open_ones}", [names_of(flags), *UNUSABLE])

@@ -27,6 +27,7 @@ from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.labels import in_class_order
 from labelclean.runs.arrivals import Arrivals, files_to_read
+from labelclean.runs.class_rules import check_class_settings
 from labelclean.runs.label_set_rules import check_label_set_settings
 from labelclean.runs.record import INTERNAL
 from labelclean.storage.label_sets import has_label_sets
@@ -92,7 +93,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
         read_json(config.study.measured)  # refuses before hours have passed
     files = files_to_read(config, arrivals)
     dataset = labels_dataset(config.data.labels, files)
-    if has_label_sets(dataset.schema, several_labels=config.data.several_labels):
+    is_set = has_label_sets(dataset.schema, several_labels=config.data.several_labels)
+    if is_set:
         check_label_set_settings(config)
     num_rows = dataset.count_rows()
     limit = None if config.run.max_memory is None else memory_limit(config.run.max_memory)
@@ -102,7 +104,12 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     if limit is None and config.run.reference is None and is_small:
         return Plan(is_streamed, digest=digest)
     names = config.data.class_names or found_classes(config.data.labels, files, config.data.spellings)
+    is_one = config.data.class_names is not None and len(names) == 1
+    if not is_set and (is_one or config.run.reference is None):
+        check_class_settings(config, names, dataset.schema.names, num_rows)
     settled = None if config.run.reference is None else _reference_classes(config, names)
+    if not is_set and settled is not None:
+        check_class_settings(config, settled, dataset.schema.names, num_rows)
     size = measured_size(config, num_rows, settled or names)
     _check_settings(config, size)
     checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0

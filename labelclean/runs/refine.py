@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from labelclean.review.leaks import Leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
+from labelclean.review.part_views import OF_PART, PART, part_numbers
 from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
 from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
@@ -42,7 +44,17 @@ from labelclean.runs.outputs import (
 )
 from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import BoxSets, RunTables
-from labelclean.runs.parts import STREAM, RunParts, column_of, ids_of, labelled_parts, leaks_of, samples_of_part
+from labelclean.runs.parts import (
+    STREAM,
+    RunParts,
+    candidates_path,
+    column_of,
+    ids_of,
+    labelled_parts,
+    leaks_of,
+    ok_of,
+    samples_of_part,
+)
 from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
@@ -57,6 +69,7 @@ if TYPE_CHECKING:
     from labelclean.cleaning.population import Learned, Taught
     from labelclean.noise.tally import Tally
 
+LOG = logging.getLogger("labelclean")
 JOINED = ("teacher_predictions", "refined_labels", "flags")
 
 
@@ -78,7 +91,7 @@ def refine(work: Path) -> bool:
             record |= stopped("reviewers call every image bad; nothing is left to judge.")
             return False
         if len(names) == 1:
-            aside = _write_aside(work, parts)
+            aside = _write_aside(work, config, parts)
             num_taken_out = 0 if aside is None else aside.num_rows
             with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
                 rank_one_class(work, config, parts, names[0], each, record, num_taken_out)
@@ -97,6 +110,8 @@ def refine(work: Path) -> bool:
                 return False
             learned = _learned(taught, config, verdict, looks)
             leaks = leaks_of(parts, learned.taught)
+            if config.data.label_of == "part":
+                learned = _judged_parts(work, config, record, parts, learned, verdict, looks, names)
             tally = _write_tables(work, parts, learned, names, config, each, leaks, record)
         refinement = learned.refinement
         readings = refinement.trust.readings
@@ -119,7 +134,7 @@ def refine(work: Path) -> bool:
         _write_kinds(work, config, parts, learned.taught, record)
         _write_draws(work, parts, learned, queue, draws, names)
         record["inspectors"] = _inspectors(work, parts, ids, names)
-        if config.teacher.pred_probs is None:
+        if config.teacher.pred_probs is None and config.data.label_of == "image":
             _leave_sums(work, config, parts, learned, names, reference, record)
     return True
 
@@ -194,9 +209,52 @@ def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Le
     """Student and trust; a refinement that the gates rule out is replaced by `auto`."""
     from labelclean.cleaning.population import learn_student
 
-    if config.refine.method not in ("auto", *verdict.allowed):
-        config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
-    return learn_student(taught, config, allowed=verdict.allowed, earlier=looks)
+    return learn_student(taught, _permitted(config, verdict), allowed=verdict.allowed, earlier=looks)
+
+
+def _permitted(config: Config, verdict: Verdict) -> Config:
+    """The same, a refinement that the gates rule out replaced."""
+    if config.refine.method in ("auto", *verdict.allowed):
+        return config
+    return config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
+
+
+def _judged_parts(
+    work: Path,
+    config: Config,
+    record: dict[str, Any],
+    parts: RunParts,
+    learned: Learned,
+    verdict: Verdict,
+    looks: Any,
+    names: Sequence[str],
+) -> Learned:
+    """The labels of parts, each judged by all its images."""
+    from labelclean.cleaning.parts import Parts, judge_parts
+
+    views = Parts(part_numbers(column_of(parts, PART).to_pylist()), ok_of(config, names))
+    candidates = np.concatenate([np.load(candidates_path(path)) for path in parts.labels])
+    judged = judge_parts(
+        learned,
+        replace(learned.taught.chosen.labels, candidates=candidates),
+        views,
+        _permitted(config, verdict),
+        seed=config.run.seed,
+        folder=work / INTERNAL / STREAM,
+        allowed=verdict.allowed,
+        earlier=looks,
+    )
+    record[OF_PART] = {
+        "num": len(views),
+        "num_images": len(views.number),
+        "num_settled": int(judged.taught.labels.is_verified[views.first].sum()),
+    }
+    if config.classes.ok is None:
+        LOG.warning(
+            "data.label_of is part and classes.ok names no class: a label of parts without a defect counts as supported where any "
+            "view shows none. Name that class, if there is one."
+        )
+    return judged
 
 
 def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets | None:
@@ -260,9 +318,9 @@ def _write_tables(
     stream = work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
         tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
-    conflicts = flag_part_conflicts(parts, _score_paths(work), sorted((stream / "flags").glob("part-*.parquet")))
-    if conflicts is not None:
-        record["part_conflicts"] = conflicts
+    if config.data.label_of == "image":  # else all images of a part carry one label
+        conflicts = flag_part_conflicts(parts.samples, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
+        record |= {} if conflicts is None else {"part_conflicts": conflicts}
     for name in JOINED:
         join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
     return tally
@@ -283,11 +341,11 @@ def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: fl
     return found
 
 
-def _write_aside(work: Path, parts: RunParts) -> pa.Table | None:
+def _write_aside(work: Path, config: Config, parts: RunParts) -> pa.Table | None:
     """`set_aside.parquet` where people took images out; `apply` and the report know these by it."""
     from labelclean.runs.kinds import set_aside
 
-    aside = set_aside(parts)
+    aside = set_aside(parts, of_part=config.data.label_of == "part")
     if aside is not None:
         write_table(work / f"{SET_ASIDE}.parquet", aside, SET_ASIDE)
     return aside
@@ -297,7 +355,7 @@ def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, re
     """`set_aside.parquet` and `new_kinds.parquet`, each where it has rows."""
     from labelclean.runs.kinds import new_kinds
 
-    aside = _write_aside(work, parts)
+    aside = _write_aside(work, config, parts)
     kinds = new_kinds(config, parts, taught, _score_paths(work), aside)
     if kinds is not None:
         write_table(work / f"{NEW_KINDS}.parquet", kinds, NEW_KINDS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labelclean.noise.promise import Promise, looks_wanted, promise_of
 from labelclean.review.kinds import kind_sentences
 from labelclean.review.opinions import inspector_sentences
+from labelclean.review.part_views import OF_PART, num_judged
 from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.costs import cost_sentences
 from labelclean.runs.drift_report import drift_sentences
@@ -64,7 +65,9 @@ def build_summary(parts: dict[str, Any], *, rejects_limit: float, audit_samples:
         "shortcuts": refine.get("shortcuts"),
         "chosen_on": refine.get("chosen_on"),
     }
-    summary |= {name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class") if name in refine}
+    summary |= {
+        name: refine[name] for name in ("costs", "new_kinds", "part_conflicts", "one_class", OF_PART) if name in refine
+    }
     if ingest.get(SEVERAL):
         summary[SEVERAL] = True
     verdict, sentence = _verdict(summary, stopped, reject_share, rejects_limit)
@@ -83,7 +86,7 @@ def _verdict(
             f"{summary['num_rejects']:,} of {summary['num_samples']:,} images ({reject_share:.1%}) could not be used, more "
             f"than rejects.max_share = {rejects_limit:g}: {worst}; rejects.parquet names each, everything else is kept."
         )
-    num_usable = summary["num_samples"] - summary["num_rejects"]
+    num_usable = num_judged(summary)
     if "one_class" in summary:
         return "done", one_class_sentence(summary["one_class"], num_usable)
     worded = found_sets_sentence if summary.get(SEVERAL) else found_sentence
@@ -142,7 +145,11 @@ def markdown_summary(outcome: Outcome) -> str:
 
 def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Escapes and overkill with their costs, kinds that no class fits, and parts whose labels contradict each other."""
-    told = [*cost_sentences(summary), *kind_sentences(summary.get("new_kinds") or ())]
+    told = [
+        *_part_sentences(summary.get(OF_PART)),
+        *cost_sentences(summary),
+        *kind_sentences(summary.get("new_kinds") or ()),
+    ]
     parts = summary.get("part_conflicts") or {"num": 0}
     if parts["num"]:
         told.append(
@@ -150,6 +157,16 @@ def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
             "(part_conflict)"
         )
     return told
+
+
+def _part_sentences(record: Mapping[str, Any] | None) -> list[str]:
+    """That labels are those of parts, and are counted so."""
+    if record is None:
+        return []
+    return [
+        f"labels are those of {record['num']:,} parts, which {record['num_images']:,} images show: each part counts once, and "
+        "in the queue the view that speaks for its part stands for it"
+    ]
 
 
 def _words_of(

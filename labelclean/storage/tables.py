@@ -216,6 +216,13 @@ TABLES: dict[str, Table] = {
                 _GIVEN,
                 Column("content_hash", "string", "SHA-256 of the image file's bytes."),
                 Column(
+                    "part_id",
+                    "string",
+                    "The part that it shows; where labels are those of parts.",
+                    optional=True,
+                    nullable=True,
+                ),
+                Column(
                     "decision",
                     "string",
                     "What people said of it; it was not judged.",
@@ -383,6 +390,9 @@ TABLES: dict[str, Table] = {
                     nullable=True,
                 ),
                 Column("neighbour_ids", "names", "Nearest trusted samples of the suggested class first."),
+                Column(
+                    "view_ids", "names", "Other images of the part; where labels are those of parts.", optional=True
+                ),
                 *_BOX,
                 Column("content_hash", "string", _CONTENT, optional=True),
             ),

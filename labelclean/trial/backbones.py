@@ -16,7 +16,7 @@ from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.teacher import fit_teacher
 from labelclean.config import Config
 from labelclean.config.images import BackboneConfig
-from labelclean.errors import ConfigError, LabelcleanError
+from labelclean.errors import ConfigError, LabelcleanError, TableError
 from labelclean.features.facts import backbone_facts
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import true_class_probs
@@ -197,6 +197,11 @@ def try_backbones(config: Config, specs: str, *, num_samples: int) -> list[dict[
     """
     wanted = backbones_of(specs, config)
     samples, names, has_bytes = samples_of(config, "labelclean poc --backbones")
+    if len(names) == 1:
+        raise TableError(
+            f"poc --backbones: backbones are compared by what they tell of labels, but {config.data.labels} names {names[0]!r} "
+            "alone, of which there is nothing to tell. Leave --backbones out."
+        )
     likelihoods, facts, shares = {}, {}, np.empty(0)
     for spec, asked in wanted.items():
         own = settled(asked)

@@ -14,10 +14,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from labelclean.arrays import Float32Array
+from labelclean.cleaning.parts import Parts, largest_of_parts
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.features.store import FeatureStore
 from labelclean.probes.sums import hashed_parts
+from labelclean.review.part_views import PART, part_numbers
 from labelclean.runs.extract import extract
 from labelclean.runs.ingest import image_root, ingest
 from labelclean.runs.plan import Plan
@@ -38,7 +40,7 @@ SAMPLE_FILE = "poc_labels.parquet"
 
 @dataclass(frozen=True)
 class DrawnSamples:
-    """Usable samples of a random draw.
+    """Usable samples of a random draw; where labels are those of parts, one for each part, with what any of its views shows.
 
     Attributes:
         samples: Table `samples` of the N that can be used.
@@ -81,7 +83,24 @@ def draw_features(config: Config, samples: pa.Table, names: tuple[str, ...], num
     check_enough(usable.num_rows, drawn, rejects, samples.num_rows)
     store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
     features = store.read(usable.column("content_hash").to_pylist())
+    if config.data.label_of == "part":
+        usable, parts = first_of_parts(usable)
+        features = largest_of_parts(features, parts)
+        check_enough(len(parts), drawn, rejects, samples.num_rows, "parts with usable images")
     return DrawnSamples(usable, features, drawn, dict(sorted(rejects.items())), extracted)
+
+
+def first_of_parts(samples: pa.Table) -> tuple[pa.Table, Parts]:
+    """Return the first image of each part, whose label is that of the part, and the part of each.
+
+    Args:
+        samples: Table `samples` with `part_id`.
+
+    Returns:
+        P rows, and the parts of the N images.
+    """
+    parts = Parts(part_numbers(samples.column(PART).to_pylist()))
+    return samples.take(pa.array(parts.first)), parts
 
 
 def drawn_labels(config: Config, samples: pa.Table, num_samples: int, target: Path) -> int:
@@ -97,7 +116,13 @@ def drawn_labels(config: Config, samples: pa.Table, num_samples: int, target: Pa
         How many samples it holds.
     """
     ids = samples.column("sample_id").to_pylist()
-    order = np.argsort(hashed_parts(ids, 2**62, seed=config.run.seed, purpose="poc"), kind="stable")[:num_samples]
+    units = ids
+    if config.data.label_of == "part":  # all views of a part, or none
+        part_ids = samples.column(PART).to_pylist()
+        units = [sample if part is None else part for sample, part in zip(ids, part_ids, strict=True)]
+    order = np.argsort(hashed_parts(units, 2**62, seed=config.run.seed, purpose="poc"), kind="stable")
+    last = units[order[min(num_samples, len(ids)) - 1]]
+    order = np.array([row for at, row in enumerate(order.tolist()) if at < num_samples or units[row] == last])
     wanted = pa.array(sorted(ids[row] for row in order.tolist()), pa.string())
     table = labels_dataset(config.data.labels).to_table(filter=ds.field("sample_id").cast(pa.string()).isin(wanted))
     with atomic_path(target) as temporary:  # as it came; ingest checks it
@@ -105,14 +130,17 @@ def drawn_labels(config: Config, samples: pa.Table, num_samples: int, target: Pa
     return len(wanted)
 
 
-def check_enough(num_usable: int, num_drawn: int, rejects: Mapping[str, int], num_samples: int) -> None:
-    """Refuse a trial of fewer than 60 usable images.
+def check_enough(
+    num_usable: int, num_drawn: int, rejects: Mapping[str, int], num_samples: int, what: str = "usable images"
+) -> None:
+    """Refuse a trial of fewer than 60 usable images, or parts.
 
     Args:
         num_usable: Images of the draw that can be used.
         num_drawn: Images drawn.
         rejects: How many cannot be used, by reason.
         num_samples: Of the whole data set.
+        what: What is counted.
 
     Raises:
         TableError: If there are fewer.
@@ -122,7 +150,7 @@ def check_enough(num_usable: int, num_drawn: int, rejects: Mapping[str, int], nu
             "Raise --samples or correct the images" if num_drawn < num_samples else "Correct the images or add labels"
         )
         raise TableError(
-            f"poc: at least {LEAST_SAMPLES} usable images are needed, but {num_usable} of {num_drawn} are (rejected: "
+            f"poc: at least {LEAST_SAMPLES} {what} are needed, but {num_usable} of {num_drawn} are (rejected: "
             f"{dict(rejects)}). {remedy}."
         )
 

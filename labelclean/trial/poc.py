@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from labelclean.cleaning.chance import find_unvouched
 from labelclean.cleaning.power import choose_power, powered
@@ -21,7 +22,9 @@ from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_shar
 from labelclean.noise.readings import mixture
 from labelclean.noise.scores import RandomLooks
 from labelclean.probes.feature_space import build_feature_space, sample_keys
+from labelclean.review.part_views import PART
 from labelclean.review.queue import estimate_queue
+from labelclean.runs.class_rules import check_class_settings, check_part_labels
 from labelclean.runs.gates import Verdict, judge_distribution, judge_moves, judge_teacher
 from labelclean.runs.ingest import samples_of
 from labelclean.runs.outputs import gain_record, teacher_measurements
@@ -32,8 +35,9 @@ from labelclean.storage.parquet import atomic_path, write_json
 from labelclean.storage.samples import given_labels_of, groups_of
 from labelclean.texts import Texts
 from labelclean.trial.advice import ClassTrial, recommend, risks
-from labelclean.trial.draw import LEAST_SAMPLES, draw_features, review_size
+from labelclean.trial.draw import LEAST_SAMPLES, DrawnSamples, draw_features, first_of_parts, review_size
 from labelclean.trial.forecast import ImageCost, cleaning_seconds, measure_images, some_sources
+from labelclean.trial.one_class import one_class_trial
 from labelclean.trial.poc_sets import run_set_trial
 from labelclean.trial.trial import Material, compare_refinements, learning_curve
 
@@ -57,11 +61,9 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     """
     samples, names, has_bytes = samples_of(config, None)
     config, is_set = settled(config), GIVEN in samples.column_names
-    if len(names) == 1 and not is_set:
-        raise TableError(
-            f"poc: a trial compares refinements, which need 2 classes, but {config.data.labels} names {names[0]!r} alone. "
-            "`labelclean run` ranks the images of one class; it takes no longer than looking at them."
-        )
+    if not is_set:
+        check_class_settings(config, names, samples.column_names, samples.num_rows)
+    num_images = samples.num_rows
     if samples.num_rows < LEAST_SAMPLES:
         raise TableError(
             f"poc: at least {LEAST_SAMPLES} samples are needed for a judgement, but {config.data.labels} has {samples.num_rows}. "
@@ -74,11 +76,34 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         )
     drawn = draw_features(config, samples, names, num_samples)
     usable, features = drawn.samples, drawn.features
+    if config.data.label_of == "part":
+        check_part_labels(config, samples.column(PART), samples.column("given_label"))
+        samples = first_of_parts(samples)[0]
+    if len(names) == 1:
+        num_usable = num_images * (1.0 - sum(drawn.rejects.values()) / max(drawn.num_drawn, 1))
+        ranked = one_class_trial(
+            config,
+            usable,
+            features,
+            names[0],
+            num_usable,
+            cost,
+            seconds_per_sample=seconds_per_sample,
+            compute_s=num_images * (cost.hash_s + cost.extract_s) + cost.start_s,
+        )
+        return _facts(config, samples, drawn, num_images) | ranked
     labels = given_labels_of(usable, names)
     ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
     keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
     power = choose_power(features, keys, [labels], config)
     material = Material(powered(features, power), labels, ids, groups)
+    facts = _facts(config, samples, drawn, num_images)
+    full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
+    return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
+
+
+def _facts(config: Config, samples: pa.Table, drawn: DrawnSamples, num_images: int) -> dict[str, Any]:
+    """What was tried on what."""
     facts = {
         "dataset": dataset_name(config),
         "num_samples": samples.num_rows,
@@ -88,8 +113,7 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
         "device": drawn.extracted["device"],
         "seed": config.run.seed,
     }
-    full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
-    return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
+    return facts if num_images == samples.num_rows else facts | {"num_images": num_images}
 
 
 def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
@@ -230,7 +254,7 @@ def _cost(
     rows = np.flatnonzero(refined.is_label_issue)
     queue = estimate_queue(refined.label_scores, rows, np.zeros(judged, dtype=bool))
     num_review = review_size(len(rows) * up, usable, config.review.audit_samples)
-    compute_s = num * (cost.hash_s + cost.extract_s) + cost.start_s
+    compute_s = facts.get("num_images", num) * (cost.hash_s + cost.extract_s) + cost.start_s
     compute_s += cleaning_seconds(config, round(usable), cost.num_features, len(names))
     return {
         "compute_h": compute_s / 3600,

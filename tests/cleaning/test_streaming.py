@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.cleaning import passes, streaming
+from labelclean.cleaning.clean import clean_labels
 from labelclean.cleaning.stage import Block
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError, StorageError, TableError
@@ -213,3 +214,26 @@ def test_bad_numbers_are_named_wherever_they_stand(value: float, choice_rows: in
             streaming.clean_shards(
                 features=tmp_path / "bad.npy", labels=given, out=tmp_path / f"{row}", seed=0, sample_rows=choice_rows
             )
+
+
+@pytest.mark.parametrize("sample_rows", [None, 200], ids=["held together", "in passes"])
+def test_one_class_in_shards_is_ranked_as_in_memory(tmp_path: Path, sample_rows: int | None) -> None:
+    random = np.random.default_rng(0)
+    centres = np.concatenate([np.eye(24)[random.integers(0, 6, 480)], np.eye(24)[6 + np.arange(12)]])
+    features = (3 * centres + 0.3 * random.standard_normal(centres.shape)).astype(np.float32)
+    config = {"neighbours": {"odd_share": 12 / 492}}
+    for number, rows in enumerate((slice(0, 200), slice(200, 492))):
+        np.save(tmp_path / f"part-{number}.npy", features[rows])
+    found = streaming.clean_shards(
+        features=sorted(tmp_path.glob("*.npy")), labels=["good"] * 492, out=tmp_path / "out", seed=0, config=config,
+        sample_rows=sample_rows,
+    )  # fmt: skip
+    table = refined(found.folder)
+    assert found.num_issues == 12
+    assert np.flatnonzero(table.column("is_label_issue").to_numpy()).tolist() == list(range(480, 492))
+    assert set(table.column("predicted_label").to_pylist()) == {"good"}
+    in_memory = clean_labels(["good"] * 492, features=features, seed=0, config=config).table
+    same, scores = in_memory.label_score.to_numpy(), table.column("label_score").to_numpy()
+    assert np.corrcoef(np.argsort(np.argsort(scores)), np.argsort(np.argsort(same)))[0, 1] > 0.99
+    if sample_rows is None:  # in passes neighbours come from an index
+        assert scores == pytest.approx(same, abs=1e-6)

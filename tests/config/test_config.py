@@ -35,7 +35,10 @@ def test_all_faults_are_told_at_once_with_the_keys_that_exist() -> None:
         parsed("data: {labels: a, lables: b}\nbackbone: {name: x, input_size: 8}\nrun: {}\nrefine: {method: magic}\n")
     message = str(told.value)
     assert message.startswith("config.yaml: 4 settings cannot be used")
-    assert "data.lables: this key is not known; known here: box_margin, class_names, image_root, labels" in message
+    assert (
+        "data.lables: this key is not known; known here: box_margin, class_names, image_root, label_of, labels"
+        in message
+    )
     assert "run.seed: this key is required but missing" in message
     assert "backbone.input_size: must be at least 16 pixels" in message
     assert "refine.method: input should be" in message

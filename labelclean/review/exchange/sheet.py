@@ -31,7 +31,7 @@ NEXT_STEP = (
 )
 MAX_TASKS = 2_000
 MAX_BYTES = 64_000_000
-THUMB_PX, NEIGHBOUR_PX, MAX_NEIGHBOURS = 96, 200, 4
+THUMB_PX, NEIGHBOUR_PX, MAX_NEIGHBOURS, MAX_VIEWS = 96, 200, 4, 12
 _SIDES = (2_048, 1_536, 1_024, 768, 512, 384, 256, 192, 128)
 _OF_SETS = "set_"  # words of a page on which a picture may have several labels
 _SHARE = 0.8  # of the page for the large pictures; neighbours and words take the rest
@@ -160,7 +160,7 @@ def sheet_html(
 
 
 def neighbour_pictures(queue: QueueToExport, tasks: Sequence[Task], run_folder: Path) -> dict[str, dict[str, str]]:
-    """Return the nearest trusted samples' thumbnails and labels; never of a sample that is asked about.
+    """Return the nearest trusted samples' thumbnails and labels, never of a sample that is asked about, and other views.
 
     Args:
         queue: What is exported.
@@ -168,17 +168,19 @@ def neighbour_pictures(queue: QueueToExport, tasks: Sequence[Task], run_folder: 
         run_folder: The run.
 
     Returns:
-        Sample id -> `src` (a `data:` address) and `label`.
+        Sample id -> `src` (a `data:` address) and `label`; of other views of a part no label, for theirs is the one in question.
     """
     from labelclean.review.pictures import image_places, pictures
 
     asked = {task.item.sample_id for task in queue.tasks}
     told = [task.suggestion or task.sets for task in tasks]
     wanted = {sample for one in told if one is not None for sample in one.neighbour_ids[:MAX_NEIGHBOURS]}
-    places = image_places(run_folder, sorted(wanted - asked))
+    views = {sample for task in tasks for sample in task.view_ids[:MAX_VIEWS]}
+    wanted = wanted - asked - views
+    places = image_places(run_folder, sorted(wanted | views))
     made = pictures({sample: frozenset({NEIGHBOUR_PX}) for sample in places}, places, config_record(queue.config))
     return {
-        sample: {"src": picture.source, "label": places[sample].given_label}
+        sample: {"src": picture.source, "label": places[sample].given_label if sample in wanted else ""}
         for (sample, _), picture in made.items()
         if picture.source
     }
@@ -209,6 +211,9 @@ def _task_record(
 ) -> dict[str, Any]:
     """What the page knows of a task: of a blind one its key, its image's hash and a thumbnail only."""
     record: dict[str, Any] = {"key": task.item.key, "hash": task.item.content_hash, "thumb": thumb}
+    views = [sample for sample in task.view_ids[:MAX_VIEWS] if sample in neighbours]
+    if views:
+        record["views"] = [shown.setdefault(sample, len(shown)) for sample in views]
     if task.sets is not None:
         return record | _set_record(task, task.sets, neighbours, shown)
     seen: Suggestion | None = task.suggestion

@@ -90,9 +90,15 @@ const isHidden = (action) => {
 const drawTold = () => {
   const { task } = review;
   const [told, evidence] = [$("told"), $("evidence")];
+  const views = () => {
+    if (!task.views) return;
+    const pictures = task.views.map((at) => node("li", {}, node("img", { src: data.near[at].src, alt: t("views_alt") })));
+    evidence.append(node("h2", { class: "minor" }, t("views")), node("ul", { class: "near" }, ...pictures));
+  };
   if (review.isBlind) {
     told.replaceChildren(node("h2", { class: "tag" }, t("blind")), node("p", { class: "soft" }, t("blind_text")));
     evidence.replaceChildren();
+    views();
     return;
   }
   const near = () => {
@@ -126,6 +132,7 @@ const drawTold = () => {
   const reasons = task.reasons.map((code) => node("li", {}, reason(code, task)));
   told.replaceChildren(node("dl", { class: "facts" }, ...facts));
   evidence.replaceChildren();
+  views();
   if (reasons.length) evidence.append(node("h2", { class: "minor" }, t("why")), node("ul", { class: "reasons" }, ...reasons));
   near();
 };

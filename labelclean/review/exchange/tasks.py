@@ -87,6 +87,7 @@ class Task:
         suggestion: What the annotator may see, None for a blind task or where images have several labels.
         box: The box that is asked about; None: the whole image.
         sets: The same where they have; None for a blind task.
+        view_ids: Other images of the part that is asked about, where labels are those of parts.
     """
 
     item: ExportItem
@@ -95,6 +96,7 @@ class Task:
     suggestion: Suggestion | None
     box: Box | None = None
     sets: SetSuggestion | None = None
+    view_ids: tuple[str, ...] = ()
 
     @property
     def is_blind(self) -> bool:
@@ -158,7 +160,8 @@ def read_queue(run_folder: Path, *, suggestions: bool = True) -> QueueToExport:
         item = ExportItem(key, sample, image, row["given_label"], drawn)
         is_blind = not suggestions or row["queue_source"] == "random_audit"
         suggestion = None if is_blind else _suggestion(row, probability[sample])
-        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row)))
+        views = tuple(row.get("view_ids") or ())
+        tasks.append(Task(item, int(row["rank"]), row.get("image_path"), suggestion, box_of_row(row), view_ids=views))
     return QueueToExport(run_id, dataset, names, config, tuple(tasks))
 
 
