@@ -288,10 +288,10 @@ def _start_lines(start: str, rows: list[dict[str, Any]], temperature: float | st
         for method in METHODS:
             own = [row for row in cell if row["method"] == method]
             if own:
-                cells = [_spread([row[key] for row in own], 3) for key in MEASURES]
+                cells = [adasim_claim.spread([row[key] for row in own], 3) for key in MEASURES]
                 for key, digits in (("bootstrapped", 2), ("self_retrieval_1", 2), ("effective_rank", 1)):
                     values = [row[key] for row in own if key in row]
-                    cells.append(_spread(values, digits) if values else "")
+                    cells.append(adasim_claim.spread(values, digits) if values else "")
                 lines.append(f"| {method} | {' | '.join(cells)} | {len(own)} |")
         lines += ["", *_verdicts(cell), ""]
     return lines[:-1]
@@ -305,14 +305,9 @@ def put_sections(path: Path, texts: dict[str, str]) -> None:
         texts: Text by title, each one of ``TITLES``.
     """
     parts = re.split(r"^## ", path.read_text() if path.is_file() else "", flags=re.MULTILINE)[1:]
-    texts = {title: text.strip() for title, _, text in (part.partition("\n") for part in parts)} | texts
-    body = [f"## {title}\n\n{texts[title]}\n" for title in TITLES.values() if title in texts]
+    texts = {title: text for title, _, text in (part.partition("\n") for part in parts)} | texts
+    body = [f"## {title}\n\n{texts[title].strip()}\n" for title in TITLES.values() if title in texts]
     path.write_text("\n".join([HEAD, *body]))
-
-
-def _spread(values: list[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 def _verdicts(cell: list[dict[str, Any]]) -> list[str]:
@@ -327,7 +322,7 @@ def _verdicts(cell: list[dict[str, Any]]) -> list[str]:
             gains = [by_key["adaptive", seed][measure] - by_key[rival, seed][measure] for seed in seeds]
             better = sum(gain > 0 for gain in gains)
             lines.append(
-                f"- {title}: adaptive less {rival} {_spread(gains, 3)}, better in {better} of {len(gains)} seeds."
+                f"- {title}: adaptive less {rival} {adasim_claim.spread(gains, 3)}, better in {better} of {len(gains)} seeds."
             )
     return lines
 

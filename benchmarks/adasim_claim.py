@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from itertools import product
 from pathlib import Path
@@ -19,8 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.made_parts import Parts, Scene, make_parts
+from benchmarks.panels import Panel, draw, markdown
 from benchmarks.problem import Float32Array, FloatArray, IntArray
-from labelclean.adapt.measures import effective_rank
+from labelclean.adapt.measures import effective_rank, share_of
 from labelclean.adapt.neighbours import new_history
 from labelclean.adapt.schedule import settled
 from labelclean.adapt.state import EpochRecord, State, Task, build_state
@@ -34,18 +36,40 @@ from labelclean.probes.ridge import build_design, fit_cross_entropy, out_of_fold
 from labelclean.probes.sums import centred_unit_rows, feature_mean
 from labelclean.storage.parquet import write_json
 
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "adasim_claim.svg"
 SIDE = 48
 VOTERS = 5  # fewer than the least pictures of a kind
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 FOLDS = 5
 TEST_PER_KIND = 10
-SEEDS = (0, 1, 2)
 METHODS: dict[str, dict[str, Any]] = {
+    "base": {},
     "plain": {"mode": "plain"},
     "naive": {"mode": "naive"},
     "adaptive": {"mode": "adaptive", "temperature": "auto"},
-    "adaptive, hot": {"mode": "adaptive", "temperature": 1.0},
+    "adaptive at 0.001": {"mode": "adaptive", "temperature": 0.001},
+    "adaptive at 1": {"mode": "adaptive", "temperature": 1.0},
 }
+MEASURES = {
+    "knn": "k-NN accuracy",
+    "family": "k-NN accuracy of the family",
+    "probe": "linear probe accuracy",
+    "rank": "effective rank",
+}
+LAST = {
+    "own_kind": "nearest others of the own kind",
+    "self_retrieval_1": "own past nearest",
+    "bootstrapped_share": "compared with another",
+    "partner_agreement": "partners of the own kind",
+}
+COURSE = {
+    "own_kind": "nearest others of the own kind",
+    "gate_share": "gate open",
+    "bootstrapped_share": "compared with another",
+    "partner_agreement": "partners of the own kind",
+    "effective_rank": "effective rank",
+}
+Row = dict[str, Any]
 BACKBONE = BackboneConfig.model_validate(
     {
         "name": "resnet14t",
@@ -59,7 +83,6 @@ BACKBONE = BackboneConfig.model_validate(
 )
 SETTINGS: dict[str, Any] = {
     "from_scratch": True,
-    "epochs": 16,
     "batch_size": 32,
     "warmup_epochs": 2,
     "momentum": 0.99,
@@ -71,7 +94,6 @@ SETTINGS: dict[str, Any] = {
         "crop_area": [0.7, 1.0],
         "flips": False,
         "turns": False,
-        "brightness": 0.2,
         "contrast": 0.2,
         "blur_share": 0.0,
     },
@@ -79,30 +101,46 @@ SETTINGS: dict[str, Any] = {
 
 
 class Condition(NamedTuple):
-    """What is learned from, and how early neighbours count."""
+    """What is learned from, how early neighbours count, and which trainings are run.
+
+    Attributes:
+        scene: What the pictures differ in.
+        per_kind: Pictures of each kind.
+        brightness: Of the views.
+        methods: Some of ``METHODS``.
+        seeds: A trial has one.
+        epochs: Of each training.
+        window: V; 1 uses neighbours from the second epoch on.
+    """
 
     scene: Scene
     per_kind: int
-    window: int
-    jitter: float
-    least_crop: float = 0.7
+    brightness: float = 0.2
+    methods: tuple[str, ...] = ("base", "plain", "naive")
+    seeds: tuple[int, ...] = (0,)
+    epochs: int = 16
+    window: int = 1
 
 
 CONDITIONS = {
-    "bare": Condition(Scene(60, 2, 1, 0.0, 1.0), 20, 1, 0.2),
-    "trays": Condition(Scene(60, 2, 12, 0.6, 1.0), 20, 1, 0.2),
-    "few": Condition(Scene(200, 2, 1, 0.0, 1.0), 6, 1, 0.2),
-    "light": Condition(Scene(60, 2, 1, 0.0, 0.2), 20, 1, 0.7),
-    "faint trays": Condition(Scene(60, 2, 12, 0.2, 1.0), 20, 1, 0.2),
-    "mild views": Condition(Scene(60, 2, 12, 0.2, 1.0), 20, 1, 0.1, 0.9),
-    "families": Condition(Scene(60, 5, 1, 0.0, 1.0), 20, 1, 0.2),
+    "many alike": Condition(
+        Scene(200, 5, 1, 0.0, 1.0), 6, 0.2, ("base", "plain", "naive", "adaptive", "adaptive at 1"), (0, 1, 2)
+    ),
+    "bare": Condition(Scene(60, 2, 1, 0.0, 1.0), 20),
+    "families": Condition(Scene(60, 5, 1, 0.0, 1.0), 20),
+    "few": Condition(Scene(200, 2, 1, 0.0, 1.0), 6),
+    "faint trays": Condition(Scene(60, 2, 12, 0.2, 1.0), 20),
+    "trays": Condition(Scene(60, 2, 12, 0.6, 1.0), 20, 0.2, ("base", "plain", "naive", "adaptive at 0.001"), (0,), 24),
+    "light": Condition(Scene(60, 2, 1, 0.0, 0.2), 20, 0.7),
+    "some light": Condition(Scene(60, 2, 1, 0.0, 0.4), 20, 0.5),
 }
 
 
 def task_of(condition: Condition, method: str, seed: int, parts: Parts) -> Task:
     """Return the task of one training; kinds are labels that are measured with."""
-    views = SETTINGS["views"] | {"brightness": condition.jitter, "crop_area": [condition.least_crop, 1.0]}
-    config = AdaptConfig.model_validate(SETTINGS | {"window": condition.window, "views": views} | METHODS[method])
+    own = {"epochs": condition.epochs, "window": condition.window}
+    own["views"] = SETTINGS["views"] | {"brightness": condition.brightness}
+    config = AdaptConfig.model_validate(SETTINGS | own | METHODS[method])
     count, device = len(parts.kind), torch.device("cpu")
     return Task(
         config=settled(config, count, on_gpu=False),
@@ -135,14 +173,14 @@ def shares_of_neighbours(near: IntArray, kind: IntArray, alike: int, tray: IntAr
         tray: int64, shape (N,).
 
     Returns:
-        Three shares in [0, 1].
+        Three shares in [0, 1]; NaN where nobody has a neighbour.
     """
     counts = (near >= 0) & (near != np.arange(len(near))[:, None])
-    theirs = kind[near]
+    theirs, own = kind[near], kind[:, None]
     return {
-        "own_kind": float((theirs == kind[:, None])[counts].mean()),
-        "kin": float(((theirs // alike == kind[:, None] // alike) & (theirs != kind[:, None]))[counts].mean()),
-        "own_tray": float((tray[near] == tray[:, None])[counts].mean()),
+        "own_kind": share_of(theirs == own, counts),
+        "kin": share_of((theirs // alike == own // alike) & (theirs != own), counts),
+        "own_tray": share_of(tray[near] == tray[:, None], counts),
     }
 
 
@@ -153,7 +191,7 @@ def features_of(state: State, parts: Parts) -> Float32Array:
     images = (images - 0.5) / 0.25
     state.momentum.eval()
     with torch.inference_mode():
-        rows = [state.momentum.backbone(part) for part in images.split(256)]
+        rows = [state.momentum.backbone(part) for part in torch.split(images, 256)]
     return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
 
@@ -194,7 +232,7 @@ def worth(
     )
 
 
-def run_training(name: str, method: str, seed: int) -> dict[str, Any]:
+def run_training(name: str, method: str, seed: int) -> Row:
     """Train and measure once.
 
     Args:
@@ -203,30 +241,27 @@ def run_training(name: str, method: str, seed: int) -> dict[str, Any]:
         seed: Of pictures, networks and training.
 
     Returns:
-        The row: before and after, one record per epoch, and the epoch of a collapse.
+        The row: what the features are worth in the end, one record per epoch, and what a collapse said.
     """
     condition = CONDITIONS[name]
-    alike = condition.scene.alike
     parts, test = (
         make_parts(condition.scene, count, seed=seed, purpose=purpose)
         for purpose, count in enumerate((condition.per_kind, TEST_PER_KIND))
     )
     began, task = time.monotonic(), task_of(condition, method, seed, parts)
-    before = measured(build_state(task, backbone(seed).module, backbone(seed).module), parts, test, alike)
     state = build_state(task, backbone(seed).module, backbone(seed).module)
     history = new_history(condition.window, task.num_images, task.config.neighbours)
     epochs: list[dict[str, float | None]] = []
     collapse = None
     try:
-        for record in train(state, task, lambda rows: parts.pixels[rows], history):
+        for record in train(state, task, lambda rows: parts.pixels[rows], history) if method != "base" else ():
             if isinstance(record, EpochRecord):
                 near = state.near_index.numpy().astype(np.int64)
-                told = {key: value if math.isfinite(value) else None for key, value in record._asdict().items()}
-                epochs.append(told | shares_of_neighbours(near, parts.kind, condition.scene.alike, parts.tray))
+                told = record._asdict() | shares_of_neighbours(near, parts.kind, condition.scene.alike, parts.tray)
+                epochs.append({key: value if math.isfinite(value) else None for key, value in told.items()})
     except GateError as stop:
         collapse = str(stop)
-    after = measured(state, parts, test, alike)
-    row = {"condition": name, "method": method, "seed": seed, "before": before, "after": after}
+    row = {"condition": name, "method": method, "seed": seed} | measured(state, parts, test, condition.scene.alike)
     return row | {"collapse": collapse, "epochs": epochs, "s": time.monotonic() - began}
 
 
@@ -238,12 +273,131 @@ def measured(state: State, parts: Parts, test: Parts, alike: int) -> dict[str, f
     return {"knn": float(knn), "family": float(family), "probe": float(probe), "rank": effective_rank(unit)}
 
 
-def run_missing(work: Path, names: list[str], methods: list[str], seeds: list[int]) -> None:
-    """Run the trainings that the folder does not hold yet."""
-    for seed, name, method in product(seeds, names, methods):
-        path = work / "claim" / f"{name}-{method}-{seed}.json".replace(", ", "-").replace(" ", "-")
+def run_missing(work: Path) -> None:
+    """Run the trainings that the folder does not hold yet, all conditions of one seed before the next seed."""
+    cells = [
+        (seed, name, method) for name, one in CONDITIONS.items() for seed, method in product(one.seeds, one.methods)
+    ]
+    for seed, name, method in sorted(cells, key=lambda cell: cell[0]):
+        path = work / "claim" / f"{name} {method} {seed}.json".replace(" ", "-")
         if not path.is_file():
             path.parent.mkdir(exist_ok=True, parents=True)
             row = run_training(name, method, seed)
             write_json(path, row)
             print(json.dumps({key: value for key, value in row.items() if key != "epochs"}), flush=True)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return the rows below a folder."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def section(rows: list[Row]) -> str:
+    """Return what the rows say, condition by condition, and the course of the one with several seeds."""
+    lines = []
+    for name, condition in CONDITIONS.items():
+        own = [row for row in rows if row["condition"] == name]
+        if own:
+            lines += [f"### {name}", "", described(condition), "", *_table(own), "", *_verdicts(own), ""]
+            if len(condition.seeds) > 1:
+                lines += ["Over the epochs, mean over seeds:", "", *_course(own), ""]
+    return "\n".join(lines)
+
+
+def described(condition: Condition) -> str:
+    """Return what a condition is, in words."""
+    scene = condition.scene
+    parts = [f"{scene.num_kinds} kinds in families of {scene.alike}, {condition.per_kind} pictures each"]
+    parts += [f"{scene.num_trays} trays at strength {scene.strength:g}"] if scene.strength else []
+    parts += [f"exposures of {scene.darkest:g} to 1"] if scene.darkest < 1 else []
+    return f"{'; '.join(parts)}; brightness of the views ± {condition.brightness:g}; {condition.epochs} epochs, V = {condition.window}."
+
+
+def _table(rows: list[Row]) -> list[str]:
+    titles = ["method", *MEASURES.values(), *LAST.values(), "seeds"]
+    lines = []
+    for method in METHODS:
+        own = [row for row in rows if row["method"] == method]
+        if own:
+            last = [row["epochs"][-1] if row["epochs"] else {} for row in own]
+            cells = [spread([row[key] for row in own], 1 if key == "rank" else 3) for key in MEASURES]
+            cells += [spread([epoch[key] for epoch in last if epoch.get(key) is not None], 3) for key in LAST]
+            lines.append([method, *cells, str(len(own))])
+    return markdown(titles, lines).splitlines()
+
+
+def _verdicts(rows: list[Row]) -> list[str]:
+    """One method less another, seed by seed."""
+    by_key = {(row["method"], row["seed"]): row for row in rows}
+    lines = []
+    for method, rival in (("naive", "plain"), ("adaptive", "plain"), ("adaptive", "naive"), ("adaptive at 1", "naive")):
+        seeds = [seed for name, seed in by_key if name == method and (rival, seed) in by_key]
+        if seeds:
+            gains = {
+                key: [by_key[method, seed][key] - by_key[rival, seed][key] for seed in seeds]
+                for key in ("knn", "probe")
+            }
+            told = [
+                f"{MEASURES[key]} {spread(values, 3)}, better in {sum(value > 0 for value in values)} of {len(values)} seeds"
+                for key, values in gains.items()
+            ]
+            lines.append(f"- {method} less {rival}: {'; '.join(told)}.")
+    return lines
+
+
+def _course(rows: list[Row]) -> list[str]:
+    """A condition's epochs, one row per method and figure."""
+    course = courses(rows)
+    shown = [0, 1, *range(3, len(course["plain"]["own_kind"]), 4)]
+    lines = [
+        [method, title, *("" if math.isnan(values[key][epoch]) else f"{values[key][epoch]:.3g}" for epoch in shown)]
+        for key, title in COURSE.items()
+        for method, values in course.items()
+    ]
+    return markdown(["method", "epoch", *(str(epoch + 1) for epoch in shown)], lines).splitlines()
+
+
+def courses(rows: list[Row]) -> dict[str, dict[str, FloatArray]]:
+    """Return by method and figure the mean over seeds of every epoch; NaN where a figure does not exist.
+
+    Args:
+        rows: Of one condition; a training that collapsed early counts as long as it lasted.
+
+    Returns:
+        Float arrays, one number per epoch.
+    """
+    found = {}
+    for method in METHODS:
+        own = [row["epochs"] for row in rows if row["method"] == method and row["epochs"]]
+        if own:
+            epochs = [[one[place] for one in own if place < len(one)] for place in range(max(map(len, own)))]
+            found[method] = {
+                key: np.array([_mean([epoch[key] for epoch in same if epoch[key] is not None]) for same in epochs])
+                for key in COURSE
+            }
+    return found
+
+
+def figure(rows: list[Row]) -> None:
+    """Draw the course of the condition with several seeds, for the docs."""
+    for name, condition in CONDITIONS.items():
+        course = courses([row for row in rows if row["condition"] == name]) if len(condition.seeds) > 1 else {}
+        if course:
+            panels = []
+            for key in ("own_kind", "bootstrapped_share", "effective_rank"):
+                lines = {method: values[key].tolist() for method, values in course.items()}
+                top = max(map(max, lines.values()))
+                panels.append(Panel(COURSE[key], "epoch", range(1, condition.epochs + 1), lines, top=top))
+            draw(PICTURE, panels)
+
+
+def _mean(values: list[float]) -> float:
+    return statistics.mean(values) if values else math.nan
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Return mean ± standard deviation, or nothing of nothing."""
+    if not values:
+        return ""
+    around = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{around}"

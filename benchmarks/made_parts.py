@@ -129,7 +129,7 @@ def draw_part(
         picture = _laid(picture, np.hypot(own[..., 0] - x, own[..., 1] - y) - radius, HOLE_GREY)
     exposure = np.exp(rng.uniform(np.log(darkest), 0.0))
     lit = exposure * picture * (1 + 0.4 * strength * (place @ tray.light)) + rng.normal(0, NOISE, picture.shape)
-    return np.round(np.clip(lit, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.round(np.clip(lit, 0, 1) * 255), dtype=np.uint8)
 
 
 class Scene(NamedTuple):

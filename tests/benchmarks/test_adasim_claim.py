@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks import made_parts
-from benchmarks.adasim_claim import shares_of_neighbours, worth
+from benchmarks import adasim, adasim_claim, made_parts
+from benchmarks.adasim_claim import Condition, courses, read_rows, run_missing, section, shares_of_neighbours, worth
 from benchmarks.made_parts import HOLE_GREY, SIDE, Plate, Scene, Tray, draw_part, make_parts, make_plates
 
 STILL = Tray(np.zeros(2), np.array([1.0, 0.0]))
@@ -75,3 +77,87 @@ def test_features_that_tell_families_but_not_kinds_are_worth_half() -> None:
         worth(kinds[::2].astype(np.float32), kind[::2], kinds[1::2].astype(np.float32), kind[1::2], 2).tolist()
         == [1] * 3
     )
+
+
+TINY = Condition(Scene(4, 2, 1, 0.0, 1.0), 10, methods=("base", "naive"), epochs=3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("claim")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY})
+        run_missing(work)
+    return work
+
+
+@pytest.mark.slow
+def test_trainings_leave_a_row_each_and_are_not_run_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, naive = read_rows(trained / "claim")
+    assert (base["method"], base["epochs"]) == ("base", [])
+    shares = [epoch["bootstrapped_share"] for epoch in naive["epochs"]]
+    assert shares[0] == 0 < shares[1]  # V = 1: from the second epoch on, whoever has met others
+    assert shares[2] == 1
+    assert naive["collapse"] is None
+    (trained / "claim" / "tiny-base-0.json").unlink()
+    monkeypatch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY})
+    monkeypatch.setattr(adasim_claim, "run_training", lambda name, method, seed: {"method": f"{method} anew"})
+    run_missing(trained)
+    assert [row["method"] for row in read_rows(trained / "claim")] == ["base anew", "naive"]
+
+
+@pytest.mark.slow
+def test_a_collapse_is_a_result_and_not_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY})
+    monkeypatch.setattr(adasim_claim, "SETTINGS", adasim_claim.SETTINGS | {"min_effective_rank": 1e6})
+    row = adasim_claim.run_training("tiny", "naive", 0)
+    assert "epoch 1: training has collapsed" in row["collapse"]
+    assert row["epochs"] == []
+    assert 0 <= row["knn"] <= 1
+
+
+def told(method: str, seed: int, knn: float, **epoch: float | None) -> adasim_claim.Row:
+    worth_of_it = {"knn": knn, "family": 0.9, "probe": 0.8, "rank": 12.0}
+    epochs = [epoch | {"effective_rank": float(number)} for number in (2, 4)] if epoch else []
+    return {"condition": "tiny", "method": method, "seed": seed, "epochs": epochs} | worth_of_it
+
+
+def test_a_course_is_the_mean_over_seeds_and_says_nothing_of_what_does_not_exist() -> None:
+    facts = {"own_kind": 0.2, "gate_share": 0.1, "bootstrapped_share": 0.0}
+    rows = [
+        told("plain", seed, 0.5, **facts | {"own_kind": value}, partner_agreement=None)
+        for seed, value in ((0, 0.2), (1, 0.4))
+    ]
+    course = courses([*rows, told("base", 0, 0.3)])
+    assert list(course) == ["plain"]
+    assert course["plain"]["own_kind"] == pytest.approx([0.3, 0.3])
+    assert course["plain"]["effective_rank"].tolist() == [2, 4]
+    assert np.isnan(course["plain"]["partner_agreement"]).all()
+
+
+def test_the_section_holds_each_condition_s_table_and_pairs_methods_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY, "not run": TINY})
+    facts = {"own_kind": 0.2, "self_retrieval_1": 0.1, "bootstrapped_share": 1.0, "partner_agreement": 0.25}
+    rows = [told("naive", seed, knn, **facts) for seed, knn in ((0, 0.4), (1, 0.7))]
+    rows += [told("plain", seed, knn, **facts | {"partner_agreement": None}) for seed, knn in ((1, 0.6), (0, 0.6))]
+    text = section(rows)
+    assert text.startswith("### tiny\n\n4 kinds in families of 2, 10 pictures each;")
+    assert "### not run" not in text
+    assert "| naive | 0.550 ± 0.212 | 0.900 ± 0.000 | 0.800 ± 0.000 | 12.0 ± 0.0 | 0.200 ± 0.000 |" in text
+    # seed 0: .4 - .6, seed 1: .7 - .6
+    assert "- naive less plain: k-NN accuracy -0.050 ± 0.212, better in 1 of 2 seeds;" in text
+
+
+def test_new_sections_replace_their_own_and_leave_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    adasim.put_sections(page, {adasim.TITLES["cost"]: "old cost", adasim.TITLES["scratch"]: "### a set"})
+    before = page.read_text()
+    adasim.put_sections(page, {adasim.TITLES["claim"]: "new claim\n"})
+    after = page.read_text()
+    assert after == before.replace(
+        "## Cost of the loop", "## The claim, on made pictures\n\nnew claim\n\n## Cost of the loop"
+    )
+    adasim.put_sections(page, {adasim.TITLES["claim"]: "new claim"})
+    assert page.read_text() == after
+    adasim.put_sections(page, {adasim.TITLES["cost"]: "new cost"})
+    assert page.read_text() == after.replace("old cost", "new cost")
