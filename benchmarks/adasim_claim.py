@@ -69,6 +69,10 @@ COURSE = {
     "partner_agreement": "partners of the own kind",
     "effective_rank": "effective rank",
 }
+TRIALS = (
+    "neighbours: share of the ten nearest entries, the own one left out, that are of the own kind; it and self-retrieval "
+    "of plain, in the first epoch and in the last."
+)
 Row = dict[str, Any]
 BACKBONE = BackboneConfig.model_validate(
     {
@@ -90,14 +94,8 @@ SETTINGS: dict[str, Any] = {
     "head_width": 256,
     "bottleneck": 64,
     "prototypes": 512,
-    "views": {
-        "crop_area": [0.7, 1.0],
-        "flips": False,
-        "turns": False,
-        "contrast": 0.2,
-        "blur_share": 0.0,
-    },
 }
+VIEWS: dict[str, Any] = {"flips": False, "turns": False, "contrast": 0.2, "blur_share": 0.0}
 
 
 class Condition(NamedTuple):
@@ -107,6 +105,7 @@ class Condition(NamedTuple):
         scene: What the pictures differ in.
         per_kind: Pictures of each kind.
         brightness: Of the views.
+        least_crop: Least share of the picture that a view shows.
         methods: Some of ``METHODS``.
         seeds: A trial has one.
         epochs: Of each training.
@@ -120,11 +119,15 @@ class Condition(NamedTuple):
     seeds: tuple[int, ...] = (0,)
     epochs: int = 16
     window: int = 1
+    least_crop: float = 0.7
 
 
 CONDITIONS = {
     "many alike": Condition(
         Scene(200, 5, 1, 0.0, 1.0), 6, 0.2, ("base", "plain", "naive", "adaptive", "adaptive at 1"), (0, 1, 2)
+    ),
+    "mild views": Condition(
+        Scene(200, 5, 1, 0.0, 1.0), 6, 0.1, ("plain", "naive", "adaptive", "adaptive at 1"), least_crop=0.95
     ),
     "bare": Condition(Scene(60, 2, 1, 0.0, 1.0), 20),
     "families": Condition(Scene(60, 5, 1, 0.0, 1.0), 20),
@@ -138,8 +141,8 @@ CONDITIONS = {
 
 def task_of(condition: Condition, method: str, seed: int, parts: Parts) -> Task:
     """Return the task of one training; kinds are labels that are measured with."""
-    own = {"epochs": condition.epochs, "window": condition.window}
-    own["views"] = SETTINGS["views"] | {"brightness": condition.brightness}
+    views = VIEWS | {"brightness": condition.brightness, "crop_area": [condition.least_crop, 1.0]}
+    own = {"epochs": condition.epochs, "window": condition.window, "views": views}
     config = AdaptConfig.model_validate(SETTINGS | own | METHODS[method])
     count, device = len(parts.kind), torch.device("cpu")
     return Task(
@@ -293,15 +296,37 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def section(rows: list[Row]) -> str:
-    """Return what the rows say, condition by condition, and the course of the one with several seeds."""
-    lines = []
+    """Return what the rows say: a condition of several seeds in full, all trials in one table."""
+    lines, trials = [], []
     for name, condition in CONDITIONS.items():
         own = [row for row in rows if row["condition"] == name]
-        if own:
+        if own and len(condition.seeds) == 1:
+            trials.append([f"{name}: {described(condition)}", *_trial(own)])
+        elif own:
             lines += [f"### {name}", "", described(condition), "", *_table(own), "", *_verdicts(own), ""]
-            if len(condition.seeds) > 1:
-                lines += ["Over the epochs, mean over seeds:", "", *_course(own), ""]
+            lines += ["Over the epochs, mean over seeds; effective rank of the bank's features:", "", *_course(own), ""]
+    if trials:
+        titles = ["trial", "k-NN / probe accuracy", "naive less plain", "neighbours", "own past nearest"]
+        lines += ["### Trials, one seed each", "", *markdown(titles, trials).splitlines(), "", TRIALS, ""]
     return "\n".join(lines)
+
+
+def _trial(rows: list[Row]) -> list[str]:
+    """A trial's accuracies; how many of plain's nearest others were of the own kind; and its self-retrieval."""
+    by_method = {row["method"]: row for row in rows}
+    worths = [
+        f"{name} {row['knn']:.3f} / {row['probe']:.3f}{' (collapsed)' if row['collapse'] else ''}"
+        for name in METHODS
+        if (row := by_method.get(name))
+    ]
+    plain, naive = by_method.get("plain"), by_method.get("naive")
+    if not plain or not naive or not plain["epochs"]:
+        return ["; ".join(worths), "", "", ""]
+    gains = " / ".join(f"{naive[key] - plain[key]:+.3f}" for key in ("knn", "probe"))
+    shares = [
+        f"{plain['epochs'][0][key]:.3f} to {plain['epochs'][-1][key]:.3f}" for key in ("own_kind", "self_retrieval_1")
+    ]
+    return ["; ".join(worths), gains, *shares]
 
 
 def described(condition: Condition) -> str:
@@ -310,7 +335,8 @@ def described(condition: Condition) -> str:
     parts = [f"{scene.num_kinds} kinds in families of {scene.alike}, {condition.per_kind} pictures each"]
     parts += [f"{scene.num_trays} trays at strength {scene.strength:g}"] if scene.strength else []
     parts += [f"exposures of {scene.darkest:g} to 1"] if scene.darkest < 1 else []
-    return f"{'; '.join(parts)}; brightness of the views ± {condition.brightness:g}; {condition.epochs} epochs, V = {condition.window}."
+    parts += [f"views of {condition.least_crop:g} to 1, brightness ± {condition.brightness:g}"]
+    return f"{'; '.join(parts)}; {condition.epochs} epochs, V = {condition.window}."
 
 
 def _table(rows: list[Row]) -> list[str]:
@@ -322,7 +348,8 @@ def _table(rows: list[Row]) -> list[str]:
             last = [row["epochs"][-1] if row["epochs"] else {} for row in own]
             cells = [spread([row[key] for row in own], 1 if key == "rank" else 3) for key in MEASURES]
             cells += [spread([epoch[key] for epoch in last if epoch.get(key) is not None], 3) for key in LAST]
-            lines.append([method, *cells, str(len(own))])
+            collapses = sum(row["collapse"] is not None for row in own)
+            lines.append([method, *cells, f"{len(own)}{f', {collapses} collapsed' if collapses else ''}"])
     return markdown(titles, lines).splitlines()
 
 
@@ -348,13 +375,19 @@ def _verdicts(rows: list[Row]) -> list[str]:
 def _course(rows: list[Row]) -> list[str]:
     """A condition's epochs, one row per method and figure."""
     course = courses(rows)
-    shown = [0, 1, *range(3, len(course["plain"]["own_kind"]), 4)]
+    longest = max(len(values["own_kind"]) for values in course.values())
+    shown = [0, 1, *range(3, longest, 4)]
     lines = [
-        [method, title, *("" if math.isnan(values[key][epoch]) else f"{values[key][epoch]:.3g}" for epoch in shown)]
+        [method, title, *_shown(values[key], shown)]
         for key, title in COURSE.items()
         for method, values in course.items()
     ]
     return markdown(["method", "epoch", *(str(epoch + 1) for epoch in shown)], lines).splitlines()
+
+
+def _shown(values: FloatArray, places: list[int]) -> list[str]:
+    """Some numbers in words; nothing for what does not exist."""
+    return [f"{values[place]:.3g}" if place < len(values) and math.isfinite(values[place]) else "" for place in places]
 
 
 def courses(rows: list[Row]) -> dict[str, dict[str, FloatArray]]:

@@ -119,7 +119,7 @@ def test_a_collapse_is_a_result_and_not_an_end(monkeypatch: pytest.MonkeyPatch) 
 def told(method: str, seed: int, knn: float, **epoch: float | None) -> adasim_claim.Row:
     worth_of_it = {"knn": knn, "family": 0.9, "probe": 0.8, "rank": 12.0}
     epochs = [epoch | {"effective_rank": float(number)} for number in (2, 4)] if epoch else []
-    return {"condition": "tiny", "method": method, "seed": seed, "epochs": epochs} | worth_of_it
+    return {"condition": "tiny", "method": method, "seed": seed, "epochs": epochs, "collapse": None} | worth_of_it
 
 
 def test_a_course_is_the_mean_over_seeds_and_says_nothing_of_what_does_not_exist() -> None:
@@ -136,16 +136,31 @@ def test_a_course_is_the_mean_over_seeds_and_says_nothing_of_what_does_not_exist
 
 
 def test_the_section_holds_each_condition_s_table_and_pairs_methods_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY, "not run": TINY})
+    conditions = {"tiny": TINY._replace(seeds=(0, 1)), "not run": TINY}
+    monkeypatch.setattr(adasim_claim, "CONDITIONS", conditions)
     facts = {"own_kind": 0.2, "self_retrieval_1": 0.1, "bootstrapped_share": 1.0, "partner_agreement": 0.25}
+    facts |= {"gate_share": 0.125}
     rows = [told("naive", seed, knn, **facts) for seed, knn in ((0, 0.4), (1, 0.7))]
     rows += [told("plain", seed, knn, **facts | {"partner_agreement": None}) for seed, knn in ((1, 0.6), (0, 0.6))]
+    rows[0] |= {"epochs": rows[0]["epochs"][:1], "collapse": "adapt, epoch 2: training has collapsed"}
     text = section(rows)
     assert text.startswith("### tiny\n\n4 kinds in families of 2, 10 pictures each;")
     assert "### not run" not in text
     assert "| naive | 0.550 ± 0.212 | 0.900 ± 0.000 | 0.800 ± 0.000 | 12.0 ± 0.0 | 0.200 ± 0.000 |" in text
+    assert " | 2, 1 collapsed |" in text
+    assert "| naive | gate open | 0.125 | 0.125 |" in text
     # seed 0: .4 - .6, seed 1: .7 - .6
     assert "- naive less plain: k-NN accuracy -0.050 ± 0.212, better in 1 of 2 seeds;" in text
+
+
+def test_trials_stand_in_one_table_with_naive_less_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adasim_claim, "CONDITIONS", {"tiny": TINY, "half": TINY})
+    facts = {"own_kind": 0.2, "self_retrieval_1": 0.1}
+    rows = [told("naive", 0, 0.4, **facts), told("plain", 0, 0.65, **facts), told("base", 0, 0.3)]
+    text = section([*rows, told("plain", 0, 0.5, **facts) | {"condition": "half"}])
+    accuracies = "base 0.300 / 0.800; plain 0.650 / 0.800; naive 0.400 / 0.800"
+    assert f"V = 1. | {accuracies} | -0.250 / +0.000 | 0.200 to 0.200 | 0.100 to 0.100 |\n| half:" in text
+    assert "| plain 0.500 / 0.800 |  |  |  |" in text
 
 
 def test_new_sections_replace_their_own_and_leave_the_others(tmp_path: Path) -> None:
