@@ -64,7 +64,7 @@ LAST = {
 }
 COURSE = {
     "own_kind": "nearest others of the own kind",
-    "gate_share": "gate open",
+    "gate_share": "gate would open",
     "bootstrapped_share": "compared with another",
     "partner_agreement": "partners of the own kind",
     "effective_rank": "effective rank",
@@ -127,7 +127,7 @@ CONDITIONS = {
         Scene(200, 5, 1, 0.0, 1.0), 6, 0.2, ("base", "plain", "naive", "adaptive", "adaptive at 1"), (0, 1, 2)
     ),
     "mild views": Condition(
-        Scene(200, 5, 1, 0.0, 1.0), 6, 0.1, ("plain", "naive", "adaptive", "adaptive at 1"), least_crop=0.95
+        Scene(200, 5, 1, 0.0, 1.0), 6, 0.1, ("plain", "naive", "adaptive at 1"), least_crop=0.95
     ),
     "bare": Condition(Scene(60, 2, 1, 0.0, 1.0), 20),
     "families": Condition(Scene(60, 5, 1, 0.0, 1.0), 20),
@@ -417,7 +417,7 @@ def figure(rows: list[Row]) -> None:
         course = courses([row for row in rows if row["condition"] == name]) if len(condition.seeds) > 1 else {}
         if course:
             panels = []
-            for key in ("own_kind", "bootstrapped_share", "effective_rank"):
+            for key in ("own_kind", "gate_share", "effective_rank"):
                 lines = {method: values[key].tolist() for method, values in course.items()}
                 top = max(map(max, lines.values()))
                 panels.append(Panel(COURSE[key], "epoch", range(1, condition.epochs + 1), lines, top=top))
