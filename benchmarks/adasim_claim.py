@@ -82,7 +82,6 @@ BACKBONE = BackboneConfig.model_validate(
         "std": [0.25],
         "input_size": SIDE,
         "precision": "fp32",
-        "pretrained": True,  # not fetched: training starts from random weights
     }
 )
 SETTINGS: dict[str, Any] = {
@@ -101,7 +100,7 @@ VIEWS: dict[str, Any] = {"flips": False, "turns": False, "contrast": 0.2, "blur_
 INTRO = (
     "Stamped plates with holes, drawn by `made_parts`; the kinds of a family differ in where one hole is. "
     f"{BACKBONE.name} of 0.13 million weights from random weights, {SIDE} pixels. Accuracies are those of "
-    f"{TEST_PER_KIND} other pictures of each kind, with one whole picture as one view; k-NN has {VOTERS} voters among the "
+    f"{TEST_PER_KIND} other pictures of each kind, seen whole; k-NN has {VOTERS} voters among the "
     "pictures learned from; the probe's penalty is the likeliest one on these. Mean ± standard deviation over seeds, which "
     "draw kinds, pictures, networks and training. base: before training. adaptive: temperature auto; adaptive at 1 and at "
     "0.001: at these temperatures. The last columns before the seeds are of the last epoch's views. Trials came first, but for "
