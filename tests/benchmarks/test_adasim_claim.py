@@ -176,3 +176,21 @@ def test_new_sections_replace_their_own_and_leave_the_others(tmp_path: Path) -> 
     assert page.read_text() == after
     adasim.put_sections(page, {adasim.TITLES["cost"]: "new cost"})
     assert page.read_text() == after.replace("old cost", "new cost")
+
+
+def test_a_start_says_how_many_of_its_cells_were_run_and_one_without_has_no_section(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adasim, "real_names", lambda: ["tiles", "steel"])
+    row = {"set": "tiles", "start": "imagenet", "method": "naive", "knn": 0.75, "probe": 0.5, "ap": 0.25}
+    rows = [
+        row | {"seed": seed, "bootstrapped": 1.0, "self_retrieval_1": 0.5, "effective_rank": 9.0} for seed in (0, 1)
+    ]
+    texts = adasim.sections(rows, {}, "auto")
+    assert list(texts) == ["From ImageNet weights"]
+    text = texts["From ImageNet weights"]
+    assert "2 of 24 cells have been run." in text  # two sets, four methods, three seeds
+    assert "### tiles\n" in text
+    assert (
+        "| naive | 0.750 ± 0.000 | 0.500 ± 0.000 | 0.250 ± 0.000 | 1.00 ± 0.00 | 0.50 ± 0.00 | 9.0 ± 0.0 | 2 |" in text
+    )
