@@ -3,6 +3,7 @@
     python -m benchmarks.adasim --work DIR            # all cells that DIR does not hold yet, then the table
     python -m benchmarks.adasim --work DIR --sets neu_surface --starts scratch
     python -m benchmarks.adasim --work DIR --throughput
+    python -m benchmarks.adasim --work DIR --claim    # on pictures that it makes
 
 The real sets lie below LABELCLEAN_REAL_DATA. Truth is only measured with, after training.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -24,6 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from benchmarks import adasim_claim
 from benchmarks.data import WEIGHTS, real_names
 from labelclean.adapt import session
 from labelclean.adapt.compare import base_backbone, labelled_features
@@ -76,6 +79,13 @@ STARTS = {
     "scratch": f"resnet14t of 0.5 million weights from random weights, {SCRATCH['epochs']} epochs, V = {SCRATCH['window']}",
     "imagenet": f"mobilenetv2_100 from ImageNet weights, {IMAGENET['epochs']} epochs, V = {IMAGENET['window']}",
 }
+TITLES = {
+    "scratch": "From random weights",
+    "imagenet": "From ImageNet weights",
+    "claim": "The claim, on made pictures",
+    "cost": "Cost of the loop",
+}
+HEAD = "# AdaSim\n\nMade by `python -m benchmarks.adasim`. Truth is only measured with.\n"
 SMALL_HEAD: dict[str, Any] = {"head_width": 512, "bottleneck": 128, "prototypes": 512}
 RESULTS = Path(__file__).with_name("RESULTS-adasim.md")
 REPEATS = 5
@@ -252,44 +262,52 @@ def _bare_epoch(state: Any, task: Task) -> None:
         follow(state.online, state.momentum, 0.996)
 
 
-def markdown(rows: list[dict[str, Any]], speed: dict[str, Any], temperature: float | str) -> str:
-    """Return the whole document."""
+def sections(rows: list[dict[str, Any]], speed: dict[str, Any], temperature: float | str) -> dict[str, str]:
+    """Return what the rows say, by title; a start without rows has no section."""
+    texts = {}
+    for start in STARTS:
+        own = [row for row in rows if row["start"] == start]
+        if own:
+            texts[TITLES[start]] = "\n".join(_start_lines(start, own, temperature))
+    if speed:
+        texts[TITLES["cost"]] = "\n".join(_speed_lines(speed))
+    return texts
+
+
+def _start_lines(start: str, rows: list[dict[str, Any]], temperature: float | str) -> list[str]:
+    total = len(real_names()) * len(METHODS) * len(SEEDS)
     lines = [
-        "# AdaSim",
-        "",
-        f"Made by `python -m benchmarks.adasim`. Images of {SIDE} pixels; temperature {temperature} for adaptive; mean ± standard",
-        "deviation over seeds. Truth is only measured with. base is the network before training.",
+        f"`{start}`: {STARTS[start]}; images of {SIDE} pixels; temperature {temperature} for adaptive; mean ± "
+        f" standard deviation over seeds. base is the network before training. {len(rows)} of {total} cells have been run.",
         "",
     ]
-    for start, what in STARTS.items():
-        done = sum(row["start"] == start for row in rows)
-        lines.append(
-            f"- `{start}`: {what}; {done} of {len(real_names()) * len(METHODS) * len(SEEDS)} cells have been run."
-        )
-    lines.append("")
-    for start, name in product(STARTS, sorted({row["set"] for row in rows})):
-        cell = [row for row in rows if row["start"] == start and row["set"] == name]
-        if not cell:
-            continue
-        titles = [*MEASURES.values(), "compared with another", "own past nearest", "effective rank", "seeds"]
-        lines += [f"## {name}, {start}", "", f"| method | {' | '.join(titles)} |", f"|{'---|' * (len(titles) + 1)}"]
+    titles = [*MEASURES.values(), "compared with another", "own past nearest", "effective rank", "seeds"]
+    for name in sorted({row["set"] for row in rows}):
+        cell = [row for row in rows if row["set"] == name]
+        lines += [f"### {name}", "", f"| method | {' | '.join(titles)} |", f"|{'---|' * (len(titles) + 1)}"]
         for method in METHODS:
-            found = [row for row in cell if row["method"] == method]
-            if found:
-                cells = [_spread([row[key] for row in found], 3) for key in MEASURES]
+            own = [row for row in cell if row["method"] == method]
+            if own:
+                cells = [adasim_claim.spread([row[key] for row in own], 3) for key in MEASURES]
                 for key, digits in (("bootstrapped", 2), ("self_retrieval_1", 2), ("effective_rank", 1)):
-                    values = [row[key] for row in found if key in row]
-                    cells.append(_spread(values, digits) if values else "")
-                lines.append(f"| {method} | {' | '.join(cells)} | {len(found)} |")
+                    values = [row[key] for row in own if key in row]
+                    cells.append(adasim_claim.spread(values, digits) if values else "")
+                lines.append(f"| {method} | {' | '.join(cells)} | {len(own)} |")
         lines += ["", *_verdicts(cell), ""]
-    if speed:
-        lines += ["## Cost of the loop", "", *_speed_lines(speed), ""]
-    return "\n".join(lines)
+    return lines[:-1]
 
 
-def _spread(values: list[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+def put_sections(path: Path, texts: dict[str, str]) -> None:
+    """Write sections into the document; those that it has and that are not among them stay as they are.
+
+    Args:
+        path: The document.
+        texts: Text by title, each one of ``TITLES``.
+    """
+    parts = re.split(r"^## ", path.read_text() if path.is_file() else "", flags=re.MULTILINE)[1:]
+    texts = {title: text for title, _, text in (part.partition("\n") for part in parts)} | texts
+    body = [f"## {title}\n\n{texts[title].strip()}\n" for title in TITLES.values() if title in texts]
+    path.write_text("\n".join([HEAD, *body]))
 
 
 def _verdicts(cell: list[dict[str, Any]]) -> list[str]:
@@ -304,7 +322,7 @@ def _verdicts(cell: list[dict[str, Any]]) -> list[str]:
             gains = [by_key["adaptive", seed][measure] - by_key[rival, seed][measure] for seed in seeds]
             better = sum(gain > 0 for gain in gains)
             lines.append(
-                f"- {title}: adaptive less {rival} {_spread(gains, 3)}, better in {better} of {len(gains)} seeds."
+                f"- {title}: adaptive less {rival} {adasim_claim.spread(gains, 3)}, better in {better} of {len(gains)} seeds."
             )
     return lines
 
@@ -335,13 +353,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--temperature", default="auto", help="of the adaptive cells: a number or auto")
     parser.add_argument("--throughput", action="store_true", help="measure the loop against the bare step")
+    parser.add_argument("--claim", action="store_true", help="measure when naive hurts, on made pictures")
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args(arguments)
     temperature = chosen.temperature if chosen.temperature == "auto" else float(chosen.temperature)
     chosen.work.mkdir(parents=True, exist_ok=True)
     speed_file = chosen.work / "speed.json"
     speed = json.loads(speed_file.read_text()) if speed_file.is_file() else {}
-    if chosen.throughput:
+    if chosen.claim:
+        adasim_claim.run_missing(chosen.work)
+    elif chosen.throughput:
         device = "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
         speed[device] = throughput(chosen.work)
         speed_file.write_text(json.dumps(speed))
@@ -356,8 +377,12 @@ def main(arguments: list[str]) -> None:
                     {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()},
                     flush=True,
                 )
-    rows = [json.loads(path.read_text()) for path in sorted((chosen.work / "cells").glob("*.json"))]
-    chosen.out.write_text(markdown(rows, speed, temperature))
+    texts = sections(adasim_claim.read_rows(chosen.work / "cells"), speed, temperature)
+    told = adasim_claim.read_rows(chosen.work / "claim")
+    if told:
+        texts[TITLES["claim"]] = adasim_claim.section(told)
+        adasim_claim.figure(told)
+    put_sections(chosen.out, texts)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ MARKERS = "osD^vP"
 
 
 class Panel(NamedTuple):
-    """One plot: what is drawn over x, one line per name; dotted uprights where the bound stands."""
+    """One plot: what is drawn over x from 0 to the top, one line per name; dotted uprights where the bound stands."""
 
     title: str
     x_name: str
     x: Sequence[float]
     lines: dict[str, list[float]]
     uprights: tuple[float, ...] = ()
+    top: float = 1.0
 
 
 def draw(path: Path, panels: Sequence[Panel]) -> None:
@@ -35,9 +36,9 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
                 axes.plot(panel.x[: len(y)], y, style, color=COLOURS[colour], markersize=5, label=label)
             for place, upright in enumerate(panel.uprights):
                 axes.axvline(upright, color=COLOURS[place], linestyle=":")
-            axes.set(title=panel.title, xlabel=panel.x_name, ylim=(-0.03, 1.03))
+            axes.set(title=panel.title, xlabel=panel.x_name, ylim=(-0.03 * panel.top, 1.03 * panel.top))
             axes.grid(alpha=0.3)
-            if panel.x_name == "rounds":
+            if panel.x_name in ("epoch", "rounds"):
                 axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(path, metadata={"Date": None})
