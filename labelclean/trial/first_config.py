@@ -92,7 +92,10 @@ def write_first_config(
     if not has_bytes:
         settings["data"]["image_root"] = _portable(root, folder)
     if weights is not None:
-        settings["backbone"] = described_weights(weights) | {"weights": _portable(weights, folder), "depth": FIRST_DEPTH}
+        settings["backbone"] = described_weights(weights) | {
+            "weights": _portable(weights, folder),
+            "depth": FIRST_DEPTH,
+        }
     config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
     is_set = GIVEN in table.column_names
     counts = label_counts(label_names(respelled(table, config.data.spellings)))
