@@ -19,7 +19,7 @@ from labelclean.cleaning.alignment import columns_in_order, in_label_order, orde
 from labelclean.cleaning.chance import Unvouched, alone_sentence
 from labelclean.cleaning.inputs import check_inputs, cleaning_settings, known_classes, label_array
 from labelclean.cleaning.memory import choice_rows
-from labelclean.cleaning.population import learn_student, learn_teacher, setting_faults
+from labelclean.cleaning.population import Labelled, Setting, learn_student, learn_teacher, setting_faults
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.cleaning.student import Refinement, refine_labels
@@ -240,16 +240,8 @@ def _cleaned(
         for at in parts
     ]
     with TemporaryDirectory(prefix="labelclean-") if num_samples > rows else nullcontext("") as folder:
-        taught = learn_teacher(
-            array_shards(features, parts),
-            known,
-            num_classes,
-            config,
-            seed=seed,
-            sample_rows=rows,
-            folder=Path(folder),
-            digest="in memory",
-        )
+        setting = Setting(config, seed, rows, Path(folder), digest="in memory")
+        taught = learn_teacher(Labelled(array_shards(features, parts), known, num_classes), setting)
         learned = learn_student(taught, config)
         whole = (taught.teacher, learned.refinement) if taught.chosen.is_whole else everyone(learned)
         return *whole, taught.unvouched

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from labelclean.cleaning.population import Learned, learn_student, learn_teacher
+from labelclean.cleaning.population import Labelled, Learned, Setting, learn_student, learn_teacher
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.config import CleaningConfig
@@ -174,18 +174,10 @@ def judge_parts(
     of_parts = labels_of_parts(_standing(labels, learned), number)
     own = config.model_copy(update={"teacher": config.teacher.model_copy(update={"power": 1.0})})  # they are powered
     views = learned.refinement.pred_probs
-    taught = learn_teacher(
-        [HeldShard(largest_of_parts(images.features, parts))],
-        [shard_labels(of_parts, images.chosen.keys.take(first), pred_probs=probs_of_parts(views, parts))],
-        of_parts.num_classes,
-        own,
-        seed=seed,
-        sample_rows=len(parts),
-        folder=folder,
-        digest="parts",
-        device=images.task.device,
-        measured=labels.measured,
-    )
+    known = shard_labels(of_parts, images.chosen.keys.take(first), pred_probs=probs_of_parts(views, parts))
+    held = Labelled([HeldShard(largest_of_parts(images.features, parts))], [known], of_parts.num_classes)
+    setting = Setting(own, seed, len(parts), folder, digest="parts", device=images.task.device)
+    taught = learn_teacher(held, setting, measured=labels.measured)
     if images.chosen.pred_probs is None:  # learned from these very labels, so nobody vouches for them
         taught = replace(taught, teacher=replace(taught.teacher, is_vouched=False))
     found = learn_student(taught, config, allowed=allowed, earlier=earlier).refinement

@@ -160,74 +160,97 @@ class Learned:
     speaks: BoolArray | None = None
 
 
-def learn_teacher(
-    shards: Sequence[Shard],
-    labels: Sequence[Path | ShardLabels],
-    num_classes: int,
-    config: CleaningConfig,
-    *,
-    seed: int,
-    sample_rows: int,
-    folder: Path,
-    digest: str,
-    device: str = "cpu",
-    reference: LearnedSums | None = None,
-    like: Taught | None = None,
-    each: Each = map,
-    measured: Float64Array | None = None,
-    num_questions: int = 1,
-) -> Taught:
-    """Return the teacher of the samples of some shards.
+@dataclass(frozen=True)
+class Labelled:
+    """Feature shards, and the labels that their samples have.
 
-    Args:
-        shards: The feature shards.
+    Attributes:
+        shards: The shards.
         labels: Labels of each, or the file that holds them (`shard_labels`).
         num_classes: K.
+    """
+
+    shards: Sequence[Shard]
+    labels: Sequence[Path | ShardLabels]
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for all that is learned in one run.
+
+    Attributes:
         config: Sections `neighbours`, `teacher` and `gates` are read.
         seed: Draws the bootstrap of the stability check.
         sample_rows: Samples on which choices are made, at most.
         folder: Where checkpoints lie; nothing is left there where the sample holds all samples.
         digest: Of everything that a result hangs on.
         device: Torch device of sums and neighbour search.
+        each: Applies a function to all shards: `map`, or a cluster.
+        num_questions: How many questions the samples are asked in all (`FeatureSpace.num_questions`).
+    """
+
+    config: CleaningConfig
+    seed: int
+    sample_rows: int
+    folder: Path
+    digest: str
+    device: str = "cpu"
+    each: Each = map
+    num_questions: int = 1
+
+
+def learn_teacher(
+    labelled: Labelled,
+    setting: Setting,
+    *,
+    reference: LearnedSums | None = None,
+    like: Taught | None = None,
+    measured: Float64Array | None = None,
+) -> Taught:
+    """Return the teacher of some samples.
+
+    Args:
+        labelled: The samples.
+        setting: What holds for the run.
         reference: Sums of earlier nights, to which these samples are added.
         like: The teacher of another question about the same samples, with as many answers: features, neighbours and X'X
             are taken from it. It goes with no reference.
-        each: Applies a function to all shards: `map`, or a cluster.
         measured: What inspectors were measured to do (`model.measured_prior`), shape (K, K); None: nobody measured.
-        num_questions: How many questions these samples are asked in all (`FeatureSpace.num_questions`).
 
     Returns:
         The teacher.
     """
-    chosen = _with_measured(choose_sample(labels, num_classes, sample_rows), measured)
+    config, labels = setting.config, tuple(labelled.labels)
+    chosen = _with_measured(choose_sample(labels, labelled.num_classes, setting.sample_rows), measured)
     if like is not None:
-        task = replace(like.task, labels=tuple(labels), folder=folder, lists=(), label_free=like.task.shared)
+        task = replace(like.task, labels=labels, folder=setting.folder, lists=(), label_free=like.task.shared)
         if chosen.is_whole:
-            return _taught_on(task, chosen, like.features, like.space, config, seed, None)
-        return _taught_in_passes(task, chosen, like.features, config, seed, None, each, like.space, with_grams=False)
-    features = read_sample(shards, chosen)
+            return _taught_on(task, chosen, like.features, like.space, setting, None)
+        return _taught_in_passes(task, chosen, like.features, like.space, setting, None, with_grams=False)
+    features = read_sample(labelled.shards, chosen)
     power = choose_power(features, chosen.keys, [chosen.labels], config) if reference is None else reference.power
     features = powered(features, power)
     centring = None if reference is None else reference.centring
     task = Task(
-        tuple(shards),
-        tuple(labels),
-        num_classes,
+        tuple(labelled.shards),
+        labels,
+        labelled.num_classes,
         config.teacher.folds,
         power,
         Centring(np.empty(0)),
-        folder,
-        digest,
-        device,
+        setting.folder,
+        setting.digest,
+        setting.device,
     )
     if chosen.is_whole:
-        space = space_of_keys(features, chosen.keys, config, device=device, centring=centring)
-        space = replace(space, num_questions=num_questions)
-        return _taught_on(task, chosen, features, space, config, seed, reference)
+        space = space_of_keys(features, chosen.keys, config, device=setting.device, centring=centring)
+        space = replace(space, num_questions=setting.num_questions)
+        return _taught_on(task, chosen, features, space, setting, reference)
     space, centring = _sample_space(features, chosen, config, centring)
-    space = replace(space, num_questions=num_questions)
+    space = replace(space, num_questions=setting.num_questions)
     task = replace(task, centring=centring)
-    return _taught_in_passes(task, chosen, features, config, seed, reference, each, space, with_grams=True)
+    return _taught_in_passes(task, chosen, features, space, setting, reference, with_grams=True)
 
 
 def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
@@ -240,8 +263,7 @@ def _taught_on(
     chosen: Chosen,
     features: FloatArray,
     space: FeatureSpace,
-    config: CleaningConfig,
-    seed: int,
+    setting: Setting,
     reference: LearnedSums | None,
 ) -> Taught:
     """The teacher of samples whose space is there."""
@@ -261,7 +283,7 @@ def _taught_on(
         rows = given_targets(labels)
         given = Targets(rows, _merged(reference.given, new_sums(space, is_new, rows)))
         others = Earlier(reference, space, is_new, given)
-    teacher = _teacher(space, labels, chosen, config, seed, others)
+    teacher = _teacher(space, labels, chosen, setting, others)
     return Taught(task, chosen, features, space, labels, unvouched, teacher, others)
 
 
@@ -269,16 +291,14 @@ def _taught_in_passes(
     task: Task,
     chosen: Chosen,
     features: FloatArray,
-    config: CleaningConfig,
-    seed: int,
-    reference: LearnedSums | None,
-    each: Each,
     space: FeatureSpace,
+    setting: Setting,
+    reference: LearnedSums | None,
     *,
     with_grams: bool,
 ) -> Taught:
     """The teacher where there are more samples than those on which choices are made; the space has its sums, or needs them."""
-    recall = 1.0
+    config, each, recall = setting.config, setting.each, 1.0
     if config.neighbours.method != "none":
         task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
     task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
@@ -305,21 +325,17 @@ def _taught_in_passes(
     labels = chosen.labels
     given = Targets(given_targets(labels), sums, given_votes(task) if task.lists else None, total)
     population = Population(task, each, reference, given)
-    teacher = _teacher(space, labels, chosen, config, seed, population)
+    teacher = _teacher(space, labels, chosen, setting, population)
     return Taught(task, chosen, features, space, labels, unvouched, teacher, population)
 
 
 def _teacher(
-    space: FeatureSpace,
-    labels: GivenLabels,
-    chosen: Chosen,
-    config: CleaningConfig,
-    seed: int,
-    others: Others | None,
+    space: FeatureSpace, labels: GivenLabels, chosen: Chosen, setting: Setting, others: Others | None
 ) -> Teacher:
     if chosen.pred_probs is not None:
-        return teacher_from_pred_probs(chosen.pred_probs, labels, config)
-    return fit_teacher(space, labels, config, seed=seed, given=None if others is None else others.given)
+        return teacher_from_pred_probs(chosen.pred_probs, labels, setting.config)
+    given = None if others is None else others.given
+    return fit_teacher(space, labels, setting.config, seed=setting.seed, given=given)
 
 
 def _sample_space(

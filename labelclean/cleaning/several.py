@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from labelclean.cleaning.clean import array_parts, array_shards
 from labelclean.cleaning.inputs import cleaning_settings
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.passes import Each
-from labelclean.cleaning.population import Taught, learn_student, learn_teacher, setting_faults
+from labelclean.cleaning.population import Labelled, Setting, Taught, learn_student, learn_teacher, setting_faults
 from labelclean.cleaning.power import choose_power
 from labelclean.cleaning.sample import choose_sample, read_sample
 from labelclean.cleaning.several_inputs import check_label_sets, classes_of_sets, is_table
@@ -219,22 +219,11 @@ def learn_answers(
     answers = [chosen.labels for chosen in samples]
     power = choose_power(read_sample(shards, samples[0]), samples[0].keys, answers, config)
     config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"power": power})})
+    setting = Setting(config, seed, rows, folder, digest, device, each, num_questions=len(questions))
     first: Taught | None = None
     for number, labels in enumerate(questions):
-        taught = learn_teacher(
-            shards,
-            labels,
-            2,
-            config,
-            seed=seed,
-            sample_rows=rows,
-            folder=folder / f"class-{number:05d}",
-            digest=digest,
-            device=device,
-            like=first,
-            num_questions=len(questions),
-            each=each,
-        )
+        asked = replace(setting, folder=folder / f"class-{number:05d}")
+        taught = learn_teacher(Labelled(shards, labels, 2), asked, like=first)
         first = first or taught
         yield taught
 

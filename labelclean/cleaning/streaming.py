@@ -20,7 +20,7 @@ from labelclean.cleaning.inputs import class_names_of, cleaning_settings
 from labelclean.cleaning.memory import Size, check_memory, choice_rows, memory_limit
 from labelclean.cleaning.one_class import judge_odd, measure_oddity
 from labelclean.cleaning.passes import Each, each_shard
-from labelclean.cleaning.population import Learned, learn_student, learn_teacher, setting_faults
+from labelclean.cleaning.population import Labelled, Learned, Setting, learn_student, learn_teacher, setting_faults
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import FileShard, find_shards
 from labelclean.cleaning.verdicts import Found, write_parts
@@ -123,19 +123,11 @@ def clean_shards(
     paths = _write_labels(shards, labels, groups, names, work, settings, seed)
     starts = np.cumsum([0, *(shard.num_rows for shard in shards)]).tolist()
     outputs = _RefinedLabels(tuple(shards), tuple(starts), names)
-    known: dict[str, Any] = {"seed": seed, "folder": work, "digest": digest, "device": device}
     with each_shard(cluster) as each:
         if len(names) == 1:
             return _ranked(shards, paths, settings, outputs, folder, digest, device, each)
-        taught = learn_teacher(
-            shards,
-            paths,
-            len(names),
-            settings,
-            sample_rows=choice_rows(settings, len(names)),
-            each=each,
-            **known,
-        )
+        setting = Setting(settings, seed, choice_rows(settings, len(names)), work, digest, device, each)
+        taught = learn_teacher(Labelled(shards, paths, len(names)), setting)
         learned = learn_student(taught, settings)
         tally = write_parts(learned, outputs, folder, each=each)
     for checkpoint in [*work.glob("*.npz"), *(work / "neighbours").rglob("*.*")]:

@@ -150,22 +150,19 @@ def _taught(
 ) -> Taught:
     """The teacher of all samples."""
     from labelclean.cleaning.memory import choice_rows
-    from labelclean.cleaning.population import learn_teacher
+    from labelclean.cleaning.population import Labelled, Setting, learn_teacher
 
-    return learn_teacher(
-        parts.shards,
-        parts.labels,
-        len(names),
+    setting = Setting(
         config,
         seed=config.run.seed,
         sample_rows=choice_rows(config, len(names)),
         folder=work / INTERNAL / STREAM,
         digest=parts.digest,
         device=part_of(work, "extract")["device"],
-        reference=None if reference is None else reference.sums,
         each=each,
-        measured=measured,
     )
+    labelled = Labelled(parts.shards, parts.labels, len(names))
+    return learn_teacher(labelled, setting, reference=None if reference is None else reference.sums, measured=measured)
 
 
 def _measured(config: Config, names: Sequence[str]) -> Float64Array | None:

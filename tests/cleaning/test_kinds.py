@@ -9,7 +9,7 @@ import pytest
 
 from labelclean.arrays import Float32Array
 from labelclean.cleaning.kinds import RowsOf, fits_no_class, lies_far, proposed_kinds, reach
-from labelclean.cleaning.population import learn_teacher
+from labelclean.cleaning.population import Labelled, Setting, learn_teacher
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.config import CleaningConfig
@@ -75,7 +75,7 @@ def test_rows_are_those_of_the_teacher_wherever_samples_lie(sample_rows: int, tm
     config = CleaningConfig.model_validate(
         {"neighbours": {"method": "index"}, "teacher": {"landmarks": 0, "power": 1.0, "lambdas": [0.1]}}
     )
-    taught = learn_teacher(shards, labels, 2, config, seed=0, sample_rows=sample_rows, folder=tmp_path, digest="d")
+    taught = learn_teacher(Labelled(shards, labels, 2), Setting(config, 0, sample_rows, tmp_path, "d"))
     mean, whole = taught.space.design.sums.mean, features[kept]
     wanted, rows_of = centred_unit_rows(whole, mean), RowsOf(taught)
     numbers = np.array([0, 3, 29, 30, 79])

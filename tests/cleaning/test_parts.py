@@ -16,7 +16,7 @@ from labelclean.cleaning.parts import (
     probs_of_parts,
     speaking_views,
 )
-from labelclean.cleaning.population import Learned, learn_student, learn_teacher
+from labelclean.cleaning.population import Labelled, Learned, Setting, learn_student, learn_teacher
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.config import CleaningConfig
@@ -44,16 +44,8 @@ def judged(features: Float32Array, given: IntArray, ok: int | None = OK) -> Lear
     ids = [str(row) for row in range(len(features))]
     keys = sample_keys(ids, parts.number.tolist(), num_folds=5, seed=0)
     held = [shard_labels(labels_of_views(labels, ok), keys)]
-    teacher = learn_teacher(
-        [HeldShard(features)],
-        held,
-        3,
-        config,
-        seed=0,
-        sample_rows=len(ids),
-        folder=Path("unused"),
-        digest="",
-    )
+    setting = Setting(config, 0, len(ids), Path("unused"), digest="")
+    teacher = learn_teacher(Labelled([HeldShard(features)], held, 3), setting)
     views = learn_student(teacher, config)
     return judge_parts(views, labels, parts, config, seed=0, folder=Path("unused"))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from labelclean.cleaning.population import learn_student, learn_teacher, learned_sums
+from labelclean.cleaning.population import Labelled, Setting, learn_student, learn_teacher, learned_sums
 from labelclean.cleaning.shard_labels import shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.config import CleaningConfig
@@ -28,8 +27,8 @@ def test_the_class_shares_of_votes_are_those_of_all_that_vote(sample_rows: int, 
     keys, reference = sample_keys([str(row) for row in range(400)], None, num_folds=5, seed=0), None
     for num_old in (0, 200, 400):  # a first night, one that comes again in part, and one that comes again as it was
         labels = [shard_labels(given_labels(given, 2), keys, old=np.arange(400) < num_old)]
-        known: dict[str, Any] = {"seed": 0, "sample_rows": sample_rows, "folder": tmp_path, "digest": f"{num_old}"}
-        taught = learn_teacher([HeldShard(features)], labels, 2, CONFIG, reference=reference, **known)
+        setting = Setting(CONFIG, 0, sample_rows, tmp_path, digest=f"{num_old}")
+        taught = learn_teacher(Labelled([HeldShard(features)], labels, 2), setting, reference=reference)
         if reference is not None:
             assert taught.others is not None
             assert np.exp(taught.others.given.prior) == pytest.approx([0.9, 0.1], abs=0.002)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from labelclean.cleaning.population import Learned, learn_student, learn_teacher
+from labelclean.cleaning.population import Labelled, Learned, Setting, learn_student, learn_teacher
 from labelclean.cleaning.shard_labels import sample_starts, shard_labels
 from labelclean.cleaning.shards import HeldShard
 from labelclean.cleaning.verdicts import Found, _write_part, everyone, finder_of, write_parts
@@ -47,7 +47,7 @@ def learned_of(
         for at in parts
     ]
     shards = [HeldShard(samples.features[at]) for at in parts]
-    taught = learn_teacher(shards, labels, 3, config, seed=0, sample_rows=sample_rows, folder=folder, digest="d")
+    taught = learn_teacher(Labelled(shards, labels, 3), Setting(config, 0, sample_rows, folder, "d"))
     return learn_student(taught, config)
 
 
