@@ -278,7 +278,7 @@ def _start_lines(start: str, rows: list[dict[str, Any]], temperature: float | st
     total = len(real_names()) * len(METHODS) * len(SEEDS)
     lines = [
         f"`{start}`: {STARTS[start]}; images of {SIDE} pixels; temperature {temperature} for adaptive; mean ± "
-        f" standard deviation over seeds. base is the network before training. {len(rows)} of {total} cells have been run.",
+        f"standard deviation over seeds. base is the network before training. {len(rows)} of {total} cells have been run.",
         "",
     ]
     titles = [*MEASURES.values(), "compared with another", "own past nearest", "effective rank", "seeds"]
