@@ -97,7 +97,9 @@ def test_a_run_finds_planted_missing_and_invented_labels(plant: Path, first: Pat
     soft = matrix(refined.column("soft_label"))
     fits = np.where(given, soft, 1 - soft)
     is_wrong = given != true
-    assert fits[is_wrong].mean() < fits[~is_wrong].mean() - 0.3
+    assert (
+        fits[is_wrong][:, None] < fits[~is_wrong]
+    ).mean() > 0.9  # of a wrong and a right answer the wrong one fits less
     assert not np.allclose(soft.sum(axis=1), 1, atol=0.2)
     predicted = answers({row["sample_id"]: set(row["predicted_labels"]) for row in rows}, ids)
     assert (predicted != true).sum() < is_wrong.sum()
