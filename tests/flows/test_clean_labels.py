@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.xdist_group("prefect")]
 
 
+@pytest.mark.long
 def test_the_flow_leaves_the_same_bytes_as_the_plain_run_and_a_summary(
     prefect_harness: None, sample_run: Path, sample_cache: Path, tmp_path: Path
 ) -> None:

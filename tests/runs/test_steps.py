@@ -328,7 +328,12 @@ def test_splits_that_share_no_part_and_no_copy_leak_nothing(sample_cache: Path, 
 
 @pytest.mark.parametrize(
     "how",
-    [(), ("run.in_memory_samples=0", "teacher.choice_rows=100", "neighbours.method=auto")],
+    [
+        (),
+        pytest.param(
+            ("run.in_memory_samples=0", "teacher.choice_rows=100", "neighbours.method=auto"), marks=pytest.mark.long
+        ),
+    ],
     ids=["whole", "blocks"],
 )
 def test_planted_leaks_between_splits_are_flagged_counted_and_shown(

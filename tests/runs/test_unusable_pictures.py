@@ -68,6 +68,7 @@ def first_places(run: Path, share: float) -> set[str]:
     return set(read_table(run / "review_queue.parquet", "review_queue").column("sample_id").to_pylist()[:num])
 
 
+@pytest.mark.long
 def test_planted_pictures_come_first_whole_in_parts_and_from_an_old_cache(sample_cache: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(sample_cache, cache)
