@@ -15,7 +15,7 @@ from labelclean.report.trial_page import render_trial
 from labelclean.review.chain import ChainFault, ChainReport
 from labelclean.review.record import Event
 from labelclean.texts import LANGUAGES, Texts
-from tests.pages import wait_until_drawn
+from tests.pages import wait_until, wait_until_drawn
 from tests.report.made_runs import around_the_labels, factory, hostile, write_refused_run, write_run
 from tests.report.test_study_page import PICTURE, study
 from tests.report.test_trial_page import record
@@ -159,7 +159,7 @@ def test_a_number_of_the_confusion_shows_its_examples(browser: Browser, reports:
     page.locator("select[name=source]").select_option("ranked")
     assert page.locator("form.filter output").inner_text() == f"{shown.count()} of {total} shown"
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function(f"document.querySelectorAll('li.card:not([hidden])').length === {total}")
+    wait_until(page, f"document.querySelectorAll('li.card:not([hidden])').length === {total}")
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

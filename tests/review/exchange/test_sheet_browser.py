@@ -14,7 +14,7 @@ from labelclean.errors import ExchangeError
 from labelclean.review.exchange.sheet import texts
 from labelclean.review.exchange.tools import export_run, import_decisions
 from labelclean.review.ledger import append_decisions, decisions_of, open_ledger
-from tests.pages import wait_until_drawn
+from tests.pages import wait_until, wait_until_drawn
 from tests.review.exchange import conftest
 from tests.review.exchange.conftest import NAMES, make_run, rows_of
 
@@ -229,9 +229,9 @@ def test_two_tabs_of_one_sheet_lose_nothing(browser: Browser, export: Path) -> N
     other.goto((export / "sheet.html").as_uri())
     wait_until_drawn(other)
     other.keyboard.press("u")
-    visit.page.wait_for_function("document.querySelector('progress').value === 1")
+    wait_until(visit.page, "document.querySelector('progress').value === 1")
     visit.press("ArrowRight", "x")
-    other.wait_for_function("document.querySelector('progress').value === 2")
+    wait_until(other, "document.querySelector('progress').value === 2")
 
 
 def test_with_many_classes_one_is_found_by_its_name(browser: Browser, many: Path) -> None:
@@ -262,9 +262,9 @@ def test_without_storage_it_says_so_and_still_saves(browser: Browser, export: Pa
     visit.page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })")
     visit.reload()
     visit.press(WHO, "Enter")
-    visit.page.wait_for_function("who => document.getElementById('reviewer').innerText === who", arg=WHO)
+    visit.page.locator("#reviewer", has_text=WHO).wait_for()
     visit.press("Enter")
-    visit.page.wait_for_function("document.getElementById('count').innerText === '1 of 50 decided'")
+    visit.page.locator("#count", has_text="1 of 50 decided").wait_for()
     assert "keeps no progress" in visit.text("#warning")
     with visit.page.expect_download() as saving:
         visit.press("d")
