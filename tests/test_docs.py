@@ -79,7 +79,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
     write_sources(folder, [(Path(row["image_path"]).name, row["given_label"]) for row in rows[:NUM_SAMPLES]])
     for row in [row for row in rows if row["given_label"] == "ok"][:80]:
-        target = folder / "good_bottles" / "train" / "good" / Path(row["image_path"]).name
+        target = folder / "good_bottles" / "pictures" / "good" / Path(row["image_path"]).name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "sample_data" / row["image_path"], target)
     yield folder

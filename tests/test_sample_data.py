@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_data"
 KEPT_FILES = {"README.md", "backbone.safetensors"} | {
-    f"{name}.py" for name in ("generate", "inspectors", "make_backbone", "render", "several", "sheets")
+    f"{name}.py" for name in ("generate", "inspectors", "make_backbone", "parts", "render", "several", "sheets")
 }
 
 
