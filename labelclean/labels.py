@@ -167,7 +167,7 @@ def possible(weights: npt.NDArray[np.float32], labels: GivenLabels) -> npt.NDArr
     Returns:
         float32, shape (N, K), rows sum to 1.
     """
-    kept = np.where(labels.candidates, weights, 0).astype(np.float64)
-    total = kept.sum(axis=1, keepdims=True)
+    weighted = np.where(labels.candidates, weights, 0).astype(np.float64)
+    total = weighted.sum(axis=1, keepdims=True)
     shares = labels.candidates / labels.candidates.sum(axis=1, keepdims=True)
-    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), shares).astype(np.float32)
+    return np.where(total > 0, weighted / np.where(total > 0, total, 1.0), shares).astype(np.float32)

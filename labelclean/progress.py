@@ -62,14 +62,14 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
 
 def _log_lines(what: str, total: int, unit: str) -> Callable[[int], None]:
     """A function that logs one line a minute and one at the end."""
-    started = said = time.monotonic()
+    started = shown_at = time.monotonic()
     done = 0
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, shown_at
         done += count
         now = time.monotonic()
-        if now - said >= LINE_EVERY_S or (done >= total and said > started):
+        if now - shown_at >= LINE_EVERY_S or (done >= total and shown_at > started):
             rate = done / max(now - started, 1e-9)
             LOG.info(
                 "%s: %s of %s %s, %.1f/s, %.0f s left",
@@ -80,6 +80,6 @@ def _log_lines(what: str, total: int, unit: str) -> Callable[[int], None]:
                 rate,
                 (total - done) / rate,
             )
-            said = now
+            shown_at = now
 
     return advance

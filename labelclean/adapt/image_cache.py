@@ -156,9 +156,9 @@ def open_cache(folder: Path) -> ImageCache:
             f"{folder}: the decoded images of this adaptation must be there, but are not; was storage.cache emptied? "
             "Start a new adaptation without --resume."
         )
-    kept = np.setdiff1d(np.arange(note.num_read), np.array(note.rejects, dtype=np.int64))
+    readable = np.setdiff1d(np.arange(note.num_read), np.array(note.rejects, dtype=np.int64))
     array = np.load(_array_path(folder, note.channels), mmap_mode="r")
-    return ImageCache(folder, array, kept.astype(np.int64))
+    return ImageCache(folder, array, readable.astype(np.int64))
 
 
 def thumbnails(cache: ImageCache) -> npt.NDArray[np.float32]:

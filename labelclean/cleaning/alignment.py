@@ -90,13 +90,13 @@ def columns_in_order(
     strange = [name for name in texts if name not in classes]
     missing = [name for name in classes if name not in texts]
     twice = sorted({name for name in texts if texts.count(name) > 1})
-    found = [
+    faults = [
         f"{what} {listed(some, 12)}"
         for what, some in (("name besides", strange), ("lack", missing), ("name twice", twice))
         if some
     ]
     fault = (
-        f"the columns of pred_probs must name the {len(classes)} classes {listed(classes, 12)}, but {' and '.join(found)}. "
+        f"the columns of pred_probs must name the {len(classes)} classes {listed(classes, 12)}, but {' and '.join(faults)}. "
         f"Name them alike; classes that no label has are named with {wanted}."
     )
     return values, True, [fault]

@@ -281,8 +281,8 @@ def _labels_as_known(
     if not looked_at:
         return labels
     rows = np.array([row for row, sample in enumerate(ids) if sample in looked_at])
-    found = one_hot(class_indices([looked_at[ids[row]] for row in rows.tolist()], class_names), len(class_names))
+    verified = one_hot(class_indices([looked_at[ids[row]] for row in rows.tolist()], class_names), len(class_names))
     after, candidates, is_audited = votes.copy(), labels.candidates.copy(), np.zeros(len(votes), dtype=bool)
-    after[rows], candidates[rows] = found, found > 0
+    after[rows], candidates[rows] = verified, verified > 0
     is_audited[[row for row in rows.tolist() if ids[row] in drawn]] = True
     return GivenLabels(after, candidates, votes, is_audited if is_audited.any() else None, several)

@@ -298,8 +298,8 @@ class StrangersPass:
 
     @cached_property
     def _groups(self) -> IntArray:
-        found: IntArray = np.load(self.groups)
-        return found
+        groups: IntArray = np.load(self.groups)
+        return groups
 
 
 class _Truth:
@@ -401,8 +401,8 @@ def _copies(task: Task, number: int) -> IntArray:
     known, copies = read_shard_labels(task.labels[number]), []
     dtype = np.result_type(*(shard.dtype for shard in task.shards))
     for start, raw in task.shards[number].blocks(COMPARED_ROWS):
-        kept = slice(None) if known.kept is None else known.kept[start : start + len(raw)]
-        copies.append(copies_of(raw[kept].astype(dtype, copy=False)))
+        counting = slice(None) if known.kept is None else known.kept[start : start + len(raw)]
+        copies.append(copies_of(raw[counting].astype(dtype, copy=False)))
     return np.concatenate([np.empty(0, np.int64), *copies])
 
 
@@ -444,8 +444,8 @@ def _write(path: Path, values: Any) -> None:
 
 
 def _read(path: Path, size: int) -> Float32Array:
-    found: Float32Array = np.load(path) if size else np.empty(0, np.float32)
-    return found
+    values: Float32Array = np.load(path) if size else np.empty(0, np.float32)
+    return values
 
 
 def _own(task: Task, wanted: int) -> str:

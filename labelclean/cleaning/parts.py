@@ -180,16 +180,16 @@ def judge_parts(
     taught = learn_teacher(held, setting, measured=labels.measured)
     if images.chosen.pred_probs is None:  # learned from these very labels, so nobody vouches for them
         taught = replace(taught, teacher=replace(taught.teacher, is_vouched=False))
-    found = learn_student(taught, config, allowed=allowed, earlier=earlier).refinement
+    judged = learn_student(taught, config, allowed=allowed, earlier=earlier).refinement
     refinement = replace(
-        found,
-        judged=found.judged.take(number),
-        pred_probs=found.pred_probs[number],
+        judged,
+        judged=judged.judged.take(number),
+        pred_probs=judged.pred_probs[number],
         duplicate_sets=learned.refinement.duplicate_sets,
-        neighbour_votes=None if found.neighbour_votes is None else found.neighbour_votes[number],
-        neighbour_similarity=None if found.neighbour_similarity is None else found.neighbour_similarity[number],
+        neighbour_votes=None if judged.neighbour_votes is None else judged.neighbour_votes[number],
+        neighbour_similarity=None if judged.neighbour_similarity is None else judged.neighbour_similarity[number],
     )
-    speaks = speaking_views(views, found.predicted, parts)
+    speaks = speaking_views(views, judged.predicted, parts)
     return Learned(replace(images, labels=of_parts.take(number)), refinement, speaks)
 
 

@@ -164,9 +164,9 @@ class FileShard:
         return pq.read_table(self.path, columns=[name], partitioning=None).column(0)
 
     def _rows(self, raw: Any, size: int) -> FeatureBlock:
-        found = np.fromfile(raw, dtype=self.dtype, count=size * self.num_features)
-        self._check_size(found.size, size * self.num_features)
-        return found.reshape(size, self.num_features)
+        numbers = np.fromfile(raw, dtype=self.dtype, count=size * self.num_features)
+        self._check_size(numbers.size, size * self.num_features)
+        return numbers.reshape(size, self.num_features)
 
     def _check_size(self, found: int | None, wanted: int) -> None:
         if found != wanted:

@@ -51,16 +51,16 @@ class Block:
         """The same without samples that a reference holds."""
         if self.is_old is None or not self.is_old.any():
             return self
-        kept = np.flatnonzero(~self.is_old)
+        recent = np.flatnonzero(~self.is_old)
         taken: dict[str, Any] = {}
         for field in fields(self):
             values = getattr(self, field.name)
             if field.name == "rows":
-                taken["rows"] = tuple(rows[kept] for rows in values)
+                taken["rows"] = tuple(rows[recent] for rows in values)
             elif field.name in ("labels", "near"):
-                taken[field.name] = None if values is None else values.take(kept)
+                taken[field.name] = None if values is None else values.take(recent)
             else:
-                taken[field.name] = None if values is None else values[kept]
+                taken[field.name] = None if values is None else values[recent]
         return Block(**taken | {"is_old": None})
 
 

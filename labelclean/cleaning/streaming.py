@@ -202,8 +202,8 @@ def _ranked(
 @lru_cache(maxsize=1)
 def sample_ids(shard: FileShard, start: int) -> pa.Array:
     """Return the ids of a shard's rows: its column `sample_id`, or their numbers over all shards."""
-    found = shard.column("sample_id")
-    ids = pa.array(np.arange(start, start + shard.num_rows)) if found is None else found.combine_chunks()
+    column = shard.column("sample_id")
+    ids = pa.array(np.arange(start, start + shard.num_rows)) if column is None else column.combine_chunks()
     return ids.cast(pa.string())
 
 
@@ -246,10 +246,10 @@ def _keys(lots: Sequence[Any], ids: Sequence[str]) -> list[str]:
 
 def _class_names(shards: Sequence[FileShard], labels: Sequence[Any] | npt.NDArray[Any] | None) -> list[Any]:
     """The distinct labels, sorted; refuses labels that are missing."""
-    found: set[Any] = set()
+    distinct: set[Any] = set()
     if labels is not None:
-        found = set(np.unique(labels).tolist()) if isinstance(labels, np.ndarray) else set(labels)
-        if None in found:
+        distinct = set(np.unique(labels).tolist()) if isinstance(labels, np.ndarray) else set(labels)
+        if None in distinct:
             raise TableError("labels: every row needs a label, but some are None. Leave those rows out.")
     for shard in shards if labels is None else ():
         column = shard.column("given_label")
@@ -259,8 +259,8 @@ def _class_names(shards: Sequence[FileShard], labels: Sequence[Any] | npt.NDArra
             )
         if column.null_count:
             raise TableError(f"{shard.path}: every row needs a label, but {column.null_count:,} have none.")
-        found |= set(column.unique().to_pylist())
-    names = class_names_of(np.array(list(found), dtype=object)) if found else []
+        distinct |= set(column.unique().to_pylist())
+    names = class_names_of(np.array(list(distinct), dtype=object)) if distinct else []
     if not names:
         raise TableError("given labels must name at least 1 class, but the shards hold no row.")
     return names
@@ -286,8 +286,8 @@ def _summary(folder: Path, names: list[Any], tally: Tally, learned: Learned) -> 
 
 
 def _values(shard: FileShard, name: str) -> list[Any] | None:
-    found = shard.column(name)
-    return None if found is None else found.to_pylist()
+    column = shard.column(name)
+    return None if column is None else column.to_pylist()
 
 
 def _check_lengths(

@@ -142,8 +142,8 @@ def _shown(part: int | str) -> str:
 def _faults(fault: ValidationError, origin: str) -> str:
     """All faults of a configuration as one message."""
     lines = []
-    told = fault.errors(include_url=False)
-    for error in told[:_MOST_FAULTS]:
+    errors = fault.errors(include_url=False)
+    for error in errors[:_MOST_FAULTS]:
         key = ".".join(_shown(part) for part in error["loc"])
         if error["type"] == "extra_forbidden" and key in _RENAMED:
             lines.append(f"  {key}: this key {_RENAMED[key]}")
@@ -153,11 +153,11 @@ def _faults(fault: ValidationError, origin: str) -> str:
             lines.append(f"  {key}: this key is required but missing")
         else:
             problem = error["msg"].removeprefix("Value error, ")
-            found = "" if key in ("ledger.url", "") else f", found {_BRIEF.repr(error['input'])}"
-            lines.append(f"  {key}{': ' if key else ''}{problem[0].lower()}{problem[1:]}{found}")
-    if len(told) > _MOST_FAULTS:
-        lines.append(f"  and {len(told) - _MOST_FAULTS:,} more")
-    head = f"{origin}: {len(told):,} setting{'s' if len(told) > 1 else ''} cannot be used:\n"
+            value = "" if key in ("ledger.url", "") else f", found {_BRIEF.repr(error['input'])}"
+            lines.append(f"  {key}{': ' if key else ''}{problem[0].lower()}{problem[1:]}{value}")
+    if len(errors) > _MOST_FAULTS:
+        lines.append(f"  and {len(errors) - _MOST_FAULTS:,} more")
+    head = f"{origin}: {len(errors):,} setting{'s' if len(errors) > 1 else ''} cannot be used:\n"
     return head + "\n".join(lines) + "\nCorrect them; `labelclean init` writes a file with every key explained."
 
 

@@ -60,8 +60,8 @@ def picture_appearance(data: bytes, policy: DecodeConfig) -> Appearance:
     with Image.open(io.BytesIO(data)) as image:
         file_type, (width, height) = f"{image.format} {image.mode}", image.size
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
-    some = values[tuple(slice(None, None, max(1, side // MOST_PIXELS)) for side in values.shape[:2])]
-    brightness, contrast = float(some.mean() / full), float(some.std() / full)
+    thinned = values[tuple(slice(None, None, max(1, side // MOST_PIXELS)) for side in values.shape[:2])]
+    brightness, contrast = float(thinned.mean() / full), float(thinned.std() / full)
     return Appearance(brightness, contrast, f"{width} x {height}", file_type, float(len(data)))
 
 
@@ -120,5 +120,5 @@ def _change(grey: Float32Array, lag: int) -> float:
     """Mean difference between pixels so many apart, down and across; the side's length where it is shorter."""
     height, width = grey.shape
     down, across = min(lag, height - 1), min(lag, width - 1)
-    found = [np.abs(grey[down:] - grey[: height - down]), np.abs(grey[:, across:] - grey[:, : width - across])]
-    return float(sum(one.mean(dtype=np.float64) for one in found))
+    changes = [np.abs(grey[down:] - grey[: height - down]), np.abs(grey[:, across:] - grey[:, : width - across])]
+    return float(sum(one.mean(dtype=np.float64) for one in changes))

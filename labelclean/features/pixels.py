@@ -125,8 +125,8 @@ def resized_pixels(
         plane = np.ascontiguousarray(values[..., channel])
         image = Image.fromarray(plane).convert("F") if clips_nothing else Image.fromarray(unit_pixels(plane, *limits))
         image = image.resize((inner[1], inner[0]), Image.Resampling.BILINEAR, box=box)
-        found = unit_pixels(np.asarray(image), *limits) if clips_nothing else np.asarray(image)
-        resized[channel, top_row : top_row + inner[0], left_column : left_column + inner[1]] = found
+        pixels = unit_pixels(np.asarray(image), *limits) if clips_nothing else np.asarray(image)
+        resized[channel, top_row : top_row + inner[0], left_column : left_column + inner[1]] = pixels
     return np.clip(resized, 0.0, 1.0, out=resized)
 
 

@@ -53,9 +53,9 @@ class FeatureStore:
         """
         known = self.looks.known()
         rows = [row for row, key in enumerate(hashes) if key in known]
-        found = np.full((len(hashes), len(LOOKS)), np.nan, dtype=np.float32)
-        found[rows] = self.looks.read([hashes[row] for row in rows])
-        return found
+        looks = np.full((len(hashes), len(LOOKS)), np.nan, dtype=np.float32)
+        looks[rows] = self.looks.read([hashes[row] for row in rows])
+        return looks
 
     def part_index(self) -> dict[str, tuple[Path, int]]:
         """Return part and row of every stored feature, by content hash."""

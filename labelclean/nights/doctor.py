@@ -210,9 +210,9 @@ def _images(config: Config) -> Answer:
 def _backbone(config: Config, environ: Mapping[str, str]) -> Answer:
     settings = config.backbone
     if settings.weights is None:
-        kept = _kept_weights(config, environ)
-        if kept is not None:
-            return "ok", f"the weights of {settings.name} are in {kept}; they are used without a network"
+        weights = _kept_weights(config, environ)
+        if weights is not None:
+            return "ok", f"the weights of {settings.name} are in {weights}; they are used without a network"
         return "warn", (
             f"the weights of {settings.name} are fetched at the first run, which needs the network once. Without one, "
             "copy a file here and set backbone.weights and backbone.sha256."

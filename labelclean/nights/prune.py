@@ -61,14 +61,14 @@ def prune_runs(runs: Path, keep: int, referred: Collection[str], *, dry_run: boo
         StorageError: If a folder cannot be renamed; whatever is gone is gone whole.
     """
     folders = run_folders(runs)
-    kept: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     have_good: set[str] = set()
     old: list[Path] = []
     for age, folder in enumerate(reversed(folders)):
         try:
             manifest = read_json(folder / MANIFEST)
         except StorageError:
-            kept[folder.name] = "its manifest cannot be read"
+            reasons[folder.name] = "its manifest cannot be read"
             continue
         is_newest_good = manifest.get("exit_code") == 0 and manifest.get("dataset") not in have_good
         if is_newest_good:
@@ -76,9 +76,9 @@ def prune_runs(runs: Path, keep: int, referred: Collection[str], *, dry_run: boo
         if age < keep:
             continue
         if is_newest_good:
-            kept[folder.name] = "it is the newest good run"
+            reasons[folder.name] = "it is the newest good run"
         elif folder.name in referred or manifest.get("run_id") in referred:
-            kept[folder.name] = "decisions in the ledger refer to it"
+            reasons[folder.name] = "decisions in the ledger refer to it"
         else:
             old.append(folder)
     num_bytes = sum(file.stat().st_size for folder in old for file in folder.rglob("*") if file.is_file())
@@ -91,4 +91,4 @@ def prune_runs(runs: Path, keep: int, referred: Collection[str], *, dry_run: boo
                 f"{folder}: the run cannot be removed: {fault.strerror}. Correct the permissions; it is left as it was."
             ) from None
         shutil.rmtree(hidden, ignore_errors=True)
-    return Pruned(tuple(folder.name for folder in reversed(old)), num_bytes, kept)
+    return Pruned(tuple(folder.name for folder in reversed(old)), num_bytes, reasons)

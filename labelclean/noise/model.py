@@ -164,9 +164,9 @@ def fit_noise_matrix(
     for _ in range(steps):
         counts = np.zeros((num_classes, num_classes))
         for rows in _blocks(len(labels), num_classes):
-            some = observed.rows(rows)
-            joint = _joint(pred_probs[rows], some, matrix)
-            counts += _counts(joint / joint.sum(axis=1, keepdims=True), some)
+            batch = observed.rows(rows)
+            joint = _joint(pred_probs[rows], batch, matrix)
+            counts += _counts(joint / joint.sum(axis=1, keepdims=True), batch)
         before, matrix = matrix, _matrix_of(counts, prior_of(labels), is_even)
         if float(np.abs(matrix - before).max()) < LEAST_MOVE:
             break

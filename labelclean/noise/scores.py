@@ -82,10 +82,10 @@ def score_limit(label_scores: Float32Array) -> float:
         0.606
     """
     chance = np.sort(1.0 - label_scores.astype(np.float64))[::-1]
-    found = np.cumsum(chance)
-    if len(chance) == 0 or found[-1] <= 0:
+    hits = np.cumsum(chance)
+    if len(chance) == 0 or hits[-1] <= 0:
         return 1.0 - MOST_ERROR_CHANCE
-    best = float((2 * found / (np.arange(1, len(chance) + 1) + found[-1])).max())
+    best = float((2 * hits / (np.arange(1, len(chance) + 1) + hits[-1])).max())
     return 1.0 - float(np.clip(best / 2, LEAST_ERROR_CHANCE, MOST_ERROR_CHANCE))
 
 

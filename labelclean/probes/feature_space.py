@@ -308,12 +308,12 @@ def _neighbourhood(unit_rows: Float32Array, config: CleaningConfig, device: str)
     settings = config.neighbours
     if settings.method == "none":
         return None, np.full(len(unit_rows), -1)
-    found = nearest_neighbours(
+    nearest = nearest_neighbours(
         unit_rows,
         num_voters(config) + SPARE_NEIGHBOURS,
         method=settings.method,
         exact_limit=settings.exact_limit,
         device=device,
     )
-    threshold = settings.duplicate_similarity or duplicate_threshold(found.similarity)
-    return found, near_duplicate_sets(*duplicate_pairs(found, threshold), len(unit_rows), threshold)
+    threshold = settings.duplicate_similarity or duplicate_threshold(nearest.similarity)
+    return nearest, near_duplicate_sets(*duplicate_pairs(nearest, threshold), len(unit_rows), threshold)

@@ -104,8 +104,8 @@ class HeldOut:
         held = np.zeros((len(sizes), len(total)))
         np.add.at(held, groups, given)
         shares = (total - held[groups]) / (num_samples - sizes[groups])[:, None]
-        found: Float32Array = (left - shares).astype(np.float32)
-        return found if wanted is None else found[np.searchsorted(some, wanted)]
+        logits: Float32Array = (left - shares).astype(np.float32)
+        return logits if wanted is None else logits[np.searchsorted(some, wanted)]
 
     def _left_out(self, wanted: IntArray | None) -> _LeftOut:
         """Who is left out with some samples, or with all; asked for by every penalty and every question."""

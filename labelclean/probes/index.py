@@ -241,17 +241,17 @@ def _directions(training: Float32Array, most: int) -> Float32Array:
     Judged on 200 of the rows against some thousands; where the features are that short or that even all directions, or
     as many as there may be.
     """
-    some = _evenly(training, WIDTH_ROWS)
-    num_dims = some.shape[1]
-    axes = np.linalg.eigh((some.T @ some).astype(np.float64))[1][:, ::-1].astype(np.float32)
-    queries = _evenly(some, RECALL_QUERIES)
-    exact = queries @ some.T
-    least = np.partition(exact, -min(RECALL_AT + 1, len(some)), axis=1)[:, [-min(RECALL_AT + 1, len(some))]]
+    rows = _evenly(training, WIDTH_ROWS)
+    num_dims = rows.shape[1]
+    axes = np.linalg.eigh((rows.T @ rows).astype(np.float64))[1][:, ::-1].astype(np.float32)
+    queries = _evenly(rows, RECALL_QUERIES)
+    exact = queries @ rows.T
+    least = np.partition(exact, -min(RECALL_AT + 1, len(rows)), axis=1)[:, [-min(RECALL_AT + 1, len(rows))]]
     for width in WIDTHS:
         if width >= min(most, num_dims):
             break
-        near = queries @ axes[:, :width] @ (some @ axes[:, :width]).T
-        seen = np.argpartition(near, -min(CANDIDATES, len(some)), axis=1)[:, -min(CANDIDATES, len(some)) :]
+        near = queries @ axes[:, :width] @ (rows @ axes[:, :width]).T
+        seen = np.argpartition(near, -min(CANDIDATES, len(rows)), axis=1)[:, -min(CANDIDATES, len(rows)) :]
         hits = (np.take_along_axis(exact, seen, axis=1) >= least - np.float32(1e-5)).sum(axis=1) - 1
         if float(hits.mean()) >= WIDTH_RECALL * RECALL_AT:
             return np.ascontiguousarray(axes[:, :width])

@@ -43,8 +43,8 @@ def fit_kernel(landmarks: Float32Array) -> Kernel:
     squared = _squared_distances(seats, seats)
     width = max(WIDTH * float(np.median(squared)), 1e-12)
     values, vectors = np.linalg.eigh(np.exp(-squared / (2 * width)))
-    kept = values > LEAST_EIGENVALUE * values[-1]
-    return Kernel(seats, width, vectors[:, kept] / np.sqrt(values[kept]))
+    is_large = values > LEAST_EIGENVALUE * values[-1]
+    return Kernel(seats, width, vectors[:, is_large] / np.sqrt(values[is_large]))
 
 
 def raw_kernel_rows(
@@ -72,12 +72,12 @@ def raw_kernel_rows(
     seats, whitening = (kernel.seats / kernel.width).T.astype(np.float32), kernel.whitening.astype(np.float32)
     squares = torch.from_numpy((kernel.seats**2).sum(axis=1).astype(np.float32) / np.float32(2 * kernel.width))
     for start in range(0, len(unit_rows), UNIT_ROWS):
-        some = slice(start, start + UNIT_ROWS)
-        block = np.matmul(unit_rows[some], seats, out=near[some])
-        length = torch.linalg.vector_norm(torch.from_numpy(unit_rows[some]), dim=1, keepdim=True)
+        at = slice(start, start + UNIT_ROWS)
+        block = np.matmul(unit_rows[at], seats, out=near[at])
+        length = torch.linalg.vector_norm(torch.from_numpy(unit_rows[at]), dim=1, keepdim=True)
         similar = torch.from_numpy(block)  # -|a - b|^2 / (2 s), where it was a.b / s
         similar.sub_(squares).sub_(length.square_().div_(2 * kernel.width)).clamp_(max=0).exp_()
-        np.matmul(block, whitening, out=rows[some])
+        np.matmul(block, whitening, out=rows[at])
     return rows
 
 

@@ -46,7 +46,7 @@ def page_content(run: RunData, *, top: int) -> Page:
     summary, judged = run.summary, run.judged
     names = tuple(summary["class_names"])
     refinement = summary.get("refinement") or {}
-    found = summary.get("label_issues")
+    issues = summary.get("label_issues")
     suspects = suspects_of(run.queue, names, top)
     pairs = () if judged is None else _pairs(judged, suspects)
     sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names, audit_samples(run.queue))
@@ -59,11 +59,11 @@ def page_content(run: RunData, *, top: int) -> Page:
         num_rejects=summary["num_rejects"],
         num_judged=num_judged(summary),
         of_part=summary.get(OF_PART),
-        num_issues=found["num"] if found else None,
-        num_changed=found.get("would_change") if found else None,
-        num_waiting=found.get("waits_for_eyes") if found else None,
+        num_issues=issues["num"] if issues else None,
+        num_changed=issues.get("would_change") if issues else None,
+        num_waiting=issues.get("waits_for_eyes") if issues else None,
         promise=promise_of(summary),
-        errors=Count(found["expected"], found["low"], found["high"]) if found else None,
+        errors=Count(issues["expected"], issues["low"], issues["high"]) if issues else None,
         one_class=summary.get("one_class"),
         costs=summary.get("costs"),
         num_queue=0 if run.queue is None else run.queue.num_rows,
@@ -195,9 +195,11 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
         pairs = run.judged.pairs
         counts = np.bincount(pairs[:, 1], weights=pairs[:, 2], minlength=len(names)).astype(np.int64)
         after = dict(zip(names, counts.tolist(), strict=True))
-    found = run.summary.get("label_issues") or {}
-    issues = {row["class_name"]: row["num"] for row in found.get("by_class", [])}
-    changed = {row["class_name"]: row.get("lost") for row in found.get("by_class", []) if "would_change" in found}
+    label_issues = run.summary.get("label_issues") or {}
+    issues = {row["class_name"]: row["num"] for row in label_issues.get("by_class", [])}
+    changed = {
+        row["class_name"]: row.get("lost") for row in label_issues.get("by_class", []) if "would_change" in label_issues
+    }
     rows = [
         ClassRow(
             row["class_name"],
@@ -217,10 +219,10 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
 
 def _agreements(inspectors: Mapping[str, Any]) -> tuple[Agreement, ...]:
     """What the summary knows of several people who judged the same samples."""
-    found = [(kind, inspectors.get(kind)) for kind in ("labels", "reviews")]
+    measured = [(kind, inspectors.get(kind)) for kind in ("labels", "reviews")]
     return tuple(
         Agreement(kind, len(one["inspectors"]), one["agreement"], one["num_shared"], one["num_disputed"])
-        for kind, one in found
+        for kind, one in measured
         if one and one["agreement"] is not None
     )
 

@@ -106,12 +106,12 @@ def gallery_rows(
     codes = given[moved].astype(np.int64) * (int(max(given.max(), predicted.max())) + 1) + predicted[moved]
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     examples = moved[first[np.lexsort((first, -counts))]]
-    kept = [int(row) for row in examples if row >= top][: top // 3]
+    droppable_rows = [int(row) for row in examples if row >= top][: top // 3]
     has_example = np.isin(rows, examples)
     # examples that the first places hold anyway stay; the last others make room
-    droppable = rows[:top][~has_example[:top]][::-1][: len(kept)]
-    kept = kept[: len(droppable)]
-    return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(kept, dtype=np.int64)]))
+    droppable = rows[:top][~has_example[:top]][::-1][: len(droppable_rows)]
+    droppable_rows = droppable_rows[: len(droppable)]
+    return np.sort(np.concatenate([np.setdiff1d(rows[:top], droppable), np.array(droppable_rows, dtype=np.int64)]))
 
 
 def audit_samples(queue: pa.Table | None) -> frozenset[str]:
@@ -174,12 +174,12 @@ def leak_sets_of(leaks: Sequence[Leak]) -> tuple[LeakSet, ...]:
     sets: dict[int, list[Leak]] = {}
     for leak in leaks:
         sets.setdefault(leak.leak_set, []).append(leak)
-    found = []
+    cards = []
     for _, members in sorted(sets.items()):
         first = {leak.split: leak for leak in reversed(members)}.values()
         others = [leak for leak in members if leak not in first]
-        found.append(LeakSet((*sorted(first, key=lambda leak: leak.split), *others)[:MAX_TWINS], len(members)))
-    return tuple(found)
+        cards.append(LeakSet((*sorted(first, key=lambda leak: leak.split), *others)[:MAX_TWINS], len(members)))
+    return tuple(cards)
 
 
 def _every_label_first(rows: list[int], given: IntArray) -> list[int]:

@@ -153,16 +153,16 @@ def verdict_sentences(page: Page, texts: Texts) -> tuple[str, str]:
         return texts("verdict.refused"), texts("verdict.next_refused")
     if page.verdict == "too_many_rejects":
         share = percent(page.num_rejects / max(page.num_samples, 1))
-        found = texts("verdict.too_many_rejects", n=page.num_rejects, samples=page.num_samples, share=share)
-        return found, texts("verdict.next_rejects")
-    found = _found(page, page.num_issues, page.errors, texts)
+        verdict = texts("verdict.too_many_rejects", n=page.num_rejects, samples=page.num_samples, share=share)
+        return verdict, texts("verdict.next_rejects")
+    verdict = _found(page, page.num_issues, page.errors, texts)
     if not page.num_queue or page.queue_errors is None:
-        return found, texts("verdict.next_nothing")
+        return verdict, texts("verdict.next_nothing")
     errors = page.queue_errors
     interval = {"expected": amount(errors.expected), "low": amount(errors.low), "high": amount(errors.high)}
     if page.queue_minutes is None:
-        return found, texts("verdict.next_queue", n=page.num_queue, **interval)
-    return found, texts(
+        return verdict, texts("verdict.next_queue", n=page.num_queue, **interval)
+    return verdict, texts(
         "verdict.next_queue_timed", n=page.num_queue, time=time_words(page.queue_minutes / 60, texts), **interval
     )
 

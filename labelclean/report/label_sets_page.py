@@ -122,8 +122,8 @@ class SetPage:
     @property
     def method(self) -> str | None:
         """Refinement used; None where nothing was judged or classes differ in it."""
-        found = (self.summary.get("refinement") or {}).get("method")
-        return None if found == "per_class" else found
+        method = (self.summary.get("refinement") or {}).get("method")
+        return None if method == "per_class" else method
 
     @property
     def requested(self) -> str | None:
@@ -251,12 +251,12 @@ def set_verdict(page: SetPage, texts: Texts) -> tuple[str, str]:
     numbers = {"n": found["num"], "usable": usable, "missing": found["missing"], "spurious": found["spurious"]}
     interval = {name: amount(getattr(page.errors, name)) for name in ("expected", "low", "high")}
     key = "sets.found" if found["num"] else "sets.none_found"
-    said = texts(key, share=percent(found["num"] / max(usable, 1)), **numbers, **interval)
+    sentence = texts(key, share=percent(found["num"] / max(usable, 1)), **numbers, **interval)
     queue = page.summary.get("queue")
     if not queue or not queue["num"]:
-        return said, texts("verdict.next_nothing")
+        return sentence, texts("verdict.next_nothing")
     ends = {name: amount(queue[name]) for name in ("expected", "low", "high")}
-    return said, texts("sets.next_queue", n=queue["num"], time=time_words(queue["minutes"] / 60, texts), **ends)
+    return sentence, texts("sets.next_queue", n=queue["num"], time=time_words(queue["minutes"] / 60, texts), **ends)
 
 
 # --- inside ---------------------------------------------------------------------------------------

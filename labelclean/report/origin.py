@@ -104,17 +104,17 @@ def _sums(
     path: Path, name: str, codes_of: Callable[[pa.ChunkedArray], tuple[IntArray, list[Any]]], most: int | None = None
 ) -> Sums | None:
     """Sums by value; None, read no further, where there are more values than ``most``."""
-    found: Sums = {}
+    sums_by_value: Sums = {}
     for table in read_batches(path, REFINED, [name, SCORE]):
         codes, values = codes_of(table.column(name))
         wrong = 1.0 - table.column(SCORE).to_numpy().astype(np.float64)
         nums, sums = np.bincount(codes, minlength=len(values)), np.bincount(codes, wrong, minlength=len(values))
         for value, num, expected in zip(values, nums.tolist(), sums.tolist(), strict=True):
-            before = found.get(value, (0, 0.0))
-            found[value] = (before[0] + num, before[1] + expected)
-        if most is not None and len(found) > most:
+            before = sums_by_value.get(value, (0, 0.0))
+            sums_by_value[value] = (before[0] + num, before[1] + expected)
+        if most is not None and len(sums_by_value) > most:
             return None
-    return found
+    return sums_by_value
 
 
 def _arrays(sums: Sums) -> tuple[list[Any], IntArray, Any]:

@@ -125,8 +125,8 @@ def chain_sentence(chain: ChainReport | None, texts: Texts) -> str:
     if chain is None:
         return texts("record.chain.none")
     if chain.faults:
-        some = texts("page.comma").join(fault_words(fault, texts) for fault in chain.faults[:3])
-        return texts("record.chain.broken", n=len(chain.faults), faults=some)
+        faults = texts("page.comma").join(fault_words(fault, texts) for fault in chain.faults[:3])
+        return texts("record.chain.broken", n=len(chain.faults), faults=faults)
     counts = {"decisions": chain.num_decisions, "applications": chain.num_applications}
     return texts("record.chain.sound", digest=chain.digest or "–", **counts)
 

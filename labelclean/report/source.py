@@ -128,10 +128,10 @@ def _first_of_parts(parts: pa.ChunkedArray, counted: set[str]) -> pa.Array:
 
 def _flagged(path: Path, reason: str) -> pa.Array:
     """Samples flagged with a reason."""
-    found = []
+    sources = []
     for table in read_batches(path, "flags", ["sample_id", "reason"]) if path.is_file() else ():
-        found += table.filter(pc.equal(table.column("reason"), reason)).column("sample_id").chunks
-    return pa.concat_arrays(found) if found else pa.array([], pa.string())
+        sources += table.filter(pc.equal(table.column("reason"), reason)).column("sample_id").chunks
+    return pa.concat_arrays(sources) if sources else pa.array([], pa.string())
 
 
 def _twins(tables: Sequence[pa.Table], names: Sequence[str]) -> Twins:

@@ -57,12 +57,14 @@ def source(record: Mapping[str, Any], texts: Texts) -> str:
 def checks(record: Mapping[str, Any]) -> dict[str, str | None]:
     """Return what each check comes to over all inspectors: the worst; None where nothing could be compared."""
     rows = [row for row in record["rows"] if row["class"] is None]
-    found = {part: [row["outcome"] for row in rows if row["part"] == part] for part in ("within", "between", "against")}
-    found |= {
+    by_part = {
+        part: [row["outcome"] for row in rows if row["part"] == part] for part in ("within", "between", "against")
+    }
+    by_part |= {
         name: [row["outcome"] for row in record["calls"] if row["measure"] == name and row["who"]] for name in CALLS
     }
-    found["classes"] = [one[part]["outcome"] for one in _classes(record) for part in SIDES if part in one]
-    return {name: _worst([one for one in outcomes if one]) for name, outcomes in found.items()}
+    by_part["classes"] = [one[part]["outcome"] for one in _classes(record) for part in SIDES if part in one]
+    return {name: _worst([one for one in outcomes if one]) for name, outcomes in by_part.items()}
 
 
 def todo(record: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:
@@ -75,9 +77,9 @@ def todo(record: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:
     Returns:
         Outcome (`pass`, `warn`, `refuse`) and sentence of each.
     """
-    told = []
+    sentences = []
     if record["num_missing"]:
-        told.append(("warn", texts("study.todo.missing", n=record["num_missing"])))
+        sentences.append(("warn", texts("study.todo.missing", n=record["num_missing"])))
     found = checks(record)
     for name in ("within", "missed", "false_alarms", "effectiveness", "against", "between", "classes"):
         outcome = found[name]
@@ -89,12 +91,12 @@ def todo(record: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:
             sentence = texts(f"study.todo.{name}_fail", names=who, classes=_worst_classes(record, texts))
         if outcome == "warn":
             sentence += texts("page.join") + texts("study.todo.chance")
-        told.append((outcome, sentence))
+        sentences.append((outcome, sentence))
     if not record["num_standard"] and record["source"] != "ledger":
-        told.append(("warn", texts("study.todo.no_standard")))
+        sentences.append(("warn", texts("study.todo.no_standard")))
     elif record["num_standard"] and not record["ok"]:
-        told.append(("warn", texts("study.todo.no_ok")))
-    return told
+        sentences.append(("warn", texts("study.todo.no_ok")))
+    return sentences
 
 
 def render_study(record: Mapping[str, Any], pictures: Mapping[str, str], texts: Texts) -> str:

@@ -79,11 +79,11 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
     """Return what reviewing the whole data set would cost and bring, in words."""
     cost = record["cost"]
     if "one_class" in record:
-        told = record["one_class"]
+        trial = record["one_class"]
         return texts(
             "poc.one_class_brings",
-            share=percent(told["odd_share"]),
-            name=html.quoted(told["class_name"], texts),
+            share=percent(trial["odd_share"]),
+            name=html.quoted(trial["class_name"], texts),
             errors=amount(cost["errors"]),
             num=record["num_samples"],
             review=round(cost["num_review"]),
@@ -103,8 +103,8 @@ def brings(record: Mapping[str, Any], texts: Texts) -> str:
 
 def oddest(record: Mapping[str, Any], texts: Texts) -> list[str]:
     """Return which images of a trial of one class look least like the others; none of a trial of more."""
-    told = record.get("one_class")
-    names = [] if told is None else [html.quoted(name, texts) for name in told["oddest"]]
+    trial = record.get("one_class")
+    names = [] if trial is None else [html.quoted(name, texts) for name in trial["oddest"]]
     return [texts("poc.oddest", names=texts("page.comma").join(names))] if names else []
 
 

@@ -304,7 +304,7 @@ def _disputed(answers: IntArray, standard: IntArray) -> IntArray:
 
 
 def _num_differing(answers: IntArray, standard: int) -> int:
-    said = answers[answers >= 0]
-    if not len(said):
+    given = answers[answers >= 0]
+    if not len(given):
         return 0
-    return int((said != standard).sum()) if standard >= 0 else int(len(said) - np.bincount(said).max())
+    return int((given != standard).sum()) if standard >= 0 else int(len(given) - np.bincount(given).max())

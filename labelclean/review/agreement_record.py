@@ -88,13 +88,13 @@ def measured_counts(record: Mapping[str, Any], class_names: Sequence[str]) -> In
             f"`counts` must hold whole numbers for {len(names)} x {len(names)} classes, but does not; write it again"
         )
     at = np.array([names.index(name) if name in names else -1 for name in class_names])
-    found = np.where((at[:, None] >= 0) & (at >= 0), total[np.ix_(at, at)], 0)
-    if not found.any():
+    compared = np.where((at[:, None] >= 0) & (at >= 0), total[np.ix_(at, at)], 0)
+    if not compared.any():
         raise ConfigError(
             f"it must be about the classes {listed(list(class_names), 12)}, but is about {listed(names, 12)} or holds no answers; name "
             "another study"
         )
-    return found
+    return compared
 
 
 def check_ok_class(ok: str | None, class_names: Sequence[str]) -> None:
@@ -191,17 +191,17 @@ def _kappa(kappa: Kappa | None) -> dict[str, float] | None:
 
 def _confusions(ratings: Ratings) -> list[dict[str, Any]]:
     names = ratings.class_names
-    found = []
+    measures = []
     for who, counts in zip(ratings.appraisers, measure_confusions(ratings), strict=True):
         np.fill_diagonal(counts, 0)
         order = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist()
         cells = [divmod(place, len(names)) for place in order]
-        found += [
+        measures += [
             {"who": who, "true": names[a], "given": names[b], "num": int(counts[a, b])}
             for a, b in cells
             if counts[a, b]
         ]
-    return found
+    return measures
 
 
 def _disputed(ratings: Ratings, row: int) -> dict[str, Any]:

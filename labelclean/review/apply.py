@@ -389,12 +389,12 @@ def _given_sets(
 def _metadata(labels: Path, names: Sequence[str], manifest: dict[str, Any]) -> dict[bytes, bytes]:
     """The original's metadata and where the new columns come from."""
     own = pq.read_schema(labels).metadata if labels.is_file() else None
-    said = {
+    columns = {
         b"labelclean.classes": json.dumps(list(names)).encode(),
         b"labelclean.run_id": str(manifest["run_id"]).encode(),
         b"labelclean.dataset": str(manifest["dataset"]).encode(),
     }
-    return {**(own or {}), **said}
+    return {**(own or {}), **columns}
 
 
 def _joined(dataset: Any, stands: Any, added: pa.Table, schema: pa.Schema, left: pa.Array) -> Iterator[pa.Table]:

@@ -77,8 +77,8 @@ def row_digest(previous: str, place: int, row: Mapping[str, Any]) -> str:
         >>> row_digest("decisions", 1, {"sample_id": "a"})[:12]
         'ce94516df581'
     """
-    said = {name: _plain(value) for name, value in row.items() if name not in LINK and value is not None}
-    text = json.dumps([previous, place, said], sort_keys=True, ensure_ascii=True)
+    content = {name: _plain(value) for name, value in row.items() if name not in LINK and value is not None}
+    text = json.dumps([previous, place, content], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

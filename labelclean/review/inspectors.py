@@ -96,26 +96,26 @@ def measure_inspectors(
     agreement = pair_agreement(votes)
     shared = ~np.isnan(agreement)
     compared = _compared_with(opinions, votes, suggested)
-    kept: npt.NDArray[np.bool_] = np.asarray(compared.any(axis=1))
-    compared, labels, who = compared[kept], opinions.labels[kept], opinions.inspectors[kept]
+    is_compared: npt.NDArray[np.bool_] = np.asarray(compared.any(axis=1))
+    compared, labels, who = compared[is_compared], opinions.labels[is_compared], opinions.inspectors[is_compared]
     differing = 1.0 - compared[np.arange(len(labels)), labels]
-    groups = {name: (codes[kept], values) for name, (codes, values) in opinions.groups.items()}
-    times = None if opinions.times is None else opinions.times[kept]
+    groups = {name: (codes[is_compared], values) for name, (codes, values) in opinions.groups.items()}
+    times = None if opinions.times is None else opinions.times[is_compared]
     nums = np.bincount(who, minlength=len(opinions.names))
     order = [one for one in np.lexsort((np.arange(len(nums)), -nums)).tolist() if nums[one]]
-    found = []
+    measured = []
     for one in order[:MAX_INSPECTORS]:
         mine = who == one
         confusion = np.zeros((num_classes, num_classes))
         np.add.at(confusion.T, labels[mine], compared[mine])
         drift = _drift(groups, times, mine, differing) if mine.sum() >= LEAST_LABELS else ()
-        found.append(Inspector(opinions.names[one], int(mine.sum()), float(differing[mine].sum()), confusion, drift))
+        measured.append(Inspector(opinions.names[one], int(mine.sum()), float(differing[mine].sum()), confusion, drift))
     return InspectorReport(
         num_shared=int(shared.sum()),
         num_disputed=int((agreement[shared] < 1).sum()),
         agreement=float(agreement[shared].mean()) if shared.any() else None,
         against=group_facet("annotator_id", who, opinions.names, differing, is_inspectors=True),
-        inspectors=tuple(found),
+        inspectors=tuple(measured),
     )
 
 

@@ -26,9 +26,9 @@ def kinds_record(kinds: pa.Table) -> list[dict[str, Any]]:
         JSON values: of each kind its number, how many images it has, of how many people said none of these, which labels
         they carry, and the first five.
     """
-    found: dict[int, list[dict[str, Any]]] = {}
+    members: dict[int, list[dict[str, Any]]] = {}
     for row in sorted(kinds.to_pylist(), key=lambda row: (row["kind"], row["place"])):
-        found.setdefault(row["kind"], []).append(row)
+        members.setdefault(row["kind"], []).append(row)
     return [
         {
             "kind": kind,
@@ -37,7 +37,7 @@ def kinds_record(kinds: pa.Table) -> list[dict[str, Any]]:
             "given": dict(Counter(row["given_label"] for row in rows).most_common()),
             "sample_ids": [row["sample_id"] for row in rows[:SHOWN]],
         }
-        for kind, rows in found.items()
+        for kind, rows in members.items()
     ]
 
 
@@ -91,8 +91,8 @@ def named_kinds(run_folder: Path, new_classes: Sequence[str], class_names: Seque
         elif name in class_names:
             faults.append(f"{name!r} is a class already; answer with that class instead")
         elif not number.isdecimal() or int(number) not in kinds:
-            found = listed([str(kind) for kind in kinds], 12) or "none"
-            faults.append(f"{item!r} must name a kind that the run proposes ({found})")
+            known = listed([str(kind) for kind in kinds], 12) or "none"
+            faults.append(f"{item!r} must name a kind that the run proposes ({known})")
         elif named.setdefault(int(number), name) != name:
             faults.append(f"kind {number} is named twice, {named[int(number)]!r} and {name!r}")
     if faults:

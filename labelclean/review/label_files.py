@@ -287,10 +287,10 @@ def _write_coco(labels: Labels, target: Path) -> Written:
     images, annotations = [], []
     for row, record, image_id, annotation_id in zip(rows, records, image_ids, annotation_ids, strict=True):
         images.append({"file_name": row.get("image_path") or row["sample_id"]} | record["image"] | {"id": image_id})
-        found = {name: _cell(row.get(labels.prefix + name)) for name in ("label_score", "review_status")}
+        cells = {name: _cell(row.get(labels.prefix + name)) for name in ("label_score", "review_status")}
         category_id = categories[row["label"]]["id"]
         own = {"id": annotation_id, "image_id": image_id, "category_id": category_id, "given_label": row["given_label"]}
-        annotations.append(record["annotation"] | own | found)
+        annotations.append(record["annotation"] | own | cells)
     content = others | {"images": images, "categories": list(categories.values()), "annotations": annotations}
     target.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     return Written(len(rows), dict(left_out))
@@ -317,14 +317,14 @@ def _write_original(labels: Labels, target: Path) -> Written:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(data)
     unchanged = left_out.pop("images that cannot be used", 0)
-    told = {"boxes that cannot be used (they stand in the file as they were)": unchanged} if unchanged else {}
-    return Written(num_rows, told)
+    notes = {"boxes that cannot be used (they stand in the file as they were)": unchanged} if unchanged else {}
+    return Written(num_rows, notes)
 
 
 def _coco_record(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What a COCO file said of an image and its annotation; nothing where the row comes from elsewhere."""
-    said = _object(row.get("coco"))
-    return {name: value if isinstance(value := said.get(name), dict) else {} for name in ("image", "annotation")}
+    annotation = _object(row.get("coco"))
+    return {name: value if isinstance(value := annotation.get(name), dict) else {} for name in ("image", "annotation")}
 
 
 def _coco_file(schema: pa.Schema) -> dict[str, Any]:

@@ -82,8 +82,8 @@ def label_rows(schema: pa.Schema, tables: Iterator[pa.Table], prefix: str) -> tu
         `review_status` and `run_id`. Images that cannot be used are left out.
     """
     added = {f"{prefix}{name}" for name in (*_FROM_RUN, *_REVIEWED.names, "run_id")}
-    told = [f"{prefix}review_status", f"{prefix}run_id"]
-    fields = [field for field in schema if field.name not in added or field.name in told]
+    columns = [f"{prefix}review_status", f"{prefix}run_id"]
+    fields = [field for field in schema if field.name not in added or field.name in columns]
     fields = [pa.field("given_label", pa.string()) if field.name == "given_label" else field for field in fields]
     rows = pa.schema(fields, metadata=schema.metadata)
     return rows, _exploded(tables, rows, prefix)
@@ -95,11 +95,11 @@ def label_rows(schema: pa.Schema, tables: Iterator[pa.Table], prefix: str) -> tu
 def _exploded(tables: Iterator[pa.Table], rows: pa.Schema, prefix: str) -> Iterator[pa.Table]:
     """The rows of `label_rows`; an image comes once, however many rows the original had of it."""
     seen: set[str] = set()
-    told = ("sample_id", *(f"{prefix}{name}" for name in ("verified_labels", "predicted_labels", "review_status")))
+    wanted = ("sample_id", *(f"{prefix}{name}" for name in ("verified_labels", "predicted_labels", "review_status")))
     for table in tables:
         numbers: list[int] = []
         labels: list[str | None] = []
-        for number, row in enumerate(table.select(told).to_pylist()):
+        for number, row in enumerate(table.select(wanted).to_pylist()):
             sample, verified, predicted, status = row.values()
             if sample in seen or status in ("rejected", "bad_image"):
                 continue

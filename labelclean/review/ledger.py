@@ -266,8 +266,8 @@ def ledger_schema(url: str) -> tuple[int, int, int]:
         StorageError: If the database refuses.
     """
     with _transaction(_engine(url), writing=False) as connection:
-        found = _version(connection)
-        return found, len(MIGRATIONS), _count(connection) if found else 0
+        version = _version(connection)
+        return version, len(MIGRATIONS), _count(connection) if version else 0
 
 
 def decision_key(decision: Decision) -> str:
@@ -358,9 +358,9 @@ def _transaction(ledger: Ledger, *, writing: bool) -> Iterator[sa.Connection]:
                 f"{_shown(ledger.url)}: the ledger must be free, but is locked by another process, which has held it for more than "
                 f"{_BUSY_TIMEOUT_MS / 1000:.0f} s. Nothing was {'written' if writing else 'read'}; end that process, or try again."
             ) from None
-        said = " ".join(str(getattr(fault, "orig", None) or type(fault).__name__).split())[:300]
+        reason = " ".join(str(getattr(fault, "orig", None) or type(fault).__name__).split())[:300]
         raise StorageError(
-            f"{_shown(ledger.url)}: the ledger cannot be used: {_without_password(said, ledger.url)}. "
+            f"{_shown(ledger.url)}: the ledger cannot be used: {_without_password(reason, ledger.url)}. "
             "Nothing was written; correct the place or the permissions."
         ) from None
 
@@ -446,13 +446,13 @@ def _rows(connection: sa.Connection, wanted: sa.Select[Any]) -> Iterator[dict[st
 
 def _held(connection: sa.Connection, keys: Sequence[str]) -> set[str]:
     """Which decisions are there already."""
-    found: set[str] = set()
+    known: set[str] = set()
     for start in range(0, len(keys), _ROWS_AT_ONCE):
         some = keys[start : start + _ROWS_AT_ONCE]
-        found |= set(
+        known |= set(
             connection.execute(sa.select(DECISIONS.c.decision_key).where(DECISIONS.c.decision_key.in_(some))).scalars()
         )
-    return found
+    return known
 
 
 def _cut_off(connection: sa.Connection) -> list[ChainFault]:

@@ -141,14 +141,14 @@ def _worst(person: dict[str, Any]) -> str:
 
 
 def _groups(table: pa.Table, rows: IntArray | None) -> dict[str, tuple[IntArray, list[str | None]]]:
-    found = {}
+    opinions = {}
     for name in GROUPS:
         if name in table.column_names and holds_names(table.column(name).type):
             column = pc.dictionary_encode(table.column(name), null_encoding="encode").combine_chunks()
             codes = np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
             values = [None if value is None else str(value) for value in column.dictionary.to_pylist()]
-            found[name] = (codes if rows is None else codes[rows], values)
-    return found
+            opinions[name] = (codes if rows is None else codes[rows], values)
+    return opinions
 
 
 def _times(table: pa.Table, rows: IntArray | None) -> TimeArray | None:

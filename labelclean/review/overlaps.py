@@ -60,12 +60,12 @@ def _pairs(images: IntArray, boxes: Float64Array) -> IntArray:
     """Both rows of each pair of boxes of one image that overlap enough, int64, shape (2, P)."""
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=-1))
-    found = [np.empty((2, 0), dtype=np.int64)]
+    pairs = [np.empty((2, 0), dtype=np.int64)]
     for rows in np.split(order, starts[1:]):
         if len(rows) > 1:
             left, right = np.nonzero(np.triu(intersection_over_union(boxes[rows]) >= SAME_PLACE, 1))
-            found.append(np.stack([rows[left], rows[right]]))
-    return np.concatenate(found, axis=1)
+            pairs.append(np.stack([rows[left], rows[right]]))
+    return np.concatenate(pairs, axis=1)
 
 
 def intersection_over_union(boxes: Float64Array) -> Float64Array:

@@ -201,10 +201,12 @@ def _neighbour_ids(connection: Any, chosen: pa.Table, limit: int) -> list[list[s
     near = chosen.column("near").to_pylist()
     wanted = sorted({number for numbers in near for number in numbers if number >= 0})
     connection.register("beside", pa.table({"number": pa.array(wanted, pa.int64())}))
-    found = connection.sql("""
+    beside = connection.sql("""
         SELECT number, sample_id, given FROM scores SEMI JOIN beside USING (number) WHERE NOT is_label_issue
     """).to_arrow_table()
-    known = dict(zip(found.column("number").to_pylist(), found.select(["sample_id", "given"]).to_pylist(), strict=True))
+    known = dict(
+        zip(beside.column("number").to_pylist(), beside.select(["sample_id", "given"]).to_pylist(), strict=True)
+    )
     lists = []
     for numbers, suggested in zip(near, chosen.column("predicted").to_pylist(), strict=True):
         trusted = [known[number] for number in numbers if number in known]
@@ -216,11 +218,11 @@ def _neighbour_ids(connection: Any, chosen: pa.Table, limit: int) -> list[list[s
 def _view_ids(connection: Any, chosen: pa.Table) -> list[list[str]]:
     """Ids of the other images of each place's part."""
     connection.register("shown", chosen.select(["number", VIEW_OF]))
-    found = connection.sql(f"""
+    views_of = connection.sql(f"""
         SELECT shown.number, list(scores.sample_id ORDER BY scores.sample_id) AS views
         FROM scores JOIN shown USING ({VIEW_OF}) WHERE scores.number != shown.number GROUP BY shown.number
     """).to_arrow_table()  # noqa: S608 - a name of ours
-    views = dict(zip(*(found.column(name).to_pylist() for name in ("number", "views")), strict=True))
+    views = dict(zip(*(views_of.column(name).to_pylist() for name in ("number", "views")), strict=True))
     return [views.get(number, []) for number in chosen.column("number").to_pylist()]
 
 
@@ -247,8 +249,8 @@ def _reasons(connection: Any, ids: pa.ChunkedArray, flags: Sequence[Path]) -> di
         SELECT sample_id, list(reason ORDER BY score DESC, reason) AS reasons
         FROM read_parquet(?) JOIN queued USING (sample_id) GROUP BY sample_id
     """
-    found = connection.sql(question, params=[names_of(flags)]).to_arrow_table()
-    return dict(zip(*(found.column(name).to_pylist() for name in ("sample_id", "reasons")), strict=True))
+    reasons = connection.sql(question, params=[names_of(flags)]).to_arrow_table()
+    return dict(zip(*(reasons.column(name).to_pylist() for name in ("sample_id", "reasons")), strict=True))
 
 
 def _table(
@@ -257,15 +259,15 @@ def _table(
     """The table `review_queue`."""
     ids = chosen.column("sample_id")
     if SETS[0] in chosen.column_names:
-        told = {name: chosen.column(name) for name in SETS}
+        suggestion = {name: chosen.column(name) for name in SETS}
     else:
-        told = _classes(chosen, names) | {
+        suggestion = _classes(chosen, names) | {
             "reasons": pa.array([reasons.get(sample, []) for sample in ids.to_pylist()], pa.list_(pa.string()))
         }
     columns = {
         "rank": np.arange(1, chosen.num_rows + 1),
         "sample_id": ids,
-        **told,
+        **suggestion,
         "label_score": chosen.column("label_score"),
         "queue_source": pa.array(list(queue.sources), pa.string()),
         "inclusion_probability": pa.array(queue.inclusion_probabilities, from_pandas=True),  # NaN becomes null

@@ -37,8 +37,8 @@ class ImagePlace:
 
     def shows(self, image: bytes) -> bool:
         """Whether a file is the one that was judged."""
-        found = content_hash(image)
-        return self.content_hash in (None, found if self.box is None else box_hash(found, self.box))
+        digest = content_hash(image)
+        return self.content_hash in (None, digest if self.box is None else box_hash(digest, self.box))
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,20 @@ def pictures(wanted: Sizes, places: Mapping[str, ImagePlace], config: Mapping[st
     Returns:
         A picture for every wanted id and size.
     """
-    found: Pictures = {(sample, px): Picture() for sample, sizes in wanted.items() for px in sizes}
+    pictures: Pictures = {(sample, px): Picture() for sample, sizes in wanted.items() for px in sizes}
     data = config.get("data") or {}
     if "labels" not in data:
-        return found
+        return pictures
     labels, policy = Path(data["labels"]), DecodeConfig.model_validate(config.get("decode") or {})
     margin = float(data.get("box_margin") or 0.0)
     root = Path(data.get("image_root") or (labels if labels.is_dir() else labels.parent))
     for sample in sorted(set(wanted) & set(places)):
         image = _file_bytes(root, places[sample], policy)
-        found |= _previews(sample, wanted[sample], image, places[sample], policy, margin)
-    gone = {sample for (sample, _), picture in found.items() if picture.missing == "gone" and not picture.source}
+        pictures |= _previews(sample, wanted[sample], image, places[sample], policy, margin)
+    gone = {sample for (sample, _), picture in pictures.items() if picture.missing == "gone" and not picture.source}
     for sample, image in _stored_images(labels, gone):
-        found |= _previews(sample, wanted[sample], image, places[sample], policy)
-    return found
+        pictures |= _previews(sample, wanted[sample], image, places[sample], policy)
+    return pictures
 
 
 def image_places(folder: Path, sample_ids: Sequence[str]) -> dict[str, ImagePlace]:

@@ -352,8 +352,8 @@ def _conflicts_first(sets: IntArray, scores: FloatArray, order: IntArray) -> Int
 
 def _rare_first(flagged: IntArray, given: IntArray, floor: int) -> IntArray:
     """The first `floor` flagged samples of each given class."""
-    kept = [flagged[given[flagged] == k][:floor] for k in np.unique(given)]
-    return np.concatenate(kept)
+    first = [flagged[given[flagged] == k][:floor] for k in np.unique(given)]
+    return np.concatenate(first)
 
 
 def _first_seen(*lists: IntArray) -> IntArray:

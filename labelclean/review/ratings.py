@@ -44,11 +44,11 @@ def label_ratings(
         labels.column(name).cast(pa.string()).to_pylist() for name in ("sample_id", "annotator_id", "given_label")
     )
     place = {name: k for k, name in enumerate(class_names)}
-    said: dict[tuple[str, str], list[int]] = defaultdict(list)
+    ratings: dict[tuple[str, str], list[int]] = defaultdict(list)
     for sample, who, label in zip(*columns, strict=True):
         if sample is not None and who is not None and label in place:
-            said[sample, who].append(place[label])
-    return _ratings(said, class_names, standard, seed)
+            ratings[sample, who].append(place[label])
+    return _ratings(ratings, class_names, standard, seed)
 
 
 def review_ratings(decisions: Sequence[Decision], class_names: Sequence[str], *, seed: int) -> Ratings | None:

@@ -96,8 +96,8 @@ def record_events(config: Config, dataset: str, rows: Sequence[Row]) -> tuple[li
         TableError: If the labels are no table of labels.
     """
     runs = list(reversed(list(good_runs(config.storage.runs, dataset))))
-    told = [*(_ended(run) for run in runs), *ledger_events(rows)]
-    return sorted(told, key=_moment), _labels(config, runs)
+    events = [*(_ended(run) for run in runs), *ledger_events(rows)]
+    return sorted(events, key=_moment), _labels(config, runs)
 
 
 def sample_history(config: Config, dataset: str, rows: Sequence[Row], sample_id: str) -> list[Event]:
@@ -124,8 +124,8 @@ def sample_history(config: Config, dataset: str, rows: Sequence[Row], sample_id:
         for row in rows
         if (row[2].sample_id == sample_id if isinstance(row[2], Decision) else row[2].run_id in held)
     ]
-    told = [*judged, *ledger_events(concerned)]
-    return [*_annotators(config, sample_id), *sorted(told, key=_moment)]
+    events = [*judged, *ledger_events(concerned)]
+    return [*_annotators(config, sample_id), *sorted(events, key=_moment)]
 
 
 # --- inside ---------------------------------------------------------------------------------------

@@ -169,8 +169,8 @@ def cross_fitted_gain(values: IntArray, known: Known) -> float:
     others = counts.sum(axis=0) - counts
     shares = others.sum(axis=1, keepdims=True) + 1 / known.num_classes
     shares /= shares.sum(axis=2, keepdims=True)
-    told = (others + shares) / (others.sum(axis=2, keepdims=True) + 1)
-    return float((counts * np.log(told / shares)).sum() / len(values))
+    probs = (others + shares) / (others.sum(axis=2, keepdims=True) + 1)
+    return float((counts * np.log(probs / shares)).sum() / len(values))
 
 
 def shortcut_record(
@@ -220,11 +220,11 @@ def _examples(values: IntArray, known: Known) -> tuple[Example, ...]:
     counts = np.bincount(np.ravel_multi_index((values, known.given), shape), minlength=np.prod(shape)).reshape(shape)
     usual, totals = counts.sum(axis=0) / max(len(values), 1), counts.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        told = np.where(counts > 0, counts * np.log(counts / totals[:, None] / usual), 0.0)
+        gains = np.where(counts > 0, counts * np.log(counts / totals[:, None] / usual), 0.0)
     found = []
-    for at in np.argsort(-told, axis=None, kind="stable")[:MAX_EXAMPLES].tolist():
+    for at in np.argsort(-gains, axis=None, kind="stable")[:MAX_EXAMPLES].tolist():
         value, given = divmod(at, known.num_classes)
-        if told[value, given] > 0:
+        if gains[value, given] > 0:
             rows = np.flatnonzero((values == value) & (known.given == given))[:MAX_PICTURES]
             share, num = float(counts[value, given] / totals[value]), int(totals[value])
             found.append(Example(value, given, num, share, float(usual[given]), tuple(rows.tolist())))

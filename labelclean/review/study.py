@@ -371,12 +371,12 @@ def study_pictures(folder: Path, sample_ids: Sequence[str], px: int) -> dict[str
     """
     place = sitting_folder(folder, 1, 1)
     key_of = {item.sample_id: item.key for item in read_manifest(place).items}
-    found = {}
+    addresses = {}
     for sample in sample_ids:
         for preview in sorted(place.glob(f"part_*/images/{key_of[sample]}.png")):
             jpeg = preview_image(preview.read_bytes(), DecodeConfig(), px, "JPEG")
-            found[sample] = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-    return found
+            addresses[sample] = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+    return addresses
 
 
 def class_said(decision: Decision, class_names: Sequence[str]) -> int:

@@ -100,7 +100,7 @@ def oddness(usual: Usual, looks: Float32Array, distances: FloatArray, given: Int
     Returns:
         float32, shape (B, R); -inf where nothing is known.
     """
-    found = np.full((len(given), len(UNUSABLE)), -np.inf, dtype=np.float32)
+    scores = np.full((len(given), len(UNUSABLE)), -np.inf, dtype=np.float32)
     depth = looks[:, LOOKS.index("depth")]
     at = np.minimum(np.searchsorted(usual.depths, depth), len(usual.by_depth) - 1)
     is_known = np.isin(depth, usual.depths)[:, None] | ~np.isin([name for _, name, _ in _SIDES], _OF_DEPTH)
@@ -109,12 +109,12 @@ def oddness(usual: Usual, looks: Float32Array, distances: FloatArray, given: Int
     worst = np.minimum(of_all, _outside(columns, usual.by_class[given], np.inf))
     for side, (reason, _, _) in enumerate(_SIDES):
         place = UNUSABLE.index(reason)
-        found[:, place] = np.maximum(found[:, place], worst[:, side])
+        scores[:, place] = np.maximum(scores[:, place], worst[:, side])
     is_blank = looks[:, LOOKS.index("is_blank")] == 1
-    faint, blank = found[:, UNUSABLE.index("low_contrast")].copy(), UNUSABLE.index("blank")
-    found[:, blank] = np.where(is_blank, faint, -np.inf)
-    found[:, UNUSABLE.index("low_contrast")] = np.where(is_blank, -np.inf, faint)
-    return found
+    faint, blank = scores[:, UNUSABLE.index("low_contrast")].copy(), UNUSABLE.index("blank")
+    scores[:, blank] = np.where(is_blank, faint, -np.inf)
+    scores[:, UNUSABLE.index("low_contrast")] = np.where(is_blank, -np.inf, faint)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Crowd:
         Returns:
             Logarithm of the Euclidean distance to the subspace of the other half, float32, shape (B,); NaN where unknown.
         """
-        found = np.full(len(features), np.nan, dtype=np.float32)
+        distances = np.full(len(features), np.nan, dtype=np.float32)
         for half, (mean, basis) in enumerate(zip(self.means, self.bases, strict=True)):
             rows = np.flatnonzero(halves == half)
             if not np.isfinite(mean).all():
@@ -149,8 +149,8 @@ class Crowd:
                 centred = features[at].astype(np.float32) - mean
                 inside = np.einsum("ij,ij->i", centred @ basis, centred @ basis, dtype=np.float64)
                 left = np.einsum("ij,ij->i", centred, centred, dtype=np.float64) - inside
-                found[at] = np.log(np.maximum(left, 1e-6)) / 2
-        return found
+                distances[at] = np.log(np.maximum(left, 1e-6)) / 2
+        return distances
 
 
 def fit_crowd(features: FloatArray, halves: IntArray) -> Crowd:
@@ -195,7 +195,7 @@ def _columns(looks: Float32Array, distances: FloatArray) -> Float64Array:
 
 def _crowd(columns: Float64Array, rows: BoolArray, *, has_kinds: bool = False) -> Float64Array:
     """Middle and spread of each side among some pictures, shape (S, 2)."""
-    found = np.full((columns.shape[1], 2), np.nan)
+    limits = np.full((columns.shape[1], 2), np.nan)
     for side in range(columns.shape[1]):
         values = columns[rows, side]
         values = values[np.isfinite(values)]
@@ -203,12 +203,12 @@ def _crowd(columns: Float64Array, rows: BoolArray, *, has_kinds: bool = False) -
             middle = np.median(values)
             spreads = [(np.quantile(values, share) - middle) / normal for share, normal in _TAILS]
             spread, kind = max(*spreads, LEAST_SPREAD), np.quantile(values, _KIND) - middle
-            found[side] = middle, kind / _KIND_NORMAL if has_kinds and kind > _FAR * spread else spread
-    return found
+            limits[side] = middle, kind / _KIND_NORMAL if has_kinds and kind > _FAR * spread else spread
+    return limits
 
 
 def _outside(columns: Float64Array, usual: Float64Array, unknown: float) -> Float64Array:
     """Spreads above the middle; `unknown` without a crowd, and -inf where the picture was not measured."""
-    found = (columns - usual[..., 0]) / usual[..., 1]
-    found = np.where(np.isnan(usual[..., 0]), unknown, found)
-    return np.where(np.isfinite(columns), found, -np.inf)
+    excess = (columns - usual[..., 0]) / usual[..., 1]
+    excess = np.where(np.isnan(usual[..., 0]), unknown, excess)
+    return np.where(np.isfinite(columns), excess, -np.inf)

@@ -110,8 +110,8 @@ def find_arrivals(
     root = config.data.labels
     files = label_files(root)
     if config.ingest.since is None:
-        found = (_label_file(file, root) for file in files)
-        return Arrivals(window, None, _in_order_of_arrival(file for file in found if isinstance(file, LabelFile)))
+        seen = (_label_file(file, root) for file in files)
+        return Arrivals(window, None, _in_order_of_arrival(file for file in seen if isinstance(file, LabelFile)))
     last = next((run for run in good if "labels_files" in run.manifest), None)
     known = {file["path"]: LabelFile(**file) for file in last.manifest["labels_files"]} if last else {}
     again = set((same or last).manifest.get("labels_read", ())) if force and (same or last) else set()  # type: ignore[union-attr]
@@ -153,8 +153,8 @@ def whole_files(config: Config) -> list[Path] | None:
     if config.ingest.since is None:
         return None
     root = config.data.labels
-    found = (_label_file(file, root) for file in label_files(root))
-    whole = _in_order_of_arrival(file for file in found if isinstance(file, LabelFile))
+    files = (_label_file(file, root) for file in label_files(root))
+    whole = _in_order_of_arrival(file for file in files if isinstance(file, LabelFile))
     return files_to_read(config, Arrivals(None, None, whole))
 
 
@@ -238,26 +238,26 @@ def arrival_sentences(measured: Mapping[str, Any] | None) -> list[str]:
     """
     if measured is None:
         return []
-    said = [
+    sentences = [
         f"read {measured['num_files']:,} new or changed label files; {measured['num_unchanged_files']:,} that earlier "
         "runs have read are unchanged"
     ]
     if measured["changed"]:
-        said.append(f"changed since an earlier run read them: {listed(measured['changed'], 3)}")
+        sentences.append(f"changed since an earlier run read them: {listed(measured['changed'], 3)}")
     if measured["late"]:
-        said.append(f"late, they sort before files that earlier runs have read: {listed(measured['late'], 3)}")
+        sentences.append(f"late, they sort before files that earlier runs have read: {listed(measured['late'], 3)}")
     if measured["waiting"]:
-        said.append(f"not read{_waiting_words(measured['waiting'])}")
+        sentences.append(f"not read{_waiting_words(measured['waiting'])}")
     if measured["gone"]:
-        said.append(f"read by an earlier run and not there any more: {listed(measured['gone'], 3)}")
+        sentences.append(f"read by an earlier run and not there any more: {listed(measured['gone'], 3)}")
     if measured["num_superseded"]:
-        said.append(f"{measured['num_superseded']:,} rows were replaced by the same rows in a later file")
+        sentences.append(f"{measured['num_superseded']:,} rows were replaced by the same rows in a later file")
     if measured["num_repeated"]:
-        said.append(
+        sentences.append(
             f"{measured['num_repeated']:,} samples were read by an earlier run too, {measured['num_relabelled']:,} of them "
             "with another label then; the new rows count"
         )
-    return said
+    return sentences
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -354,8 +354,8 @@ def _repeats(config: Config, arrivals: Arrivals, labels: pa.Table) -> tuple[int,
         return 0, 0
     earlier = labels_dataset(root, [root / file.path for file in _in_order_of_arrival(arrivals.unchanged)])
     ids = labels.column("sample_id").combine_chunks()
-    found = earlier.to_table(columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids))
-    found = respelled(found, config.data.spellings)
-    before = dict(zip(*(found.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True))
+    table = earlier.to_table(columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids))
+    table = respelled(table, config.data.spellings)
+    before = dict(zip(*(table.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True))
     now = zip(*(labels.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True)
     return len(before), len({sample for sample, label in now if before.get(sample, label) != label})

@@ -72,20 +72,20 @@ def evidence_of(draws: pa.Table | None, decisions: Sequence[Decision], names: Se
     """
     if draws is None or not draws.num_rows:
         return NO_LOOKS
-    found: dict[tuple[str, str], set[str]] = {}
+    drawn: dict[tuple[str, str], set[str]] = {}
     for decision in decisions:
         if is_audit_answer(decision) and decision.verified_label in names:
-            found.setdefault((decision.sample_id, decision.content_hash), set()).add(str(decision.verified_label))
+            drawn.setdefault((decision.sample_id, decision.content_hash), set()).add(str(decision.verified_label))
     keys = zip(draws.column("sample_id").to_pylist(), draws.column("content_hash").to_pylist(), strict=True)
-    answers = [found.get(key, set()) for key in keys]
+    answers = [drawn.get(key, set()) for key in keys]
     rows = np.array([row for row, classes in enumerate(answers) if len(classes) == 1], dtype=np.int64)
     if not len(rows):
         return NO_LOOKS
     verified = np.array([list(names).index(next(iter(answers[row]))) for row in rows.tolist()])
-    some = draws.take(pa.array(rows))
-    readings = np.stack([np.stack(some.column(f"by_{name}").to_numpy()) for name in READINGS])
-    given = np.array([list(names).index(name) for name in some.column("given_label").to_pylist()])
-    weights = 0.5 ** (some.column("age_nights").to_numpy() / HALF_LIFE_NIGHTS)
+    table = draws.take(pa.array(rows))
+    readings = np.stack([np.stack(table.column(f"by_{name}").to_numpy()) for name in READINGS])
+    given = np.array([list(names).index(name) for name in table.column("given_label").to_pylist()])
+    weights = 0.5 ** (table.column("age_nights").to_numpy() / HALF_LIFE_NIGHTS)
     return AuditEvidence(readings[:, np.arange(len(rows)), verified], given != verified, weights.astype(np.float64))
 
 

@@ -123,12 +123,12 @@ def cost_sentences(summary: Mapping[str, Any]) -> list[str]:
     if not record:
         return []
     words = dict(zip(ERROR_KINDS, ("escapes", "overkill", "wrong kinds of defect"), strict=True))
-    told = [
+    sentences = [
         f"{words[kind]} about {amount(one['expected'])} ({amount(one['low'])} to {amount(one['high'])}"
         + (f"; cost {amount(one['cost'])})" if "cost" in one else ")")
         for kind, one in record["kinds"].items()
     ]
-    lines = [f"expected with {record['ok']!r} as the OK class: {', '.join(told)}"]
+    lines = [f"expected with {record['ok']!r} as the OK class: {', '.join(sentences)}"]
     if "cost" in record:
         lines.append(
             f"cost: wrong labels are expected to cost {amount(record['cost'])}; reviewing the queue saves about "

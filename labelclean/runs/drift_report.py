@@ -71,27 +71,27 @@ def drift_sentences(record: dict[str, Any] | None) -> list[str]:
     """
     if record is None:
         return []
-    said = [
+    sentences = [
         f"added to {record['num_samples']:,} samples of {len(record['runs']):,} earlier runs, the last {record['run']}"
         + (f"; {record['num_repeated']:,} samples were there already and count once" if record["num_repeated"] else "")
     ]
     if record["new_classes"]:
-        said.append(f"new classes: {', '.join(record['new_classes'])}")
+        sentences.append(f"new classes: {', '.join(record['new_classes'])}")
     shift = record["share_shift"]
     moved = max(shift["by_class"], key=lambda row: abs(row["now"] - row["before"]))
     word = "a large shift" if shift["psi"] > 0.25 else "a small shift" if shift["psi"] > 0.1 else "no shift"
-    said.append(
+    sentences.append(
         f"class shares: {word} (PSI {shift['psi']:.3f}); most moved {moved['class_name']}: {moved['before']:.1%} -> {moved['now']:.1%}"
     )
     drift = record["feature_drift"]
-    said.append(
+    sentences.append(
         f"features: a linear probe {'tells' if drift['differs'] else 'does not tell'} tonight's images from the reference's "
         f"(AUROC {drift['auroc']:.3f}, p = {drift['p_value']:.2g}, {drift['num_tonight']:,} against {drift['num_reference']:,})"
     )
     for one in record["noise_shifts"]:
         if one["stands_out"]:
             verb = "rose" if one["stands_out"] > 0 else "fell"
-            said.append(
+            sentences.append(
                 f"wrong labels at {one['column']} {one['value']} {verb}: {one['before']:.1%} -> {one['now']:.1%} of {one['num']:,}"
             )
-    return said
+    return sentences

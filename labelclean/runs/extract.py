@@ -83,9 +83,9 @@ def extract(work: Path) -> bool:
             "store": str(store.folder),
             "device": str(device),
         }
-        kept = _save_usable(work, samples, names, hashed, refused_hashes)
+        usable = _save_usable(work, samples, names, hashed, refused_hashes)
         make_folder(work / INTERNAL / LOOKS)
-        np.save(looks_path(work / INTERNAL / "samples.parquet"), store.looks_of(kept))
+        np.save(looks_path(work / INTERNAL / "samples.parquet"), store.looks_of(usable))
         record |= _reject_counts(work)
     return True
 
@@ -114,10 +114,10 @@ def _save_usable(
     """Leave `samples.parquet` with content hashes, and `rejects.parquet` with everything else; the usable contents."""
     hashes = [hashed.content_hashes.get(sample) for sample in samples.column("sample_id").to_pylist()]
     usable = np.array([key is not None and key not in refused for key in hashes], dtype=bool)
-    kept = samples.filter(pa.array(usable)).append_column(
+    table = samples.filter(pa.array(usable)).append_column(
         "content_hash", pa.array([key for key, ok in zip(hashes, usable, strict=True) if ok], pa.string())
     )
-    write_table(work / INTERNAL / "samples.parquet", kept, "samples", names)
+    write_table(work / INTERNAL / "samples.parquet", table, "samples", names)
     rejects = {reject.sample_id: reject for reject in hashed.rejects}
     ids, paths = (
         _ids_and_paths(samples)
@@ -134,7 +134,7 @@ def _save_usable(
             )
     schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "reason_code", "message")])
     write_table(work / "rejects.parquet", pa.Table.from_pylist(rows, schema=schema), "rejects")
-    return [str(key) for key in kept.column("content_hash").to_pylist()]
+    return [str(key) for key in table.column("content_hash").to_pylist()]
 
 
 def _reject_counts(work: Path) -> dict[str, Any]:

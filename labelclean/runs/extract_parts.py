@@ -117,13 +117,13 @@ def _hash_parts(work: Path, config: Config, num_samples: int, *, has_bytes: bool
         number = 0
         while True:
             path = part_path(work, HASHES, number)
-            some = islice(sources, PART_ROWS)
+            batch = islice(sources, PART_ROWS)
             if path.exists():
-                num_done = sum(1 for _ in some)
+                num_done = sum(1 for _ in batch)
                 advance(num_done)
             else:
                 kept: list[ImageSource] = []
-                hashed = hash_images(_remembered(some, kept), config, image_root(config), advance)
+                hashed = hash_images(_remembered(batch, kept), config, image_root(config), advance)
                 rejects = {reject.sample_id: reject for reject in hashed.rejects}
                 rows = [_hash_row(source, hashed.content_hashes.get(source.sample_id), rejects) for source in kept]
                 with atomic_path(path) as temporary:
@@ -199,9 +199,9 @@ def _write_samples(work: Path, connection: Any, names: tuple[str, ...]) -> dict[
         ids = samples.column("sample_id")
         table = usable_hashes(connection, ids[0].as_py(), ids[-1].as_py())
         rows = pa.compute.index_in(ids, value_set=table.column("sample_id").combine_chunks())
-        kept = samples.filter(pa.compute.is_valid(rows))
-        kept = kept.append_column("content_hash", table.column("content_hash").take(rows.drop_null()))
-        write_table(part_path(work, SAMPLES, number), kept, "samples", names)
+        samples_kept = samples.filter(pa.compute.is_valid(rows))
+        samples_kept = samples_kept.append_column("content_hash", table.column("content_hash").take(rows.drop_null()))
+        write_table(part_path(work, SAMPLES, number), samples_kept, "samples", names)
     rejects = connection.sql("SELECT * FROM rejected ORDER BY sample_id").to_arrow_table()
     write_table(work / "rejects.parquet", rejects, "rejects")
     codes = rejects.column("reason_code").value_counts().to_pylist()

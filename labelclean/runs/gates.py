@@ -395,15 +395,15 @@ def _judge_confusion(
     noise_matrix: npt.NDArray[np.floating], class_names: Sequence[str], limits: Top2GateConfig
 ) -> Finding:
     """Whether the errors of a class go to one other class: then that class and its confuser tie under two-hot."""
-    kept = np.diag(noise_matrix)
-    others = noise_matrix - np.diag(kept)
+    diagonal = np.diag(noise_matrix)
+    others = noise_matrix - np.diag(diagonal)
     confuser = others.argmax(axis=1)
     worst_confusion = others.max(axis=1)
-    concentration = kept + worst_confusion
-    confuser_share = np.divide(worst_confusion, 1 - kept, out=np.zeros_like(kept), where=kept < 1)
+    concentration = diagonal + worst_confusion
+    confuser_share = np.divide(worst_confusion, 1 - diagonal, out=np.zeros_like(diagonal), where=diagonal < 1)
     key = "gates.top2.max_concentration"
-    if (1 - kept).max() < 0.02:
-        sentence = f"at most {(1 - kept).max():.1%} of any class are labelled wrong: two-hot labels are not needed."
+    if (1 - diagonal).max() < 0.02:
+        sentence = f"at most {(1 - diagonal).max():.1%} of any class are labelled wrong: two-hot labels are not needed."
         return Finding(
             "confusion",
             "warn",
@@ -412,7 +412,7 @@ def _judge_confusion(
             key,
             sentence,
             ("two_hot",),
-            {"case": "not_needed", "share": float((1 - kept).max())},
+            {"case": "not_needed", "share": float((1 - diagonal).max())},
         )
     unsafe = (concentration > limits.max_concentration) & (confuser_share > limits.max_confuser_share)
     if not unsafe.any():
@@ -426,7 +426,7 @@ def _judge_confusion(
             sentence,
             facts={"case": "spread"},
         )
-    k = int(np.argmax(np.where(unsafe, 1 - kept, -1)))
+    k = int(np.argmax(np.where(unsafe, 1 - diagonal, -1)))
     sentence = (
         f"{confuser_share[k]:.0%} of the errors of {class_names[k]!r} go to {class_names[int(confuser[k])]!r}, "
         f"more than gates.top2.max_confuser_share = {limits.max_confuser_share:g}: under two-hot labels the two would tie."

@@ -36,7 +36,7 @@ def set_aside(parts: RunParts, *, of_part: bool = False) -> pa.Table | None:
     Returns:
         Table `set_aside`.
     """
-    found = []
+    tables = []
     for samples, labels in zip(parts.samples, parts.labels, strict=False):
         with np.load(aside_path(labels)) as kept:
             rows, fits_none = kept["rows"], kept["fits_none"]
@@ -45,10 +45,10 @@ def set_aside(parts: RunParts, *, of_part: bool = False) -> pa.Table | None:
             wanted = ("sample_id", "image_path", "given_label", "content_hash", *([PART] if of_part else []))
             names = [name for name in wanted if name in table.column_names]
             words = np.where(fits_none, "none_of_these", "bad_image").tolist()
-            found.append(
+            tables.append(
                 table.select(names).take(pa.array(rows)).append_column("decision", pa.array(words, pa.string()))
             )
-    return pa.concat_tables(found, promote_options="permissive") if found else None
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def new_kinds(

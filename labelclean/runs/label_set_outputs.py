@@ -155,7 +155,7 @@ def refined_sets(
     Returns:
         n rows.
     """
-    found = {
+    columns = {
         "soft_label": vectors(answers.soft),
         "predicted_labels": names_of_sets(answers.is_predicted, names),
         "missing_labels": names_of_sets(answers.is_issue & ~answers.is_given, names),
@@ -165,10 +165,10 @@ def refined_sets(
         "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
     if leak_sets is not None:
-        found[LEAK_SET] = pa.array(leak_sets, pa.int64(), mask=leak_sets < 0)
-    taken = {column.name for column in LABEL_SETS["refined_labels"].columns} & set(found)
-    kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
-    return pa.table(kept | found)
+        columns[LEAK_SET] = pa.array(leak_sets, pa.int64(), mask=leak_sets < 0)
+    taken = {column.name for column in LABEL_SETS["refined_labels"].columns} & set(columns)
+    carried = {name: samples.column(name) for name in samples.column_names if name not in taken}
+    return pa.table(carried | columns)
 
 
 def set_flags(ids: pa.Array, answers: PartAnswers, names: Sequence[str]) -> pa.Table:

@@ -177,8 +177,8 @@ def _write_aside(work: Path, parts: Sequence[SetPart], names: Sequence[str]) -> 
             aside.append(samples.select([name for name in columns if name in samples.column_names]))
     if aside:
         table = pa.concat_tables(aside)
-        said = pa.array(["bad_image"] * table.num_rows, pa.string())
-        write_table(work / f"{SET_ASIDE}.parquet", table.append_column("decision", said), SET_ASIDE, names)
+        decisions = pa.array(["bad_image"] * table.num_rows, pa.string())
+        write_table(work / f"{SET_ASIDE}.parquet", table.append_column("decision", decisions), SET_ASIDE, names)
 
 
 def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision]) -> list[SetPart]:

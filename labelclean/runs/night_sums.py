@@ -83,9 +83,9 @@ def write_run_sums(folder: Path, run: RunSums) -> None:
         StorageError: If the disk refuses.
     """
     names = ("class_names", "backbone", "decode", "seed", "folds", "noise", "runs")
-    said = json.dumps({name: getattr(run, name) for name in names})
+    facts = json.dumps({name: getattr(run, name) for name in names})
     arrays: dict[str, Any] = {
-        "said": np.array(said),
+        "said": np.array(facts),
         "counts": run.counts,
         "rows": run.rows,
         "row_folds": run.row_folds,

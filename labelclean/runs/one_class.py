@@ -66,9 +66,9 @@ def rank_one_class(
     for table in CONFORMED:
         join_parts(sorted((stream / table).glob("part-*.parquet")), work / f"{table}.parquet")
     scores, flags = (sorted((stream / folder).glob("part-*.parquet")) for folder in ("scores", "flags"))
-    found = part_queue(scores, flags, (name,), config, work / INTERNAL / "spill")
-    write_table(work / "review_queue.parquet", found.table, "review_queue", (name,))
-    record["queue"] = queue_record(found.queue, found.estimate, config.review.seconds_per_sample)
+    queue = part_queue(scores, flags, (name,), config, work / INTERNAL / "spill")
+    write_table(work / "review_queue.parquet", queue.table, "review_queue", (name,))
+    record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
     record |= _found(judged, config, name)
     if num_taken_out:
         record["one_class"]["num_taken_out"] = num_taken_out

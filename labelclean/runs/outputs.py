@@ -105,17 +105,17 @@ def judged_table(
     Returns:
         N rows.
     """
-    found = probability_columns("soft_label", judged.soft_labels) | {
+    columns = probability_columns("soft_label", judged.soft_labels) | {
         "predicted_label": named(judged.predicted, names),
         "label_score": judged.label_scores,
         "is_label_issue": judged.is_label_issue,
         "duplicate_set": pa.array(sets, pa.int64(), mask=sets < 0),
     }
     if leak_sets is not None:
-        found[LEAK_SET] = pa.array(leak_sets, pa.int64(), mask=leak_sets < 0)
-    taken = {column.name for column in TABLES["refined_labels"].columns} & set(found)
-    kept = {name: samples.column(name) for name in samples.column_names if name not in taken}
-    return pa.table(kept | found)
+        columns[LEAK_SET] = pa.array(leak_sets, pa.int64(), mask=leak_sets < 0)
+    taken = {column.name for column in TABLES["refined_labels"].columns} & set(columns)
+    carried = {name: samples.column(name) for name in samples.column_names if name not in taken}
+    return pa.table(carried | columns)
 
 
 def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float]]]:
@@ -127,7 +127,7 @@ def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float
     Returns:
         Column -> value -> both numbers; values beyond the 200 most frequent are left out.
     """
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
     wrong = pa.compute.subtract(1.0, refined.column("label_score").cast(pa.float64()))
     for name in ("line", "shift", "camera"):
         if name in refined.column_names and holds_names(refined.column(name).type):
@@ -135,8 +135,8 @@ def noise_by_column(refined: pa.Table) -> dict[str, dict[str, tuple[float, float
             sums = both.group_by("value").aggregate([("wrong", "count"), ("wrong", "sum")]).to_pylist()
             sums.sort(key=lambda row: (-row["wrong_count"], str(row["value"])))
             rows = sorted(sums[:200], key=lambda row: str(row["value"]))
-            found[name] = {str(row["value"]): (float(row["wrong_count"]), row["wrong_sum"]) for row in rows}
-    return found
+            ranges[name] = {str(row["value"]): (float(row["wrong_count"]), row["wrong_sum"]) for row in rows}
+    return ranges
 
 
 def flag_table(ids: Sequence[str], flags: Flags) -> pa.Table:

@@ -57,12 +57,12 @@ def _flag_part(score_path: Path, flag_path: Path, ids: pa.Array) -> None:
     """Mark the images of one part: of each conflict people look at the labels that images speak against."""
     table = pq.read_table(score_path, partitioning=None)
     table = table.drop_columns([REASON]) if REASON in table.column_names else table
-    found = pc.is_in(table.column("sample_id"), value_set=ids.cast(table.column("sample_id").type))
-    is_odd = pc.and_(found, pc.not_equal(table.column("seen"), table.column("reviewed").cast(pa.int64())))
+    is_known = pc.is_in(table.column("sample_id"), value_set=ids.cast(table.column("sample_id").type))
+    is_odd = pc.and_(is_known, pc.not_equal(table.column("seen"), table.column("reviewed").cast(pa.int64())))
     with atomic_path(score_path) as temporary:
         pq.write_table(table.append_column(REASON, is_odd), temporary)
-    told = table.filter(found)
-    _add_flags(flag_path, told.column("sample_id"), told.column("best").cast(pa.float32()))
+    flagged = table.filter(is_known)
+    _add_flags(flag_path, flagged.column("sample_id"), flagged.column("best").cast(pa.float32()))
 
 
 def _add_flags(path: Path, ids: pa.ChunkedArray, urgency: pa.ChunkedArray) -> None:

@@ -78,8 +78,8 @@ class RunParts:
 
     def of_looks(self, looks: AuditEvidence) -> RunParts:
         """Return the same with a digest that tells what people found in earlier draws: every score hangs on it."""
-        said = b"".join(np.ascontiguousarray(values).tobytes() for values in vars(looks).values())
-        return replace(self, digest=hashlib.sha256(self.digest.encode() + said).hexdigest())
+        content = b"".join(np.ascontiguousarray(values).tobytes() for values in vars(looks).values())
+        return replace(self, digest=hashlib.sha256(self.digest.encode() + content).hexdigest())
 
 
 def labelled_parts(
@@ -116,8 +116,8 @@ def labelled_parts(
         if said is not decisions:  # each answer was given once
             _, single = standing_of(samples, names, config, decisions)
         rows = np.flatnonzero(~standing.is_excluded)
-        some = samples.take(pa.array(rows))
-        ids = some.column("sample_id").to_pylist()
+        table = samples.take(pa.array(rows))
+        ids = table.column("sample_id").to_pylist()
         is_known = np.array([sample in known for sample in ids], dtype=bool)
         given = reviewed_labels(given_labels_of(samples, names), standing).take(rows)
         if config.data.label_of == "part":
@@ -125,7 +125,7 @@ def labelled_parts(
             given = labels_of_views(given, ok_of(config, names))
         one = shard_labels(
             given,
-            sample_keys(ids, groups_of(some), num_folds=config.teacher.folds, seed=config.run.seed),
+            sample_keys(ids, groups_of(table), num_folds=config.teacher.folds, seed=config.run.seed),
             kept=~standing.is_excluded,
             old=is_known,
             pred_probs=None if probs is None else probs[start : start + samples.num_rows][rows],
@@ -196,8 +196,8 @@ def aside_path(labels: Path) -> Path:
 def samples_of_part(samples: Path, labels: Path) -> tuple[pa.Table, BoolArray]:
     """Return the samples of a part that count, and which of them people have settled."""
     table = read_table(samples, "samples")
-    kept = read_shard_labels(labels).kept
-    counted = table if kept is None else table.filter(pa.array(kept))
+    counting = read_shard_labels(labels).kept
+    counted = table if counting is None else table.filter(pa.array(counting))
     return counted, np.load(settled_path(labels))
 
 

@@ -53,13 +53,13 @@ class Pictures:
 def _oddness(pictures: Pictures, number: int) -> Float32Array:
     known, shard = read_shard_labels(pictures.labels[number]), pictures.shards[number]
     looks = np.load(pictures.looks[number]).astype(np.float32)
-    kept = np.arange(shard.num_rows) if known.kept is None else np.flatnonzero(known.kept)
+    counting = np.arange(shard.num_rows) if known.kept is None else np.flatnonzero(known.kept)
     halves = np.full(shard.num_rows, -1)
-    halves[kept] = known.folds % 2
+    halves[counting] = known.folds % 2
     distances = [
         pictures.crowd.distances(rows, halves[start : start + len(rows)]) for start, rows in shard.blocks(BLOCK_ROWS)
     ]
-    return oddness(pictures.usual, looks[kept], np.concatenate(distances)[kept], known.given.astype(np.int64))
+    return oddness(pictures.usual, looks[counting], np.concatenate(distances)[counting], known.given.astype(np.int64))
 
 
 def learn_pictures(parts: RunParts, taught: Taught, num_classes: int) -> Pictures:
@@ -134,5 +134,5 @@ def unusable_record(parts: RunParts, scores: Sequence[Path], flags: Sequence[Pat
 def _num_unmeasured(samples: Path, labels: Path) -> int:
     """Samples that count whose pictures were never measured."""
     is_missing = np.isnan(np.load(looks_path(samples))[:, 0])
-    kept = read_shard_labels(labels).kept
-    return int(is_missing.sum() if kept is None else is_missing[kept].sum())
+    counting = read_shard_labels(labels).kept
+    return int(is_missing.sum() if counting is None else is_missing[counting].sum())

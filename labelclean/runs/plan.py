@@ -158,11 +158,11 @@ def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     reference, facts = read_run_sums(folder), _facts(config)
     margin = box_margin(config, labels_dataset(config.data.labels).schema.names)
     decode = decode_digest(config.decode, facts.input_size, config.backbone.resize, margin)
-    found = tuple(names)
-    if config.data.class_names is None and set(found) <= set(reference.class_names):
-        found = reference.class_names
-    check_reference(reference, folder, config, found, facts.digest, decode)
-    return found
+    classes = tuple(names)
+    if config.data.class_names is None and set(classes) <= set(reference.class_names):
+        classes = reference.class_names
+    check_reference(reference, folder, config, classes, facts.digest, decode)
+    return classes
 
 
 def box_margin(config: Config, names: Sequence[str]) -> float | None:
@@ -223,5 +223,5 @@ def _check_settings(config: Config, size: Size) -> None:
 
 def _digest(config: Config, arrivals: Arrivals) -> str:
     """Digest of what decides the units of a run: settings, label files and the version."""
-    said = [config.model_dump(mode="json", exclude={"notify"}), arrivals.record(), version("labelclean")]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    parts = [config.model_dump(mode="json", exclude={"notify"}), arrivals.record(), version("labelclean")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -333,9 +333,9 @@ def _flag_paths(work: Path) -> list[Path]:
 
 def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: float) -> PartQueue:
     """`review_queue.parquet`."""
-    found = part_queue(_score_paths(work), _flag_paths(work), names, config, work / INTERNAL / "spill", num_looks)
-    write_table(work / "review_queue.parquet", found.table, "review_queue", names)
-    return found
+    queue = part_queue(_score_paths(work), _flag_paths(work), names, config, work / INTERNAL / "spill", num_looks)
+    write_table(work / "review_queue.parquet", queue.table, "review_queue", names)
+    return queue
 
 
 def _write_aside(work: Path, config: Config, parts: RunParts) -> pa.Table | None:
@@ -400,12 +400,12 @@ def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]
     if (single := _single_labels(work)) is not None:
         suggested = predicted_of(_score_paths(work))
         labelled = label_opinions(single, ids, names)
-    found = inspectors_record(labelled, None, suggested, names)
+    record = inspectors_record(labelled, None, suggested, names)
     decided, about = parts.decided
     if about is not None:
         reviewed = review_opinions(decided, about, names)
-        found["reviews"] = inspectors_record(None, reviewed, np.zeros(len(decided), dtype=np.int64), names)["reviews"]
-    return found
+        record["reviews"] = inspectors_record(None, reviewed, np.zeros(len(decided), dtype=np.int64), names)["reviews"]
+    return record
 
 
 def _leave_sums(

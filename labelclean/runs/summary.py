@@ -145,18 +145,18 @@ def markdown_summary(outcome: Outcome) -> str:
 
 def _factory_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Escapes and overkill with their costs, kinds that no class fits, and parts whose labels contradict each other."""
-    told = [
+    sentences = [
         *_part_sentences(summary.get(OF_PART)),
         *cost_sentences(summary),
         *kind_sentences(summary.get("new_kinds") or ()),
     ]
     parts = summary.get("part_conflicts") or {"num": 0}
     if parts["num"]:
-        told.append(
+        sentences.append(
             f"parts: {parts['num']:,} images of {parts['num_parts']:,} parts carry different labels though they show the same "
             "(part_conflict)"
         )
-    return told
+    return sentences
 
 
 def _part_sentences(record: Mapping[str, Any] | None) -> list[str]:
@@ -210,14 +210,14 @@ def _reject_sentences(outcome: Outcome) -> list[str]:
     if not outcome.summary["rejects"]:
         return []
     rejects = read_table(outcome.folder / "rejects.parquet", "rejects", ["reason_code", "message"])
-    found = sorted(outcome.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
-    said = []
-    for code, count in found[:3]:
+    by_count = sorted(outcome.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
+    texts = []
+    for code, count in by_count[:3]:
         first = rejects.column("message")[pc.index(rejects.column("reason_code"), code).as_py()]
-        said.append(f"rejected: {count:,} x {code}, such as {first}")
-    if len(found) > 3:
-        said.append(f"and {len(found) - 3} more causes; rejects.parquet names every image")
-    return said
+        texts.append(f"rejected: {count:,} x {code}, such as {first}")
+    if len(by_count) > 3:
+        texts.append(f"and {len(by_count) - 3} more causes; rejects.parquet names every image")
+    return texts
 
 
 def unusable_sentences(found: Mapping[str, Any] | None) -> list[str]:
@@ -282,8 +282,8 @@ def print_summary(outcome: Outcome) -> None:
         console.print(Text(sentence))
     for sentence in _reject_sentences(outcome):
         console.print(Text(sentence, style="yellow"))
-    said = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
-    for sentence in (*said, *choice_sentences(summary)):
+    sentences = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
+    for sentence in (*sentences, *choice_sentences(summary)):
         console.print(Text(sentence))
     console.print(Text(f"outputs: {outcome.folder}"))
     if (outcome.folder / "report.html").is_file():

@@ -75,12 +75,12 @@ def yolo_rows(files: Mapping[str, bytes], root: Path) -> Rows:
     Raises:
         TableError: If the files break a promise, or no box is left.
     """
-    found = yolo_boxes(files, root)
-    pictures = _pictures_by_stem(root, {box.image for box in found.boxes})
+    yolo = yolo_boxes(files, root)
+    pictures = _pictures_by_stem(root, {box.image for box in yolo.boxes})
     sizes: dict[str, tuple[int, int] | ImageReject] = {}
     boxes: list[FoundBox] = []
     refused: list[dict[str, str]] = []
-    for box in found.boxes:
+    for box in yolo.boxes:
         path = pictures.get(box.image, box.image)
         size = sizes[path] = sizes[path] if path in sizes else _size(root, path)
         if isinstance(size, ImageReject):
@@ -90,7 +90,7 @@ def yolo_rows(files: Mapping[str, bytes], root: Path) -> Rows:
         x, y, across, down = box.box
         pixels = Box(*(round(side, 6) for side in (x * width, y * height, across * width, down * height)))
         boxes.append(replace(box, image=path, box=pixels))
-    rows = box_rows(replace(found, boxes=tuple(boxes)), BoxSource("yolo", root), "YOLO", refused)
+    rows = box_rows(replace(yolo, boxes=tuple(boxes)), BoxSource("yolo", root), "YOLO", refused)
     return replace(rows, folder=root, is_placed=True)
 
 
@@ -116,8 +116,8 @@ def _first(rejects: Sequence[dict[str, str]]) -> str:
 
 
 def _unknown(sample: str, image: str, label: str) -> dict[str, str]:
-    said = f"the class of a box must be one that the file names, but is {label}; add the class to the file or correct the box."
-    return _reject(sample, image, UNKNOWN_CLASS, said)
+    sentence = f"the class of a box must be one that the file names, but is {label}; add the class to the file or correct the box."
+    return _reject(sample, image, UNKNOWN_CLASS, sentence)
 
 
 def _reject(sample: str, image: str, code: str, message: str) -> dict[str, str]:

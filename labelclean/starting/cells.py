@@ -140,9 +140,9 @@ def chosen_columns(header: Sequence[str], columns: Mapping[str, str]) -> tuple[d
     chosen: dict[str, str] = {}
     faults: list[str] = []
     for ours in MAPPED:
-        told = columns.get(ours)
-        if told is not None:
-            candidates = [name for name in header if name == told]
+        named = columns.get(ours)
+        if named is not None:
+            candidates = [name for name in header if name == named]
         elif ours in header:
             candidates = [ours]
         else:
@@ -150,10 +150,10 @@ def chosen_columns(header: Sequence[str], columns: Mapping[str, str]) -> tuple[d
             candidates = [name for name in header if _folded(name) in usual and name not in columns.values()]
         if len(candidates) == 1:
             chosen[ours] = candidates[0]
-        elif ours in ("image_path", "given_label") or told is not None:
+        elif ours in ("image_path", "given_label") or named is not None:
             reason = (
-                f"{told!r} is not there"
-                if told is not None
+                f"{named!r} is not there"
+                if named is not None
                 else (f"{listed(candidates)} might be it" if candidates else "none is")
             )
             faults.append(f"{ours}: {reason}")
@@ -193,15 +193,15 @@ def renamed(table: pa.Table, chosen: Mapping[str, str], *, has_images: bool = Fa
         theirs_of.get(name, f"{name}_in_file" if name in chosen or name in MAPPED else name)
         for name in table.column_names
     ]
-    told = [f"column {theirs!r} is taken as {ours}" for ours, theirs in chosen.items() if ours != theirs]
+    notes = [f"column {theirs!r} is taken as {ours}" for ours, theirs in chosen.items() if ours != theirs]
     table = table.rename_columns(names)
     if "sample_id" not in names:
         table = table.add_column(0, "sample_id", table.column("image_path"))
-        told.append("no column of ids: the image path is the sample_id")
+        notes.append("no column of ids: the image path is the sample_id")
     elif "image_path" not in names and not has_images:
         table = table.append_column("image_path", table.column("sample_id"))
-        told.append("no column of image paths: the sample_id names the image")
-    return table, told
+        notes.append("no column of image paths: the sample_id names the image")
+    return table, notes
 
 
 def hints(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
@@ -259,16 +259,16 @@ def marks_told(
         if several
         else "hold one 1 in each row: the column's name is the class"
     )
-    told = [f"columns {listed(list(names), 8)} {words}"]
+    notes = [f"columns {listed(list(names), 8)} {words}"]
     marks = _marks(values, chosen)
     if everywhere := [name for name, bits in marks.items() if 0 not in bits]:
-        told.append(
+        notes.append(
             f"columns {listed(everywhere, 8)} hold a mark in every row, which tells no image from another: they are no classes, "
             "and carried through"
         )
     if never := [name for name in names if 1 not in marks[name]]:
-        told.append(f"columns {listed(never, 8)} hold no mark: no image has these classes, and they are left out")
-    return told
+        notes.append(f"columns {listed(never, 8)} hold no mark: no image has these classes, and they are left out")
+    return notes
 
 
 # --- inside ---------------------------------------------------------------------------------------
@@ -283,15 +283,15 @@ def _header(
 ) -> tuple[list[str], list[tuple[int, list[str]]], list[str], list[str]]:
     """Header, rows below it, titles above it, and what was decided."""
     tried = [[cell.strip() for cell in row] for _, row in rows[:_MOST_TITLES]]
-    told = (place for place, names in enumerate(tried) if not chosen_columns(names, columns)[1])
+    fitting = (place for place, names in enumerate(tried) if not chosen_columns(names, columns)[1])
     filled = [len("\0".join(names).rstrip("\0").split("\0")) for names in tried]  # a title is shorter than a header
-    place = next(told, filled.index(max(filled)))
+    place = next(fitting, filled.index(max(filled)))
     names, titles = tried[place], [" ".join(filter(None, above)) for above in tried[:place]]
     by_number = bool(columns) and all(name.isdecimal() for name in columns.values())
     if any(map(looks_like_image, names)) or (by_number and not set(columns.values()) <= set(names)):
         names = _numbered(rows[place:], columns)
-        said = f"no header: line {rows[place][0]} is a row" if place else "no header: the first line is a row"
-        return names, rows[place:], titles, [f"{said}; columns are called {listed(names, 4)}"]
+        sentence = f"no header: line {rows[place][0]} is a row" if place else "no header: the first line is a row"
+        return names, rows[place:], titles, [f"{sentence}; columns are called {listed(names, 4)}"]
     seen = [f"the header is line {rows[place][0]}; what stands above it is left out"] if titles else []
     return names, rows[place + 1 :], titles, seen
 
@@ -357,9 +357,9 @@ def _without_one_hot(
     named = values[chosen.get("image_path", chosen.get("sample_id", next(iter(values))))]
     left_out[NO_LABEL] = [str(name) for name, found in zip(named, classes, strict=True) if not found]
     left_out[SEVERAL_LABELS] = [str(name) for name, found in zip(named, classes, strict=True) if len(found) > 1]
-    kept = [place for place, found in enumerate(classes) if len(found) == 1]
-    rest = {name: [column[place] for place in kept] for name, column in values.items() if name not in one_hot}
-    return {**rest, "given_label": [classes[place][0] for place in kept]}
+    single = [place for place, found in enumerate(classes) if len(found) == 1]
+    rest = {name: [column[place] for place in single] for name, column in values.items() if name not in one_hot}
+    return {**rest, "given_label": [classes[place][0] for place in single]}
 
 
 def _set_rows(
@@ -373,23 +373,23 @@ def _set_rows(
     """The labels of a table in which an image may have several, or none: columns of marks, or rows of one image."""
     values, split = split_names(values, {name: _folded(name) for name in values})
     chosen, faults = chosen_columns(list(values), columns)
-    told = [*seen, *split]
+    notes = [*seen, *split]
     one_hot: list[str] = []
     if faults and "given_label" not in chosen and "given_label" not in columns:
         one_hot, classes = one_hot_classes(values, chosen, several=True)
     if one_hot:
         table = sets_of_marks(values, one_hot, classes)
-        told += marks_told(values, chosen, one_hot, several=True)
+        notes += marks_told(values, chosen, one_hot, several=True)
         chosen, faults = chosen_columns(table.column_names, columns)
     if faults:
         raise TableError(column_letter(origin, faults, list(values)))
     if not one_hot:
         values, masks = without_empty_masks(values, {name: _folded(name) for name in values}, chosen["given_label"])
-        told += masks
+        notes += masks
         table = pa.table({name: pa.array(column, pa.string()) for name, column in values.items()})
     table, done = renamed(table, chosen)
-    told += [*done, *hints(list(values), columns)]
+    notes += [*done, *hints(list(values), columns)]
     if not one_hot:
         table, joined = joined_sets(table, {} if masks else left_out)  # rows of empty masks are told already
-        told += joined
-    return Rows(source.replace("{n}", f"{table.num_rows:,}"), table, left_out, tuple(told))
+        notes += joined
+    return Rows(source.replace("{n}", f"{table.num_rows:,}"), table, left_out, tuple(notes))

@@ -63,11 +63,11 @@ def coco_rows(content: Any, origin: Path, collect: Collect = rows_of_images) -> 
             f"{origin}: annotations must name images and categories of the file, but {len(unknown):,} do not: "
             f"{listed(list(dict.fromkeys(unknown)))}. Export the file again."
         )
-    found = (
+    by_number = (
         LabelledImage(path, tuple(labels[key]), {"coco": json.dumps(records.get(key))}) for key, path in paths.items()
     )
     source = f"COCO: {len(images):,} images, {len(names):,} categories"
-    rows = collect(found, source, origin, left_out={BOXES: shapes})
+    rows = collect(by_number, source, origin, left_out={BOXES: shapes})
     if "coco" not in rows.table.column_names:
         return rows
     others = {name: value for name, value in content.items() if name not in ("images", "annotations")}

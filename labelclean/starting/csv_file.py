@@ -51,9 +51,9 @@ def csv_rows(
 
 def _separator(text: str) -> tuple[int, str | None, str]:
     """Lines to skip, what separates cells (None: a blank), and the text that is left."""
-    told = re.match(r"sep=(.)\r?\n", text, flags=re.IGNORECASE)  # Excel's own first line
-    if told is not None:
-        return 1, told[1], text[told.end() :]
+    match = re.match(r"sep=(.)\r?\n", text, flags=re.IGNORECASE)  # Excel's own first line
+    if match is not None:
+        return 1, match[1], text[match.end() :]
     lines = [line for line in text[:100_000].splitlines()[:20] if line.strip()]
     counts = {sign: [line.count(sign) for line in lines] for sign in _SEPARATORS}
     # titles above the header hold few separators: the line with the most of them decides

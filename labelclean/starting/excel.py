@@ -71,7 +71,7 @@ def excel_rows(
         for number, row in rows
     ]
     try:
-        found = table_rows(
+        sheet_rows = table_rows(
             Cells(_trimmed(cells), f"{origin.name}, sheet {title!r}: {{n}} rows", "rows"),
             columns,
             origin,
@@ -86,15 +86,17 @@ def excel_rows(
             else ""
         )
         raise TableError(f"{fault}{others}") from None
-    table, empty = _without_errors(found.table)
+    table, empty = _without_errors(sheet_rows.table)
     if table is None:
         raise _error_letter(origin, title, faults)
-    seen = [*found.seen, *told]
+    seen = [*sheet_rows.seen, *told]
     if empty:
         seen.append(
             f"columns {listed(empty)} hold errors such as #N/A, or formulas never computed: these cells are left empty"
         )
-    return Rows(found.source, table, {**found.left_out, "other sheets (--sheet NAME reads one)": rest}, tuple(seen))
+    return Rows(
+        sheet_rows.source, table, {**sheet_rows.left_out, "other sheets (--sheet NAME reads one)": rest}, tuple(seen)
+    )
 
 
 def _error_letter(origin: Path, title: str, rows: list[str]) -> TableError:
@@ -148,12 +150,12 @@ def _sheet(
     book.close()
     if has_merged:
         _fill_merged(rows, openpyxl.load_workbook(io.BytesIO(data), data_only=True)[title].merged_cells.ranges)
-    told = (
+    notes = (
         [f"rows {listed(long)} hold numbers of more than 15 digits, of which Excel keeps 15: write such ids as text"]
         if long
         else []
     )
-    return title, [name for name in names if name != title], rows, told
+    return title, [name for name in names if name != title], rows, notes
 
 
 def _fill_merged(rows: list[tuple[int, list[str | None]]], ranges: Iterable[Any]) -> None:

@@ -220,12 +220,12 @@ def _masks(root: Path, images: Sequence[str]) -> set[str]:
 
 def _masks_by_look(root: Path, images: Sequence[str], beside: Mapping[str, Sequence[str]]) -> set[str]:
     """Masks that have the name of an image beside them with a word more, or another suffix."""
-    found = dict[str, list[tuple[str, str]]]()
+    files = dict[str, list[tuple[str, str]]]()
     for name in images:
         for word, base in _words_beside(PurePosixPath(name), beside):
-            found.setdefault(word, []).append((name, base))
+            files.setdefault(word, []).append((name, base))
     masks = set[str]()
-    for pairs in sorted(found.values(), key=len, reverse=True)[:_MOST_WORDS]:
+    for pairs in sorted(files.values(), key=len, reverse=True)[:_MOST_WORDS]:
         names, bases = map(list, zip(*pairs, strict=True))
         if _look_like_masks(root, names) and not _look_like_masks(root, bases):
             masks |= set(names)

@@ -106,8 +106,8 @@ def located(paths: Sequence[str | None], folders: Sequence[Path]) -> tuple[Path,
     if all(path.startswith("/") for path in given):
         shared = Path(os.path.commonpath([os.path.dirname(path) for path in given]))  # noqa: PTH120 - text, no file
         if any(_is_file(Path(path)) for path in tried):
-            told = f"image paths are absolute: they are written relative to {shared}, the folder they share"
-            return shared, _below(plain, shared), [told]
+            note = f"image paths are absolute: they are written relative to {shared}, the folder they share"
+            return shared, _below(plain, shared), [note]
     if not any(_is_file(root / path) for root in folders for path in tried):
         for root in folders:
             matches = _matches(given, root)
@@ -115,8 +115,8 @@ def located(paths: Sequence[str | None], folders: Sequence[Path]) -> tuple[Path,
                 return root, [matches.get(path or "", path) for path in plain], _found_by_end(given, matches, root)
     if all(path.startswith("/") for path in given):
         shared = Path(os.path.commonpath([os.path.dirname(path) for path in given]))  # noqa: PTH120 - text, no file
-        told = f"image paths are absolute: they are written relative to {shared}, the folder they share"
-        return shared, _below(plain, shared), [told]
+        note = f"image paths are absolute: they are written relative to {shared}, the folder they share"
+        return shared, _below(plain, shared), [note]
     return folders[0], list(plain), _unlike(paths, plain)
 
 
@@ -173,14 +173,14 @@ def _unlike(before: Sequence[str | None], after: Sequence[str | None]) -> list[s
 
 def _found_by_end(given: Sequence[str], matches: Mapping[str, str], root: Path) -> list[str]:
     first = next(path for path in given if path in matches)
-    told = [
+    notes = [
         f"{len(matches):,} of {len(set(given)):,} image paths were found by their end below {root}, such as {first!r} at "
         f"{matches[first]!r}"
     ]
     missing = [path for path in dict.fromkeys(given) if path not in matches]
     if missing:
-        told.append(f"no image, or more than one, below {root} fits {len(missing):,} paths: {listed(missing, 3)}")
-    return told
+        notes.append(f"no image, or more than one, below {root} fits {len(missing):,} paths: {listed(missing, 3)}")
+    return notes
 
 
 def _ends(path: str) -> Iterator[str]:

@@ -44,8 +44,8 @@ def split_names(
         "image_path": [image for image, _ in pairs],
         "given_label": [name for _, name in pairs],
     }
-    told = f"column {both!r} names image and class: it is split at its last underscore"
-    return split | {name: column for name, column in values.items() if name != both}, [told]
+    note = f"column {both!r} names image and class: it is split at its last underscore"
+    return split | {name: column for name, column in values.items() if name != both}, [note]
 
 
 def without_empty_masks(
@@ -66,11 +66,11 @@ def without_empty_masks(
         return dict(values), []
     is_there = [any(cells) for cells in zip(*(values[name] for name in masks), strict=True)]
     labels = [cell if there else None for cell, there in zip(values[label], is_there, strict=True)]
-    told = [f"column {name!r} holds masks of parts of the image: it is left out" for name in masks]
+    notes = [f"column {name!r} holds masks of parts of the image: it is left out" for name in masks]
     if num := len(is_there) - sum(is_there):
-        told.append(f"{num:,} rows have an empty mask: the class that they name is not on the image")
+        notes.append(f"{num:,} rows have an empty mask: the class that they name is not on the image")
     rest = {name: column for name, column in values.items() if name not in masks}
-    return rest | {label: labels}, told
+    return rest | {label: labels}, notes
 
 
 def joined_sets(table: pa.Table, left_out: dict[str, list[str]]) -> tuple[pa.Table, list[str]]:
@@ -103,8 +103,8 @@ def joined_sets(table: pa.Table, left_out: dict[str, list[str]]) -> tuple[pa.Tab
         and len(set(zip(number.tolist(), map(str, table.column(name).to_pylist()), strict=True)))
         > len(set(number.tolist()))
     ]
-    told = [f"columns {listed(torn)} differ within an image: they are left out"] if torn else []
-    return table.drop_columns(torn), told
+    notes = [f"columns {listed(torn)} differ within an image: they are left out"] if torn else []
+    return table.drop_columns(torn), notes
 
 
 def with_unlisted(table: pa.Table, root: Path, *, have_none: bool) -> tuple[pa.Table, list[str]]:

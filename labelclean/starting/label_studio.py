@@ -143,12 +143,12 @@ def _is_image(value: Any) -> bool:
 def _image_of(values: Iterable[Any], number: int, origin: Path) -> str:
     """The only image of a task; an address may have no suffix."""
     texts = [value for value in values if isinstance(value, str)]
-    found = [text for text in texts if _is_image(text)] or [text for text in texts if "://" in text]
-    if len(found) != 1:
+    pictures = [text for text in texts if _is_image(text)] or [text for text in texts if "://" in text]
+    if len(pictures) != 1:
         raise TableError(
-            f"{origin}: every task must have one image, but task {number:,} has {listed(found) or 'none'}."
+            f"{origin}: every task must have one image, but task {number:,} has {listed(pictures) or 'none'}."
         )
-    return needed_words(found[0], f"task {number}: the image", origin)
+    return needed_words(pictures[0], f"task {number}: the image", origin)
 
 
 def _choices(

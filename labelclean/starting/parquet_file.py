@@ -202,8 +202,8 @@ def _without_views(table: pa.Table) -> pa.Table:
 def _class_names(file: Path) -> dict[str, list[str]]:
     """Column -> class names, as Hugging Face's metadata says them."""
     try:
-        told = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
-        features = told.get("info", {}).get("features", {})
+        metadata = json.loads((pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
+        features = metadata.get("info", {}).get("features", {})
         return {
             name: [str(label) for label in (names.values() if isinstance(names, dict) else names)]
             for name, feature in features.items()

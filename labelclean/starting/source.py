@@ -240,15 +240,15 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
     refused: dict[str, str] = {}
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     for folders, suffixes in (([path], _TABLES), (below, _SHEETS), ([path.parent], _SHEETS)):
-        found: dict[Path, Rows] = {}
+        tables: dict[Path, Rows] = {}
         for folder in folders:
-            found |= _tables_in(folder, suffixes, asked, refused)
-        if len(found) > 1:
+            tables |= _tables_in(folder, suffixes, asked, refused)
+        if len(tables) > 1:
             raise TableError(
-                f"{path}: one table must hold the labels of the images, but {listed([file.name for file in found])} may. Name "
+                f"{path}: one table must hold the labels of the images, but {listed([file.name for file in tables])} may. Name "
                 f"the file itself, and the images with --image-root {path}."
             )
-        for file, table in found.items():
+        for file, table in tables.items():
             seen = (f"no class folders: the labels are taken from {file}", *table.seen)
             left_out = {**table.left_out, "tables without images and labels": sorted(refused)}
             return replace(
@@ -296,14 +296,14 @@ def _is_voc(data: bytes) -> bool:
 
 def _tables_in(folder: Path, suffixes: tuple[str, ...], asked: Asked, refused: dict[str, str]) -> dict[Path, Rows]:
     """The files in a folder that are tables of labels; the others come into ``refused``."""
-    found: dict[Path, Rows] = {}
+    tables: dict[Path, Rows] = {}
     for file in sorted(folder.iterdir()):
         if file.name.lower().endswith(suffixes) and not file.name.startswith((".", "~$")) and file.is_file():
             try:
-                found[file] = _file(file, asked)
+                tables[file] = _file(file, asked)
             except (TableError, ExchangeError) as why:
                 refused[file.name] = str(why)
-    return found
+    return tables
 
 
 def _file(path: Path, asked: Asked) -> Rows:

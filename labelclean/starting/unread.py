@@ -91,8 +91,8 @@ def unread_json(content: Any) -> tuple[str, str]:
         >>> unread_json({"shapes": [], "imagePath": "1.png"})[0]
         'LabelMe (shapes)'
     """
-    one = content[0] if isinstance(content, list) and content else content
-    keys = set(one) if isinstance(one, dict) else set()
+    first = content[0] if isinstance(content, list) and content else content
+    keys = set(first) if isinstance(first, dict) else set()
     coco = "Export it as COCO with image-level categories, or " + _OR_TABLE
     known = (
         ({"shapes", "imagePath"}, "LabelMe (shapes)", coco),

@@ -111,12 +111,12 @@ def set_samples(labels: pa.Table, class_names: Sequence[str]) -> pa.Table:
     Returns:
         One row per sample; columns that a run writes itself are left out.
     """
-    kept = labels.select([name for name in labels.column_names if name not in OF_A_RUN])
+    table = labels.select([name for name in labels.column_names if name not in OF_A_RUN])
     answers = is_given(labels.column(GIVEN), class_names)
-    place = kept.column_names.index(GIVEN)
-    kept = kept.set_column(place, GIVEN, names_of_sets(answers, class_names))
+    place = table.column_names.index(GIVEN)
+    table = table.set_column(place, GIVEN, names_of_sets(answers, class_names))
     votes = vectors(answers.astype(np.float32))
-    return conform(kept.append_column("given_votes", votes), "samples", class_names=class_names)
+    return conform(table.append_column("given_votes", votes), "samples", class_names=class_names)
 
 
 def is_given(sets: pa.ChunkedArray, class_names: Sequence[str]) -> BoolArray:

@@ -407,11 +407,11 @@ def _prob_rows(path: Path, class_names: Sequence[str]) -> tuple[list[tuple[str, 
         table = pa.Table.from_struct_array(table.column("pred_probs"))
     is_named = "pred_probs" not in table.column_names
     if is_named:
-        found = [name for name in table.column_names if name != "sample_id"]
-        if not set(class_names) <= set(found):
+        others = [name for name in table.column_names if name != "sample_id"]
+        if not set(class_names) <= set(others):
             raise TableError(
                 f"{path}: must have a column 'pred_probs', or one for each of the classes {listed(tuple(class_names), 12)}, but has "
-                f"{listed(found, 12)}. Name the columns as the classes; classes that no label has go into data.class_names."
+                f"{listed(others, 12)}. Name the columns as the classes; classes that no label has go into data.class_names."
             )
         values: list[Sequence[float] | None] = list(
             zip(*(table.column(name).to_pylist() for name in class_names), strict=True)
@@ -531,9 +531,9 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 
 def _check_table(path: Path, schema: pa.Schema, name: str) -> None:
-    found = (schema.metadata or {}).get(b"labelclean.table", b"?").decode()
-    if found != name:
-        raise StorageError(f"{path}: the file must hold the table {name!r}, but holds {found!r}.")
+    stated = (schema.metadata or {}).get(b"labelclean.table", b"?").decode()
+    if stated != name:
+        raise StorageError(f"{path}: the file must hold the table {name!r}, but holds {stated!r}.")
 
 
 def write_table(path: Path, table: pa.Table, name: str, class_names: Sequence[str] = ()) -> None:

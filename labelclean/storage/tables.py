@@ -860,8 +860,8 @@ def _set_faults(
     if class_names:
         named = inside.filter(pc.invert(is_bad))
         of_name = None if ids is None else ids.take(rows.filter(pc.invert(is_bad)))
-        one = Column(column.name, "class", column.meaning)
-        faults.extend(_value_faults(pa.chunked_array([named]), one, tuple(class_names), of_name))
+        as_class = Column(column.name, "class", column.meaning)
+        faults.extend(_value_faults(pa.chunked_array([named]), as_class, tuple(class_names), of_name))
     return faults
 
 

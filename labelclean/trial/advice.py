@@ -94,41 +94,41 @@ def risks(
     Returns:
         The risks; none for an easy data set.
     """
-    told = [
+    sentences = [
         Reason(f"gate_{finding.check}", "no", {"value": finding.value, "limit": finding.limit})
         for finding in findings
         if finding.outcome == "refuse" and set(REFINING) <= set(finding.forbids)
     ]
     if found_share < LEAST_FOUND_SHARE:
-        told.append(Reason("few_finds", "no", {"share": found_share}))
+        sentences.append(Reason("few_finds", "no", {"share": found_share}))
     if reject_share > MOST_REJECTS:
-        told.append(Reason("rejects", "limit", {"share": reject_share}))
+        sentences.append(Reason("rejects", "limit", {"share": reject_share}))
     rare = [one for one in classes if one.num_trial < FEW_SAMPLES]
     if rare:
-        told.append(
+        sentences.append(
             Reason("rare", "limit", {"names": [one.name for one in rare], "counts": [one.num_trial for one in rare]})
         )
     sizes = [one.num_full for one in classes if one.num_full]
     if sizes and max(sizes) > LARGE_IMBALANCE * min(sizes):
-        told.append(Reason("imbalance", "limit", {"times": max(sizes) / min(sizes)}))
+        sentences.append(Reason("imbalance", "limit", {"times": max(sizes) / min(sizes)}))
     judged = [one for one in classes if one.num_trial >= FEW_SAMPLES]
-    told += [
+    sentences += [
         Reason(
             "drained", "limit", {"name": one.name, "share": one.net_lost_share, "lost": one.lost, "gained": one.gained}
         )
         for one in sorted(judged, key=lambda one: -one.net_lost_share)
         if one.net_lost_share > MOST_LOST_SHARE
     ]
-    told += [
+    sentences += [
         Reason("concentrated", "limit", {"name": one.name, "other": one.confuser, "share": one.confuser_share})
         for one in sorted(judged, key=lambda one: -one.confuser_share)
         if one.least_confuser_share > CONCENTRATED_SHARE and one.expected_errors >= LEAST_ERRORS
     ][:3]
     if len(curve) > 1 and curve[-1].gain - curve[-2].gain > STEEP_GAIN:
-        told.append(
+        sentences.append(
             Reason("still_rising", "limit", {"gain": curve[-1].gain - curve[-2].gain, "num": curve[-1].num_samples})
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
 def recommend(

@@ -239,21 +239,21 @@ def described_weights(path: Path) -> dict[str, Any]:
     Returns:
         `name` and, where it says so, `options`, `mean` and `std`.
     """
-    said: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = {}
     if path.suffix == ".safetensors" and path.is_file():
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(str(path), "numpy") as file:
-                said = file.metadata() or {}
+                metadata = file.metadata() or {}
         except SafetensorError:
             pass  # the run refuses a damaged file with its reason
-    settings: dict[str, Any] = {"name": said.get("architecture", DEFAULT_BACKBONE)}
-    if "pad_type" in said:
-        settings["options"] = {"pad_type": said["pad_type"]}
+    settings: dict[str, Any] = {"name": metadata.get("architecture", DEFAULT_BACKBONE)}
+    if "pad_type" in metadata:
+        settings["options"] = {"pad_type": metadata["pad_type"]}
     for key in ("mean", "std"):
-        if key in said:
-            settings[key] = [float(value) for value in said[key].split(",")]
+        if key in metadata:
+            settings[key] = [float(value) for value in metadata[key].split(",")]
     return settings
 
 
@@ -340,9 +340,9 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
     """How many of the first images can be opened where the table says."""
     sample = [path for path in paths if path]
     refused = unusable_images(root, sample, config.decode)
-    said = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
+    sentence = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
     first = next(iter(refused.items()), None)
-    return said if first is None else f"{said}; {first[0]!r}: {first[1]}"
+    return sentence if first is None else f"{sentence}; {first[0]!r}: {first[1]}"
 
 
 def _first_table(

@@ -257,10 +257,10 @@ def _tile_sentences(asked: Config, config: Config, images: ImageCost, sources: S
         choice = "backbone.tiles: "
     rows, columns = config.backbone.grid
     if rows * columns > 1:
-        one = measure_images(with_tiles(config, 1), sources)
+        whole = measure_images(with_tiles(config, 1), sources)
         return [
-            f"{choice}{config.backbone.tiles}, {rows * columns} tiles per image: {images.extract_s / one.extract_s:.1f} times the "
-            f"time of one squashed picture ({1000 * images.extract_s:,.0f} ms per image, not {1000 * one.extract_s:,.0f})"
+            f"{choice}{config.backbone.tiles}, {rows * columns} tiles per image: {images.extract_s / whole.extract_s:.1f} times the "
+            f"time of one squashed picture ({1000 * images.extract_s:,.0f} ms per image, not {1000 * whole.extract_s:,.0f})"
         ]
     if is_auto:
         return [f"{choice}1, the whole image"]
@@ -271,26 +271,26 @@ def _tile_sentences(asked: Config, config: Config, images: ImageCost, sources: S
 def _sentences(forecast: Forecast) -> list[str]:
     images = forecast.images
     rate = 1.0 / max(images.extract_s, 1e-9)
-    said = [
+    sentences = [
         f"measured on {images.num_measured} images ({images.device}): {rate:,.0f} images per second, "
         f"{forecast.images.feature_bytes:,.0f} bytes per feature of {images.num_features:,} numbers"
     ]
     if images.rejects:
         codes = Counter(str(reject.reason_code) for reject in images.rejects)
         worst = ", ".join(f"{code} ({count:,})" for code, count in codes.most_common())
-        said.append(f"{len(images.rejects)} of these images cannot be used: {worst}; {images.rejects[0].message}")
+        sentences.append(f"{len(images.rejects)} of these images cannot be used: {worst}; {images.rejects[0].message}")
     if images.num_stored:
-        said.append(f"{images.num_stored} of these images have their features stored already")
-    said.append(
+        sentences.append(f"{images.num_stored} of these images have their features stored already")
+    sentences.append(
         f"the run will take about {duration(forecast.total_s)} ({forecast.num_samples:,} images: "
         f"{duration(images.start_s + forecast.extract_s)}, cleaning: {duration(forecast.clean_s)}; Prefect adds half a minute)"
     )
-    said.append(
+    sentences.append(
         f"it will add about {size(forecast.disk_bytes)} to the disk, which has {size(forecast.free_bytes)} free"
     )
     if forecast.disk_bytes > forecast.free_bytes:
-        said.append("the disk is too small: free some space, or set storage.cache to another disk")
-    return said
+        sentences.append("the disk is too small: free some space, or set storage.cache to another disk")
+    return sentences
 
 
 def duration(seconds: float) -> str:

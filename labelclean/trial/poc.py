@@ -168,8 +168,8 @@ def _measured(
     money = _cost(material, refined, names, config, facts, cost, seconds_per_sample)
     reject_share = sum(facts["rejects"].values()) / max(facts["num_drawn"], 1)
     found_share = money["found"] / max(money["num_suspects"], 1)
-    told = risks(classes, curve, compared, findings, reject_share=reject_share, found_share=found_share)
-    advice, reasons = recommend(told, compared, expected_errors=money["errors"], found_errors=money["found"])
+    warnings = risks(classes, curve, compared, findings, reject_share=reject_share, found_share=found_share)
+    advice, reasons = recommend(warnings, compared, expected_errors=money["errors"], found_errors=money["found"])
     return {
         "num_judged": len(labels),
         "method": refined.method,
@@ -180,7 +180,7 @@ def _measured(
         "curve": [asdict(point) for point in curve],
         "compared": [asdict(row) for row in compared],
         "classes": [asdict(row) | {"net_lost_share": row.net_lost_share} for row in classes],
-        "risks": [asdict(reason) for reason in told],
+        "risks": [asdict(reason) for reason in warnings],
         "gates": [asdict(finding) | {"forbids": list(finding.forbids)} for finding in findings],
     }
 

@@ -136,7 +136,7 @@ def _advised(
     """Gates, classes, risks and the recommendation."""
     up, findings = money["num_usable"] / facts["num_judged"], [finding_of(row) for row in found["findings"]]
     trials = [_class_trial(row) for row in classes]
-    told = risks(
+    warnings = risks(
         trials,
         (),
         (),
@@ -144,7 +144,7 @@ def _advised(
         reject_share=sum(facts["rejects"].values()) / max(facts["num_drawn"], 1),
         found_share=money["found"] / up / max(num_flags, 1),
     )
-    advice, reasons = recommend(told, (), expected_errors=money["errors"], found_errors=money["found"])
+    advice, reasons = recommend(warnings, (), expected_errors=money["errors"], found_errors=money["found"])
     return {
         "gain": _gain(found["gain"], facts["num_judged"], money["num_usable"], config),
         "recommendation": {"advice": advice, "reasons": [asdict(reason) for reason in reasons]},
@@ -153,7 +153,7 @@ def _advised(
         "compared": [],
         "classes": [],
         "set_classes": [dict(row) for row in classes],
-        "risks": [asdict(reason) for reason in told],
+        "risks": [asdict(reason) for reason in warnings],
         "gates": [asdict(finding) | {"forbids": list(finding.forbids)} for finding in findings],
     }
 

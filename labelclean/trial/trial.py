@@ -120,7 +120,7 @@ def learning_curve(material: Material, config: CleaningConfig, *, seed: int) -> 
     points = []
     for size in curve_sizes(len(order)):
         num = min(MOST_REPEATS, len(order) // size)
-        told = []
+        faults = []
         for k in range(num):
             part = material.take(np.sort(order[k * size : (k + 1) * size]))
             space = build_feature_space(part.features, part.sample_ids, part.groups, config, seed=seed)
@@ -128,8 +128,8 @@ def learning_curve(material: Material, config: CleaningConfig, *, seed: int) -> 
             agreement = float((teacher.top1 == part.labels.given).mean())
             # of the noise model, for it alone stays calibrated where nearly all errors are uniform
             of_shares = teacher.log_likelihood - teacher.likelihood_gain
-            told.append((teacher.noise.log_likelihood - of_shares, agreement, teacher.estimated_noise))
-        gains = np.array(told)
+            faults.append((teacher.noise.log_likelihood - of_shares, agreement, teacher.estimated_noise))
+        gains = np.array(faults)
         spread = float(gains[:, 0].std(ddof=1)) if num > 1 else None
         points.append(CurvePoint(size, num, *_means(gains, spread)))
     return tuple(points)
@@ -158,7 +158,7 @@ def compare_refinements(
     keys = material.sample_ids if material.groups is None else material.groups
     space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
     third = hashed_parts(list(keys), NUM_PARTS, seed=seed, purpose="hidden")
-    told = []
+    faults = []
     for part in range(NUM_PARTS):
         hidden = np.flatnonzero(third == part)
         if not len(hidden):
@@ -171,8 +171,8 @@ def compare_refinements(
             probs = refine_labels(space, labels, teacher, settings).pred_probs[hidden]
             judge = teacher_from_pred_probs(probs, material.labels.take(hidden), config)
             likelihoods.append(judge.noise.log_likelihood)
-        told.append(likelihoods)
-    table = np.array(told)
+        faults.append(likelihoods)
+    table = np.array(faults)
     gains = table - table[:, [methods.index("none")]]
     errors = gains.std(axis=0, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.zeros(len(methods))
     rows = [

@@ -69,8 +69,8 @@ def source_of(schema: pa.Schema, folder: Path) -> BoxSource | None:
     note = (field.metadata or {}).get(NOTE) if field is not None else None
     if note is None:
         return None
-    said = json.loads(note)
-    return BoxSource(said["format"], folder / said["path"], said["control"])
+    record = json.loads(note)
+    return BoxSource(record["format"], folder / record["path"], record["control"])
 
 
 def box_files(source: BoxSource) -> dict[str, bytes]:

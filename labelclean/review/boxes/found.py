@@ -64,10 +64,10 @@ def numbers(values: Sequence[Any]) -> list[float] | None:
         ([1.0, 2.5], None, None, None)
     """
     try:
-        found = [float(value) for value in values if not isinstance(value, bool)]
+        numbers = [float(value) for value in values if not isinstance(value, bool)]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if len(found) == len(values) and all(map(math.isfinite, found)) else None
+    return numbers if len(numbers) == len(values) and all(map(math.isfinite, numbers)) else None
 
 
 def check_faults(faults: Sequence[str], what: str, origin: Path) -> None:
@@ -91,12 +91,12 @@ def check_faults(faults: Sequence[str], what: str, origin: Path) -> None:
 def with_own_ids(boxes: Iterable[FoundBox]) -> tuple[FoundBox, ...]:
     """Return the boxes with distinct ids: the second of a name is called NAME (2), and so on."""
     seen: Counter[str] = Counter()
-    found = []
+    usable = []
     for box in boxes:
         seen[box.sample_id] += 1
         number = seen[box.sample_id]
-        found.append(box if number == 1 else replace(box, sample_id=f"{box.sample_id} ({number})"))
-    return tuple(found)
+        usable.append(box if number == 1 else replace(box, sample_id=f"{box.sample_id} ({number})"))
+    return tuple(usable)
 
 
 def turned(box: Box, degrees: float, pivot: tuple[float, float]) -> Box:

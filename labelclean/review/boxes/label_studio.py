@@ -110,27 +110,27 @@ def label_studio_with_classes(files: Files, classes: Mapping[Place, str], origin
 def _image(data: Mapping[str, Any], at: int, origin: Path) -> str:
     """The only image of a task."""
     texts = [value for value in data.values() if isinstance(value, str)]
-    found = [text for text in texts if _PICTURE.search(text)] or [text for text in texts if "://" in text]
-    if len(found) != 1:
+    pictures = [text for text in texts if _PICTURE.search(text)] or [text for text in texts if "://" in text]
+    if len(pictures) != 1:
         raise TableError(
-            f"{origin}: every task must have one image, but task {at + 1:,} has {listed(found) or 'none'}."
+            f"{origin}: every task must have one image, but task {at + 1:,} has {listed(pictures) or 'none'}."
         )
-    return found[0]
+    return pictures[0]
 
 
 def _last(task: Mapping[str, Any], at: int, origin: Path) -> tuple[Place, dict[str, Any], int]:
     """Place and content of the annotation that counts, and how many others there are."""
     key = "annotations" if "annotations" in task else "completions"
-    found = record_list(task.get(key) or [], f"task {at + 1}: {key}", origin)
+    results = record_list(task.get(key) or [], f"task {at + 1}: {key}", origin)
     counting = [
         (str(one.get("updated_at") or one.get("created_at") or ""), number)
-        for number, one in enumerate(found)
+        for number, one in enumerate(results)
         if not (one.get("was_cancelled") or one.get("skipped"))
     ]
     if not counting:
-        return ("", at, key), {}, len(found)
+        return ("", at, key), {}, len(results)
     last = max(counting)[1]
-    return ("", at, key, last), found[last], len(found) - 1
+    return ("", at, key, last), results[last], len(results) - 1
 
 
 def _box(result: Mapping[str, Any], value: Mapping[str, Any]) -> Box | None:

@@ -85,15 +85,19 @@ def yolo_names(files: Files, origin: Path) -> list[str]:
     Raises:
         TableError: If no file names them, or two files do otherwise.
     """
-    found = {name: names for name, data in files.items() if is_names_file(name) and (names := _names(name, data))}
-    if not found:
+    names_of_file = {
+        name: names for name, data in files.items() if is_names_file(name) and (names := _names(name, data))
+    }
+    if not names_of_file:
         raise TableError(
             f"{origin}: YOLO numbers its classes, and a file must name them: data.yaml with names, or classes.txt or obj.names "
             "with one name a line, but there is none. Put it beside the folders images and labels."
         )
-    if len({tuple(names) for names in found.values()}) > 1:
-        raise TableError(f"{origin}: one list of class names must hold, but {sorted(found)} differ. Take one out.")
-    return next(iter(found.values()))
+    if len({tuple(names) for names in names_of_file.values()}) > 1:
+        raise TableError(
+            f"{origin}: one list of class names must hold, but {sorted(names_of_file)} differ. Take one out."
+        )
+    return next(iter(names_of_file.values()))
 
 
 def yolo_boxes(files: Files, origin: Path) -> FoundBoxes:

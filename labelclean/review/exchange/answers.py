@@ -62,8 +62,8 @@ class Answer:
     @property
     def is_empty(self) -> bool:
         """Nothing was answered."""
-        said = self.labels or self.one_of or self.not_class or self.marks or self.claim or self.fault
-        return not (said or self.is_set)
+        answer = self.labels or self.one_of or self.not_class or self.marks or self.claim or self.fault
+        return not (answer or self.is_set)
 
 
 @dataclass(frozen=True)
@@ -165,15 +165,15 @@ def decisions_from(
         ExchangeError: If the file answers another run or data set; or, unless ``partial``, if
             anything in it cannot be used.
     """
-    found = list(answers)
-    _check_origin(found, manifest, origin)
+    collected = list(answers)
+    _check_origin(collected, manifest, origin)
     item_of = {item.key: item for item in manifest.items}
-    unmatched = sorted({answer.key for answer in found if answer.key not in item_of})
+    unmatched = sorted({answer.key for answer in collected if answer.key not in item_of})
     known = set(manifest.class_names)
     unknown: set[str] = set()
     conflicting: dict[str, list[str]] = {}
     read: dict[str, set[Decision]] = {}
-    for answer in found:
+    for answer in collected:
         item = item_of.get(answer.key)
         if item is None:
             continue
@@ -191,7 +191,7 @@ def decisions_from(
             read.setdefault(item.key, set()).add(decided(answer, item, manifest, now))
     for key, decisions in read.items():
         conflicting.setdefault(key, []).extend(_double_answers(decisions))
-    kept = [
+    new_decisions = [
         decision
         for item in manifest.items
         if not conflicting.get(item.key)
@@ -202,17 +202,17 @@ def decisions_from(
         run_id=manifest.run_id,
         dataset=manifest.dataset,
         num_tasks=len(manifest.items),
-        num_matched=len({decision.sample_id for decision in kept}),
-        num_decisions=len(kept),
-        num_unanswered=len(manifest.items) - len({decision.sample_id for decision in kept}),
-        by_decision=dict(sorted(Counter(decision.decision for decision in kept).items())),
+        num_matched=len({decision.sample_id for decision in new_decisions}),
+        num_decisions=len(new_decisions),
+        num_unanswered=len(manifest.items) - len({decision.sample_id for decision in new_decisions}),
+        by_decision=dict(sorted(Counter(decision.decision for decision in new_decisions).items())),
         unmatched=tuple(unmatched),
         conflicting=tuple(sorted({fault for faults in conflicting.values() for fault in faults})),
         unknown_labels=tuple(sorted(unknown)),
     )
     if not partial and not report.is_clean:
         raise ExchangeError(_letter(report, origin))
-    return report, _with_file_digest(kept)
+    return report, _with_file_digest(new_decisions)
 
 
 def _check_origin(answers: Sequence[Answer], manifest: ExportManifest, origin: Path) -> None:
@@ -221,11 +221,11 @@ def _check_origin(answers: Sequence[Answer], manifest: ExportManifest, origin: P
     own = {run_of_key(item.key) for item in manifest.items}
     datasets = {answer.dataset for answer in answers} - {None, manifest.dataset}
     if runs - own or datasets:
-        found = [f"run {run!r}" for run in sorted(filter(None, runs - own))]
-        found += [f"data set {name!r}" for name in sorted(filter(None, datasets))]
+        others = [f"run {run!r}" for run in sorted(filter(None, runs - own))]
+        others += [f"data set {name!r}" for name in sorted(filter(None, datasets))]
         raise ExchangeError(
             f"{origin}: must answer run {manifest.run_id!r} of data set {manifest.dataset!r}, as the manifest says, "
-            f"but answers {', '.join(found[:5])}. Import it with the manifest of that export; nothing was imported."
+            f"but answers {', '.join(others[:5])}. Import it with the manifest of that export; nothing was imported."
         )
 
 
@@ -339,9 +339,9 @@ def _ruled_out(kind: DecisionKind, answer: Answer, manifest: ExportManifest) -> 
 
 def _double_answers(decisions: Iterable[Decision]) -> list[str]:
     """Annotators who said different things about one task at one time."""
-    said = Counter((decision.annotator_id, decision.reviewed_at) for decision in decisions)
+    times = Counter((decision.annotator_id, decision.reviewed_at) for decision in decisions)
     sample = next((decision.sample_id for decision in decisions), "")
-    return [f"{sample} by {who}: {count} different answers" for (who, _), count in sorted(said.items()) if count > 1]
+    return [f"{sample} by {who}: {count} different answers" for (who, _), count in sorted(times.items()) if count > 1]
 
 
 def _with_file_digest(decisions: Sequence[Decision]) -> tuple[Decision, ...]:

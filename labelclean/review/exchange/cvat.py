@@ -137,8 +137,12 @@ def _labels(queue: QueueToExport) -> list[dict[str, Any]]:
 def _add_meta(root: Element, queue: QueueToExport, part: Part) -> None:
     """What readers other than CVAT's server need to know the labels."""
     task = SubElement(SubElement(root, "meta"), "task")
-    said = {"name": f"{queue.dataset} {queue.run_id} part {part.number}", "size": len(part.tasks), "mode": "annotation"}
-    for name, value in said.items():
+    described = {
+        "name": f"{queue.dataset} {queue.run_id} part {part.number}",
+        "size": len(part.tasks),
+        "mode": "annotation",
+    }
+    for name, value in described.items():
         SubElement(task, name).text = str(value)
     labels = SubElement(task, "labels")
     for label in _labels(queue):
@@ -158,8 +162,11 @@ def _add_image(root: Element, task: Task, preview: Path) -> None:
     image = SubElement(root, "image", id=str(_ID_OFFSET + task.rank), name=name, width=str(width), height=str(height))
     if task.sets is not None:
         tag = SubElement(image, "tag", label=SUGGESTION, source="auto")
-        told = {"lc_label": ", ".join(task.sets.predicted) or NO_LABEL, "lc_label_score": str(task.sets.label_score)}
-        for name, value in (told | {"lc_reason": task.sets.why}).items():
+        suggestion = {
+            "lc_label": ", ".join(task.sets.predicted) or NO_LABEL,
+            "lc_label_score": str(task.sets.label_score),
+        }
+        for name, value in (suggestion | {"lc_reason": task.sets.why}).items():
             SubElement(tag, "attribute", name=name).text = value
         return
     if task.suggestion is None:

@@ -140,15 +140,15 @@ def _answer(row: Any, number: int, annotator: str, path: Path) -> Answer:
     broken = [name for name in wanted if not isinstance(row, dict) or not isinstance(row.get(name), str)]
     if broken or not isinstance(row.get("tags"), list):
         raise ExchangeError(f"{path}: answer {number:,} must have {listed(wanted)} and tags, but is not whole.")
-    said = {name.removeprefix("lc_"): row[name] for name in wanted[1:]}
+    values = {name.removeprefix("lc_"): row[name] for name in wanted[1:]}
     who = str(row.get("annotator") or annotator)
     tags = {str(tag) for tag in row["tags"]}
     marks = frozenset(set(TAGS[1:]) & tags)
     if marks:
-        return Answer(row["lc_key"], who, marks=marks, **said)
+        return Answer(row["lc_key"], who, marks=marks, **values)
     if "reviewed" not in tags:
         fault = f"tagged {listed(sorted(tags))}, but only {listed(TAGS)} are answers" if tags else ""
-        return Answer(row["lc_key"], who, shown_label=str(row.get("label") or ""), fault=fault, **said)
+        return Answer(row["lc_key"], who, shown_label=str(row.get("label") or ""), fault=fault, **values)
     if not isinstance(row.get("label"), str):
-        return Answer(row["lc_key"], who, fault="'reviewed' without a label", **said)
-    return Answer(row["lc_key"], who, labels=(row["label"],), **said)
+        return Answer(row["lc_key"], who, fault="'reviewed' without a label", **values)
+    return Answer(row["lc_key"], who, labels=(row["label"],), **values)

@@ -119,8 +119,8 @@ def xml_elements(data: bytes, tags: tuple[str, ...], origin: Path) -> Iterator[E
 
 def _in_utf8(data: bytes) -> bytes:
     """XML in UTF-8 where it says to be in a code page of several bytes per sign, which the parser does not know."""
-    told = _DECLARED.match(data)
-    return data if told is None else data[told.end() :].decode(told[1].decode()).encode()
+    declared = _DECLARED.match(data)
+    return data if declared is None else data[declared.end() :].decode(declared[1].decode()).encode()
 
 
 def zip_member(path: Path, is_wanted: Callable[[str], bool], what: str) -> bytes:

@@ -108,5 +108,5 @@ def _answer(row: Any, number: int, annotator: str, path: Path) -> Answer:
     answer = worded_answer(
         row["lc_key"], row["decision"] or "", labels, row.get("annotator_id") or annotator, row.get("given_label")
     )
-    said = {name.removeprefix("lc_"): row[name] for name in _NEEDED[1:4]} | {"shown_label": row.get("given_label")}
-    return Answer(**{name: getattr(answer, name) for name in answer.__dataclass_fields__} | said)
+    values = {name.removeprefix("lc_"): row[name] for name in _NEEDED[1:4]} | {"shown_label": row.get("given_label")}
+    return Answer(**{name: getattr(answer, name) for name in answer.__dataclass_fields__} | values)

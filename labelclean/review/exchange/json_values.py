@@ -76,10 +76,10 @@ def needed_words(value: Any, what: str, origin: Path) -> str:
     Raises:
         TableError: If it is missing, blank or anything else.
     """
-    found = words(value)
-    if found is None:
+    names = words(value)
+    if names is None:
         raise TableError(f"{origin}: {what} must be a text or a whole number, but is {value!r:.80}. Correct it.")
-    return found
+    return names
 
 
 def _is_unicode(text: str) -> bool:

@@ -266,15 +266,15 @@ def _task_and_annotations(row: Any, number: int, path: Path) -> tuple[dict[str, 
 
 
 def _answers(data: dict[str, Any], annotations: Iterable[Any], path: Path, *, has_draft: bool) -> list[Answer]:
-    said: dict[str, Any] = {name: data.get(f"lc_{name}") for name in ("key", "sample_id", "run_id", "dataset")}
-    if not all(isinstance(value, str) for value in said.values()):
+    values: dict[str, Any] = {name: data.get(f"lc_{name}") for name in ("key", "sample_id", "run_id", "dataset")}
+    if not all(isinstance(value, str) for value in values.values()):
         raise ExchangeError(
             f"{path}: every task must hold lc_key, lc_sample_id, lc_run_id and lc_dataset in its data, but one holds "
             f"{listed(sorted(data), 12)}. It does not come from `labelclean export`; nothing was imported."
         )
-    answers = [_answer(annotation, said) for annotation in annotations]
+    answers = [_answer(annotation, values) for annotation in annotations]
     fault = "holds a draft, which was never submitted" if has_draft else ""
-    return answers or [Answer(annotator_id=TOOL, fault=fault, **said)]
+    return answers or [Answer(annotator_id=TOOL, fault=fault, **values)]
 
 
 def _answer(annotation: Any, said: dict[str, Any]) -> Answer:

@@ -109,10 +109,10 @@ def _session(environ: Mapping[str, str]) -> Iterator[Any]:
             yield sdk.LabelStudio(base_url=url, api_key=key, httpx_client=connection)
     except (refusals.ApiError, http.HTTPError) as fault:
         status, body = getattr(fault, "status_code", None), getattr(fault, "body", None)
-        said = f"{status}: {body}" if status else f"{type(fault).__name__}: {fault}"
-        said = " ".join(said.split()).replace(key, "***")[:400]
+        reason = f"{status}: {body}" if status else f"{type(fault).__name__}: {fault}"
+        reason = " ".join(reason.split()).replace(key, "***")[:400]
         raise ExchangeError(
-            f"Label Studio at {url} refused: {said}. Correct {URL_VARIABLE} or {KEY_VARIABLE}, or call again; "
+            f"Label Studio at {url} refused: {reason}. Correct {URL_VARIABLE} or {KEY_VARIABLE}, or call again; "
             "what the server holds already is not sent twice."
         ) from None
 

@@ -108,8 +108,8 @@ def run_of_key(key: str) -> str | None:
         >>> run_of_key("2026-01-14T020000.000Z_4bc1cf8a1b9d0e4a5f0d")
         '2026-01-14T020000.000Z'
     """
-    found = _KEY.match(key)
-    return found["run"] if found else None
+    match = _KEY.match(key)
+    return match["run"] if match else None
 
 
 def key_of_file(name: str) -> str:

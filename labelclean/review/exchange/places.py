@@ -44,8 +44,8 @@ def encoding_of(data: bytes, origin: Path) -> str:
         TableError: If there is none.
     """
     wide = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2])
-    told = _TOLD.match(data[:200].decode("ascii", "replace")) if wide is None else None
-    codec = wide or (told[1] if told else "utf-8")
+    match = _TOLD.match(data[:200].decode("ascii", "replace")) if wide is None else None
+    codec = wide or (match[1] if match else "utf-8")
     try:
         if data.decode(codec).encode(codec) == data:
             return codec
@@ -72,7 +72,7 @@ def json_places(text: str, wanted: Collection[tuple[str | int, ...]]) -> dict[tu
         {('a', 0): (7, 8), ('a', 1, 'b'): (16, 19)}
     """
     depths = {len(place) for place in wanted}
-    found: dict[tuple[str | int, ...], tuple[int, int]] = {}
+    places: dict[tuple[str | int, ...], tuple[int, int]] = {}
     path: list[str | int | None] = []  # None: an object whose next key is still to come
     for token in _TOKEN.finditer(text):
         sign = token[0]
@@ -86,8 +86,8 @@ def json_places(text: str, wanted: Collection[tuple[str | int, ...]]) -> dict[tu
         elif sign != ":" and path and path[-1] is None:
             path[-1] = str(json.loads(sign))
         elif sign != ":" and len(path) in depths and (place := tuple(path)) in wanted:
-            found[place] = token.span()  # type: ignore[index]  # no key is missing here
-    return found
+            places[place] = token.span()  # type: ignore[index]  # no key is missing here
+    return places
 
 
 def xml_places(data: bytes) -> Iterator[Element]:

@@ -50,9 +50,9 @@ def read_answers(path: Path, manifest: ExportManifest, now: datetime) -> list[An
     rows = record["decisions"]
     different = {json.dumps(row, sort_keys=True) for row in rows} if isinstance(rows, list) else None
     if different is None or len(different) != record["num_decisions"]:  # a row written twice makes up for no other
-        found = "no list" if different is None else len(different)
+        what = "no list" if different is None else len(different)
         raise ExchangeError(
-            f"{path}: must hold {record['num_decisions']!r} decisions, as it says itself, but holds {found}; it was "
+            f"{path}: must hold {record['num_decisions']!r} decisions, as it says itself, but holds {what}; it was "
             "cut or changed. Download the decisions again; nothing was imported."
         )
     hash_of = {item.key: item.content_hash for item in manifest.items}

@@ -72,8 +72,8 @@ class SetSuggestion:
     @property
     def why(self) -> str:
         """What may be wrong, in one line."""
-        told = [f"+ {name}?" for name in self.missing] + [f"- {name}?" for name in self.spurious]
-        return ", ".join(told)
+        changes = [f"+ {name}?" for name in self.missing] + [f"- {name}?" for name in self.spurious]
+        return ", ".join(changes)
 
 
 @dataclass(frozen=True)
