@@ -143,7 +143,7 @@ def _classes_present(present: npt.NDArray[np.bool_]) -> Finding:
     """How many classes have samples; of a single class images are ranked."""
     number, total = int(present.sum()), len(present)
     what = f"{number} of {total} classes have samples"
-    return _at_least("classes_present", number, min(2, total), None, what, REFINING, {"total": total})
+    return _at_least("classes_present", float(number), float(min(2, total)), None, what, REFINING, {"total": total})
 
 
 def _missing_classes(present: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[Finding]:
