@@ -54,8 +54,8 @@ FOLDER = "neighbours"
 NUMBERS = ("num_cells", "num_probes", "ranked_anew")
 ROWS_PER_CELL = 8  # cells are learned from the sample alone: with millions of samples few rows are left for each
 MOST_PROBES = 256
-LEAST_GAIN = 0.02
-NEAREST_KEPT = 64
+FARTHER = 0.01
+NEAREST_KEPT = 256
 SEEN_ROWS = 4096
 WIDER = 4
 MOST_WANTED = 2048
@@ -330,7 +330,7 @@ class _Truth:
         return self._similarity[:, :wanted]
 
     def similarity(self, found: IntArray) -> Float32Array:
-        """Similarities to found rows, shape of ``found``; -inf for rows that are not among the nearest 64."""
+        """Similarities to found rows, shape of ``found``; -inf for rows that are not among the nearest 256."""
         is_same = found[:, :, None] == self._numbers[:, None, :]
         return np.asarray(np.where(is_same, self._similarity[:, None, :], -np.inf).max(axis=2), dtype=np.float32)
 
@@ -350,7 +350,7 @@ def _filled(task: Task, chosen: Chosen, unit_rows: Float32Array, wanted: int) ->
             truth.see(rows, starts[number] + np.sort(block.samples))
     nearest = truth.nearest(min(RECALL_AT, wanted) + 1)
     limits = {"most_probes": MOST_PROBES, "wanted": wanted + 1}
-    recall = tune_index(index, truth.queries, nearest, truth.similarity, least_gain=LEAST_GAIN, **limits)
+    recall = tune_index(index, truth.queries, nearest, truth.similarity, farther=FARTHER, **limits)
     return index, recall, duplicate_threshold(nearest[:, 1:])
 
 

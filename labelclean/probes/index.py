@@ -25,7 +25,8 @@ ROWS_PER_CELL = 32
 LEAST_ROWS_PER_CELL = 32
 KMEANS_STEPS = 6
 LEAST_PROBES = 8
-LEAST_RECALL = 0.95
+LEAST_NEAR = 0.95
+SAME_SIMILARITY = np.float32(1e-5)
 RECALL_AT = 10
 RECALL_QUERIES = 200
 WIDTHS = (64, 128, 256, 512)
@@ -186,9 +187,9 @@ def tune_index(
     *,
     wanted: int | None = None,
     most_probes: int | None = None,
-    least_gain: float = 0.0,
+    farther: float = 0.0,
 ) -> float:
-    """Look into more cells, or rank more rows anew, whatever adds more, until a search of the queries finds enough.
+    """Look into more cells, or rank more rows anew, whatever adds more, until a search of the queries finds enough near rows.
 
     Args:
         index: A filled index; ``num_probes`` and ``ranked_anew`` are raised.
@@ -197,31 +198,37 @@ def tune_index(
         similarity: Gives exact similarities of the queries to rows of the index, (Q, M + 1) row numbers.
         wanted: How many to search, itself included, where more than M + 1 are kept of a search; default: M + 1.
         most_probes: Cells to look into, at most; default: all.
-        least_gain: Recall that twice of either must add to be worth its time.
+        farther: By what share of its distance a row may lie farther than the farthest of the M and still be as good
+            (approximate nearest neighbours, Arya et al. 1998 [22]). Rows without structure have hundreds such; a
+            near-duplicate has none but itself.
 
     Returns:
         Recall: share of the exact M neighbours that a search finds; an equally near row counts as found.
     """
     if exact.shape[1] < 2:
         return 1.0
-    limit = exact[:, -1:] - np.float32(1e-5)
+    nearest = exact[:, -1:] - SAME_SIMILARITY
+    near_enough = 1 - (1 + farther) ** 2 * (1 - exact[:, -1:]) - SAME_SIMILARITY  # d^2 = 2 (1 - similarity)
     most = min(index.num_cells, most_probes or index.num_cells)
 
-    def recall_of(num_probes: int, ranked_anew: int) -> tuple[float, int, int]:
+    def shares_of(num_probes: int, ranked_anew: int) -> tuple[float, float, int, int]:
         tried = replace(index, num_probes=num_probes, ranked_anew=ranked_anew)
         numbers, _ = search_index(tried, queries, wanted or exact.shape[1])
-        hits = ((similarity(numbers) >= limit) & (numbers >= 0)).sum(axis=1) - 1
-        recall = float(hits.clip(0, exact.shape[1] - 1).mean() / (exact.shape[1] - 1))
-        return recall, num_probes, ranked_anew
+        seen = np.where(numbers >= 0, similarity(numbers), -np.inf)
+        near, recall = (
+            float(((seen >= limit).sum(axis=1) - 1).clip(0, exact.shape[1] - 1).mean() / (exact.shape[1] - 1))
+            for limit in (near_enough, nearest)
+        )
+        return near, recall, num_probes, ranked_anew
 
-    recall, probes, anew = recall_of(index.num_probes, index.ranked_anew)
-    while recall < LEAST_RECALL:
+    best = shares_of(index.num_probes, index.ranked_anew)
+    while best[0] < LEAST_NEAR:
+        _, _, probes, anew = best
         wider = {(min(2 * probes, most), anew), (probes, min(2 * anew, MOST_RANKED_ANEW))} - {(probes, anew)}
-        best = max((recall_of(*more) for more in sorted(wider)), default=None)
-        if best is None or best[0] < recall + least_gain:
+        if not wider:
             break
-        recall, probes, anew = best
-    index.num_probes, index.ranked_anew = probes, anew
+        best = max(shares_of(*more) for more in sorted(wider))
+    _, recall, index.num_probes, index.ranked_anew = best
     return recall
 
 

@@ -39,8 +39,7 @@ SIZES = (130, 1, 169)
 @pytest.fixture
 def _all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that looks into every cell."""
-    monkeypatch.setattr(neighbour_index, "LEAST_RECALL", 2.0)
-    monkeypatch.setattr(neighbour_pass, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(neighbour_index, "LEAST_NEAR", 2.0)
 
 
 def written(
@@ -322,8 +321,7 @@ def refined(out: Path) -> pa.Table:
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pa.Table]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbour_index, "LEAST_RECALL", 2.0)
-        patch.setattr(neighbour_pass, "LEAST_GAIN", 0.0)
+        patch.setattr(neighbour_index, "LEAST_NEAR", 2.0)
         folder = tmp_path_factory.mktemp("near") / "shards"
         features, _, given = rings(1_200)
         yield folder, cleaned(folder, features, given, [f"lot{row // 3}" for row in range(1_200)])

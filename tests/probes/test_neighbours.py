@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from labelclean.probes import neighbours as module
+from labelclean.probes.index import add_rows, build_index, search_index, tune_index
 from labelclean.probes.neighbours import (
     Neighbours,
     conflict_sets,
@@ -168,3 +169,21 @@ def test_sets_are_in_conflict_where_two_labels_of_them_differ() -> None:
     sets, given = random.integers(-1, 40, 120), random.integers(0, 2, 120)
     slow = [number if number >= 0 and len(set(given[sets == number])) > 1 else -1 for number in sets]
     assert conflict_sets(sets, given).tolist() == slow
+
+
+@pytest.mark.parametrize("farther", [0.0, 0.01])
+def test_the_index_is_widened_until_rows_are_near_enough_and_no_further(farther: float) -> None:
+    rows = unit(4000, 200)  # without structure
+    index = build_index(rows, len(rows))
+    add_rows(index, rows)
+    similarity = rows[:200] @ rows.T
+    exact = -np.sort(-similarity, axis=1)[:, :11]
+    recall = tune_index(
+        index, rows[:200], exact, lambda numbers: np.take_along_axis(similarity, numbers, 1), farther=farther
+    )
+    numbers, _ = search_index(index, rows[:200], 11)
+    distance = np.sqrt(np.maximum(2 - 2 * np.take_along_axis(similarity, numbers, 1), 0))[:, 1:]
+    tenth = np.sqrt(2 - 2 * exact[:, -1:])
+    assert (distance <= (1 + farther) * tenth + 1e-4).mean() >= 0.95
+    assert recall == pytest.approx((distance <= tenth + 1e-4).mean(), abs=0.01)
+    assert (recall >= 0.95) == (farther == 0)
