@@ -186,7 +186,7 @@ def estimate_errors(
     low = max(min(*allowed, float(readings[0]) - unclear) - chance, 0.0)
     high = min(max(allowed) + chance, float(num_samples))
     least, most = (num_samples * share for share in audit.interval())
-    if least < high and low < most:
+    if least <= high and low <= most:
         low, high = max(low, least), min(high, most)
     else:
         low, high = least, most

@@ -73,6 +73,12 @@ def test_looks_that_contradict_every_reading_are_believed() -> None:
     assert found.high > 90
 
 
+def test_where_no_reading_doubts_a_label_the_interval_is_none() -> None:
+    """A model of the user's own that is sure of every given label."""
+    found = estimate([0.0, 0.0], [0.0, 0.0, 0.0])
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
 def test_a_gain_that_is_sure_in_every_reading_is_safe() -> None:
     found = estimate_gain(np.array([9.0, 9.5, 8.0, 9.0]), 0.0, np.array([0.5, 0.3, 0.1, 0.1]), 4.0, 10)
     assert found.value == pytest.approx(0.5 * 9 + 0.3 * 9.5 + 0.8 + 0.9)
