@@ -296,8 +296,8 @@ def measure_looks(
     advance: Advance,
 ) -> None:
     """Measure and store what images are like whose features were stored before that was measured; arguments as for `extract_missing`."""
-    section = config.backbone
-    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize, grid=section.grid)
+    section, margin = config.backbone, config.data.box_margin
+    settings = DecodeSettings(image_root, config.decode, facts.input_size, section.resize, margin, section.grid)
     workers = max(1, (os.cpu_count() or 2) - 1) if section.workers is None else section.workers
     described: list[Described] = []
     for image in decoded_images(sources, settings, workers):

@@ -21,9 +21,14 @@ from labelclean.features.decode import (
     preview_image,
 )
 from labelclean.features.decoder_pool import DecodeSettings, ImageSource, Reject, decoded_images, hashed_images
+from labelclean.features.extraction import measure_looks
+from labelclean.features.facts import BackboneFacts
 from labelclean.features.image_files import ImageReject, content_hash
+from labelclean.features.store import FeatureStore
+from labelclean.storage.parquet import read_config
 from tests.hostile import png
 
+ROOT = Path(__file__).parents[2]
 GREY: NDArray[np.uint8] = (np.arange(40 * 60).reshape(40, 60) % 251).astype(np.uint8)
 
 
@@ -78,6 +83,18 @@ def test_a_box_is_another_thing_than_its_image_and_every_other_box() -> None:
     hashes = {box_hash(image, box) for box in (Box(1, 2, 3, 4), Box(1, 2, 3, 4.5), Box(2, 1, 3, 4))}
     assert len(hashes | {image, box_hash(content_hash(b"y"), Box(1, 2, 3, 4))}) == 5
     assert box_hash(image, Box(1, 2, 3, 4)) == box_hash(image, Box(1.0, 2.0, 3.0, 4.0))
+
+
+def test_what_a_box_is_like_is_measured_with_its_margin_from_an_old_cache_too(root: Path) -> None:
+    """20 x 10 pixels with a fifth of that around are rows 13 to 27 and columns 6 to 34; those as an image of their own."""
+    (root / "cut.png").write_bytes(png(GREY[13:27, 6:34], 0))
+    config = read_config(ROOT / "config.yaml", ["data.box_margin=0.2", "backbone.workers=0"])
+    facts, store = BackboneFacts("any", "b", 3, (8, 8)), FeatureStore(root / "store", 3)
+    sources = [ImageSource("box", "a.png", None, Box(10, 15, 20, 10)), ImageSource("cut", "cut.png")]
+    measure_looks(sources, store, facts, config, root, lambda _: None)
+    hashes = [one.content_hash for one in hashed_images(sources, root, config.decode)]
+    box, cut = store.looks_of([str(one) for one in hashes])
+    assert box.tolist() == cut.tolist()
 
 
 def test_the_margin_enters_the_digest_of_boxes_and_of_nothing_else() -> None:
