@@ -25,6 +25,9 @@ SAMPLE_BYTES = 88  # label, keys, near-duplicate set and group while they are jo
 LIST_BYTES = 6 * 26
 EXTRACTION_BYTES = 1400 * 2**20  # program, backbone, one batch, decoding processes
 EXPECTATIONS_BYTES = 200 * 2**20  # Great Expectations over one part of the labels: 145 as measured
+PROB_BYTES = 64  # a probability of the user's own while the file is read and checked: 63.5 as measured
+PROB_ROW_BYTES = 400  # its sample beside: 370 as measured from 10^5 to 4 * 10^5
+KNOWN_BYTES = 420  # a sample of tonight that the reference holds: 421 as measured from 10^5 to 4 * 10^5
 UNITS = {
     "": 1,
     "KiB": 2**10,
@@ -146,7 +149,13 @@ def streamed_need(size: Size, config: CleaningConfig, sample_rows: int) -> int:
     if config.neighbours.method != "none":
         directions = index_directions(size.num_samples, dims)
         near = neighbours_need(size, directions) + sample_rows * (4 * directions + LIST_BYTES)
-    return PROGRAM_BYTES + sums + matrices + sample + block + near + SAMPLE_BYTES * size.num_samples
+    each = SAMPLE_BYTES + _own_probs(size, config)
+    return PROGRAM_BYTES + sums + matrices + sample + block + near + each * size.num_samples
+
+
+def _own_probs(size: Size, config: CleaningConfig) -> int:
+    """Bytes per sample of the user's own probabilities, which are held beside the labels."""
+    return 0 if config.teacher.pred_probs is None else 4 * size.num_classes
 
 
 def in_memory_need(size: Size, config: CleaningConfig) -> int:
@@ -163,8 +172,25 @@ def in_memory_need(size: Size, config: CleaningConfig) -> int:
     dims, classes = size.num_dims, size.num_classes
     sums = 8 * folds * 3 * (dims**2 + landmarks**2) + 4 * 32 * dims**2
     near = 0 if config.neighbours.method == "none" else 40 * 12 + 4 * dims
-    each = 1_500 + 4 * (3 * dims + 2 * landmarks + 24 * classes) + near
+    each = 1_500 + 4 * (3 * dims + 2 * landmarks + 24 * classes) + near + _own_probs(size, config)
     return PROGRAM_BYTES + sums + 8 * 12 * classes**2 + each * size.num_samples
+
+
+def earlier_need(size: Size, config: CleaningConfig, *, has_reference: bool) -> int:
+    """Return the bytes that a run needs before cleaning and gives back: for the images, or for what is read beside the labels.
+
+    Args:
+        size: N, D and K.
+        config: `teacher.pred_probs` is read.
+        has_reference: All samples may be in a reference's sums already; their ids are held.
+
+    Returns:
+        The larger of the two.
+    """
+    beside = KNOWN_BYTES if has_reference else 0
+    if config.teacher.pred_probs is not None:
+        beside += PROB_ROW_BYTES + PROB_BYTES * size.num_classes
+    return max(EXTRACTION_BYTES, PROGRAM_BYTES + beside * size.num_samples)
 
 
 def choice_rows(config: CleaningConfig, num_classes: int) -> int:

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from labelclean.cleaning.memory import (
     EXPECTATIONS_BYTES,
-    EXTRACTION_BYTES,
     Size,
     available_memory,
     check_memory,
     choice_rows,
+    earlier_need,
     memory_limit,
 )
 from labelclean.cleaning.population import setting_faults
@@ -113,7 +113,8 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     size = measured_size(config, num_rows, settled or names)
     _check_settings(config, size)
     checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0
-    need = check_memory(size, config, limit, "run.max_memory", before=EXTRACTION_BYTES, beside=checks)
+    before = earlier_need(size, config, has_reference=config.run.reference is not None)
+    need = check_memory(size, config, limit, "run.max_memory", before=before, beside=checks)
     free = available_memory()
     if need > free:
         LOG.warning(

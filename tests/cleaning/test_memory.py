@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labelclean.cleaning.memory import Size, check_memory, cleaning_need, neighbours_need, streamed_need
+from labelclean.cleaning.memory import Size, check_memory, cleaning_need, earlier_need, neighbours_need, streamed_need
 from labelclean.config import CleaningConfig
 from labelclean.errors import ConfigError
 
@@ -37,3 +37,18 @@ def test_too_little_is_refused_with_what_can_be_lowered() -> None:
 
 def test_what_something_else_takes_counts_where_it_is_more() -> None:
     assert check_memory(Size(100, 8, 2), DEFAULTS, None, "run.max_memory", before=2**40) == 2**40
+
+
+def test_the_users_own_probabilities_count_while_they_are_read_and_held() -> None:
+    """A million rows of 20: as Python's numbers more than 32 bytes each while they are read, then 4 as float32."""
+    own = CleaningConfig.model_validate({"teacher": {"pred_probs": "probs.parquet"}})
+    assert earlier_need(MILLION, own, has_reference=False) > 32 * 20 * 10**6
+    assert cleaning_need(MILLION, own) - cleaning_need(MILLION, DEFAULTS) == 4 * 20 * 10**6
+    small = Size(10_000, 768, 20)
+    assert cleaning_need(small, own) - cleaning_need(small, DEFAULTS) == 4 * 20 * 10_000
+
+
+def test_ids_that_a_reference_knows_count_where_they_are_more_than_the_images_take() -> None:
+    few, many = (earlier_need(Size(size, 768, 20), DEFAULTS, has_reference=True) for size in (10**5, 10**8))
+    assert few == earlier_need(MILLION, DEFAULTS, has_reference=False)
+    assert many > 10**8 * 100  # a text of 50 characters and its place in a set
