@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -22,7 +22,7 @@ from labelclean.cleaning.shards import HeldShard, Shard, find_shards
 from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.features.store import FeatureStore
-from labelclean.noise.readings import AuditEvidence
+from labelclean.noise.readings import AuditEvidence, as_ingested
 from labelclean.probes.feature_space import sample_keys
 from labelclean.review.decisions import Decision, reviewed_labels
 from labelclean.review.facets import holds_names
@@ -36,7 +36,7 @@ from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, part_of
 from labelclean.runs.run import standing_of
 from labelclean.storage.parquet import make_folder, read_pred_probs, read_table
-from labelclean.storage.queries import samples_known
+from labelclean.storage.queries import samples_judged, samples_known
 from labelclean.storage.samples import given_labels_of, groups_of
 
 if TYPE_CHECKING:
@@ -146,12 +146,11 @@ def labelled_parts(
     if probs is not None and not is_named:
         _check_order(config, labels, names)
     shards = shards_of(work, paths)
-    if reference is not None and reference.kept is not None:
-        kept, rows = reference.kept, _not_tonight(reference.kept.labels, labels)
-        if len(rows):
-            shards += (HeldShard(kept.features[rows], "what the reference kept"),)
-            labels.append(folder / "kept.npz")
-            kept.labels.take(rows, len(names)).write(labels[-1])
+    if reference is not None and (earlier := _earlier_samples(work, config, reference, names, decisions, labels)):
+        shards += (earlier[0],)
+        labels.append(folder / "kept.npz")
+        earlier[1].write(labels[-1])
+        digest.update(earlier[1].digest.encode())
     return RunParts(
         samples=tuple(paths),
         shards=shards,
@@ -265,6 +264,64 @@ def _check_order(config: Config, labels: Sequence[Path], names: Sequence[str]) -
     own = np.concatenate([one.pred_probs for one in known if one.pred_probs is not None])
     if fault := order_fault(own, np.concatenate(given), names):
         raise TableError(f"{config.teacher.pred_probs}: {fault}")
+
+
+def kept_now(
+    kept: ShardLabels,
+    judged: Mapping[str, tuple[str, str]],
+    names: Sequence[str],
+    config: Config,
+    decisions: Sequence[Decision],
+) -> tuple[IntArray, ShardLabels]:
+    """Return what earlier nights kept, with what people have decided about it since.
+
+    Args:
+        kept: Labels of the n samples that were kept, as they were known then.
+        judged: Content hash and given label of samples by their id (`queries.samples_judged`); decisions about others
+            are passed over.
+        names: The K class names.
+        config: `run.seed`, `teacher.folds` and `review.reopen` are read.
+        decisions: All decisions of the data set.
+
+    Returns:
+        Rows of those that nobody has taken out, int64, ascending, and their labels. What was drawn at random and looked at
+        is told by the draws, not here.
+    """
+    lots = sample_keys(list(judged), None, num_folds=config.teacher.folds, seed=config.run.seed).lots
+    id_of = dict(zip(lots.tolist(), judged, strict=True))
+    rows = np.flatnonzero(np.isin(kept.lots, lots))
+    ids = [id_of[lot] for lot in kept.lots[rows].tolist()]
+    facts = {"content_hash": [judged[one][0] for one in ids], "given_label": [judged[one][1] for one in ids]}
+    standing, decided = standing_of(pa.table({"sample_id": ids} | facts), names, config, decisions)
+    is_decided = np.array([len(of_sample) > 0 for of_sample in decided], dtype=bool)
+    rows, standing = rows[is_decided], standing.take(is_decided)
+    labels = kept.labels(np.arange(len(kept)), len(names))
+    reviewed = reviewed_labels(as_ingested(labels.take(rows)), standing)
+    votes, candidates, observed = labels.votes.copy(), labels.candidates.copy(), labels.observed.copy()
+    votes[rows], candidates[rows], observed[rows] = reviewed.votes, reviewed.candidates, reviewed.observed
+    labels = replace(labels, votes=votes, candidates=candidates, before_review=observed)
+    stays = np.setdiff1d(np.arange(len(kept)), rows[standing.is_excluded])
+    return stays, shard_labels(labels.take(stays), kept.keys.take(stays), old=np.ones(len(stays), dtype=bool))
+
+
+def _earlier_samples(
+    work: Path,
+    config: Config,
+    reference: RunSums,
+    names: Sequence[str],
+    decisions: Sequence[Decision],
+    tonight: Sequence[Path],
+) -> tuple[HeldShard, ShardLabels] | None:
+    """Features and labels of what the reference kept, without what is there tonight or was taken out; None where nothing is left."""
+    if reference.kept is None or config.run.reference is None:
+        return None
+    decided = sorted({decision.sample_id for decision in decisions})
+    judged = samples_judged(config.run.reference, reference.runs, decided, work / INTERNAL / "spill")
+    stays, known = kept_now(reference.kept.labels, judged, names, config, decisions)
+    rows = _not_tonight(known, tonight)
+    if not len(rows):
+        return None
+    return HeldShard(reference.kept.features[stays[rows]], "what the reference kept"), known.take(rows, len(names))
 
 
 def _not_tonight(kept: ShardLabels, tonight: Sequence[Path]) -> IntArray:

@@ -409,9 +409,7 @@ def samples_known(reference: Path, runs: Sequence[str], samples: Sequence[Path],
     Returns:
         Their ids; those of runs that were pruned are not known any more.
     """
-    folders = {reference, *(reference.parent / run for run in runs)}
-    files = sorted(folder / "refined_labels.parquet" for folder in folders)
-    files = [file for file in files if file.is_file()]
+    files = _refined_labels(reference, runs)
     if not files:
         return set()
     question = """
@@ -420,3 +418,37 @@ def samples_known(reference: Path, runs: Sequence[str], samples: Sequence[Path],
     """
     with database(spill) as connection:
         return {row[0] for row in connection.execute(question, [names_of(samples), names_of(files)]).fetchall()}
+
+
+def samples_judged(
+    reference: Path, runs: Sequence[str], sample_ids: Sequence[str], spill: Path
+) -> dict[str, tuple[str, str]]:
+    """Return what image and given label some samples had when a run behind a reference judged them last.
+
+    Args:
+        reference: The reference run's folder; the other runs lie beside it.
+        runs: Ids of the runs whose samples are in its sums; names of runs sort by time.
+        sample_ids: The samples.
+        spill: Folder for what does not fit into memory.
+
+    Returns:
+        Content hash and given label by sample id; samples of runs that were pruned are not known any more.
+    """
+    files = _refined_labels(reference, runs)
+    if not files or not sample_ids:
+        return {}
+    question = """
+        SELECT sample_id, arg_max(content_hash, filename), arg_max(given_label, filename)
+        FROM read_parquet(?, filename = true) SEMI JOIN (SELECT unnest(?) AS sample_id) USING (sample_id)
+        GROUP BY sample_id
+    """
+    with database(spill) as connection:
+        rows = connection.execute(question, [names_of(files), list(sample_ids)]).fetchall()
+    return {sample: (content_hash, given) for sample, content_hash, given in rows}
+
+
+def _refined_labels(reference: Path, runs: Sequence[str]) -> list[Path]:
+    """The refined labels of the runs behind a reference that are still there, oldest first."""
+    folders = {reference, *(reference.parent / run for run in runs)}
+    files = sorted(folder / "refined_labels.parquet" for folder in folders)
+    return [file for file in files if file.is_file()]
