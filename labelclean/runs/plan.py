@@ -107,11 +107,11 @@ def plan_run(config: Config, arrivals: Arrivals) -> Plan:
     is_one = config.data.class_names is not None and len(names) == 1
     if not is_set and (is_one or config.run.reference is None):
         check_class_settings(config, names, dataset.schema.names, num_rows)
-    settled = None if config.run.reference is None else _reference_classes(config, names)
+    settled, num_kept = (None, 0) if config.run.reference is None else _of_reference(config, names)
     if not is_set and settled is not None:
         check_class_settings(config, settled, dataset.schema.names, num_rows)
-    size = measured_size(config, num_rows, settled or names)
-    _check_settings(config, size)
+    size = measured_size(config, num_rows + num_kept, settled or names)
+    _check_settings(config, size, num_kept)
     checks = EXPECTATIONS_BYTES if config.expectations.enabled else 0
     before = earlier_need(size, config, has_reference=config.run.reference is not None)
     need = check_memory(size, config, limit, "run.max_memory", before=before, beside=checks)
@@ -148,14 +148,14 @@ def _facts(config: Config) -> BackboneFacts:
     return backbone_facts(config)
 
 
-def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
-    """Check that sums can be added to those of the reference; its classes, for a night need not show all of them."""
+def _of_reference(config: Config, names: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """Check that sums can be added to those of the reference; its classes, for a night need not show all, and samples that it kept."""
     from labelclean.features.decode import decode_digest
     from labelclean.runs.night_sums import check_reference, read_run_sums
 
     folder = config.run.reference
     if folder is None:
-        return tuple(names)
+        return tuple(names), 0
     reference, facts = read_run_sums(folder), _facts(config)
     margin = box_margin(config, labels_dataset(config.data.labels).schema.names)
     decode = decode_digest(config.decode, facts.input_size, config.backbone.resize, margin)
@@ -163,7 +163,7 @@ def _reference_classes(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     if config.data.class_names is None and set(classes) <= set(reference.class_names):
         classes = reference.class_names
     check_reference(reference, folder, config, classes, facts.digest, decode)
-    return classes
+    return classes, 0 if reference.kept is None else len(reference.kept.labels)
 
 
 def box_margin(config: Config, names: Sequence[str]) -> float | None:
@@ -204,9 +204,11 @@ def found_classes(labels: Path, files: Sequence[Path] | None, spellings: Mapping
     return tuple(in_class_order(spellings.get(name, name) for name in names))
 
 
-def _check_settings(config: Config, size: Size) -> None:
+def _check_settings(config: Config, size: Size, num_kept: int) -> None:
     """Refuse what is not done with so many samples, or with a reference; all faults at once."""
     faults = setting_faults(config, size.num_samples, size.num_classes)
+    if faults and num_kept:
+        faults.append(f"{num_kept:,} of these samples are those that run.reference kept")
     if config.run.reference is not None:
         if config.teacher.left_out == "group":
             faults.append(

@@ -268,6 +268,11 @@ def test_what_cannot_be_added_to_earlier_sums_is_refused_with_all_faults(sample_
         match=r"teacher\.left_out must be .* run\.reference.*; refine\.method must not be adaptive .* Nothing was started",
     ):
         steps.clean(config_in(tmp_path, sample_cache, second, root, f"run.reference={before}", *overrides))
+    exact = ["neighbours.method=exact", BLOCKS]  # the night's 300 alone are fewer than 600
+    with pytest.raises(
+        ConfigError, match=r"exact compares all pairs; (399|400) of these samples are those that run.reference kept"
+    ):
+        steps.clean(config_in(tmp_path, sample_cache, second, root, f"run.reference={before}", *exact))
 
 
 def test_all_kinds_of_faulty_labels_are_refused_out_of_core(sample_cache: Path, tmp_path: Path) -> None:
@@ -331,6 +336,24 @@ def test_a_night_is_added_to_the_sums_of_its_reference(sample_cache: Path, tmp_p
     gap = np.abs(at_once.sums.features[0].count - new.sums.features[0].count)
     assert gap.max() == 0  # the folds hang on the ids alone
     assert set(TABLES["refined_labels"].key) == {"sample_id"}
+
+
+@pytest.mark.long
+def test_a_night_hears_what_people_said_of_the_nights_before(sample_cache: Path, tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    config = config_in(tmp_path, sample_cache, first, root)
+    before = steps.clean(config)
+    decide(config, before)  # about the first 40 of 400, of which the second night has none again
+    folder = steps.clean(config_in(tmp_path, sample_cache, second, root, f"run.reference={before}"))
+    old, new = read_run_sums(before).kept, read_run_sums(folder).kept
+    assert old is not None
+    assert new is not None
+    gone = np.setdiff1d(old.labels.lots, new.labels.lots)
+    verified = new.labels.labels(np.arange(len(new.labels)), 6).is_verified
+    assert len(gone) == 5  # the bad images
+    assert verified.sum() == 30  # confirmed and corrected
+    assert np.isin(new.labels.lots[verified], old.labels.lots).all()
 
 
 def test_a_reference_that_means_something_else_is_refused_by_name(sample_cache: Path, tmp_path: Path) -> None:
