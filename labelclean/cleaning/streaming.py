@@ -7,6 +7,7 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def clean_shards(
     Raises:
         TableError: If shards and labels do not fit together.
         ConfigError: If the settings ask for what is not done with so many samples, or ``max_memory`` cannot be kept.
-        StorageError: If ``out`` holds the results of other data or settings, or the disk refuses.
+        StorageError: If ``out`` holds the results of other data, settings or version, or the disk refuses.
         DeviceError: If the cluster cannot be reached, or its machines die on one shard again and again.
     """
     settings = cleaning_settings(config)
@@ -308,8 +309,8 @@ def _digest(
     config: CleaningConfig,
     said: tuple[Any, ...],
 ) -> str:
-    """Digest of everything that a result hangs on."""
-    digest = hashlib.sha256(json.dumps(said).encode())
+    """Digest of everything that a result hangs on, the version too: a killed run must not go on with another method."""
+    digest = hashlib.sha256(json.dumps((version("labelclean"), *said)).encode())
     digest.update(config.model_dump_json(include={"neighbours", "teacher", "refine", "gates"}).encode())
     for shard in shards:
         digest.update(shard.digest.encode())
@@ -327,8 +328,8 @@ def _claim(folder: Path, digest: str) -> None:
     if mark.exists():
         if read_json(mark) != {"digest": digest}:
             raise StorageError(
-                f"{folder}: the folder must be new or hold the same run, but holds results of other shards, labels, "
-                "settings or another seed. Choose another folder for out, or remove this one."
+                f"{folder}: the folder must be new or hold the same run, but holds results of other shards, labels or "
+                "settings, another seed or another version of labelclean. Choose another folder for out, or remove this one."
             )
         return
     if folder.exists() and any(folder.iterdir()):

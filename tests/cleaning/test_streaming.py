@@ -134,6 +134,15 @@ def test_results_of_other_data_are_not_overwritten(
         streaming.clean_shards(features=shards, out=streamed[0].folder, seed=6, config=CONFIG)
 
 
+def test_a_run_of_another_version_does_not_go_on(
+    shards: Path, streamed: tuple[streaming.CleanedShards, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streaming.clean_shards(features=shards, out=streamed[0].folder, seed=5, config=CONFIG)  # that of its own does
+    monkeypatch.setattr(streaming, "version", lambda _: "0.0.1", raising=False)
+    with pytest.raises(StorageError, match="another version of labelclean"):
+        streaming.clean_shards(features=shards, out=streamed[0].folder, seed=5, config=CONFIG)
+
+
 def test_repeated_ids_and_bad_numbers_are_named(tmp_path: Path) -> None:
     features, _, given, groups = planted(sum(SIZES))
     features[700, 3] = np.nan
