@@ -23,7 +23,7 @@ from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.sample import Chosen, choose_sample, read_sample, sample_at
 from labelclean.cleaning.shard_labels import ShardLabels
 from labelclean.cleaning.shards import Shard
-from labelclean.cleaning.student import Others, Refinement, Rule, refine_labels
+from labelclean.cleaning.student import Others, Refinement, Rule, posterior_targets, refine_labels
 from labelclean.cleaning.teacher import Teacher, fit_teacher, teacher_from_pred_probs
 from labelclean.cleaning.views import Fit, Targets
 from labelclean.config import CleaningConfig
@@ -87,6 +87,11 @@ class Earlier:
     is_new: IntArray
     given: Targets
 
+    @property
+    def num_rounds(self) -> int:
+        """As in `student.Others`."""
+        return len(self.reference.rounds)
+
     def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
         """Return what the targets of tonight and of earlier nights teach; only posteriors were kept of these."""
         before = self.reference.rounds[_round(name)]
@@ -108,6 +113,11 @@ class Population:
     each: Each
     reference: LearnedSums | None
     given: Targets
+
+    @property
+    def num_rounds(self) -> int:
+        """As in `student.Others`."""
+        return 1 if self.reference is None else len(self.reference.rounds)
 
     def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
         """Return what the targets of all samples teach: one pass over the shards."""
@@ -424,14 +434,12 @@ def learned_sums(learned: Learned) -> LearnedSums:
     Returns:
         The sums, the reference's included.
     """
-    taught, refinement = learned.taught, learned.refinement
-    rows = [targets.rows for targets in refinement.rounds]
-    if not rows:
-        rows = [posterior(taught.teacher.fit.probs, taught.labels, taught.teacher.fit.matrix)]
+    taught = learned.taught
     power, space = taught.task.power, taught.space
+    targets = learned.refinement.rounds or _teachers_rounds(taught)
     if taught.others is not None:
-        given, rounds = taught.others.given.sums, tuple(one.sums for one in refinement.rounds if one.sums is not None)
-        if given is None or len(rounds) < len(refinement.rounds):
+        given, rounds = taught.others.given.sums, tuple(one.sums for one in targets if one.sums is not None)
+        if given is None or len(rounds) < len(targets):
             raise ValueError("the sums of all samples are needed, but there are none.")
         return LearnedSums(tuple(one.sums for one in space.designs.values()), given, rounds, space.kernel, power)
     mean = space.design.sums.mean
@@ -442,8 +450,18 @@ def learned_sums(learned: Learned) -> LearnedSums:
         space = replace(space, design=design, kernel=kernel)
     everyone = np.arange(len(space))
     given = new_sums(space, everyone, given_targets(taught.labels))
-    student = tuple(new_sums(space, everyone, one) for one in rows)
+    student = tuple(new_sums(space, everyone, one.rows) for one in targets)
     return LearnedSums(tuple(one.sums for one in space.designs.values()), given, student, space.kernel, power)
+
+
+def _teachers_rounds(taught: Taught) -> tuple[Targets, ...]:
+    """What a student would learn from the teacher, where none did: later nights may have one."""
+    fit, others = taught.teacher.fit, taught.others
+    rows = posterior(fit.probs, taught.labels, fit.matrix)
+    if others is None:
+        return (Targets(rows),)
+    names = (f"student-{number + 1}" for number in range(others.num_rounds))
+    return tuple(others.targets(name, rows, fit, posterior_targets) for name in names)
 
 
 def _seats(kernel: Kernel, unit_rows: Float32Array, space: FeatureSpace) -> Float64Array:

@@ -46,6 +46,10 @@ class Others(Protocol):
     def given(self) -> Targets:
         """What the given labels of all samples teach."""
 
+    @property
+    def num_rounds(self) -> int:
+        """How many rounds of student targets earlier nights have left; 1 where there are no earlier nights."""
+
     def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
         """Return what the targets of all samples teach.
 
@@ -217,7 +221,7 @@ def _posterior_student(
     fit, rounds, is_even = teacher.fit, [], teacher.noise.is_even
     for number in range(0 if teacher.is_vouched else config.refine.rounds or 1):
         known = posterior(fit.probs, labels, fit.matrix)
-        targets = _targets(others, f"student-{number + 1}", known, fit, _posterior)
+        targets = _targets(others, f"student-{number + 1}", known, fit, posterior_targets)
         views = tuple(student_views(space, targets, labels, config))
         values = np.stack([view.values for view in views])
         plain = fit_plain_model(values, GivenLabels(known, labels.candidates))
@@ -231,7 +235,8 @@ def _targets(others: Others | None, name: str, rows: Float32Array, fit: Fit, rul
     return Targets(rows) if others is None else others.targets(name, rows, fit, rule)
 
 
-def _posterior(stage: Stage, values: Float32Array, labels: GivenLabels) -> Float32Array:
+def posterior_targets(stage: Stage, values: Float32Array, labels: GivenLabels) -> Float32Array:
+    """Return what a stage believes of some samples, their labels counted as evidence (`Rule`)."""
     return posterior(stage.true_probs(values), labels, stage.matrix)
 
 

@@ -211,7 +211,7 @@ def check_reference(
         ("teacher.landmarks above 0", int(config.teacher.landmarks >= 2), landmarks),
         (
             "refine.rounds",
-            (config.refine.rounds or 1) if config.refine.method != "none" else 0,
+            (config.refine.rounds or 1) if config.refine.method in ("auto", "posterior") else 0,
             len(reference.sums.rounds),
         ),
     ):
