@@ -25,7 +25,7 @@ from labelclean.errors import GateError
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import fit_noise_matrix, fit_plain_model, posterior, true_class_probs
 from labelclean.noise.readings import NO_LOOKS, AuditEvidence, has_looks
-from labelclean.noise.scores import ErrorEstimate, GainEstimate
+from labelclean.noise.scores import ErrorEstimate
 from labelclean.noise.tally import Tally, tally_of
 from labelclean.noise.targets import adaptive_targets, given_targets, two_hot_targets
 from labelclean.noise.trust import JudgedLabels, Trust, fit_trust
@@ -120,11 +120,6 @@ class Refinement:
     def estimated_errors(self) -> ErrorEstimate:
         """How many labels are probably wrong."""
         return self.tally.errors(self.trust.readings)
-
-    @property
-    def estimated_gain(self) -> GainEstimate:
-        """What taking over every predicted label brings."""
-        return self.tally.gain(self.trust.readings)
 
 
 def refine_labels(

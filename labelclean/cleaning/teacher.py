@@ -63,16 +63,6 @@ class Teacher:
         """Noise model fitted to the views: C, view weights, likelihood."""
         return self.fit.noise
 
-    @property
-    def views(self) -> Float32Array:
-        """The evidence, float32, shape (V, N, K)."""
-        return self.fit.values
-
-    @property
-    def view_names(self) -> tuple[str, ...]:
-        """What each view is."""
-        return (*(view.name for view in self.fit.views), "pattern")[: len(self.fit.values)]
-
 
 def fit_teacher(
     space: FeatureSpace, labels: GivenLabels, config: CleaningConfig, *, seed: int, given: Targets | None = None

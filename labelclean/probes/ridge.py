@@ -232,23 +232,8 @@ def out_of_fold_logits(design: Design, probes: tuple[LinearProbe, ...], rows: In
     return logits
 
 
-def training_shares(design: Design, targets: Float32Array) -> Float32Array:
-    """Return the class shares of what each fold's probe learned from.
-
-    Args:
-        design: Folds.
-        targets: Probability rows, float32, shape (N, K).
-
-    Returns:
-        float32, shape (F, K); row f is the mean target outside fold f.
-    """
-    held = np.stack([targets[design.folds == fold].sum(axis=0, dtype=np.float64) for fold in range(design.num_folds)])
-    size = len(targets) - np.bincount(design.folds, minlength=design.num_folds)
-    return np.asarray((held.sum(axis=0) - held) / np.maximum(size, 1)[:, None], dtype=np.float32)
-
-
 def shares_of_sums(sums: TargetSums, count: Float64Array) -> Float32Array:
-    """Return `training_shares` from sums alone.
+    """Return the class shares of what each fold's probe learned from.
 
     Args:
         sums: Target sums per fold.

@@ -29,7 +29,6 @@ VERIFYING: tuple[DecisionKind, ...] = ("confirmed", "corrected")
 RULING_OUT: tuple[DecisionKind, ...] = ("not_class", "none_of_these")
 """Answers that hold though a class that they rule out is no more."""
 SETTLING: tuple[DecisionKind, ...] = (*VERIFYING, "bad_image", "none_of_these")
-PARTIAL: tuple[DecisionKind, ...] = ("one_of", "not_class")
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_where_nothing_tells_the_refinement_is_none_and_says_so() -> None:
     assert found.refinement.method == "none"
     assert "chance" in found.refinement.why
     assert (found.table.predicted_label == given).all()
-    assert found.refinement.estimated_gain.is_safe
+    assert found.refinement.tally.gain(found.refinement.trust.readings).is_safe
 
 
 def test_a_class_within_one_group_is_named_and_stands() -> None:

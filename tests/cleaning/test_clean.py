@@ -270,7 +270,7 @@ def test_random_looks_weigh_the_readings() -> None:
     result = clean_labels(given, features=features, audited={str(r): int(true[r]) for r in rows.tolist()}, seed=0)
     beliefs = result.refinement.trust.readings.beliefs
     assert (beliefs.num_audited, beliefs.num_wrong) == (30, (given[rows] != true[rows]).sum())
-    assert result.refinement.estimated_gain.is_safe
+    assert result.refinement.tally.gain(result.refinement.trust.readings).is_safe
 
 
 def test_looks_at_strangers_and_unknown_classes_are_refused_together() -> None:
