@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +18,7 @@ import pyarrow as pa
 
 from labelclean.arrays import BoolArray, FloatArray, IntArray
 from labelclean.config import DecodeConfig, recorded_config
-from labelclean.errors import ConfigError, ExchangeError, StorageError, listed
+from labelclean.errors import ConfigError, ExchangeError, LabelcleanError, StorageError, listed
 from labelclean.features.decode import preview_image
 from labelclean.probes.sums import hashed_parts
 from labelclean.review.agreement import Ratings
@@ -27,7 +29,7 @@ from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE
 from labelclean.review.exchange.tasks import QueueToExport, Task
 from labelclean.review.exchange.tools import STUDY, Tool, export_tasks, import_decisions
 from labelclean.storage.label_sets import GIVEN, one_label_needed
-from labelclean.storage.parquet import atomic_path, read_json, read_table, write_json
+from labelclean.storage.parquet import atomic_path, make_folder, read_json, read_table, write_json
 from labelclean.storage.run_folders import MANIFEST
 from labelclean.storage.tables import class_names_of
 
@@ -35,6 +37,7 @@ Design = Literal["balanced", "random"]
 StudyTool = Literal["sheet", "label-studio"]
 Stratum = Literal["sure", "border", "suspected", "random"]
 PLAN, ANSWERS, STANDARD = "study.json", "answers.json", "standard"
+_BEGUN = ".study.json"  # in place of study.json until every sheet is there
 _FORMAT = "labelclean study 1"
 
 
@@ -134,7 +137,7 @@ def plan_study(
     Args:
         run_folder: A published run.
         decisions: The data set's decisions.
-        out: New folder; one that a killed plan left is finished.
+        out: New folder; one that a killed plan left is finished, and one that a fault stopped is removed.
         num_samples: How many samples.
         appraisers: How many people, at least 1.
         trials: How often each looks at each sample, at least 1.
@@ -181,7 +184,6 @@ def plan_study(
     drawn = tuple(StudySample(ids[r], hashes[r], given[r], why) for r, why in zip(rows.tolist(), strata, strict=True))
     identity = (str(manifest["run_id"]), str(manifest["dataset"]), names)
     study = Study(*identity, tool, design, seed, appraisers, trials, drawn)
-    _check_place(out, study)
     paths = table.column("image_path").to_pylist() if "image_path" in table.column_names else [None] * table.num_rows
     path_of = {ids[row]: paths[row] for row in rows.tolist()}
 
@@ -197,15 +199,17 @@ def plan_study(
                 f"sample_id {first.sample_id!r}: {first.message} Put the images back, or run again, and plan anew."
             )
 
-    for appraiser, trial in study.sittings():
-        order = hashed_parts([one.sample_id for one in drawn], 2**62, seed=seed, purpose=f"study/{appraiser}/{trial}")
-        sitting = {STUDY: {"appraiser": appraiser, "trial": trial}}
-        folder = sitting_folder(out, appraiser, trial)
-        write(folder, _sitting_run(study, appraiser, trial), [drawn[n] for n in np.argsort(order)], sitting)
     open_rows = [n for n, row in enumerate(rows.tolist()) if standing.verified[row] < 0]
-    if open_rows:
-        write(out / STANDARD, study.run_id, [drawn[n] for n in open_rows], {})
-    write_json(out / PLAN, {"format": _FORMAT} | asdict(study))
+    with _own_folder(out, study):
+        for appraiser, trial in study.sittings():
+            order = hashed_parts(
+                [one.sample_id for one in drawn], 2**62, seed=seed, purpose=f"study/{appraiser}/{trial}"
+            )
+            sitting = {STUDY: {"appraiser": appraiser, "trial": trial}}
+            folder = sitting_folder(out, appraiser, trial)
+            write(folder, _sitting_run(study, appraiser, trial), [drawn[n] for n in np.argsort(order)], sitting)
+        if open_rows:
+            write(out / STANDARD, study.run_id, [drawn[n] for n in open_rows], {})
     return study, len(open_rows)
 
 
@@ -263,18 +267,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         ExchangeError: If there is none.
     """
-    try:
-        record = read_json(folder / PLAN)
-        if record.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        record["class_names"] = tuple(record["class_names"])
-        record["samples"] = tuple(StudySample(**row) for row in record["samples"])
-        return Study(**record)
-    except (StorageError, KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise ExchangeError(
-            f"{folder}: must be the folder of an agreement study, with its {PLAN}, but: {fault}. "
-            "Name the folder that `labelclean study plan` wrote."
-        ) from None
+    return _study_of(folder / PLAN)
 
 
 def import_study(files: Sequence[Path], folder: Path, *, now: datetime, replace: bool = False) -> list[StudyImport]:
@@ -388,6 +381,22 @@ def class_said(decision: Decision, class_names: Sequence[str]) -> int:
 # --- inside ---------------------------------------------------------------------------------------
 
 
+def _study_of(path: Path) -> Study:
+    """The study in a file."""
+    try:
+        record = read_json(path)
+        if record.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        record["class_names"] = tuple(record["class_names"])
+        record["samples"] = tuple(StudySample(**row) for row in record["samples"])
+        return Study(**record)
+    except (StorageError, KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise ExchangeError(
+            f"{path.parent}: must be the folder of an agreement study, with its {PLAN}, but: {str(fault).removesuffix('.')}. "
+            "Name the folder that `labelclean study plan` wrote."
+        ) from None
+
+
 def _check_plan(num_samples: int, appraisers: int, trials: int, design: str, tool: str) -> None:
     faults = [
         f"{name} must be at least 1, but is {value}"
@@ -403,9 +412,26 @@ def _check_plan(num_samples: int, appraisers: int, trials: int, design: str, too
         raise ConfigError(f"study plan: {'; '.join(faults)}.")
 
 
-def _check_place(out: Path, study: Study) -> None:
-    if (out / PLAN).is_file() and read_study(out) != study:
-        raise ExchangeError(f"{out}: must be a new folder, but holds another study. Name another --out.")
+@contextmanager
+def _own_folder(out: Path, study: Study) -> Iterator[None]:
+    """Claim a folder for a plan: a kill leaves it for the next call to finish, a fault removes what is the plan's alone."""
+    for name in (PLAN, _BEGUN):
+        if (out / name).is_file() and _study_of(out / name) != study:
+            raise ExchangeError(f"{out}: must be a new folder, but holds another study. Name another --out.")
+    is_planned, is_begun = (out / PLAN).is_file(), (out / _BEGUN).is_file()
+    if not (is_planned or is_begun):
+        make_folder(out)
+        if holds := sorted(entry.name for entry in out.iterdir()):
+            raise ExchangeError(f"{out}: must be a new or empty folder, but holds {listed(holds)}. Name another --out.")
+        write_json(out / _BEGUN, {"format": _FORMAT} | asdict(study))
+    try:
+        yield
+    except (LabelcleanError, OSError):
+        if not is_planned:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    if not is_planned:
+        (out / _BEGUN).replace(out / PLAN)
 
 
 def _usable(table: pa.Table, decisions: Sequence[Decision], names: tuple[str, ...]) -> tuple[Standing, pa.Table]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from labelclean.errors import ConfigError, ExchangeError, StorageError
 from labelclean.review.agreement import measure_agreement
 from labelclean.review.decisions import Decision
 from labelclean.review.exchange.manifest import read_manifest
-from labelclean.review.exchange.tools import export_run, import_decisions
+from labelclean.review.exchange.tools import export_run, export_tasks, import_decisions
 from labelclean.review.ratings import label_ratings, review_ratings
 from labelclean.review.study import (
     STANDARD,
@@ -206,17 +207,51 @@ def test_a_plan_that_cannot_be_is_refused_with_every_fault(run_folder: Path, tmp
     planned(run_folder, tmp_path / "study")
     with pytest.raises(ExchangeError, match="holds another study"):
         planned(run_folder, tmp_path / "study", seed=5)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").touch()
+    with pytest.raises(ExchangeError, match=r"must be a new or empty folder, but holds 'notes\.txt'"):
+        planned(run_folder, tmp_path / "own")
+    assert (tmp_path / "own" / "notes.txt").exists()
     with pytest.raises(ExchangeError, match="nobody's have come back"):
         study_ratings(tmp_path / "study", (), now=NOW)
-    with pytest.raises(ExchangeError, match=r"must be the folder of an agreement study, with its study\.json"):
+    with pytest.raises(ExchangeError, match=r"must be the folder of an agreement study, with its study\.json") as none:
         read_study(tmp_path)
+    assert ".." not in str(none.value)
 
 
-def test_a_picture_that_is_gone_stops_the_plan(tmp_path: Path) -> None:
+def test_a_picture_that_is_gone_stops_the_plan_which_leaves_nothing(tmp_path: Path) -> None:
     run_folder = make_run(tmp_path)
-    next((tmp_path / "data" / "images").iterdir()).unlink()
+    picture = next((tmp_path / "data" / "images").iterdir())
+    picture.rename(tmp_path / picture.name)
     with pytest.raises(StorageError, match="every image of a study must be readable, but 1 are not"):
         planned(run_folder, tmp_path / "study", num=12)
+    assert not (tmp_path / "study").exists()
+    (tmp_path / picture.name).rename(picture)  # as the letter says
+    assert planned(run_folder, tmp_path / "study", num=12) == read_study(tmp_path / "study")
+
+
+def test_a_killed_plan_is_finished_by_the_same_and_by_no_other(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def dies(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return export_tasks(*args, **named)
+
+    monkeypatch.setattr("labelclean.review.study.export_tasks", dies)
+    with pytest.raises(KeyboardInterrupt):
+        planned(run_folder, tmp_path / "study")
+    with pytest.raises(ExchangeError, match="holds another study"):
+        planned(run_folder, tmp_path / "study", num=5)
+    done = planned(run_folder, tmp_path / "study")
+    asked = {
+        frozenset(one.sample_id for one in read_manifest(sitting_folder(tmp_path / "study", *at)).items)
+        for at in done.sittings()
+    }
+    assert asked == {frozenset(one.sample_id for one in done.samples)}
 
 
 def test_bad_images_and_copies_of_one_image_are_not_drawn(run_folder: Path, tmp_path: Path) -> None:
