@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ from labelclean.starting.excel import excel_rows
 from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
-from labelclean.starting.images import READ_SUFFIXES, located
+from labelclean.starting.images import READ_SUFFIXES, located, plain_path
 from labelclean.starting.label_sets import set_rows_of_images, with_unlisted
 from labelclean.starting.label_studio import (
     flat_rows,
@@ -238,11 +238,16 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
     if pages:
         return _voc(pages, path, asked)
     refused: dict[str, str] = {}
+    foreign: list[str] = []
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     for folders, suffixes in (([path], _TABLES), (below, _SHEETS), ([path.parent], _SHEETS)):
         tables: dict[Path, Rows] = {}
         for folder in folders:
             tables |= _tables_in(folder, suffixes, asked, refused)
+        if rows is not None:  # the one folder may be a class: a table of something else takes nothing from it
+            own = {file: table for file, table in tables.items() if _shares_images(table, rows)}
+            foreign += [file.name for file in tables if file not in own]
+            tables = own
         if len(tables) > 1:
             raise TableError(
                 f"{path}: one table must hold the labels of the images, but {listed([file.name for file in tables])} may. Name "
@@ -256,12 +261,21 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
             )
     others = _other_labels(path)
     if rows is not None and not others:
-        return rows
+        return replace(rows, left_out={**rows.left_out, "tables that name none of the images": sorted(foreign)})
     looked_at = others + "".join(f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3])
     raise TableError(
         f"{fault or f'{path}: must hold a folder per class or a table of labels, but has neither. Name the file itself.'}"
         f"{looked_at}"
     )
+
+
+def _shares_images(table: Rows, rows: Rows) -> bool:
+    """Whether a table names an image of a folder, with its suffix or without."""
+    names, images = (
+        {PurePosixPath(plain_path(path)).stem for path in one.table.column("image_path").to_pylist() if path}
+        for one in (table, rows)
+    )
+    return not names.isdisjoint(images)
 
 
 def _other_labels(path: Path) -> str:

@@ -129,6 +129,16 @@ def test_class_folders_win_over_tables_beside_them(tmp_path: Path) -> None:
     assert set(pairs(read(tmp_path)).values()) == {"ok", "dent"}
 
 
+def test_one_class_folder_stands_where_the_table_beside_it_is_of_other_images(tmp_path: Path) -> None:
+    tree(tmp_path, "parts/ok/1.png", "parts/ok/2.png")
+    (tmp_path / "prices.csv").write_text("file,label\n7.png,x\n8.png,y\n")
+    found = read(tmp_path / "parts")
+    assert pairs(found) == {"ok/1.png": "ok", "ok/2.png": "ok"}
+    assert "left out: 1 tables that name none of the images: 'prices.csv'" in found.seen
+    (tmp_path / "grades.csv").write_text("file,label\n1.png,crack\n2.png,dent\n")
+    assert set(pairs(read(tmp_path / "parts")).values()) == {"crack", "dent"}
+
+
 def test_a_labels_table_needs_no_reader(tmp_path: Path) -> None:
     written(tmp_path / "l.PARQUET", {"sample_id": ["a"], "image_path": ["a.png"], "given_label": ["ok"]})
     assert first_labels(tmp_path / "l.PARQUET") is None
