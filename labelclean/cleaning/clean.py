@@ -111,7 +111,9 @@ def clean_labels(
         audited: The same of samples that were drawn *at random over all* and looked at, whatever was thought of them:
             they also tell how far to trust the images (30 make a difference).
         seed: Feeds the hashes of folds and the bootstrap.
-        config: Sections `neighbours`, `teacher`, `refine`, `gates`; default: the defaults.
+        config: Sections `neighbours`, `teacher`, `refine`, `gates`; default: the defaults. The gates of a run are not
+            asked here: `refine.method: two_hot`, which they refuse where the errors of two classes go to each other,
+            cannot tell these two apart.
 
     Returns:
         Table, soft labels and class names.
