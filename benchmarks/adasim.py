@@ -34,7 +34,7 @@ from labelclean.adapt.image_cache import open_cache
 from labelclean.adapt.image_set import gather_images, labelled_sources
 from labelclean.adapt.loss import dino_loss
 from labelclean.adapt.neighbours import new_history
-from labelclean.adapt.state import Task
+from labelclean.adapt.state import TrainingSetup
 from labelclean.adapt.train import follow, learn, train
 from labelclean.adapt.world import World
 from labelclean.cleaning.clean import clean_labels
@@ -221,10 +221,10 @@ def throughput(work: Path) -> dict[str, float]:
     config = config_of(real_names()[-1], "scratch", "adaptive", 0, work, 0.01)
     images, _ = gather_images(config, session.cache_size(config))
     cache = open_cache(images.cache)
-    task = session.build_task(config, images, session.start_backbone(config), World())
-    looped, bare = session.fresh_state(config, task), session.fresh_state(config, task)
+    setup = session.build_setup(config, images, session.start_backbone(config), World())
+    looped, bare = session.fresh_state(config, setup), session.fresh_state(config, setup)
     loop = train(
-        looped, task, cache.pixels, new_history(task.config.window or 1, task.num_images, task.config.neighbours)
+        looped, setup, cache.pixels, new_history(setup.config.window or 1, setup.num_images, setup.config.neighbours)
     )
     times: dict[str, list[float]] = {"loop": [], "bare": [], "loop_cpu": [], "bare_cpu": []}
     for repeat in range(REPEATS + 1):  # the first warms up
@@ -233,23 +233,23 @@ def throughput(work: Path) -> dict[str, float]:
             if kind == "loop":
                 next(loop)
             else:
-                _bare_epoch(bare, task)
-            if task.device.type == "cuda":
+                _bare_epoch(bare, setup)
+            if setup.device.type == "cuda":
                 torch.cuda.synchronize()
             if repeat:
-                times[kind].append((time.perf_counter() - wall) / task.steps)
-                times[f"{kind}_cpu"].append((time.process_time() - cpu) / task.steps)
+                times[kind].append((time.perf_counter() - wall) / setup.steps)
+                times[f"{kind}_cpu"].append((time.process_time() - cpu) / setup.steps)
     found = {kind: statistics.median(values) for kind, values in times.items()}
     return found | {"ratio": found["bare"] / found["loop"], "ratio_cpu": found["bare_cpu"] / found["loop_cpu"]}
 
 
-def _bare_epoch(state: Any, task: Task) -> None:
+def _bare_epoch(state: Any, setup: TrainingSetup) -> None:
     """One epoch of forward, backward and step of the same networks on synthetic crops: no images, crops or neighbours."""
-    channels = len(task.mean)
-    crops = torch.randn(2 * int(task.config.batch_size or 0), channels, *task.size, device=task.device)
+    channels = len(setup.mean)
+    crops = torch.randn(2 * int(setup.config.batch_size or 0), channels, *setup.size, device=setup.device)
     crops = crops.contiguous(memory_format=torch.channels_last)
-    for _ in range(task.steps):
-        with torch.autocast(task.device.type, task.dtype, enabled=task.dtype != torch.float32):
+    for _ in range(setup.steps):
+        with torch.autocast(setup.device.type, setup.dtype, enabled=setup.dtype != torch.float32):
             with torch.no_grad():
                 _, momentum_logits = state.momentum(crops)
             _, online_logits = state.online(crops)
@@ -258,7 +258,7 @@ def _bare_epoch(state: Any, task: Task) -> None:
         )
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        learn(state, 1e-5, 0.04, task.config)
+        learn(state, 1e-5, 0.04, setup.config)
         follow(state.online, state.momentum, 0.996)
 
 

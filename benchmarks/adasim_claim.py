@@ -25,7 +25,7 @@ from benchmarks.problem import Float32Array, FloatArray, IntArray
 from labelclean.adapt.measures import effective_rank, share_of
 from labelclean.adapt.neighbours import new_history
 from labelclean.adapt.schedule import settled
-from labelclean.adapt.state import EpochRecord, State, Task, build_state
+from labelclean.adapt.state import EpochRecord, State, TrainingSetup, build_state
 from labelclean.adapt.train import train
 from labelclean.config import BackboneConfig
 from labelclean.config.adapt import AdaptConfig
@@ -147,13 +147,13 @@ CONDITIONS = {
 }
 
 
-def task_of(condition: Condition, method: str, seed: int, parts: Parts) -> Task:
-    """Return the task of one training; kinds are labels that are measured with."""
+def setup_of(condition: Condition, method: str, seed: int, parts: Parts) -> TrainingSetup:
+    """Return the setup of one training; kinds are labels that are measured with."""
     views = VIEWS | {"brightness": condition.brightness, "crop_area": [condition.least_crop, 1.0]}
     own = {"epochs": condition.epochs, "window": condition.window, "views": views}
     config = AdaptConfig.model_validate(SETTINGS | own | METHODS[method])
     count, device = len(parts.kind), torch.device("cpu")
-    return Task(
+    return TrainingSetup(
         config=settled(config, count, on_gpu=False),
         num_images=count,
         num_features=backbone(seed).num_features,
@@ -259,13 +259,13 @@ def run_training(name: str, method: str, seed: int) -> Row:
         make_parts(condition.scene, count, seed=seed, purpose=purpose)
         for purpose, count in enumerate((condition.per_kind, TEST_PER_KIND))
     )
-    began, task = time.monotonic(), task_of(condition, method, seed, parts)
-    state = build_state(task, backbone(seed).module, backbone(seed).module)
-    history = new_history(condition.window, task.num_images, task.config.neighbours)
+    began, setup = time.monotonic(), setup_of(condition, method, seed, parts)
+    state = build_state(setup, backbone(seed).module, backbone(seed).module)
+    history = new_history(condition.window, setup.num_images, setup.config.neighbours)
     epochs: list[dict[str, float | None]] = []
     collapse = None
     try:
-        for record in train(state, task, lambda rows: parts.pixels[rows], history) if method != "base" else ():
+        for record in train(state, setup, lambda rows: parts.pixels[rows], history) if method != "base" else ():
             if isinstance(record, EpochRecord):
                 near = state.near_index.numpy().astype(np.int64)
                 told = record._asdict() | shares_of_neighbours(near, parts.kind, condition.scene.alike, parts.tray)

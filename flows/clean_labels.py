@@ -107,6 +107,6 @@ def _clean_as_tasks(config: Config, force: bool) -> Path:
             if not step(str(run.work)):
                 break
         folder = steps.publish(run)
-    create_markdown_artifact(key="labelclean-summary", markdown=markdown_summary(steps.read_outcome(folder)))
+    create_markdown_artifact(key="labelclean-summary", markdown=markdown_summary(steps.read_published(folder)))
     steps.raise_if_refused(folder)
     return folder

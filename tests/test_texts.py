@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 import labelclean
-from labelclean.config import GatesConfig
+from labelclean.config import METHODS, GatesConfig
 from labelclean.errors import ConfigError
 from labelclean.features.image_files import ReasonCode
 from labelclean.labels import given_labels
 from labelclean.noise.distribution import ClassMoves, measure_distribution
 from labelclean.report.html import finding_sentence
 from labelclean.runs.gates import (
-    METHODS,
     TeacherMeasurements,
     judge_distribution,
     judge_groups,

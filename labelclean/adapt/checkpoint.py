@@ -49,10 +49,10 @@ def read_checkpoint(folder: Path, state: State) -> None:
 
     Args:
         folder: The training's folder.
-        state: The state before the first step of the same task; changed in place.
+        state: The state before the first step of the same training; changed in place.
 
     Raises:
-        StorageError: If the file is missing, damaged or of another task.
+        StorageError: If the file is missing, damaged or of another training.
     """
     path = folder / CHECKPOINT
     try:

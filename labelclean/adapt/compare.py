@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from labelclean.adapt.checkpoint import WEIGHTS
 from labelclean.adapt.image_set import Sources, labelled_sources
-from labelclean.arrays import IntArray
+from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.views import Targets, teacher_views
 from labelclean.config import BackboneConfig, Config
 from labelclean.errors import ConfigError, TableError
@@ -35,11 +35,9 @@ from labelclean.storage.samples import given_labels_of
 SURE = 2.0
 FEWEST = 20
 
-Float32Array = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Judged:
+class BackboneWorth:
     """What one backbone's features are worth on the given labels, out of fold.
 
     Attributes:
@@ -74,8 +72,8 @@ class Comparison:
         weights: The adapted weights.
     """
 
-    base: Judged
-    adapted: Judged
+    base: BackboneWorth
+    adapted: BackboneWorth
     gain: float
     standard_error: float
     weights: Path
@@ -140,19 +138,19 @@ def compare(config: Config, adapted: Path | None = None) -> Comparison:
         groups = [f"group {known[row]}" if known[row] is not None else f"sample {row}" for row in rows]
     keep = [ids.index(sample) for sample in both] if ids != both else slice(None)
     keep_too = [ids_too.index(sample) for sample in both] if ids_too != both else slice(None)
-    first = judged("base", base[keep], both, groups, labels, config)
-    second = judged("adapted", other[keep_too], both, groups, labels, config)
+    first = worth_of("base", base[keep], both, groups, labels, config)
+    second = worth_of("adapted", other[keep_too], both, groups, labels, config)
     return compared(first, second, weights)
 
 
-def judged(
+def worth_of(
     name: str,
     features: Float32Array,
     sample_ids: Sequence[str],
     groups: Sequence[str] | None,
     labels: GivenLabels,
     config: Config,
-) -> Judged:
+) -> BackboneWorth:
     """Return what features are worth: the product's own ridge probe and neighbour vote, out of fold and out of group.
 
     Args:
@@ -174,10 +172,10 @@ def judged(
         for view in views
     ]
     together = fit_plain_model(np.stack(views), labels)
-    return Judged(name, is_given[0], is_given[-1], together.log_likelihood, space.groups)
+    return BackboneWorth(name, is_given[0], is_given[-1], together.log_likelihood, space.groups)
 
 
-def compared(base: Judged, adapted: Judged, weights: Path) -> Comparison:
+def compared(base: BackboneWorth, adapted: BackboneWorth, weights: Path) -> Comparison:
     """Return base against adapted, sample by sample.
 
     Args:

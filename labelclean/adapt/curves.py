@@ -14,7 +14,7 @@ from labelclean.storage.parquet import atomic_path
 
 EPOCHS = "epochs.jsonl"
 CURVES = "curves.svg"
-Row = dict[str, Any]
+CurveRow = dict[str, Any]
 
 _PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss (nats)", ("loss",)),
@@ -26,7 +26,7 @@ _PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def row_of(record: EpochRecord, seconds: float, images_per_s: float) -> Row:
+def row_of(record: EpochRecord, seconds: float, images_per_s: float) -> CurveRow:
     """Return a record as JSON values, numbers that do not exist as None.
 
     Args:
@@ -64,7 +64,7 @@ def sentence(row: Mapping[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch']} of {epochs}: {', '.join(parts)}; {row['images_per_s']:,.0f} images/s"
 
 
-def read_rows(folder: Path, epochs_done: int) -> list[Row]:
+def read_rows(folder: Path, epochs_done: int) -> list[CurveRow]:
     """Return the epochs that a stored training has done; a line of an epoch that must be repeated is left out.
 
     Args:
@@ -79,7 +79,7 @@ def read_rows(folder: Path, epochs_done: int) -> list[Row]:
     return [row for row in rows if row["epoch"] <= epochs_done]
 
 
-def write_rows(folder: Path, rows: Sequence[Row]) -> None:
+def write_rows(folder: Path, rows: Sequence[CurveRow]) -> None:
     """Write all epochs so far, whole or not at all.
 
     Args:
@@ -90,7 +90,7 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
         temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_curves(folder: Path, rows: Sequence[Row]) -> None:
+def write_curves(folder: Path, rows: Sequence[CurveRow]) -> None:
     """Draw the epochs so far.
 
     Args:
@@ -117,7 +117,7 @@ def write_curves(folder: Path, rows: Sequence[Row]) -> None:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def event_writer(folder: Path) -> Callable[[Row], None]:
+def event_writer(folder: Path) -> Callable[[CurveRow], None]:
     """Return a function that writes an epoch as TensorBoard events, or does nothing where TensorBoard is not installed.
 
     Args:
@@ -132,7 +132,7 @@ def event_writer(folder: Path) -> Callable[[Row], None]:
 
     writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
-    def write(row: Row) -> None:
+    def write(row: CurveRow) -> None:
         for name, value in row.items():
             if name != "epoch" and value is not None:
                 writer.add_scalar(name, value, row["epoch"])

@@ -27,7 +27,7 @@ BLOCK_IMAGES = 1024
 PixelArray = npt.NDArray[np.unsignedinteger]
 
 
-class Part(NamedTuple):
+class RootImages(NamedTuple):
     """Images below one root, with the content hash of each."""
 
     root: Path
@@ -99,7 +99,7 @@ def cache_folder(
 
 def fill_cache(
     folder: Path,
-    parts: Sequence[Part],
+    parts: Sequence[RootImages],
     contents: Sequence[str],
     size: tuple[int, int],
     config: Config,
@@ -191,7 +191,7 @@ def _array_path(folder: Path, channels: int) -> Path:
 
 
 def _decoded(
-    parts: Sequence[Part], contents: Sequence[str], start: int, size: tuple[int, int], config: Config
+    parts: Sequence[RootImages], contents: Sequence[str], start: int, size: tuple[int, int], config: Config
 ) -> Iterator[npt.NDArray[np.uint16] | Reject]:
     """Pixels or refusal of each content, in order, from the first that is not stored."""
     workers = config.backbone.workers

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from labelclean.adapt.image_cache import (
     ImageCache,
-    Part,
+    RootImages,
     cache_folder,
     fill_cache,
     open_cache,
@@ -148,12 +148,12 @@ def labelled_sources(config: Config, samples: pa.Table, has_bytes: bool) -> Sour
     return sources
 
 
-def _parts(config: Config, samples: pa.Table, has_bytes: bool) -> tuple[list[Part], list[Reject]]:
+def _parts(config: Config, samples: pa.Table, has_bytes: bool) -> tuple[list[RootImages], list[Reject]]:
     """The labelled images and the folder of others, hashed."""
     labelled, root = labelled_sources(config, samples, has_bytes), image_root(config)
     with progress("reading images", samples.num_rows, "images") as advance:
         hashed = hash_images(labelled(set()), config, root, advance)
-    parts, rejects = [Part(root, labelled, hashed.content_hashes)], list(hashed.rejects)
+    parts, rejects = [RootImages(root, labelled, hashed.content_hashes)], list(hashed.rejects)
     folder = config.adapt.images
     if folder is not None:
         paths = _image_paths(folder)
@@ -165,7 +165,7 @@ def _parts(config: Config, samples: pa.Table, has_bytes: bool) -> tuple[list[Par
             more = hash_images(others(set()), config, folder, advance)
         known = set(hashed.content_hashes.values())
         new = {path: content for path, content in more.content_hashes.items() if content not in known}
-        parts.append(Part(folder, others, new))
+        parts.append(RootImages(folder, others, new))
         rejects += more.rejects
     return parts, rejects
 

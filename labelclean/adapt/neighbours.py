@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelclean.arrays import BoolArray, IntArray
+from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.config.adapt import Mode
 
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 
 BANK_BLOCK = 65_536
@@ -39,7 +37,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Votes:
+class WindowNeighbours:
     """Each image's k strongest neighbours over the window, strongest first.
 
     Attributes:
@@ -94,7 +92,7 @@ def nearest_entries(
     return index.masked_fill(is_empty, -1).int(), best.masked_fill(is_empty, 0.0)
 
 
-def vote(history: History, groups: IntArray | None = None) -> Votes:
+def window_neighbours(history: History, groups: IntArray | None = None) -> WindowNeighbours:
     """Return whom each image has been near to over the window.
 
     The vote for j is the sum of similarities over the epochs in which j was among the nearest.
@@ -108,17 +106,17 @@ def vote(history: History, groups: IntArray | None = None) -> Votes:
         The k strongest, rows aligned with the history's images.
     """
     window, num_images, num_kept = history.index.shape
-    votes = Votes(
+    neighbours = WindowNeighbours(
         np.full((num_images, num_kept), -1, dtype=np.int32), np.zeros((num_images, num_kept), dtype=np.float32)
     )
     size = max(1, VOTE_BLOCK // (window * num_kept))
     for start in range(0, num_images, size):
         rows = np.arange(start, min(start + size, num_images))
-        _vote_block(history, groups, rows, votes)
-    return votes
+        _add_block(history, groups, rows, neighbours)
+    return neighbours
 
 
-def _vote_block(history: History, groups: IntArray | None, rows: IntArray, votes: Votes) -> None:
+def _add_block(history: History, groups: IntArray | None, rows: IntArray, neighbours: WindowNeighbours) -> None:
     """Count the votes of some images."""
     window, num_images, num_kept = history.index.shape
     neighbour = history.index[:, rows[0] : rows[-1] + 1].transpose(1, 0, 2).reshape(len(rows), -1).astype(np.int64)
@@ -134,27 +132,27 @@ def _vote_block(history: History, groups: IntArray | None, rows: IntArray, votes
     image, neighbour, total = image[order], neighbour[order], total[order]
     rank = np.arange(len(image)) - np.searchsorted(image, image)
     is_best = rank < num_kept
-    votes.index[image[is_best], rank[is_best]] = neighbour[is_best]
-    votes.score[image[is_best], rank[is_best]] = total[is_best] / window
+    neighbours.index[image[is_best], rank[is_best]] = neighbour[is_best]
+    neighbours.score[image[is_best], rank[is_best]] = total[is_best] / window
 
 
-def recognises_itself(votes: Votes) -> BoolArray:
+def recognises_itself(neighbours: WindowNeighbours) -> BoolArray:
     """Return the gate: whether an image's own past is its strongest neighbour.
 
     Args:
-        votes: Votes of N images.
+        neighbours: Those of N images.
 
     Returns:
         bool, shape (N,).
     """
-    return np.asarray(votes.index[:, 0] == np.arange(len(votes.index)))
+    return np.asarray(neighbours.index[:, 0] == np.arange(len(neighbours.index)))
 
 
-def draw_partners(votes: Votes, mode: Mode, temperature: float, rng: np.random.Generator) -> IntArray:
+def draw_partners(neighbours: WindowNeighbours, mode: Mode, temperature: float, rng: np.random.Generator) -> IntArray:
     """Return the partner of each image for one epoch.
 
     Args:
-        votes: Votes of N images.
+        neighbours: Those of N images.
         mode: `plain`: always itself. `naive`: one of the others in its list, each as likely, no
             gate. `adaptive`: itself unless the gate opens, then by softmax(score / temperature).
         temperature: tau, at least 0; 0 is the limit, the strongest neighbour, hence the image itself.
@@ -163,50 +161,50 @@ def draw_partners(votes: Votes, mode: Mode, temperature: float, rng: np.random.G
     Returns:
         Row numbers, int64, shape (N,).
     """
-    own = np.arange(len(votes.index))
+    own = np.arange(len(neighbours.index))
     uniform = rng.uniform(size=len(own))
     if mode == "plain":
         return own
-    probs = _naive_probs(votes) if mode == "naive" else partner_probs(votes, temperature)
+    probs = _naive_probs(neighbours) if mode == "naive" else partner_probs(neighbours, temperature)
     reached = np.cumsum(probs, axis=1)
     place = (uniform[:, None] * reached[:, -1:] >= reached).sum(axis=1)  # first place whose sum exceeds the draw
     place = np.minimum(place, probs.shape[1] - 1)
-    drawn = votes.index[own, place].astype(np.int64)
+    drawn = neighbours.index[own, place].astype(np.int64)
     may_choose = reached[:, -1] > 0
     if mode == "adaptive":
-        may_choose &= recognises_itself(votes)
+        may_choose &= recognises_itself(neighbours)
     return np.where(may_choose, drawn, own)
 
 
-def partner_probs(votes: Votes, temperature: float) -> Float64Array:
+def partner_probs(neighbours: WindowNeighbours, temperature: float) -> Float64Array:
     """Return how likely each of the kept neighbours is drawn where the gate is open.
 
     Args:
-        votes: Votes of N images.
+        neighbours: Those of N images.
         temperature: tau, at least 0.
 
     Returns:
         float64, shape (N, k), rows sum to 1, or to 0 for an image without a neighbour.
 
     Examples:
-        >>> votes = Votes(np.array([[0, 1]], dtype=np.int32), np.array([[0.9, 0.9]], dtype=np.float32))
-        >>> partner_probs(votes, 0.001), partner_probs(votes, 0)
+        >>> neighbours = WindowNeighbours(np.array([[0, 1]], dtype=np.int32), np.array([[0.9, 0.9]], dtype=np.float32))
+        >>> partner_probs(neighbours, 0.001), partner_probs(neighbours, 0)
         (array([[0.5, 0.5]]), array([[1., 0.]]))
     """
-    is_neighbour = votes.index >= 0
+    is_neighbour = neighbours.index >= 0
     if temperature == 0:
-        return np.asarray(is_neighbour & (np.arange(votes.index.shape[1]) == 0), dtype=np.float64)
-    behind = (votes.score - votes.score[:, :1]).astype(np.float64)
+        return np.asarray(is_neighbour & (np.arange(neighbours.index.shape[1]) == 0), dtype=np.float64)
+    behind = (neighbours.score - neighbours.score[:, :1]).astype(np.float64)
     raised = np.where(is_neighbour, np.exp(np.minimum(behind / temperature, 0.0)), 0.0)
     return np.asarray(raised / np.maximum(raised.sum(axis=1, keepdims=True), 1e-300))
 
 
-def _naive_probs(votes: Votes) -> Float64Array:
-    others = (votes.index >= 0) & (votes.index != np.arange(len(votes.index))[:, None])
+def _naive_probs(neighbours: WindowNeighbours) -> Float64Array:
+    others = (neighbours.index >= 0) & (neighbours.index != np.arange(len(neighbours.index))[:, None])
     return np.asarray(others / np.maximum(others.sum(axis=1, keepdims=True), 1))
 
 
-def automatic_temperature(votes: Votes, self_retrieval: float, bootstrap_share: float) -> float:
+def automatic_temperature(neighbours: WindowNeighbours, self_retrieval: float, bootstrap_share: float) -> float:
     """Return the temperature at which the expected share of images with another partner is as wished.
 
     The more images find their own past first, the better the features tell images apart, and the
@@ -215,7 +213,7 @@ def automatic_temperature(votes: Votes, self_retrieval: float, bootstrap_share: 
     grows with the temperature.
 
     Args:
-        votes: Votes of N images.
+        neighbours: Those of N images.
         self_retrieval: Share of the images whose nearest entry was their own, in [0, 1].
         bootstrap_share: In [0, 1].
 
@@ -223,11 +221,11 @@ def automatic_temperature(votes: Votes, self_retrieval: float, bootstrap_share: 
         tau in [1e-6, 1e3]; an end of that range where the share cannot be reached.
     """
     wanted = bootstrap_share * self_retrieval
-    is_open = recognises_itself(votes)
+    is_open = recognises_itself(neighbours)
     cold, hot = np.log(COLDEST), np.log(HOTTEST)
     for _ in range(HALVINGS):
         middle = (cold + hot) / 2
-        own_share = partner_probs(votes, float(np.exp(middle)))[:, 0]
+        own_share = partner_probs(neighbours, float(np.exp(middle)))[:, 0]
         if float((is_open * (1 - own_share)).mean()) < wanted:
             cold = middle
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelclean.adapt.curves import CURVES, Row
+from labelclean.adapt.curves import CURVES, CurveRow
 from labelclean.config.adapt import AdaptConfig
 from labelclean.storage.parquet import atomic_path
 
@@ -45,7 +45,7 @@ tr:nth-child(even) { background: #f4f4f4 } svg { max-width: 100%; height: auto }
 """
 
 
-def readings(rows: Sequence[Row], config: AdaptConfig) -> list[str]:
+def readings(rows: Sequence[CurveRow], config: AdaptConfig) -> list[str]:
     """Return what the epochs say to a person, in sentences.
 
     Args:
@@ -78,14 +78,14 @@ def readings(rows: Sequence[Row], config: AdaptConfig) -> list[str]:
     return sentences
 
 
-def write_page(folder: Path, rows: Sequence[Row], config: AdaptConfig, facts: Sequence[str]) -> None:
+def write_page(folder: Path, rows: Sequence[CurveRow], config: AdaptConfig, facts: Sequence[str]) -> None:
     """Write the report of the epochs so far, with the curves that lie beside it.
 
     Args:
         folder: The training's folder.
         rows: As `curves.row_of` made them.
         config: Settled settings.
-        facts: Sentences about the task.
+        facts: Sentences about the training.
     """
     from jinja2 import Environment
     from markupsafe import Markup
@@ -109,6 +109,6 @@ def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
     return "" if row[name] is None else form.format(row[name])
 
 
-def _mean(rows: Sequence[Row], name: str) -> float:
+def _mean(rows: Sequence[CurveRow], name: str) -> float:
     values = [row[name] for row in rows if row[name] is not None]
     return sum(values) / len(values) if values else 0.0

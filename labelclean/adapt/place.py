@@ -13,12 +13,12 @@ from labelclean.errors import ConfigError, listed
 from labelclean.storage.parquet import read_json
 from labelclean.storage.run_folders import WORK_PREFIX, new_work_folder
 
-IMAGES, TASK = "images.npz", "task.json"
+IMAGES, SETUP = "images.npz", "task.json"
 FREE_KEYS = {"adapt.out", "adapt.checkpoint_minutes", "adapt.min_effective_rank", "adapt.min_feature_spread"}
 FREE_KEYS |= {"backbone.workers", "backbone.batch_size"}
 
 
-class Place(NamedTuple):
+class WorkPlace(NamedTuple):
     """Where an adaptation works.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     resumes: bool
 
 
-def task_record(config: Config) -> dict[str, Any]:
+def setup_record(config: Config) -> dict[str, Any]:
     """Return what must be the same for a training to be resumed.
 
     Args:
@@ -48,7 +48,7 @@ def task_record(config: Config) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in FREE_KEYS}
 
 
-def place_of(config: Config, *, resume: bool) -> Place:
+def place_of(config: Config, *, resume: bool) -> WorkPlace:
     """Return a new work folder, or the unfinished one.
 
     Args:
@@ -74,17 +74,17 @@ def place_of(config: Config, *, resume: bool) -> Place:
                 f"{out}: --resume needs an unfinished adaptation, but there is none. Start one without it."
             )
         run_id, work = new_work_folder(out, datetime.now(UTC))
-        return Place(work, run_id, False)
+        return WorkPlace(work, run_id, False)
     if not resume:
         raise ConfigError(
             f"{out}: an adaptation is unfinished in {begun[-1].name}. Go on with it by --resume, or delete that folder; "
             f"{WEIGHTS} in it holds the weights of its last whole epoch."
         )
-    stored, wanted = read_json(begun[-1] / TASK), task_record(config)
+    stored, wanted = read_json(begun[-1] / SETUP), setup_record(config)
     changed = sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
     if changed:
         raise ConfigError(
             f"{begun[-1]}: an adaptation can only be resumed with the settings it began with, but {listed(changed)} "
             "changed. Take them back, or delete the folder and start again."
         )
-    return Place(begun[-1], begun[-1].name.removeprefix(WORK_PREFIX), True)
+    return WorkPlace(begun[-1], begun[-1].name.removeprefix(WORK_PREFIX), True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from labelclean.adapt.state import State, Task
+from labelclean.adapt.state import State, TrainingSetup
 from labelclean.adapt.train import Pixels, train
 from labelclean.errors import DeviceError, GateError, StorageError
 
@@ -73,64 +73,64 @@ def measure_needs(num_images: int, num_features: int, num_weights: int, config_s
     return Needs(networks, bank, batch * min(num_images, 65_536) * 8, history, num_weights * 4 * 4 + bank)
 
 
-def needs_of(task: Task, state: State) -> Needs:
-    """Return what a task's state takes.
+def needs_of(setup: TrainingSetup, state: State) -> Needs:
+    """Return what a training's state takes.
 
     Args:
-        task: The task.
+        setup: Of the training.
         state: Any state of it.
 
     Returns:
         Bytes.
     """
-    config = task.config
+    config = setup.config
     weights = sum(value.numel() for value in state.online.parameters())
-    sizes = (int(config.batch_size or 0) // task.world.size, int(config.window or 0), config.neighbours)
-    return measure_needs(task.num_images, task.num_features, weights, sizes)
+    sizes = (int(config.batch_size or 0) // setup.world.size, int(config.window or 0), config.neighbours)
+    return measure_needs(setup.num_images, setup.num_features, weights, sizes)
 
 
-def check_fits(needs: Needs, task: Task, folder: Path) -> None:
+def check_fits(needs: Needs, setup: TrainingSetup, folder: Path) -> None:
     """Refuse an adaptation that cannot fit.
 
     Args:
         needs: Bytes needed.
-        task: Names the device and the settings.
+        setup: Names the device and the settings.
         folder: Where checkpoints and history go.
 
     Raises:
         DeviceError: If the device's memory is too small.
         StorageError: If the disk is too small.
     """
-    if task.device.type == "cuda":
-        free, place = torch.cuda.mem_get_info(task.device)[0], str(task.device)
+    if setup.device.type == "cuda":
+        free, place = torch.cuda.mem_get_info(setup.device)[0], str(setup.device)
     else:
         free, place = psutil.virtual_memory().available, "main memory"
-    config = task.config
+    config = setup.config
     if needs.device > free:
         raise DeviceError(
             f"adapt: {place} must hold the training's state, {_size(needs.device)} and its activations, but has "
-            f"{_size(free)} free: networks and optimiser {_size(needs.networks)}, feature bank of {task.num_images:,} x "
-            f"{task.num_features:,} {_size(needs.bank)}, search {_size(needs.search)}. Use a smaller backbone, fewer "
+            f"{_size(free)} free: networks and optimiser {_size(needs.networks)}, feature bank of {setup.num_images:,} x "
+            f"{setup.num_features:,} {_size(needs.bank)}, search {_size(needs.search)}. Use a smaller backbone, fewer "
             f"adapt.prototypes (now {config.prototypes:,}), a smaller adapt.batch_size, or fewer images."
         )
     room = shutil.disk_usage(folder).free
     if needs.disk > room * (1 - SPARE_SHARE):
         raise StorageError(
             f"{folder}: the disk must hold {_size(needs.disk)}, but has {_size(room)} free: history of "
-            f"{config.window} epochs x {task.num_images:,} images x {config.neighbours} neighbours "
+            f"{config.window} epochs x {setup.num_images:,} images x {config.neighbours} neighbours "
             f"{_size(needs.history)}, two checkpoints of {_size(needs.checkpoint)}. Free space, lower adapt.window or "
             "adapt.neighbours, or set adapt.out to another disk."
         )
 
 
-def measured_step_seconds(state: State, task: Task, pixels: Pixels) -> float:
+def measured_step_seconds(state: State, setup: TrainingSetup, pixels: Pixels) -> float:
     """Return the seconds one step takes, measured on real steps of a state that is thrown away.
 
     At most a minute and at most one step in a hundred of the training to come, but three.
 
     Args:
         state: The state before the first step; useless afterwards.
-        task: The task.
+        setup: Of the training.
         pixels: Gives the stored pixels of some images.
 
     Returns:
@@ -139,8 +139,8 @@ def measured_step_seconds(state: State, task: Task, pixels: Pixels) -> float:
     Raises:
         DeviceError: If the device's memory is too small for a step.
     """
-    most = max(LEAST_STEPS, int(MEASURE_SHARE * task.config.epochs * task.steps))
-    together = task.world.size > 1  # then all must stop at the same step, whatever their clocks say
+    most = max(LEAST_STEPS, int(MEASURE_SHARE * setup.config.epochs * setup.steps))
+    together = setup.world.size > 1  # then all must stop at the same step, whatever their clocks say
     most = min(most, TOGETHER_STEPS) if together else most
     done, began = 0, 0.0
 
@@ -154,43 +154,43 @@ def measured_step_seconds(state: State, task: Task, pixels: Pixels) -> float:
         return is_enough()
 
     try:
-        for _ in train(state, task, pixels, None, is_due=is_due):
+        for _ in train(state, setup, pixels, None, is_due=is_due):
             if is_enough():
                 break
-        if task.device.type == "cuda":
-            torch.cuda.synchronize(task.device)
+        if setup.device.type == "cuda":
+            torch.cuda.synchronize(setup.device)
     except GateError:
         pass  # the training itself will say so, and at which epoch
     except torch.OutOfMemoryError:
         raise DeviceError(
-            f"adapt: {task.device} must hold a step of {task.config.batch_size} images, but its memory is too small; "
+            f"adapt: {setup.device} must hold a step of {setup.config.batch_size} images, but its memory is too small; "
             "lower adapt.batch_size or backbone.input_size."
         ) from None
     return (time.monotonic() - began) / max(done - 1, 1)
 
 
-def plan_sentences(needs: Needs, task: Task, step_s: float, steps_left: int) -> list[str]:
+def plan_sentences(needs: Needs, setup: TrainingSetup, step_s: float, steps_left: int) -> list[str]:
     """Return what is told before training starts.
 
     Args:
         needs: Bytes needed.
-        task: The task.
+        setup: Of the training.
         step_s: Seconds per step.
         steps_left: Steps to go.
 
     Returns:
         Sentences.
     """
-    config = task.config
+    config = setup.config
     hours = step_s * steps_left / 3600
     total = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
     return [
-        f"{task.num_images:,} images, {int((task.given >= 0).sum()):,} of them labelled; {config.epochs} epochs of "
-        f"{task.steps:,} steps of {config.batch_size} images; mode {config.mode}, neighbours from epoch "
+        f"{setup.num_images:,} images, {int((setup.given >= 0).sum()):,} of them labelled; {config.epochs} epochs of "
+        f"{setup.steps:,} steps of {config.batch_size} images; mode {config.mode}, neighbours from epoch "
         f"{int(config.window or 0) + 1}.",
-        f"memory: {_size(needs.device)} on {task.device} and the activations (networks and optimiser "
-        f"{_size(needs.networks)}, bank N x D = {task.num_images:,} x {task.num_features:,} {_size(needs.bank)}); disk: "
-        f"history V x N x k = {config.window} x {task.num_images:,} x {config.neighbours} {_size(needs.history)}, "
+        f"memory: {_size(needs.device)} on {setup.device} and the activations (networks and optimiser "
+        f"{_size(needs.networks)}, bank N x D = {setup.num_images:,} x {setup.num_features:,} {_size(needs.bank)}); disk: "
+        f"history V x N x k = {config.window} x {setup.num_images:,} x {config.neighbours} {_size(needs.history)}, "
         f"checkpoint {_size(needs.checkpoint)}.",
         f"time: {step_s:.3g} s per step here, about {total} for {steps_left:,} steps.",
     ]

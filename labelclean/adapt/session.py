@@ -19,16 +19,16 @@ from labelclean.adapt.checkpoint import (
     write_checkpoint,
     write_weights,
 )
-from labelclean.adapt.curves import Row, event_writer, read_rows, row_of, sentence, write_curves, write_rows
+from labelclean.adapt.curves import CurveRow, event_writer, read_rows, row_of, sentence, write_curves, write_rows
 from labelclean.adapt.image_cache import ImageCache, open_cache
 from labelclean.adapt.image_set import ImageSet, gather_images, read_image_set, write_image_set
 from labelclean.adapt.launcher import device_of, joined_world, leave_world, told_by_first
 from labelclean.adapt.neighbours import History
 from labelclean.adapt.page import readings, write_page
-from labelclean.adapt.place import IMAGES, TASK, Place, place_of, task_record
+from labelclean.adapt.place import IMAGES, SETUP, WorkPlace, place_of, setup_record
 from labelclean.adapt.plan import check_fits, measured_step_seconds, needs_of, plan_sentences
 from labelclean.adapt.schedule import settled
-from labelclean.adapt.state import EpochRecord, State, Task, build_state
+from labelclean.adapt.state import EpochRecord, State, TrainingSetup, build_state
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
 from labelclean.config import Config
@@ -68,15 +68,15 @@ def adapt(config: Config, *, resume: bool = False) -> Path:
             images, rejects = gather_images(config, cache_size(config))
             _tell_rejects(rejects, len(images.groups), config)
             write_image_set(place.work / IMAGES, images)
-            write_json(place.work / TASK, task_record(config))
+            write_json(place.work / SETUP, setup_record(config))
         told_by_first([str(place.work), place.resumes], world)
-        state, task, rows = _trained(config, place, world)
+        state, setup, rows = _trained(config, place, world)
         leave_world(world)
-        return _published(config, place, state, task, rows)
+        return _published(config, place, state, setup, rows)
 
 
-def build_task(config: Config, images: ImageSet, backbone: Backbone, world: World) -> Task:
-    """Return the task that a configuration and its images make.
+def build_setup(config: Config, images: ImageSet, backbone: Backbone, world: World) -> TrainingSetup:
+    """Return the setup that a configuration and its images make.
 
     Args:
         config: The configuration.
@@ -85,7 +85,7 @@ def build_task(config: Config, images: ImageSet, backbone: Backbone, world: Worl
         world: The processes.
 
     Returns:
-        The task.
+        What stays the same in the training.
 
     Raises:
         ConfigError: If the batch cannot be shared evenly, or there are too few images.
@@ -99,7 +99,7 @@ def build_task(config: Config, images: ImageSet, backbone: Backbone, world: Worl
     precision = full.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and choose_precision("auto", device) == "bf16" else "fp32"
-    return Task(
+    return TrainingSetup(
         config=full,
         num_images=len(images.groups),
         num_features=backbone.num_features,
@@ -117,21 +117,21 @@ def build_task(config: Config, images: ImageSet, backbone: Backbone, world: Worl
     )
 
 
-def fresh_state(config: Config, task: Task) -> State:
+def fresh_state(config: Config, setup: TrainingSetup) -> State:
     """Return the state before the first step, the same every time.
 
     Args:
         config: The configuration.
-        task: The task.
+        setup: Of the training.
 
     Returns:
         The state.
     """
     online, momentum = start_backbone(config, config.adapt.drop_path).module, start_backbone(config).module
-    if task.world.size > 1 and task.device.type == "cuda":
+    if setup.world.size > 1 and setup.device.type == "cuda":
         convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
         online, momentum = convert(online), convert(momentum)
-    return build_state(task, online, momentum)
+    return build_state(setup, online, momentum)
 
 
 def cache_size(config: Config) -> tuple[int, int]:
@@ -161,90 +161,92 @@ def start_backbone(config: Config, drop_path: float = 0.0) -> Backbone:
     return build_trainable(config.backbone, from_scratch=scratch, drop_path=drop_path, seed=seed)
 
 
-def _trained(config: Config, place: Place, world: World) -> tuple[State, Task, list[Row]]:
+def _trained(config: Config, place: WorkPlace, world: World) -> tuple[State, TrainingSetup, list[CurveRow]]:
     """Train in one process, alone or among others; process 0 stores and tells."""
     images = read_image_set(place.work / IMAGES)
     cache = open_cache(images.cache)
-    task = build_task(config, images, start_backbone(config), world)
-    state = fresh_state(config, task)
+    setup = build_setup(config, images, start_backbone(config), world)
+    state = fresh_state(config, setup)
     is_first = world.rank == 0
     if is_first:
-        check_fits(needs_of(task, state), task, place.work)
+        check_fits(needs_of(setup, state), setup, place.work)
     if place.resumes:
         read_checkpoint(place.work, state)
         if is_first:
-            LOG.info("resuming at epoch %s of %s, step %s", state.epoch + 1, task.config.epochs, state.step + 1)
+            LOG.info("resuming at epoch %s of %s, step %s", state.epoch + 1, setup.config.epochs, state.step + 1)
     else:
-        step_s = measured_step_seconds(state, task, cache.pixels)
-        state = fresh_state(config, task)
-        lines = plan_sentences(needs_of(task, state), task, step_s, task.config.epochs * task.steps)
+        step_s = measured_step_seconds(state, setup, cache.pixels)
+        state = fresh_state(config, setup)
+        lines = plan_sentences(needs_of(setup, state), setup, step_s, setup.config.epochs * setup.steps)
         for line in lines if is_first else []:
             LOG.info("%s", line)
     if not is_first:
-        for _ in train(state, task, cache.pixels, None):
+        for _ in train(state, setup, cache.pixels, None):
             pass
-        return state, task, []
+        return state, setup, []
     history = open_history(
         place.work,
-        int(task.config.window or 1),
-        task.num_images,
-        task.config.neighbours,
+        int(setup.config.window or 1),
+        setup.num_images,
+        setup.config.neighbours,
         resume=place.resumes,
     )
     if not place.resumes:
         write_checkpoint(place.work, state, history)
-    return state, task, _stored_training(state, task, cache, history, place.work)
+    return state, setup, _stored_training(state, setup, cache, history, place.work)
 
 
-def _stored_training(state: State, task: Task, cache: ImageCache, history: History, work: Path) -> list[Row]:
+def _stored_training(
+    state: State, setup: TrainingSetup, cache: ImageCache, history: History, work: Path
+) -> list[CurveRow]:
     """Train on and store the state at every interval and epoch."""
     rows, write_events = read_rows(work, state.epoch), event_writer(work)
     stored = drawn = began = time.monotonic()
     done = state.step
 
     def is_due() -> bool:
-        return time.monotonic() - stored >= 60 * task.config.checkpoint_minutes
+        return time.monotonic() - stored >= 60 * setup.config.checkpoint_minutes
 
-    total = task.config.epochs * task.steps * int(task.config.batch_size or 0)
+    total = setup.config.epochs * setup.steps * int(setup.config.batch_size or 0)
     with progress("training", total, "images") as advance:
-        advance((state.epoch * task.steps + state.step) * int(task.config.batch_size or 0))
+        advance((state.epoch * setup.steps + state.step) * int(setup.config.batch_size or 0))
         try:
-            for record in train(state, task, cache.pixels, history, is_due=is_due, advance=advance):
+            for record in train(state, setup, cache.pixels, history, is_due=is_due, advance=advance):
                 now = time.monotonic()
                 if isinstance(record, EpochRecord):
-                    learned = (task.steps - done) * int(task.config.batch_size or 0)
+                    learned = (setup.steps - done) * int(setup.config.batch_size or 0)
                     rows.append(row_of(record, now - began, learned / max(now - began, 1e-9)))
                     write_rows(work, rows)
                     write_weights(work, state)
                     write_events(rows[-1])
-                    LOG.info("%s", sentence(rows[-1], task.config.epochs))
+                    LOG.info("%s", sentence(rows[-1], setup.config.epochs))
                     began, done = now, 0
                 write_checkpoint(work, state, history)
                 stored = time.monotonic()
                 if stored - drawn > CURVES_EVERY_S:
-                    _drawn(work, rows, task)
+                    _drawn(work, rows, setup)
                     drawn = time.monotonic()
         finally:
             if rows:
-                _drawn(work, rows, task)
-    for line in readings(rows, task.config):
+                _drawn(work, rows, setup)
+    for line in readings(rows, setup.config):
         LOG.warning("%s", line)
     return rows
 
 
-def _drawn(work: Path, rows: list[Row], task: Task) -> None:
+def _drawn(work: Path, rows: list[CurveRow], setup: TrainingSetup) -> None:
     """Draw the epochs so far and the page around them."""
-    config = task.config
+    config = setup.config
     write_curves(work, rows)
     facts = [
-        f"{task.num_images:,} images, {int((task.given >= 0).sum()):,} of them labelled; labels were never learned from.",
-        f"{len(rows)} of {config.epochs} epochs of {task.steps:,} steps of {config.batch_size} images on {task.device}.",
+        f"{setup.num_images:,} images, {int((setup.given >= 0).sum()):,} of them labelled; labels were never learned from.",
+        f"{len(rows)} of {config.epochs} epochs of {setup.steps:,} steps of {config.batch_size} images on {setup.device}.",
         f"Mode {config.mode}; neighbours of the last {config.window} epochs vote, from epoch {int(config.window or 0) + 1} on.",
     ]
     write_page(work, rows, config, facts)
 
 
-def _published(config: Config, place: Place, state: State, task: Task, rows: list[Row]) -> Path:
+def _published(config: Config, place: WorkPlace, state: State, setup: TrainingSetup, rows: list[CurveRow]) -> Path:
     """Leave what is of use after training, with a manifest."""
     write_weights(place.work, state)
     for leftover in (CHECKPOINT, "history_index.npy", "history_similarity.npy", IMAGES):
@@ -252,12 +254,12 @@ def _published(config: Config, place: Place, state: State, task: Task, rows: lis
     manifest = {
         "kind": "adaptation",
         "weights": WEIGHTS,
-        "settings": task_record(config.model_copy(update={"adapt": task.config})),
-        "num_images": task.num_images,
-        "num_labelled": int((task.given >= 0).sum()),
+        "settings": setup_record(config.model_copy(update={"adapt": setup.config})),
+        "num_images": setup.num_images,
+        "num_labelled": int((setup.given >= 0).sum()),
         "last_epoch": rows[-1] if rows else None,
-        "device": str(task.device),
-        "num_processes": task.world.size,
+        "device": str(setup.device),
+        "num_processes": setup.world.size,
         "versions": {name: version(name) for name in ("labelclean", "torch", "timm", "kornia")},
         "finished_at": datetime.now(UTC).isoformat(),
     }
@@ -269,7 +271,7 @@ def _published(config: Config, place: Place, state: State, task: Task, rows: lis
 def _follow(config: Config, world: World) -> Path:
     """Train beside process 0, which prepares and stores."""
     work, resumes = told_by_first([None, None], world)
-    _trained(config, Place(Path(work), "", resumes), world)
+    _trained(config, WorkPlace(Path(work), "", resumes), world)
     leave_world(world)
     return Path(work)
 

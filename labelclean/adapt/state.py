@@ -1,4 +1,4 @@
-"""What a training is made of: the task that stays, the state that changes, the records that are told."""
+"""What a training is made of: the setup that stays, the state that changes, the records that are told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labelclean.config.adapt import AdaptConfig
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSetup:
     """What stays the same from the first step to the last.
 
     Attributes:
@@ -92,7 +92,7 @@ class State:
     step: int = 0
 
 
-class Interval(NamedTuple):
+class StoringDue(NamedTuple):
     """A good moment to store the state within an epoch."""
 
     epoch: int
@@ -147,23 +147,23 @@ def keep_statistics(backbone: nn.Module) -> None:
             module.eval()
 
 
-def build_state(task: Task, online_backbone: nn.Module, momentum_backbone: nn.Module) -> State:
+def build_state(setup: TrainingSetup, online_backbone: nn.Module, momentum_backbone: nn.Module) -> State:
     """Return the state before the first step.
 
     Args:
-        task: The task.
+        setup: Of the training.
         online_backbone: Maps (B, C, H, W) to (B, D), on the CPU.
         momentum_backbone: The same network with the same weights.
 
     Returns:
-        The state, on the task's device; the heads' weights hang on the seed alone.
+        The state, on the setup's device; the heads' weights hang on the seed alone.
     """
-    config, device, count = task.config, task.device, task.num_images
+    config, device, count = setup.config, setup.device, setup.num_images
 
     def network(backbone: nn.Module) -> Network:
-        draws = torch.Generator().manual_seed(task.seed)
+        draws = torch.Generator().manual_seed(setup.seed)
         prototypes = int(config.prototypes or 0)
-        head = ProjectionHead(task.num_features, config.head_width, config.bottleneck, prototypes, draws)
+        head = ProjectionHead(setup.num_features, config.head_width, config.bottleneck, prototypes, draws)
         whole = Network(backbone, head).train()
         if not config.from_scratch:
             keep_statistics(backbone)
@@ -180,7 +180,7 @@ def build_state(task: Task, online_backbone: nn.Module, momentum_backbone: nn.Mo
         momentum=momentum,
         optimiser=optimiser,
         centre=torch.zeros(len(online.head.prototypes), device=device),
-        bank=torch.zeros(count, task.num_features, device=device),
+        bank=torch.zeros(count, setup.num_features, device=device),
         is_filled=torch.zeros(count, dtype=torch.bool, device=device),
         near_index=torch.full(shape, -1, dtype=torch.int32, device=device),
         near_similarity=torch.zeros(shape, device=device),

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from labelclean.adapt.compare import SURE
 from labelclean.adapt.image_cache import open_cache
 from labelclean.adapt.image_set import gather_images
+from labelclean.adapt.measures import VOTERS
 from labelclean.adapt.neighbours import new_history
-from labelclean.adapt.session import build_task, cache_size, fresh_state, start_backbone
+from labelclean.adapt.session import build_setup, cache_size, fresh_state, start_backbone
 from labelclean.adapt.state import EpochRecord
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
@@ -21,8 +23,6 @@ from labelclean.labels import one_hot
 from labelclean.probes.neighbours import label_votes, nearest_neighbours, outside_group
 
 TEMPERATURES = (0.0, 0.001, 0.01, 0.1)
-VOTERS = 20
-SURE = 2.0
 
 
 class Trial(NamedTuple):
@@ -73,16 +73,16 @@ def sweep(config: Config, num_images: int, epochs: int) -> Iterator[Trial]:
                 continue
             changed = {"mode": "adaptive", "epochs": epochs, "window": window, "temperature": temperature}
             own = config.model_copy(update={"adapt": config.adapt.model_copy(update=changed)})
-            task = build_task(own, sample, start_backbone(own), World())
-            state = fresh_state(own, task)
+            setup = build_setup(own, sample, start_backbone(own), World())
+            state = fresh_state(own, setup)
             records: list[EpochRecord] = []
-            history = new_history(window, task.num_images, task.config.neighbours)
+            history = new_history(window, setup.num_images, setup.config.neighbours)
             try:
-                for record in train(state, task, lambda some: cache.pixels(rows[some]), history):
+                for record in train(state, setup, lambda some: cache.pixels(rows[some]), history):
                     records += [record] if isinstance(record, EpochRecord) else []
-                right = told_by_neighbours(state.bank.cpu().numpy(), task.groups, task.given, task.num_classes)
+                right = told_by_neighbours(state.bank.cpu().numpy(), setup.groups, setup.given, setup.num_classes)
             except GateError:
-                right = np.full(task.num_images, np.nan)
+                right = np.full(setup.num_images, np.nan)
             yield _trial(temperature, window, right, records)
 
 

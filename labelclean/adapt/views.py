@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelclean.arrays import Float32Array
 from labelclean.config.adapt import ViewsConfig
 from labelclean.errors import ConfigError
-
-Float32Array = npt.NDArray[np.float32]
 
 ASPECT = (3 / 4, 4 / 3)
 BLUR_SIGMA = (0.1, 2.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from labelclean.cleaning.passes import Blocks, Task
+from labelclean.cleaning.passes import Blocks, ShardSet
 from labelclean.cleaning.population import Taught
 from labelclean.cleaning.power import powered
 from labelclean.cleaning.shard_labels import sample_starts
@@ -136,22 +136,24 @@ class RowsOf:
     taught: Taught
 
     @property
-    def task(self) -> Task:
+    def shard_set(self) -> ShardSet:
         """The shards, for unit features alone."""
-        return replace(self.taught.task, centring=Centring(self.taught.space.design.sums.mean), lists=())
+        return replace(self.taught.shard_set, centring=Centring(self.taught.space.design.sums.mean), lists=())
 
     def judged(self, numbers: IntArray) -> Float32Array:
         """Return those of some samples, by their numbers over all, ascending; float32, shape (n, D)."""
-        task, starts = self.task, sample_starts(self.taught.task.labels)
+        shard_set, starts = self.shard_set, sample_starts(self.taught.shard_set.labels)
         shards = np.searchsorted(starts, numbers, side="right") - 1
-        rows = [task.unit_rows(shard, numbers[shards == shard] - starts[shard]) for shard in np.unique(shards).tolist()]
+        rows = [
+            shard_set.unit_rows(shard, numbers[shards == shard] - starts[shard]) for shard in np.unique(shards).tolist()
+        ]
         return np.concatenate(rows) if rows else self._none()
 
     def aside(self, places: Sequence[IntArray]) -> Float32Array:
         """Return those of images that are not judged, by their rows in each shard; float32, shape (n, D)."""
-        task = self.task
+        shard_set = self.shard_set
         rows = [
-            unit_block(powered(task.shards[number].take(at, len(at)), task.power), task.centring.mean)
+            unit_block(powered(shard_set.shards[number].take(at, len(at)), shard_set.power), shard_set.centring.mean)
             for number, at in enumerate(places)
             if len(at)
         ]
@@ -159,8 +161,8 @@ class RowsOf:
 
     def nearest(self, rows: Float32Array, num_parts: int) -> Float32Array:
         """Return how near the nearest of some rows is to each sample of the first shards, float32, shape (N,)."""
-        task, nearest = self.task, []
-        blocks = Blocks(task)
+        shard_set, nearest = self.shard_set, []
+        blocks = Blocks(shard_set)
         for number in range(num_parts):
             for block in blocks.of(number):
                 best = (block.rows[0] @ rows.T).max(axis=1)
@@ -168,4 +170,4 @@ class RowsOf:
         return np.concatenate(nearest)
 
     def _none(self) -> Float32Array:
-        return np.empty((0, len(self.task.centring.mean)), dtype=np.float32)
+        return np.empty((0, len(self.shard_set.centring.mean)), dtype=np.float32)

@@ -21,7 +21,7 @@ from labelclean.arrays import Float32Array, IntArray
 from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.cleaning.memory import index_directions
 from labelclean.cleaning.neighbour_lists import gathered_lists, read_lists, write_lists
-from labelclean.cleaning.passes import Blocks, Each, Task
+from labelclean.cleaning.passes import Blocks, Each, ShardSet
 from labelclean.cleaning.sample import Chosen
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, sample_starts
 from labelclean.config import CleaningConfig
@@ -113,83 +113,88 @@ class StoredIndex:
 
 
 def find_neighbours(
-    task: Task, chosen: Chosen, unit_rows: Float32Array, config: CleaningConfig, each: Each = map
-) -> tuple[Task, float]:
+    shard_set: ShardSet, chosen: Chosen, unit_rows: Float32Array, config: CleaningConfig, each: Each = map
+) -> tuple[ShardSet, float]:
     """Return the nearest samples of all samples, of whatever group, in a file per shard.
 
     A finished index, and finished lists of a shard, are taken as they are by a run that goes on.
 
     Args:
-        task: The shards.
+        shard_set: The shards.
         chosen: The sample; the cells of the index are learned from it.
         unit_rows: Its centred unit features, float32, shape (n, D).
         config: Section `neighbours` is read.
         each: Applies a function to all shards: `map`, or a cluster. The index is filled here.
 
     Returns:
-        The task with the lists of each shard, numbered over all samples in the order of the shards, those that do not
+        The shards with the lists of each, numbered over all samples in the order of the shards, those that do not
         count left out; and the recall of the index.
     """
     wanted = min(num_voters(config), chosen.num_samples - 1)
-    make_folder(task.shared / FOLDER)
-    index = _stored(task, wanted)
+    make_folder(shard_set.shared / FOLDER)
+    index = _stored(shard_set, wanted)
     if not index.facts.exists():
-        index.write(*_filled(task, chosen, unit_rows, wanted))
-    lists = _paths(task, "lists", wanted)
-    deque(each(ListsPass(task.linear, index, lists, wanted), range(len(lists))), maxlen=0)
-    return replace(task, lists=lists), index.recall
+        index.write(*_filled(shard_set, chosen, unit_rows, wanted))
+    lists = _paths(shard_set, "lists", wanted)
+    deque(each(ListsPass(shard_set.linear, index, lists, wanted), range(len(lists))), maxlen=0)
+    return replace(shard_set, lists=lists), index.recall
 
 
-def joined(task: Task, config: CleaningConfig, *, is_vouched: bool, each: Each = map) -> tuple[Task, Unvouched | None]:
-    """Return the task with near-duplicates joined: new keys of the labels, and neighbours of other groups alone.
+def joined(
+    shard_set: ShardSet, config: CleaningConfig, *, is_vouched: bool, each: Each = map
+) -> tuple[ShardSet, Unvouched | None]:
+    """Return the shards with near-duplicates joined: new keys of the labels, and neighbours of other groups alone.
 
     Args:
-        task: The shards, with the lists of `find_neighbours` unless neighbours are left out.
+        shard_set: The shards, with the lists of `find_neighbours` unless neighbours are left out.
         config: Section `neighbours` is read.
         is_vouched: A model of the user's own vouches for all samples.
         each: Applies a function to all shards.
 
     Returns:
-        The task; and the samples that nothing outside their group can vouch for, None where a model does.
+        The shards; and the samples that nothing outside their group can vouch for, None where a model does.
     """
-    starts, labels = sample_starts(task.labels), [read_shard_labels(one) for one in task.labels]
+    starts, labels = sample_starts(shard_set.labels), [read_shard_labels(one) for one in shard_set.labels]
     keys = [one.keys for one in labels]
     whole = SampleKeys(*(np.concatenate([vars(one)[name] for one in keys]) for name in vars(keys[0])))
     sets = np.full(len(whole.lots), -1)
-    if task.lists:
-        index = _stored(task, min(num_voters(config), len(sets) - 1))
+    if shard_set.lists:
+        index = _stored(shard_set, min(num_voters(config), len(sets) - 1))
         threshold = config.neighbours.duplicate_similarity or index.threshold
-        sets = near_duplicate_sets(*_near_pairs(task, starts, threshold), len(sets), threshold)
-    sets = with_copies(sets, np.concatenate([_copies(task, number) for number in range(len(labels))]))
+        sets = near_duplicate_sets(*_near_pairs(shard_set, starts, threshold), len(sets), threshold)
+    sets = with_copies(sets, np.concatenate([_copies(shard_set, number) for number in range(len(labels))]))
     groups = joined_groups(whole.groups, sets)
     whole = whole.joined(groups)
     given = np.concatenate([one.given for one in labels]).astype(np.int64)
-    unvouched = None if is_vouched else find_unvouched(given, task.num_classes, groups, sets)
+    unvouched = None if is_vouched else find_unvouched(given, shard_set.num_classes, groups, sets)
     conflicts = conflict_sets(sets, given)
-    make_folder(task.folder / FOLDER)
-    paths = tuple(task.folder / f"joined-{number:05d}.npz" for number in range(len(labels)))
+    make_folder(shard_set.folder / FOLDER)
+    paths = tuple(shard_set.folder / f"joined-{number:05d}.npz" for number in range(len(labels)))
     for number, (one, path) in enumerate(zip(labels, paths, strict=True)):
         at = slice(int(starts[number]), int(starts[number + 1]))
         one = one.with_keys(SampleKeys(*(values[at] for values in vars(whole).values())))
-        stands = None if unvouched is None else _standing(one, (unvouched.is_alone | unvouched.is_copy)[at], task)
+        stands = None if unvouched is None else _standing(one, (unvouched.is_alone | unvouched.is_copy)[at], shard_set)
         one = replace(one, stands=stands)
         if (sets[at] >= 0).any():
             one = replace(one, duplicate_sets=sets[at], conflict_sets=conflicts[at])
         one.write(path)
-    task = replace(task, labels=paths)
-    if not task.lists:
-        return task, unvouched
+    shard_set = replace(shard_set, labels=paths)
+    if not shard_set.lists:
+        return shard_set, unvouched
     wanted = min(num_voters(config), len(sets) - 1)
-    grouped = task.shared / FOLDER / f"groups-{_own(task, wanted)}.npy"
+    grouped = shard_set.shared / FOLDER / f"groups-{_own(shard_set, wanted)}.npy"
     _write(grouped, groups)
-    lists = _paths(task, "near", wanted)
-    deque(each(StrangersPass(task, _stored(task, wanted), grouped, starts, lists, wanted), range(len(lists))), maxlen=0)
-    return replace(task, lists=lists), unvouched
+    lists = _paths(shard_set, "near", wanted)
+    deque(
+        each(StrangersPass(shard_set, _stored(shard_set, wanted), grouped, starts, lists, wanted), range(len(lists))),
+        maxlen=0,
+    )
+    return replace(shard_set, lists=lists), unvouched
 
 
-def neighbours_of(task: Task, chosen: Chosen, recall: float) -> Neighbours:
+def neighbours_of(shard_set: ShardSet, chosen: Chosen, recall: float) -> Neighbours:
     """Return the neighbours of the sample, numbered over all samples."""
-    return gathered_lists(task.lists, chosen.parts, chosen.rows, recall)
+    return gathered_lists(shard_set.lists, chosen.parts, chosen.rows, recall)
 
 
 @dataclass(frozen=True)
@@ -197,20 +202,20 @@ class ListsPass:
     """Searches the samples of one shard; goes to any process or machine that sees shards and folder.
 
     Attributes:
-        task: The shards.
+        shard_set: The shards.
         index: The finished index.
         lists: Where the lists of each shard go.
         wanted: Neighbours per sample, M; some more are kept, for some may be of the sample's own group.
     """
 
-    task: Task
+    shard_set: ShardSet
     index: StoredIndex
     lists: tuple[Path, ...]
     wanted: int
 
     def __call__(self, number: int) -> None:
         """Write the lists of one shard, and the length of its features along the directions, unless they are there."""
-        size = len(read_shard_labels(self.task.labels[number]))
+        size = len(read_shard_labels(self.shard_set.labels[number]))
         if self.lists[number].exists() or not size:
             return
         num_samples = int(self._starts[-1])
@@ -230,7 +235,7 @@ class ListsPass:
 
     @cached_property
     def _blocks(self) -> Blocks:
-        return Blocks(self.task)
+        return Blocks(self.shard_set)
 
     @cached_property
     def _index(self) -> NeighbourIndex:
@@ -238,7 +243,7 @@ class ListsPass:
 
     @cached_property
     def _starts(self) -> IntArray:
-        return sample_starts(self.task.labels)
+        return sample_starts(self.shard_set.labels)
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,7 @@ class StrangersPass:
     """Leaves the nearest samples of other groups in the lists of one shard, searching again where too few are left.
 
     Attributes:
-        task: The shards, with lists of whatever group.
+        shard_set: The shards, with lists of whatever group.
         index: The finished index.
         groups: File with the group of all samples.
         starts: Number of the first sample of each shard and, last, N; int64, shape (S + 1,).
@@ -254,7 +259,7 @@ class StrangersPass:
         wanted: Neighbours per sample, M.
     """
 
-    task: Task
+    shard_set: ShardSet
     index: StoredIndex
     groups: Path
     starts: IntArray
@@ -266,12 +271,12 @@ class StrangersPass:
         own = np.arange(self.starts[number], self.starts[number + 1])
         if self.lists[number].exists() or not len(own):
             return
-        raw = read_lists(self.task.lists[number], np.arange(len(own)))
+        raw = read_lists(self.shard_set.lists[number], np.arange(len(own)))
         found, short = self._nearest(raw.index, raw.similarity, own)
         more, num_samples = WIDER * raw.index.shape[1], int(self.starts[-1])
         while len(short) and raw.index.shape[1] < num_samples - 1:
             more = min(more, MOST_WANTED, num_samples)
-            rows = self.task.unit_rows(number, short)
+            rows = self.shard_set.unit_rows(number, short)
             left = []
             for at in _steps(len(short), more):
                 again, still = self._nearest(*search_index(self._index, rows[at], more), own[short[at]])
@@ -335,15 +340,17 @@ class _Truth:
         return np.asarray(np.where(is_same, self._similarity[:, None, :], -np.inf).max(axis=2), dtype=np.float32)
 
 
-def _filled(task: Task, chosen: Chosen, unit_rows: Float32Array, wanted: int) -> tuple[NeighbourIndex, float, float]:
+def _filled(
+    shard_set: ShardSet, chosen: Chosen, unit_rows: Float32Array, wanted: int
+) -> tuple[NeighbourIndex, float, float]:
     """An index learned from the sample, with all samples in order, tuned; its recall, and the near-duplicates' threshold."""
-    starts = sample_starts(task.labels)
+    starts = sample_starts(shard_set.labels)
     num_samples, num_dims = int(starts[-1]), unit_rows.shape[1]
     directions = index_directions(num_samples, num_dims)
     index = build_index(unit_rows, num_samples, least_rows_per_cell=ROWS_PER_CELL, most_directions=directions)
     truth = _Truth(unit_rows[np.sort(chosen.keys.order[:RECALL_QUERIES])], num_samples)
-    blocks = Blocks(task.linear)
-    for number in range(len(task.shards)):
+    blocks = Blocks(shard_set.linear)
+    for number in range(len(shard_set.shards)):
         for block in blocks.of(number):
             rows = block.rows[0][np.argsort(block.samples, kind="stable")]
             add_rows(index, rows)
@@ -354,17 +361,17 @@ def _filled(task: Task, chosen: Chosen, unit_rows: Float32Array, wanted: int) ->
     return index, recall, duplicate_threshold(nearest[:, 1:])
 
 
-def _near_pairs(task: Task, starts: IntArray, threshold: float) -> tuple[IntArray, IntArray, Float32Array]:
+def _near_pairs(shard_set: ShardSet, starts: IntArray, threshold: float) -> tuple[IntArray, IntArray, Float32Array]:
     """Pairs of samples whose features are similar enough, and how similar they are.
 
     Along any directions two samples lie no farther apart than in all, so that only pairs that are near along the
     directions of the index need be compared.
     """
     lengths = np.concatenate(
-        [_read(_lengths(path), start) for path, start in zip(task.lists, np.diff(starts), strict=True)]
+        [_read(_lengths(path), start) for path, start in zip(shard_set.lists, np.diff(starts), strict=True)]
     )
     pairs = []
-    for path, start, end in zip(task.lists, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+    for path, start, end in zip(shard_set.lists, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         if end == start:
             continue
         near = read_lists(path, np.arange(end - start))
@@ -375,7 +382,7 @@ def _near_pairs(task: Task, starts: IntArray, threshold: float) -> tuple[IntArra
     similarity = np.empty(len(both), dtype=np.float32)
     for at in _compared(both):
         numbers, place = np.unique(both[at], return_inverse=True)
-        rows = _rows_at(task, starts, numbers)
+        rows = _rows_at(shard_set, starts, numbers)
         left, right = place.reshape(-1, 2).T
         similarity[at] = (rows[left] * rows[right]).sum(axis=1)
     is_near = similarity >= threshold
@@ -388,29 +395,29 @@ def _compared(pairs: IntArray) -> Iterator[slice]:
         yield slice(start, start + COMPARED_ROWS // 2)
 
 
-def _rows_at(task: Task, starts: IntArray, numbers: IntArray) -> Float32Array:
+def _rows_at(shard_set: ShardSet, starts: IntArray, numbers: IntArray) -> Float32Array:
     """Centred unit features of samples by their number over all, ascending, float32, shape (n, D)."""
     shards = np.searchsorted(starts, numbers, side="right") - 1
     return np.concatenate(
-        [task.unit_rows(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
+        [shard_set.unit_rows(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
     )
 
 
-def _copies(task: Task, number: int) -> IntArray:
+def _copies(shard_set: ShardSet, number: int) -> IntArray:
     """A hash of the features of each sample of a shard, int64, shape (n,)."""
-    known, copies = read_shard_labels(task.labels[number]), []
-    dtype = np.result_type(*(shard.dtype for shard in task.shards))
-    for start, raw in task.shards[number].blocks(COMPARED_ROWS):
+    known, copies = read_shard_labels(shard_set.labels[number]), []
+    dtype = np.result_type(*(shard.dtype for shard in shard_set.shards))
+    for start, raw in shard_set.shards[number].blocks(COMPARED_ROWS):
         counting = slice(None) if known.kept is None else known.kept[start : start + len(raw)]
         copies.append(copies_of(raw[counting].astype(dtype, copy=False)))
     return np.concatenate([np.empty(0, np.int64), *copies])
 
 
-def _standing(labels: ShardLabels, is_open: Any, task: Task) -> Any:
+def _standing(labels: ShardLabels, is_open: Any, shard_set: ShardSet) -> Any:
     """Which of some samples people have not verified; None where none is."""
     rows = np.flatnonzero(is_open)
     stands = np.zeros(len(labels), dtype=bool)
-    stands[rows] = ~labels.labels(rows, task.num_classes).is_verified
+    stands[rows] = ~labels.labels(rows, shard_set.num_classes).is_verified
     return stands if stands.any() else None
 
 
@@ -421,16 +428,16 @@ def _steps(num_rows: int, wanted: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _stored(task: Task, wanted: int) -> StoredIndex:
-    own = _own(task, wanted)
-    return StoredIndex(task.shared / FOLDER / f"index-{own}.faiss", task.shared / FOLDER / f"index-{own}.npz")
+def _stored(shard_set: ShardSet, wanted: int) -> StoredIndex:
+    own = _own(shard_set, wanted)
+    return StoredIndex(shard_set.shared / FOLDER / f"index-{own}.faiss", shard_set.shared / FOLDER / f"index-{own}.npz")
 
 
-def _paths(task: Task, name: str, wanted: int) -> tuple[Path, ...]:
-    own = _own(task, wanted)
+def _paths(shard_set: ShardSet, name: str, wanted: int) -> tuple[Path, ...]:
+    own = _own(shard_set, wanted)
     return tuple(
-        task.shared / FOLDER / f"{name}-{number:05d}-{_digest(own, shard.digest)}.npy"
-        for number, shard in enumerate(task.shards)
+        shard_set.shared / FOLDER / f"{name}-{number:05d}-{_digest(own, shard.digest)}.npy"
+        for number, shard in enumerate(shard_set.shards)
     )
 
 
@@ -448,8 +455,8 @@ def _read(path: Path, size: int) -> Float32Array:
     return values
 
 
-def _own(task: Task, wanted: int) -> str:
-    return _digest(task.digest, wanted)
+def _own(shard_set: ShardSet, wanted: int) -> str:
+    return _digest(shard_set.digest, wanted)
 
 
 def _digest(*said: object) -> str:

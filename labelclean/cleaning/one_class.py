@@ -18,7 +18,7 @@ import numpy as np
 from labelclean.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from labelclean.cleaning.neighbour_lists import read_lists
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined
-from labelclean.cleaning.passes import Each, Task
+from labelclean.cleaning.passes import Each, ShardSet
 from labelclean.cleaning.sample import choose_sample, read_sample
 from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, sample_starts
 from labelclean.cleaning.shards import Shard
@@ -102,15 +102,17 @@ def measure_oddity(
 
         return Oddity(_joined_oddity([held(number) for number in range(len(labels))]), sets, held)
     mean = np.zeros(features.shape[1])
-    task = Task(tuple(shards), tuple(labels), 1, config.teacher.folds, 1.0, Centring(mean), folder, digest, device)
-    task, _ = find_neighbours(task, chosen, centred_unit_rows(features, mean), config, each)
-    task, _ = joined(task, config, is_vouched=True, each=each)
+    shard_set = ShardSet(
+        tuple(shards), tuple(labels), 1, config.teacher.folds, 1.0, Centring(mean), folder, digest, device
+    )
+    shard_set, _ = find_neighbours(shard_set, chosen, centred_unit_rows(features, mean), config, each)
+    shard_set, _ = joined(shard_set, config, is_vouched=True, each=each)
 
     def stored(number: int) -> Neighbours:
         size = int(starts[number + 1] - starts[number])
-        return read_lists(task.lists[number], np.arange(size))
+        return read_lists(shard_set.lists[number], np.arange(size))
 
-    known = [read_shard_labels(labels) for labels in task.labels]
+    known = [read_shard_labels(labels) for labels in shard_set.labels]
     joined_sets = [
         np.full(len(labels), -1) if labels.duplicate_sets is None else labels.duplicate_sets for labels in known
     ]

@@ -176,7 +176,7 @@ def judge_parts(
     views = learned.refinement.pred_probs
     known = shard_labels(of_parts, images.chosen.keys.take(first), pred_probs=probs_of_parts(views, parts))
     held = Labelled([HeldShard(largest_of_parts(images.features, parts))], [known], of_parts.num_classes)
-    setting = Setting(own, seed, len(parts), folder, digest="parts", device=images.task.device)
+    setting = Setting(own, seed, len(parts), folder, digest="parts", device=images.shard_set.device)
     taught = learn_teacher(held, setting, measured=labels.measured)
     if images.chosen.pred_probs is None:  # learned from these very labels, so nobody vouches for them
         taught = replace(taught, teacher=replace(taught.teacher, is_vouched=False))

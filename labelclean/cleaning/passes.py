@@ -29,13 +29,13 @@ from labelclean.storage.parquet import atomic_path
 
 CHECKPOINT_ROWS = 1_000_000
 Item = TypeVar("Item")
-State = dict[str, Float64Array]
+SumsByName = dict[str, Float64Array]
 Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Task:
-    """All that every pass needs.
+class ShardSet:
+    """The shards that every pass reads, what is known of their samples, and how features become rows.
 
     Attributes:
         shards: The S feature shards.
@@ -75,7 +75,7 @@ class Task:
         return (self.centring.mean,) if kernel_mean is None else (self.centring.mean, kernel_mean)
 
     @property
-    def linear(self) -> Task:
+    def linear(self) -> ShardSet:
         """The same for blocks of unit features alone."""
         return replace(self, centring=Centring(self.centring.mean), lists=())
 
@@ -98,18 +98,18 @@ class Task:
 class Blocks:
     """Turns shards into blocks; holds the memory for one."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._size = block_rows(task.num_classes)
-        self._rows = np.empty((self._size, len(task.centring.mean)), dtype=np.float32)
-        if task.centring.kernel is not None:
+    def __init__(self, shard_set: ShardSet) -> None:
+        self._shard_set = shard_set
+        self._size = block_rows(shard_set.num_classes)
+        self._rows = np.empty((self._size, len(shard_set.centring.mean)), dtype=np.float32)
+        if shard_set.centring.kernel is not None:
             self._near, self._curved = (
-                np.empty((self._size, width), dtype=np.float32) for width in task.centring.kernel.whitening.shape
+                np.empty((self._size, width), dtype=np.float32) for width in shard_set.centring.kernel.whitening.shape
             )
 
     def of(self, number: int) -> Iterator[Block]:
         """Yield the samples of one shard that count, block by block."""
-        shard, known = self._task.shards[number], read_shard_labels(self._task.labels[number])
+        shard, known = self._shard_set.shards[number], read_shard_labels(self._shard_set.labels[number])
         done = 0
         for start, raw in ahead(shard.blocks(self._size)):
             used = np.arange(len(raw)) if known.kept is None else np.flatnonzero(known.kept[start : start + len(raw)])
@@ -120,53 +120,55 @@ class Blocks:
     def _block(
         self, number: int, start: int, raw: FeatureBlock, used: IntArray, known: ShardLabels, done: int
     ) -> Block:
-        task = self._task
+        shard_set = self._shard_set
         order = np.argsort(known.folds[done : done + len(used)], kind="stable")
-        linear = unit_block(powered(raw[used[order]], task.power), task.centring.mean, out=self._rows[: len(order)])
+        linear = unit_block(
+            powered(raw[used[order]], shard_set.power), shard_set.centring.mean, out=self._rows[: len(order)]
+        )
         if not np.isfinite(linear.sum()):
-            check_finite(task.shards[number].name, raw[used], start + used)
-        return _labelled(task, number, self._designs(linear), done + order, known)
+            check_finite(shard_set.shards[number].name, raw[used], start + used)
+        return _labelled(shard_set, number, self._designs(linear), done + order, known)
 
     def _designs(self, linear: Float32Array) -> tuple[Float32Array, ...]:
-        kernel = self._task.centring.kernel
+        kernel = self._shard_set.centring.kernel
         if kernel is None:
             return (linear,)
         curved = raw_kernel_rows(kernel, linear, (self._near[: len(linear)], self._curved[: len(linear)]))
-        curved -= self._task.means[1].astype(np.float32)
+        curved -= self._shard_set.means[1].astype(np.float32)
         return linear, curved
 
 
-def block_at(task: Task, number: int, rows: IntArray) -> Block:
+def block_at(shard_set: ShardSet, number: int, rows: IntArray) -> Block:
     """Return a few samples of a shard.
 
     Args:
-        task: The shards.
+        shard_set: The shards.
         number: The shard.
         rows: Rows among its samples, int64, shape (B,), ascending.
 
     Returns:
         The block, sorted by fold.
     """
-    known, linear = read_shard_labels(task.labels[number]), task.unit_rows(number, rows)
+    known, linear = read_shard_labels(shard_set.labels[number]), shard_set.unit_rows(number, rows)
     order = np.argsort(known.folds[rows], kind="stable")
     designs: tuple[Float32Array, ...] = (linear[order],)
-    if task.centring.kernel is not None:
-        designs += (raw_kernel_rows(task.centring.kernel, designs[0]) - task.means[1].astype(np.float32),)
-    return _labelled(task, number, designs, rows[order], known)
+    if shard_set.centring.kernel is not None:
+        designs += (raw_kernel_rows(shard_set.centring.kernel, designs[0]) - shard_set.means[1].astype(np.float32),)
+    return _labelled(shard_set, number, designs, rows[order], known)
 
 
 def _labelled(
-    task: Task, number: int, designs: tuple[Float32Array, ...], samples: IntArray, known: ShardLabels
+    shard_set: ShardSet, number: int, designs: tuple[Float32Array, ...], samples: IntArray, known: ShardLabels
 ) -> Block:
     """A block of rows with what is known of their samples."""
     return Block(
         rows=designs,
         folds=known.folds[samples].astype(np.int64),
         buckets=known.buckets[samples].astype(np.int64),
-        labels=known.labels(samples, task.num_classes),
+        labels=known.labels(samples, shard_set.num_classes),
         samples=samples,
         is_old=None if known.old is None else known.old[samples],
-        near=read_lists(task.lists[number], samples) if task.lists else None,
+        near=read_lists(shard_set.lists[number], samples) if shard_set.lists else None,
         pred_probs=None if known.pred_probs is None else known.pred_probs[samples],
     )
 
@@ -192,21 +194,21 @@ class SumsPass:
     """The sums of one shard; goes to any process or machine that sees the shards.
 
     Attributes:
-        task: The shards.
+        shard_set: The shards.
         made: Stage and rule that make the targets; None: the given labels.
         kept: Where the targets are written too, for neighbours to vote with, a file per shard; empty: nowhere.
         with_grams: X'X is wanted too.
     """
 
-    task: Task
+    shard_set: ShardSet
     made: tuple[Stage, Rule] | None
     kept: tuple[Path, ...] = ()
     with_grams: bool = False
 
-    def __call__(self, number: int) -> State:
+    def __call__(self, number: int) -> SumsByName:
         """Return n, Y'1 and, for each design, X'Y and where needed X'1 and X'X, per fold; and Y'1 of all that vote."""
-        state = zero_sums(self.task, with_grams=self.with_grams)
-        adder, votes = _adder(state, self.task), np.zeros(self.task.num_classes)
+        sums = zero_sums(self.shard_set, with_grams=self.with_grams)
+        adder, votes = _adder(sums, self.shard_set), np.zeros(self.shard_set.num_classes)
         with self._file(number) as written:
             for block in self._blocks.of(number):
                 targets = self._targets(block)
@@ -216,21 +218,21 @@ class SumsPass:
                 if written is not None:
                     put_targets(written, block.samples, targets)
         adder.finish()
-        return state | {"votes": votes}
+        return sums | {"votes": votes}
 
     @contextmanager
     def _file(self, number: int) -> Iterator[Kept | None]:
         """Rows for the targets of one shard, whose file is there when the block ends well."""
-        size = len(read_shard_labels(self.task.labels[number])) if self.kept else 0
+        size = len(read_shard_labels(self.shard_set.labels[number])) if self.kept else 0
         if not size:
             yield None
             return
-        with new_targets(self.kept[number], size, self.task.num_classes) as written:
+        with new_targets(self.kept[number], size, self.shard_set.num_classes) as written:
             yield written
 
     @cached_property
     def _blocks(self) -> Blocks:
-        return Blocks(self.task)
+        return Blocks(self.shard_set)
 
     def _targets(self, block: Block) -> Float32Array:
         if self.made is None:
@@ -263,7 +265,7 @@ def each_shard(cluster: str | None) -> Iterator[Each]:
 
 
 def sums_over(
-    task: Task,
+    shard_set: ShardSet,
     name: str,
     made: tuple[Stage, Rule] | None,
     each: Each = map,
@@ -276,7 +278,7 @@ def sums_over(
     The sums of single shards are added in the order of the shards, whoever made them: the same bits everywhere.
 
     Args:
-        task: The shards.
+        shard_set: The shards.
         name: The pass; names its checkpoint.
         made: As in `SumsPass`.
         each: Applies a function to all numbers, in order: `map`, or a cluster.
@@ -287,30 +289,30 @@ def sums_over(
         Feature sums (none without X'X) and target sums, one of each per design, of samples that no reference holds; and
         the sum of the targets of all samples, float64, shape (K,).
     """
-    path = task.folder / f"{name}.npz"
-    state, done = _restored(path, task.digest)
-    if state is None:
-        state = zero_sums(task, with_grams=with_grams)
-    left, rows = range(done, len(task.shards)), 0
-    for number, shard_sums in zip(left, each(SumsPass(task, made, kept, with_grams), left), strict=True):
+    path = shard_set.folder / f"{name}.npz"
+    sums, done = _restored(path, shard_set.digest)
+    if sums is None:
+        sums = zero_sums(shard_set, with_grams=with_grams)
+    left, rows = range(done, len(shard_set.shards)), 0
+    for number, shard_sums in zip(left, each(SumsPass(shard_set, made, kept, with_grams), left), strict=True):
         for key, value in shard_sums.items():
-            state[key] += value
-        rows += task.shards[number].num_rows
-        if rows >= CHECKPOINT_ROWS or number + 1 == len(task.shards):
-            marks: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(task.digest)}
+            sums[key] += value
+        rows += shard_set.shards[number].num_rows
+        if rows >= CHECKPOINT_ROWS or number + 1 == len(shard_set.shards):
+            marks: dict[str, Any] = {"done": np.array(number + 1), "digest": np.array(shard_set.digest)}
             with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **marks | state)
+                np.savez(file, **marks | sums)
             rows = 0
-    designs = range(len(task.means))
+    designs = range(len(shard_set.means))
     grams = [
-        FeatureSums(task.means[design], state["count"], state[f"total{design}"], state[f"gram{design}"])
+        FeatureSums(shard_set.means[design], sums["count"], sums[f"total{design}"], sums[f"gram{design}"])
         for design in designs
         if with_grams
     ]
-    return grams, tuple(TargetSums(state["targets"], state[f"cross{design}"]) for design in designs), state["votes"]
+    return grams, tuple(TargetSums(sums["targets"], sums[f"cross{design}"]) for design in designs), sums["votes"]
 
 
-def _restored(path: Path, digest: str) -> tuple[State | None, int]:
+def _restored(path: Path, digest: str) -> tuple[SumsByName | None, int]:
     """Sums of a killed run and how many shards they hold."""
     if not path.exists():
         return None, 0
@@ -320,51 +322,51 @@ def _restored(path: Path, digest: str) -> tuple[State | None, int]:
         return {name: kept[name] for name in kept.files if name not in ("done", "digest")}, int(kept["done"])
 
 
-def zero_sums(task: Task, *, with_grams: bool) -> State:
+def zero_sums(shard_set: ShardSet, *, with_grams: bool) -> SumsByName:
     """Return empty sums."""
-    folds, classes = task.num_folds, task.num_classes
-    state = {"count": np.zeros(folds), "targets": np.zeros((folds, classes)), "votes": np.zeros(classes)}
-    for design, mean in enumerate(task.means):
-        state[f"cross{design}"] = np.zeros((folds, len(mean), classes))
+    folds, classes = shard_set.num_folds, shard_set.num_classes
+    sums = {"count": np.zeros(folds), "targets": np.zeros((folds, classes)), "votes": np.zeros(classes)}
+    for design, mean in enumerate(shard_set.means):
+        sums[f"cross{design}"] = np.zeros((folds, len(mean), classes))
         if with_grams:
-            state[f"total{design}"] = np.zeros((folds, len(mean)))
-            state[f"gram{design}"] = np.zeros((folds, len(mean), len(mean)))
-    return state
+            sums[f"total{design}"] = np.zeros((folds, len(mean)))
+            sums[f"gram{design}"] = np.zeros((folds, len(mean), len(mean)))
+    return sums
 
 
 class _Adder:
     """Adds blocks to sums, fold by fold: products in single precision, sums in double."""
 
-    def __init__(self, state: State, num_folds: int) -> None:
-        self._state, self._num_folds = state, num_folds
+    def __init__(self, sums: SumsByName, num_folds: int) -> None:
+        self._sums, self._num_folds = sums, num_folds
 
     def add(self, block: Block, targets: Float32Array) -> None:
         """Add one block."""
-        state = self._state
+        sums = self._sums
         ends = np.searchsorted(block.folds, np.arange(self._num_folds), side="right").tolist()
         for fold, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            state["count"][fold] += end - start
-            state["targets"][fold] += targets[start:end].sum(axis=0, dtype=np.float64)
+            sums["count"][fold] += end - start
+            sums["targets"][fold] += targets[start:end].sum(axis=0, dtype=np.float64)
             for design, design_rows in enumerate(block.rows):
                 rows = design_rows[start:end]
-                state[f"cross{design}"][fold] += rows.T @ targets[start:end]
-                if f"gram{design}" in state:
-                    state[f"total{design}"][fold] += rows.sum(axis=0, dtype=np.float64)
-                    state[f"gram{design}"][fold] += rows.T @ rows  # numpy computes half of it (syrk)
+                sums[f"cross{design}"][fold] += rows.T @ targets[start:end]
+                if f"gram{design}" in sums:
+                    sums[f"total{design}"][fold] += rows.sum(axis=0, dtype=np.float64)
+                    sums[f"gram{design}"][fold] += rows.T @ rows  # numpy computes half of it (syrk)
 
     def finish(self) -> None:
-        """Bring all sums into the state."""
+        """Bring all of them home."""
 
 
 class _DeviceAdder(_Adder):
     """The same on a GPU: float32 products without tf32, sums in double precision on the device."""
 
-    def __init__(self, state: State, num_folds: int, device: str) -> None:
+    def __init__(self, sums: SumsByName, num_folds: int, device: str) -> None:
         import torch
 
-        super().__init__(state, num_folds)
+        super().__init__(sums, num_folds)
         self._device = torch.device(device)
-        self._sums = {name: torch.from_numpy(value).to(self._device) for name, value in state.items()}
+        self._on_device = {name: torch.from_numpy(value).to(self._device) for name, value in sums.items()}
 
     def add(self, block: Block, targets: Float32Array) -> None:
         """Add one block."""
@@ -380,25 +382,29 @@ class _DeviceAdder(_Adder):
     def _add(self, block: Block, targets: Float32Array) -> None:
         import torch
 
-        sums = self._sums
+        on_device = self._on_device
         wanted = torch.from_numpy(targets).to(self._device)
         rows = [torch.from_numpy(design_rows).to(self._device) for design_rows in block.rows]
         ends = np.searchsorted(block.folds, np.arange(self._num_folds), side="right").tolist()
         for fold, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            sums["count"][fold] += end - start
-            sums["targets"][fold] += wanted[start:end].sum(dim=0, dtype=torch.float64)
+            on_device["count"][fold] += end - start
+            on_device["targets"][fold] += wanted[start:end].sum(dim=0, dtype=torch.float64)
             for design, design_rows in enumerate(rows):
                 fold_rows = design_rows[start:end]
-                sums[f"cross{design}"][fold] += fold_rows.T @ wanted[start:end]
-                if f"gram{design}" in sums:
-                    sums[f"total{design}"][fold] += fold_rows.sum(dim=0, dtype=torch.float64)
-                    sums[f"gram{design}"][fold] += fold_rows.T @ fold_rows
+                on_device[f"cross{design}"][fold] += fold_rows.T @ wanted[start:end]
+                if f"gram{design}" in on_device:
+                    on_device[f"total{design}"][fold] += fold_rows.sum(dim=0, dtype=torch.float64)
+                    on_device[f"gram{design}"][fold] += fold_rows.T @ fold_rows
 
     def finish(self) -> None:
-        """Copy the device's sums into the state."""
-        for name, value in self._sums.items():
-            self._state[name][...] = value.cpu().numpy()
+        """Copy them from the device."""
+        for name, value in self._on_device.items():
+            self._sums[name][...] = value.cpu().numpy()
 
 
-def _adder(state: State, task: Task) -> _Adder:
-    return _Adder(state, task.num_folds) if task.device == "cpu" else _DeviceAdder(state, task.num_folds, task.device)
+def _adder(sums: SumsByName, shard_set: ShardSet) -> _Adder:
+    return (
+        _Adder(sums, shard_set.num_folds)
+        if shard_set.device == "cpu"
+        else _DeviceAdder(sums, shard_set.num_folds, shard_set.device)
+    )

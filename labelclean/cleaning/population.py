@@ -18,7 +18,7 @@ from labelclean.cleaning.chance import Unvouched, find_unvouched
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined, neighbours_of
 from labelclean.cleaning.neighbour_votes import given_votes, kept_votes, kept_votes_parts
-from labelclean.cleaning.passes import Each, Task, sums_over
+from labelclean.cleaning.passes import Each, ShardSet, sums_over
 from labelclean.cleaning.power import choose_power, powered
 from labelclean.cleaning.sample import Chosen, choose_sample, read_sample, sample_at
 from labelclean.cleaning.shard_labels import ShardLabels
@@ -103,13 +103,13 @@ class Population:
     """The samples of all shards (`student.Others`).
 
     Attributes:
-        task: The shards.
+        shard_set: The shards.
         each: Applies a function to all of them: `map`, or a cluster.
         reference: Sums of earlier nights; None: there are none.
         given: As in `student.Others`.
     """
 
-    task: Task
+    shard_set: ShardSet
     each: Each
     reference: LearnedSums | None
     given: Targets
@@ -121,9 +121,9 @@ class Population:
 
     def targets(self, name: str, rows: Float32Array, fit: Fit, rule: Rule) -> Targets:
         """Return what the targets of all samples teach: one pass over the shards."""
-        kept = kept_votes_parts(self.task, name) if self.task.lists else ()
-        _, sums, total = sums_over(self.task, name, (fit.stage, rule), self.each, kept)
-        votes = kept_votes(self.task, name, kept) if kept else None
+        kept = kept_votes_parts(self.shard_set, name) if self.shard_set.lists else ()
+        _, sums, total = sums_over(self.shard_set, name, (fit.stage, rule), self.each, kept)
+        votes = kept_votes(self.shard_set, name, kept) if kept else None
         if self.reference is not None:
             sums = _merged(self.reference.rounds[_round(name)], sums)
         return Targets(rows, sums, votes, total)
@@ -134,7 +134,7 @@ class Taught:
     """The teacher and all that the student needs.
 
     Attributes:
-        task: The shards; its lists and joined labels are there only where the sample does not hold all samples.
+        shard_set: The shards; its lists and joined labels are there only where the sample does not hold all samples.
         chosen: The sample on which choices are made.
         features: Its features, to the power that was chosen, shape (n, D).
         space: Its rows, neighbours and near-duplicates; sums are those of all samples.
@@ -144,7 +144,7 @@ class Taught:
         others: All samples, where there are more than the sample, or earlier nights.
     """
 
-    task: Task
+    shard_set: ShardSet
     chosen: Chosen
     features: FloatArray = field(repr=False)
     space: FeatureSpace
@@ -234,15 +234,17 @@ def learn_teacher(
     config, labels = setting.config, tuple(labelled.labels)
     chosen = _with_measured(choose_sample(labels, labelled.num_classes, setting.sample_rows), measured)
     if like is not None:
-        task = replace(like.task, labels=labels, folder=setting.folder, lists=(), label_free=like.task.shared)
+        shard_set = replace(
+            like.shard_set, labels=labels, folder=setting.folder, lists=(), label_free=like.shard_set.shared
+        )
         if chosen.is_whole:
-            return _taught_on(task, chosen, like.features, like.space, setting, None)
-        return _taught_in_passes(task, chosen, like.features, like.space, setting, None, with_grams=False)
+            return _taught_on(shard_set, chosen, like.features, like.space, setting, None)
+        return _taught_in_passes(shard_set, chosen, like.features, like.space, setting, None, with_grams=False)
     features = read_sample(labelled.shards, chosen)
     power = choose_power(features, chosen.keys, [chosen.labels], config) if reference is None else reference.power
     features = powered(features, power)
     centring = None if reference is None else reference.centring
-    task = Task(
+    shard_set = ShardSet(
         tuple(labelled.shards),
         labels,
         labelled.num_classes,
@@ -256,11 +258,11 @@ def learn_teacher(
     if chosen.is_whole:
         space = space_of_keys(features, chosen.keys, config, device=setting.device, centring=centring)
         space = replace(space, num_questions=setting.num_questions)
-        return _taught_on(task, chosen, features, space, setting, reference)
+        return _taught_on(shard_set, chosen, features, space, setting, reference)
     space, centring = _sample_space(features, chosen, config, centring)
     space = replace(space, num_questions=setting.num_questions)
-    task = replace(task, centring=centring)
-    return _taught_in_passes(task, chosen, features, space, setting, reference, with_grams=True)
+    shard_set = replace(shard_set, centring=centring)
+    return _taught_in_passes(shard_set, chosen, features, space, setting, reference, with_grams=True)
 
 
 def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
@@ -269,7 +271,7 @@ def _with_measured(chosen: Chosen, measured: Float64Array | None) -> Chosen:
 
 
 def _taught_on(
-    task: Task,
+    shard_set: ShardSet,
     chosen: Chosen,
     features: FloatArray,
     space: FeatureSpace,
@@ -294,11 +296,11 @@ def _taught_on(
         given = Targets(rows, _merged(reference.given, new_sums(space, is_new, rows)))
         others = Earlier(reference, space, is_new, given)
     teacher = _teacher(space, labels, chosen, setting, others)
-    return Taught(task, chosen, features, space, labels, unvouched, teacher, others)
+    return Taught(shard_set, chosen, features, space, labels, unvouched, teacher, others)
 
 
 def _taught_in_passes(
-    task: Task,
+    shard_set: ShardSet,
     chosen: Chosen,
     features: FloatArray,
     space: FeatureSpace,
@@ -310,12 +312,12 @@ def _taught_in_passes(
     """The teacher where there are more samples than those on which choices are made; the space has its sums, or needs them."""
     config, each, recall = setting.config, setting.each, 1.0
     if config.neighbours.method != "none":
-        task, recall = find_neighbours(task, chosen, space.design.unit_rows, config, each)
-    task, unvouched = joined(task, config, is_vouched=chosen.pred_probs is not None, each=each)
+        shard_set, recall = find_neighbours(shard_set, chosen, space.design.unit_rows, config, each)
+    shard_set, unvouched = joined(shard_set, config, is_vouched=chosen.pred_probs is not None, each=each)
     measured = chosen.labels.measured
-    chosen = sample_at(task.labels, task.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
+    chosen = sample_at(shard_set.labels, shard_set.num_classes, chosen.parts, chosen.rows, chosen.num_samples)
     chosen = _with_measured(chosen, measured)
-    grams, sums, total = sums_over(task, "given", None, each, with_grams=with_grams)
+    grams, sums, total = sums_over(shard_set, "given", None, each, with_grams=with_grams)
     if reference is not None:
         grams = [merged_feature_sums(*both) for both in zip(reference.features, grams, strict=True)]
         sums = _merged(reference.given, sums)
@@ -325,7 +327,7 @@ def _taught_in_passes(
                 space,
                 design=replace(space.design, folds=chosen.keys.folds),
                 curved=None if space.curved is None else replace(space.curved, folds=chosen.keys.folds),
-                neighbours=neighbours_of(task, chosen, recall) if task.lists else None,
+                neighbours=neighbours_of(shard_set, chosen, recall) if shard_set.lists else None,
                 duplicate_sets=chosen.duplicate_sets,
                 groups=chosen.keys.groups,
                 buckets=chosen.keys.buckets,
@@ -333,10 +335,10 @@ def _taught_in_passes(
             grams,
         )
     labels = chosen.labels
-    given = Targets(given_targets(labels), sums, given_votes(task) if task.lists else None, total)
-    population = Population(task, each, reference, given)
+    given = Targets(given_targets(labels), sums, given_votes(shard_set) if shard_set.lists else None, total)
+    population = Population(shard_set, each, reference, given)
     teacher = _teacher(space, labels, chosen, setting, population)
-    return Taught(task, chosen, features, space, labels, unvouched, teacher, population)
+    return Taught(shard_set, chosen, features, space, labels, unvouched, teacher, population)
 
 
 def _teacher(
@@ -435,7 +437,7 @@ def learned_sums(learned: Learned) -> LearnedSums:
         The sums, the reference's included.
     """
     taught = learned.taught
-    power, space = taught.task.power, taught.space
+    power, space = taught.shard_set.power, taught.space
     targets = learned.refinement.rounds or _teachers_rounds(taught)
     if taught.others is not None:
         given, rounds = taught.others.given.sums, tuple(one.sums for one in targets if one.sums is not None)

@@ -18,7 +18,7 @@ from labelclean.probes.ridge import LinearProbe
 PRIOR_VOTE = 0.5
 LEAST_PROB = 1e-7
 
-Votes = Callable[[Neighbours], Float32Array]
+Voting = Callable[[Neighbours], Float32Array]
 """Similarity-weighted votes, (N, K), of neighbours that may be any samples of the data set."""
 
 
@@ -106,7 +106,7 @@ class Voters:
         scale: What the log of the vote shares is multiplied by.
     """
 
-    votes: Votes
+    votes: Voting
     count: int
     prior: Float64Array
     scale: float
@@ -201,6 +201,6 @@ def vote_shares(votes: Float32Array) -> Float32Array:
     return np.asarray(votes / np.where(total > 0, total, 1.0), dtype=np.float32)
 
 
-def votes_of(targets: Float32Array) -> Votes:
+def votes_of(targets: Float32Array) -> Voting:
     """Return the votes of neighbours that are numbered as the rows of their targets, float32, shape (N, K)."""
     return lambda near: label_votes(near, targets)

@@ -273,7 +273,7 @@ def _summary(folder: Path, names: list[Any], tally: Tally, learned: Learned) -> 
     estimate, matrix = tally.errors(refinement.trust.readings), refinement.noise_matrix
     record = {
         "num_samples": tally.num_samples,
-        "num_shards": len(taught.task.shards),
+        "num_shards": len(taught.shard_set.shards),
         "class_names": names,
         "samples_for_choices": len(taught.chosen),
         "neighbours": neighbours_record(taught.space.neighbours),

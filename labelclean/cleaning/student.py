@@ -20,7 +20,7 @@ from labelclean.cleaning.views import (
     teacher_views,
     two_hot_view,
 )
-from labelclean.config import CleaningConfig
+from labelclean.config import METHODS, REFINEMENTS, CleaningConfig
 from labelclean.errors import GateError
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import fit_noise_matrix, fit_plain_model, posterior, true_class_probs
@@ -32,7 +32,6 @@ from labelclean.noise.trust import JudgedLabels, Trust, fit_trust
 from labelclean.probes.feature_space import FeatureSpace
 from labelclean.probes.neighbours import mean_similarity
 
-METHODS = ("posterior", "adaptive", "multi_round", "two_hot", "none")
 WITHOUT_FEATURES = ("posterior", "none")
 
 Rule = Callable[[Stage, Float32Array, GivenLabels], Float32Array]
@@ -274,7 +273,7 @@ def chosen_method(
     wanted = config.refine.method
     if wanted in possible:
         return wanted, f"refine.method asks for {wanted!r}."
-    best = next(name for name in METHODS if name in possible)
+    best = next((name for name in reversed(REFINEMENTS) if name in possible), "none")
     if wanted == "auto":
         return best, (
             f"auto takes {best!r}, the strongest of the refinements that this data allows; with a noise matrix "

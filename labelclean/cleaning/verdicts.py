@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.arrays import BoolArray, Float32Array, IntArray
-from labelclean.cleaning.passes import Blocks, Each, Task, block_at
+from labelclean.cleaning.passes import Blocks, Each, ShardSet, block_at
 from labelclean.cleaning.population import Learned
 from labelclean.cleaning.sample import Chosen, joined_labels
 from labelclean.cleaning.shard_labels import read_shard_labels, sample_starts
-from labelclean.cleaning.stage import Block, Stage, Votes, vote_shares
+from labelclean.cleaning.stage import Block, Stage, Voting, vote_shares
 from labelclean.cleaning.student import Refinement
 from labelclean.cleaning.teacher import Teacher
 from labelclean.labels import GivenLabels
@@ -120,7 +120,7 @@ class BlockFinder:
     """Scores the blocks of a shard; goes to any process or machine that sees the shards.
 
     Attributes:
-        task: The shards.
+        shard_set: The shards.
         teacher: First stage.
         student: Last stage; the same object where nothing is refined.
         trust: Turns probabilities into labels.
@@ -128,17 +128,17 @@ class BlockFinder:
         votes: The given labels' votes of any neighbours; None: there are no neighbours.
     """
 
-    task: Task
+    shard_set: ShardSet
     teacher: Stage
     student: Stage
     trust: Trust
     refits: Refits | None
-    votes: Votes | None
+    votes: Voting | None
 
     def __call__(self, number: int) -> Iterator[Found]:
         """Yield what was found in each block; probabilities are worked out beside the reading of the next blocks."""
         waiting: deque[Future[Found]] = deque()
-        known = read_shard_labels(self.task.labels[number])
+        known = read_shard_labels(self.shard_set.labels[number])
         sets = [known.duplicate_sets, known.conflict_sets]
         with ThreadPoolExecutor(WORKERS) as pool:
             for block in self._blocks.of(number):
@@ -154,7 +154,7 @@ class BlockFinder:
 
     @cached_property
     def _blocks(self) -> Blocks:
-        return Blocks(self.task)
+        return Blocks(self.shard_set)
 
     def _found(
         self,
@@ -195,7 +195,7 @@ def finder_of(learned: Learned) -> Finder:
     if not taught.chosen.is_whole:
         first, votes = teacher.fit.stage, None if taught.others is None else taught.others.given.votes
         last = first if refinement.fit is teacher.fit else refinement.fit.stage
-        return BlockFinder(taught.task, first, last, refinement.trust, teacher.refits, votes)
+        return BlockFinder(taught.shard_set, first, last, refinement.trust, teacher.refits, votes)
     sets = taught.space.duplicate_sets
     conflicts = conflict_sets(sets, taught.labels.given)
     if learned.speaks is not None:  # near-copies of parts with different labels: other views tell why
@@ -226,7 +226,7 @@ def everyone(learned: Learned) -> tuple[Teacher, Refinement]:
     Returns:
         Both; their fits and models remain those of the sample.
     """
-    finder, shards = finder_of(learned), range(len(learned.taught.task.shards))
+    finder, shards = finder_of(learned), range(len(learned.taught.shard_set.shards))
     blocks = [found for number in shards for found in finder(number)]
     joined: dict[str, Any] = {}
     for name in (
@@ -269,15 +269,15 @@ def found_at(learned: Learned, numbers: IntArray) -> tuple[GivenLabels, Float32A
         and their rows among its samples.
     """
     taught = learned.taught
-    starts = sample_starts(taught.task.labels)
+    starts = sample_starts(taught.shard_set.labels)
     shards = np.searchsorted(starts, numbers, side="right") - 1
     at = [(one, numbers[shards == one] - starts[one]) for one in np.unique(shards).tolist()]
     if taught.chosen.is_whole:
         return taught.labels.take(numbers), learned.refinement.pred_probs[numbers], at
-    stage, num_classes = learned.refinement.fit.stage, taught.task.num_classes
+    stage, num_classes = learned.refinement.fit.stage, taught.shard_set.num_classes
     labels, probs = [taught.labels.take(np.empty(0, np.int64))], [np.empty((0, num_classes), np.float32)]
     for number, rows in at:
-        block = block_at(taught.task, number, rows)
+        block = block_at(taught.shard_set, number, rows)
         back = np.argsort(block.samples, kind="stable")
         labels.append(block.labels.take(back))
         probs.append(stage.true_probs(stage.values(block))[back])
@@ -289,20 +289,20 @@ class WritePass:
     """Writes the tables of one shard, and tells what was counted.
 
     Attributes:
-        task: The shards.
+        shard_set: The shards.
         finder: What was found about their samples.
         outputs: Makes the tables of some samples; called with the shard's number, in the shard's order.
         folder: Where the tables' folders go.
     """
 
-    task: Task
+    shard_set: ShardSet
     finder: Finder
     outputs: Outputs
     folder: Path
 
     def __call__(self, number: int) -> Tally | None:
         """Write `TABLE/part-NNNNN.parquet` unless it is there with its digest; None for a shard without samples."""
-        unit = hashlib.sha256(f"{self.task.digest}/{self.task.shards[number].digest}".encode()).hexdigest()
+        unit = hashlib.sha256(f"{self.shard_set.digest}/{self.shard_set.shards[number].digest}".encode()).hexdigest()
         tally = _written(self.folder, number, unit)
         return tally or _write_part(self.folder, number, unit, self.finder(number), self.outputs)
 
@@ -329,11 +329,11 @@ def write_parts(
     Returns:
         What is counted over all samples.
     """
-    task, tallies = learned.taught.task, []
-    write = WritePass(task, finder_of(learned), outputs, folder)
+    shard_set, tallies = learned.taught.shard_set, []
+    write = WritePass(shard_set, finder_of(learned), outputs, folder)
     if learned.taught.chosen.is_whole:
         each = map
-    for tally in each(write, range(num_parts or len(task.shards))):
+    for tally in each(write, range(num_parts or len(shard_set.shards))):
         if tally is not None:
             tallies.append(tally)
             advance(tally.num_samples)

@@ -14,7 +14,16 @@ from functools import partial
 import numpy as np
 
 from labelclean.arrays import Float32Array, Float64Array, IntArray
-from labelclean.cleaning.stage import FoldProbes, OwnModel, Scorer, Stage, Voters, Votes, votes_against_shares, votes_of
+from labelclean.cleaning.stage import (
+    FoldProbes,
+    OwnModel,
+    Scorer,
+    Stage,
+    Voters,
+    Voting,
+    votes_against_shares,
+    votes_of,
+)
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import NoiseModel, fit_noise_model, fit_plain_model, true_class_probs
@@ -62,7 +71,7 @@ class Targets:
 
     rows: Float32Array
     sums: tuple[TargetSums, ...] | None = None
-    votes: Votes | None = None
+    votes: Voting | None = None
     total: Float64Array | None = None
 
     @property

@@ -16,7 +16,7 @@ from labelclean.errors import ConfigError, StorageError
 if TYPE_CHECKING:
     from labelclean.config import Config
     from labelclean.review.decisions import Decision
-    from labelclean.review.record import Row
+    from labelclean.review.record import LedgerRow
 
 
 def export_queue(
@@ -281,7 +281,7 @@ def record(
     typer.echo(f"wrote {out}: {num:,} entries\n{chain_sentence(chain, texts)}")
 
 
-def _ledger_rows(settings: Config) -> list[Row]:
+def _ledger_rows(settings: Config) -> list[LedgerRow]:
     """What the ledger holds on the data set of a config, brought to the newest schema."""
     from labelclean.review.ledger import chained_rows, ledger_exists, ledger_url, open_ledger
     from labelclean.runs.steps import dataset_name

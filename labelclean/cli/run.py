@@ -101,17 +101,17 @@ def run(
         if as_json or not quiet:
             typer.echo(json.dumps(record, ensure_ascii=False) if as_json else f"nothing to do: {night.nothing_to_do}")
         return
-    outcome = steps.read_outcome(night.folder)
+    published = steps.read_published(night.folder)
     if as_json:
-        typer.echo(json.dumps({"run_folder": str(outcome.folder)} | outcome.summary, ensure_ascii=False))
+        typer.echo(json.dumps({"run_folder": str(published.folder)} | published.summary, ensure_ascii=False))
     elif not quiet:
         from labelclean.runs.summary import print_summary
 
-        print_summary(outcome)
-    if outcome.exit_code:
+        print_summary(published)
+    if published.exit_code:
         if quiet or as_json or not sys.stdout.isatty():  # else the summary has said it
-            fail(outcome.sentence, outcome.exit_code)
-        raise typer.Exit(outcome.exit_code)
+            fail(published.sentence, published.exit_code)
+        raise typer.Exit(published.exit_code)
 
 
 def report(

@@ -9,10 +9,18 @@ reads them.
 """
 
 from labelclean.config.adapt import AdaptConfig, ViewsConfig
-from labelclean.config.cleaning import CleaningConfig, NeighboursConfig, RefineConfig, RefineMethod, TeacherConfig
+from labelclean.config.cleaning import (
+    METHODS,
+    REFINEMENTS,
+    CleaningConfig,
+    NeighboursConfig,
+    RefineConfig,
+    RefineMethod,
+    TeacherConfig,
+)
 from labelclean.config.costs import ClassCosts, ClassesConfig, CostsConfig
 from labelclean.config.data import DataConfig, ExpectationsConfig, IngestConfig, RejectsConfig
-from labelclean.config.gates import DistributionGateConfig, GatesConfig, ShortcutsGateConfig, Top2GateConfig
+from labelclean.config.gates import DistributionGateConfig, GatesConfig, Outcome, ShortcutsGateConfig, Top2GateConfig
 from labelclean.config.images import BackboneConfig, Channels, DecodeConfig
 from labelclean.config.loader import config_record, parse_config, recorded_config
 from labelclean.config.review import FlagsConfig, LedgerConfig, ReviewConfig, SecretInConfig, StudyConfig
@@ -20,7 +28,9 @@ from labelclean.config.run import NotifyConfig, RunConfig, StorageConfig
 from labelclean.config.whole import PATH_KEYS, Config, class_faults
 
 __all__ = [
+    "METHODS",
     "PATH_KEYS",
+    "REFINEMENTS",
     "AdaptConfig",
     "BackboneConfig",
     "Channels",
@@ -39,6 +49,7 @@ __all__ = [
     "LedgerConfig",
     "NeighboursConfig",
     "NotifyConfig",
+    "Outcome",
     "RefineConfig",
     "RefineMethod",
     "RejectsConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from labelclean.config.gates import GatesConfig
 from labelclean.sections import ConfigPath, Section
 
 RefineMethod = Literal["auto", "two_hot", "multi_round", "adaptive", "posterior", "none"]
+METHODS: tuple[str, ...] = get_args(RefineMethod)[1:]
+REFINEMENTS = METHODS[:-1]
+"""The methods that change labels, the weakest first."""
 
 
 class NeighboursConfig(Section):

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from labelclean.sections import Section, Share
 
+Outcome = Literal["pass", "warn", "refuse"]
+"""What a measured value comes to against its limit."""
+
 
 class DistributionGateConfig(Section):
     """Limits of the class distribution check.

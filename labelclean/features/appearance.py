@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from labelclean.arrays import Float32Array
 from labelclean.features.decode import decoded_pixels
-from labelclean.features.pixels import Float32Array, PixelArray
+from labelclean.features.pixels import PixelArray
 
 if TYPE_CHECKING:
     from labelclean.config import DecodeConfig

@@ -36,9 +36,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from labelclean.arrays import Float32Array
 from labelclean.features.boxes import Box, Cut, cut_window
 from labelclean.features.image_files import ImageReject, ReasonCode, content_hash
-from labelclean.features.pixels import Float32Array, PixelArray, resized_pixels, unit_pixels, window_limits
+from labelclean.features.pixels import PixelArray, resized_pixels, unit_pixels, window_limits
 
 if TYPE_CHECKING:  # pydantic would cost every decoding process half a second
     from labelclean.config import DecodeConfig

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from labelclean.arrays import Float32Array
+
 if TYPE_CHECKING:  # pydantic would cost every decoding process half a second
     from labelclean.config import DecodeConfig
 
 PixelArray = npt.NDArray[Any]
-Float32Array = npt.NDArray[np.float32]
 Uint16Array = npt.NDArray[np.uint16]
 ResizeMode = Literal["squash", "pad", "crop"]
 

@@ -31,8 +31,8 @@ from labelclean.storage.lock import STALE_AFTER_S, lock_sentence
 from labelclean.storage.parquet import label_files, labels_dataset, read_config
 from labelclean.storage.run_folders import WORK_PREFIX, file_digest, run_folders
 
-Outcome = Literal["ok", "warn", "fail"]
-Answer = tuple[Outcome, str]
+CheckOutcome = Literal["ok", "warn", "fail"]
+Diagnosis = tuple[CheckOutcome, str]
 LEAST_FREE_BYTES = 500_000_000
 LOW_FREE_BYTES = 5_000_000_000
 CLOCK_TOLERANCE = timedelta(minutes=2)
@@ -50,7 +50,7 @@ class Check:
     """
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     sentence: str
 
 
@@ -68,12 +68,14 @@ def examine(
     Returns:
         The checks in the order to read them.
     """
-    return tuple(Check(name, *_answer(question)) for name, question in _questions(config_path, overrides, environ, now))
+    return tuple(
+        Check(name, *_diagnosis(question)) for name, question in _questions(config_path, overrides, environ, now)
+    )
 
 
 def _questions(
     config_path: Path | None, overrides: Sequence[str], environ: Mapping[str, str], now: datetime
-) -> Iterator[tuple[str, Callable[[], Answer]]]:
+) -> Iterator[tuple[str, Callable[[], Diagnosis]]]:
     yield "python", lambda: ("ok", f"{platform.python_version()} at {sys.executable}")
     yield "versions", versions_fit
     yield "bytecode", partial(bytecode_kept, "torch", writes=not sys.dont_write_bytecode)
@@ -104,7 +106,7 @@ def _questions(
     yield "clock", partial(_clock, config.storage.runs, now)
 
 
-def _answer(question: Callable[[], Answer]) -> Answer:
+def _diagnosis(question: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return question()
     except LabelcleanError as fault:
@@ -113,7 +115,7 @@ def _answer(question: Callable[[], Answer]) -> Answer:
         return "fail", f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
 
 
-def versions_fit() -> Answer:
+def versions_fit() -> Diagnosis:
     """Return whether the installed packages are within what labelclean was built for.
 
     Returns:
@@ -138,7 +140,7 @@ def versions_fit() -> Answer:
     return "ok", f"labelclean {version('labelclean')}, {', '.join(sorted(seen, key=str.lower))}"
 
 
-def bytecode_kept(package: str, *, writes: bool) -> Answer:
+def bytecode_kept(package: str, *, writes: bool) -> Diagnosis:
     """Return whether a package is compiled once or by every process anew (measured: 23 s of a run of 700 images, not 14).
 
     Args:
@@ -162,7 +164,7 @@ def bytecode_kept(package: str, *, writes: bool) -> Answer:
 # --- inside ---------------------------------------------------------------------------------------
 
 
-def _device(wanted: str) -> Answer:
+def _device(wanted: str) -> Diagnosis:
     from labelclean.features.backbone import choose_device
 
     device = choose_device(wanted)
@@ -174,7 +176,7 @@ def _device(wanted: str) -> Answer:
     return "ok", f"CPU, {os.cpu_count()} cores"
 
 
-def _prefect() -> Answer:
+def _prefect() -> Diagnosis:
     schedule = importlib.import_module("labelclean.flows.schedule")
     url = schedule.server_url()
     if url is None:
@@ -183,14 +185,14 @@ def _prefect() -> Answer:
     return "ok", "the server of PREFECT_API_URL answers"
 
 
-def _labels(config: Config) -> Answer:
+def _labels(config: Config) -> Diagnosis:
     files = label_files(config.data.labels)
     if config.ingest.since is None:
         labels_dataset(config.data.labels)
     return "ok", f"{len(files):,} Parquet file{'s' if len(files) > 1 else ''} at {config.data.labels}"
 
 
-def _images(config: Config) -> Answer:
+def _images(config: Config) -> Diagnosis:
     files = label_files(config.data.labels)
     schema = labels_dataset(config.data.labels, files[-1:]).schema
     if "image" in schema.names:
@@ -207,7 +209,7 @@ def _images(config: Config) -> Answer:
     return ("ok" if num_there == len(paths) else "warn"), sentence
 
 
-def _backbone(config: Config, environ: Mapping[str, str]) -> Answer:
+def _backbone(config: Config, environ: Mapping[str, str]) -> Diagnosis:
     settings = config.backbone
     if settings.weights is None:
         weights = _kept_weights(config, environ)
@@ -243,7 +245,7 @@ def _kept_weights(config: Config, environ: Mapping[str, str]) -> Path | None:
     return hub if any(hub.glob(f"models--timm--{config.backbone.name}*")) else None
 
 
-def _offline(config: Config, environ: Mapping[str, str]) -> Answer:
+def _offline(config: Config, environ: Mapping[str, str]) -> Diagnosis:
     """Whom a night calls beyond this machine; by host, for addresses may hold secrets."""
     if config.backbone.weights is None and _kept_weights(config, environ) is None:
         return (
@@ -265,7 +267,7 @@ def _offline(config: Config, environ: Mapping[str, str]) -> Answer:
     return "ok", f"a night calls {' and '.join(called) or 'nobody'} beyond this machine, and needs no internet"
 
 
-def _space(folder: Path) -> Answer:
+def _space(folder: Path) -> Diagnosis:
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -279,7 +281,7 @@ def _space(folder: Path) -> Answer:
     return ("ok", sentence) if free >= LOW_FREE_BYTES else ("warn", f"{sentence}; labelclean prune removes old runs")
 
 
-def _ledger(url: str) -> Answer:
+def _ledger(url: str) -> Diagnosis:
     if not ledger_exists(url):
         return "ok", "nobody has decided anything yet; the first import makes the ledger"
     schema, newest_schema, num_decisions = ledger_schema(url)
@@ -299,7 +301,7 @@ def _ledger(url: str) -> Answer:
     return "ok", f"{sentence}, every row as it was written{f' ({chain.digest[:12]}…)' if chain.digest else ''}"
 
 
-def _lock(runs: Path) -> Answer:
+def _lock(runs: Path) -> Diagnosis:
     sentence = lock_sentence(runs / ".lock")
     if sentence is not None:
         return "warn", sentence
@@ -314,7 +316,7 @@ def _lock(runs: Path) -> Answer:
     )
 
 
-def _clock(runs: Path, now: datetime) -> Answer:
+def _clock(runs: Path, now: datetime) -> Diagnosis:
     newest = run_folders(runs)[-1:]
     for folder in newest:
         with suppress(ValueError):

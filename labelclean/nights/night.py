@@ -11,7 +11,7 @@ from pathlib import Path
 from labelclean.config import Config
 from labelclean.errors import GateError, LabelcleanError, NothingToDo, StorageError
 from labelclean.nights.notify import Attempt, RunNumbers, post_message, run_numbers, write_prometheus
-from labelclean.runs.run import dataset_name, read_outcome
+from labelclean.runs.run import dataset_name, read_published
 from labelclean.storage.parquet import read_config
 from labelclean.storage.run_folders import good_runs, run_folders
 
@@ -138,8 +138,8 @@ def _numbers(folder: Path | None) -> RunNumbers | None:
     if folder is None:
         return None
     try:
-        outcome = read_outcome(folder)
+        published = read_published(folder)
     except StorageError as fault:
         LOG.warning("%s", fault)
         return None
-    return run_numbers(outcome.summary, outcome.manifest)
+    return run_numbers(published.summary, published.manifest)

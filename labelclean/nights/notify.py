@@ -25,7 +25,7 @@ LOG = logging.getLogger("labelclean")
 URL_VARIABLE = "LABELCLEAN_WEBHOOK_URL"
 TIMEOUT_S = 5.0
 MAX_CHARACTERS = 3_000
-VERDICTS = ("done", "fell_back", "refused", "too_many_rejects")
+RUN_VERDICTS = ("done", "fell_back", "refused", "too_many_rejects")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RunNumbers:
 
     Attributes:
         run_id: The run.
-        verdict: One of VERDICTS.
+        verdict: One of RUN_VERDICTS.
         finished: When it was published, with time zone.
         duration_s: Seconds from its start.
         num_samples: Samples it looked at.
@@ -214,6 +214,6 @@ def prometheus_text(dataset: str, attempt: Attempt, newest: RunNumbers | None, l
     if newest is not None:
         meaning = "1 for the verdict of the newest run."
         verdicts = Gauge("labelclean_verdict", meaning, ["dataset", "verdict"], registry=registry)
-        for verdict in VERDICTS:
+        for verdict in RUN_VERDICTS:
             verdicts.labels(dataset, verdict).set(verdict == newest.verdict)
     return generate_latest(registry).decode()

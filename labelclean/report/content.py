@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from labelclean.arrays import FloatArray, IntegerArray
 from labelclean.noise.promise import promise_of
 from labelclean.report.gallery import audit_samples, leak_sets_of, suspects_of, twins_of
 from labelclean.report.page import (
-    Agreement,
+    AgreementLine,
     Bin,
     ClassRow,
     Count,
-    FloatArray,
-    IntArray,
-    Judged,
+    JudgedCounts,
     Page,
     Pair,
     ReliabilityBin,
@@ -103,7 +102,7 @@ def page_content(run: RunData, *, top: int) -> Page:
     )
 
 
-def score_histogram(counts: IntArray) -> tuple[Bin, ...]:
+def score_histogram(counts: IntegerArray) -> tuple[Bin, ...]:
     """Return the labels by tenths of their score.
 
     Args:
@@ -217,23 +216,23 @@ def _classes(run: RunData, names: tuple[str, ...]) -> tuple[ClassRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.now, row.name)))
 
 
-def _agreements(inspectors: Mapping[str, Any]) -> tuple[Agreement, ...]:
+def _agreements(inspectors: Mapping[str, Any]) -> tuple[AgreementLine, ...]:
     """What the summary knows of several people who judged the same samples."""
     measured = [(kind, inspectors.get(kind)) for kind in ("labels", "reviews")]
     return tuple(
-        Agreement(kind, len(one["inspectors"]), one["agreement"], one["num_shared"], one["num_disputed"])
+        AgreementLine(kind, len(one["inspectors"]), one["agreement"], one["num_shared"], one["num_disputed"])
         for kind, one in measured
         if one and one["agreement"] is not None
     )
 
 
-def _matrix(judged: Judged, num_classes: int) -> IntArray:
+def _matrix(judged: JudgedCounts, num_classes: int) -> IntegerArray:
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
     counts[judged.pairs[:, 0], judged.pairs[:, 1]] = judged.pairs[:, 2]
     return counts
 
 
-def _pairs(judged: Judged, suspects: tuple[Suspect, ...]) -> tuple[Pair, ...]:
+def _pairs(judged: JudgedCounts, suspects: tuple[Suspect, ...]) -> tuple[Pair, ...]:
     """Every difference between given and suggested class, most frequent first."""
     moved = judged.pairs[judged.pairs[:, 0] != judged.pairs[:, 1]]
     shown: dict[tuple[int, int | None], int] = {}

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from labelclean.report.page import FloatArray, IntArray
+from labelclean.arrays import FloatArray, IntegerArray
 
 
-def score_counts(scores: FloatArray, is_issue: npt.NDArray[np.bool_]) -> IntArray:
+def score_counts(scores: FloatArray, is_issue: npt.NDArray[np.bool_]) -> IntegerArray:
     """Return the labels by tenths of their score.
 
     Args:
@@ -47,7 +47,7 @@ def said_sums(said: FloatArray, agreed: npt.NDArray[np.bool_]) -> npt.NDArray[np
     return np.stack([np.bincount(tenths, one, minlength=10) for one in weights], axis=1)
 
 
-def pair_counts(given: IntArray, predicted: IntArray) -> Counter[tuple[int, int]]:
+def pair_counts(given: IntegerArray, predicted: IntegerArray) -> Counter[tuple[int, int]]:
     """Return the labels by given and predicted class.
 
     Args:
@@ -66,6 +66,6 @@ def pair_counts(given: IntArray, predicted: IntArray) -> Counter[tuple[int, int]
     return Counter({divmod(code, size): num for code, num in zip(codes.tolist(), counts.tolist(), strict=True)})
 
 
-def _tenths(values: FloatArray) -> IntArray:
+def _tenths(values: FloatArray) -> IntegerArray:
     """Tenth that each value lies in; the small allowance keeps 0.3 from falling under 3/10."""
     return np.clip(np.floor(np.asarray(values, dtype=np.float64) * 10 + 1e-6), 0, 9).astype(np.int64)

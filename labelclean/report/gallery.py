@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.report.page import LARGE_PX, SMALL_PX, IntArray, Leak, LeakSet, Neighbour, Page, Suspect, Twins, TwinSet
+from labelclean.arrays import IntegerArray
+from labelclean.report.page import LARGE_PX, SMALL_PX, Leak, LeakSet, Neighbour, Page, Suspect, Twins, TwinSet
 from labelclean.storage.samples import index_in
 from labelclean.storage.tables import WAITS_FOR_EYES
 
@@ -73,12 +74,12 @@ def suspects_of(queue: pa.Table | None, names: Sequence[str], top: int) -> tuple
 
 
 def gallery_rows(
-    given: IntArray,
-    predicted: IntArray,
+    given: IntegerArray,
+    predicted: IntegerArray,
     is_audit: npt.NDArray[np.bool_],
     top: int,
     is_waiting: npt.NDArray[np.bool_] | None = None,
-) -> IntArray:
+) -> IntegerArray:
     """Return which places of the queue the gallery shows.
 
     The first places, but every frequent difference between given and suggested class, and every class
@@ -182,7 +183,7 @@ def leak_sets_of(leaks: Sequence[Leak]) -> tuple[LeakSet, ...]:
     return tuple(cards)
 
 
-def _every_label_first(rows: list[int], given: IntArray) -> list[int]:
+def _every_label_first(rows: list[int], given: IntegerArray) -> list[int]:
     """The first row of each given class, then the others."""
     labels = given[rows].tolist()
     first = [labels.index(label) == k for k, label in enumerate(labels)]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from labelclean.noise.promise import Promise, promise_of
 from labelclean.report import html, plots
 from labelclean.report.content import how_it_was_done
+from labelclean.report.gallery import AUDIT, MAX_NEIGHBOURS
 from labelclean.report.origin import facets_of
 from labelclean.report.page import LARGE_PX, SMALL_PX, Count
 from labelclean.report.source import first_rejects
@@ -22,8 +23,6 @@ from labelclean.storage.parquet import read_table
 from labelclean.storage.tables import REFINED
 from labelclean.texts import Texts, amount, percent, time_words
 
-MAX_NEIGHBOURS = 4
-AUDIT = "random_audit"
 _WORST_FIRST = ("refuse", "warn", "pass")
 
 

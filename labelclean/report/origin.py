@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelclean.arrays import IntegerArray
 from labelclean.errors import TableError
-from labelclean.report.page import IntArray
 from labelclean.review.facets import (
     MAX_GROUPS,
     Facet,
@@ -33,7 +33,7 @@ _HOUSE_COLUMNS = {column.name for name in ("labels", REFINED) for column in TABL
 _UNKNOWN_TIME = int(np.datetime64("NaT").astype(np.int64))
 _TEXT_TIMES = (pa.timestamp("us", tz="UTC"), pa.timestamp("us"))
 
-Sums = dict[Any, tuple[int, float]]
+SumsByValue = dict[Any, tuple[int, float]]
 """Value of a column -> labels, and expected number of wrong ones."""
 
 
@@ -81,7 +81,7 @@ def _facet(path: Path, field: pa.Field) -> Facet | None:
     return None
 
 
-def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[Any]]:
+def coded(column: pa.ChunkedArray) -> tuple[IntegerArray, list[Any]]:
     """Return a column as indices into its distinct values.
 
     Args:
@@ -101,10 +101,13 @@ def coded(column: pa.ChunkedArray) -> tuple[IntArray, list[Any]]:
 
 
 def _sums(
-    path: Path, name: str, codes_of: Callable[[pa.ChunkedArray], tuple[IntArray, list[Any]]], most: int | None = None
-) -> Sums | None:
+    path: Path,
+    name: str,
+    codes_of: Callable[[pa.ChunkedArray], tuple[IntegerArray, list[Any]]],
+    most: int | None = None,
+) -> SumsByValue | None:
     """Sums by value; None, read no further, where there are more values than ``most``."""
-    sums_by_value: Sums = {}
+    sums_by_value: SumsByValue = {}
     for table in read_batches(path, REFINED, [name, SCORE]):
         codes, values = codes_of(table.column(name))
         wrong = 1.0 - table.column(SCORE).to_numpy().astype(np.float64)
@@ -117,7 +120,7 @@ def _sums(
     return sums_by_value
 
 
-def _arrays(sums: Sums) -> tuple[list[Any], IntArray, Any]:
+def _arrays(sums: SumsByValue) -> tuple[list[Any], IntegerArray, Any]:
     """Values, labels of each, expected wrong ones."""
     both = list(sums.values())
     return list(sums), np.array([num for num, _ in both], dtype=np.int64), np.array([wrong for _, wrong in both])
@@ -127,7 +130,7 @@ def _time_facet(path: Path, name: str, kind: pa.DataType | None) -> Facet | None
     """A column of times, or of text that is read as times of a kind; summed by hour, of which even ten years have few."""
     num_strange = 0
 
-    def hours(column: pa.ChunkedArray) -> tuple[IntArray, list[Any]]:
+    def hours(column: pa.ChunkedArray) -> tuple[IntegerArray, list[Any]]:
         nonlocal num_strange
         known = column if kind is None else column.cast(pa.string()).cast(kind)
         times = moments(known)

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from labelclean.arrays import FloatArray, IntegerArray
 from labelclean.noise.promise import Promise
 from labelclean.review.facets import Facet
 from labelclean.storage.tables import WAITS_FOR_EYES
-
-IntArray = npt.NDArray[np.integer]
-FloatArray = npt.NDArray[np.floating]
 
 LARGE_PX = 280
 SMALL_PX = 112
@@ -34,10 +30,10 @@ class Twins:
     """
 
     sample_ids: Sequence[str]
-    given: IntArray
-    predicted: IntArray
+    given: IntegerArray
+    predicted: IntegerArray
     scores: FloatArray
-    duplicate_set: IntArray | None = None
+    duplicate_set: IntegerArray | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCounts:
     """What is counted over the judged labels, however many there are.
 
     Attributes:
@@ -65,8 +61,8 @@ class Judged:
         leaks: Samples of the first sets that stand in more than one split.
     """
 
-    pairs: IntArray
-    scores: IntArray
+    pairs: IntegerArray
+    scores: IntegerArray
     said: FloatArray | None
     twins: Twins
     doubles: Twins
@@ -90,7 +86,7 @@ class RunData:
     summary: Mapping[str, Any]
     facts: Mapping[str, Any]
     distribution: Sequence[Mapping[str, Any]] = ()
-    judged: Judged | None = None
+    judged: JudgedCounts | None = None
     queue: pa.Table | None = None
     rejects: Sequence[Mapping[str, Any]] = ()
 
@@ -209,7 +205,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AgreementLine:
     """How often several people agree: `kind` is `labels` for inspectors, `reviews` for reviewers."""
 
     kind: str
@@ -298,7 +294,7 @@ class Page:
     classes: tuple[ClassRow, ...]
     pairs: tuple[Pair, ...]
     num_pairs: int
-    matrix: IntArray | None
+    matrix: IntegerArray | None
     suspects: tuple[Suspect, ...]
     twin_sets: tuple[TwinSet, ...]
     num_twin_sets: int
@@ -311,7 +307,7 @@ class Page:
     leak_sets: tuple[LeakSet, ...]
     unusable: Mapping[str, Any] | None
     shortcuts: Sequence[Mapping[str, Any]]
-    agreements: tuple[Agreement, ...]
+    agreements: tuple[AgreementLine, ...]
     facets: tuple[Facet, ...]
     histogram: tuple[Bin, ...]
     reliability: tuple[ReliabilityBin, ...]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from labelclean.errors import StorageError
 from labelclean.report.counts import pair_counts, said_sums, score_counts
 from labelclean.report.origin import DUPLICATE_SET, SCORE, facets_of
-from labelclean.report.page import Judged, Leak, RunData, Twins
+from labelclean.report.page import JudgedCounts, Leak, RunData, Twins
 from labelclean.review.leaks import LEAK_SET, SPLIT
 from labelclean.review.part_views import OF_PART, PART
 from labelclean.storage.parquet import read_batches, read_json, read_table, table_schema
@@ -73,7 +73,7 @@ def first_rejects(path: Path) -> list[dict[str, Any]]:
 
 def _judged(
     folder: Path, facts: Mapping[str, Any], names: Sequence[str], spill: Path, *, of_part: bool
-) -> Judged | None:
+) -> JudgedCounts | None:
     """Counts over all labels in one pass, each part once; only samples that have a twin are kept one by one."""
     path = folder / f"{REFINED}.parquet"
     if not path.is_file():
@@ -106,7 +106,7 @@ def _judged(
             shown = table.filter(pc.less(table.column(LEAK_SET), MAX_LEAK_SETS))
             rows = zip(*(shown.column(name).to_pylist() for name in _LEAK_COLUMNS), strict=True)
             leaks += [Leak(sample, given, str(split), number) for sample, given, split, number in rows]
-    return Judged(
+    return JudgedCounts(
         pairs=np.array([(*pair, num) for pair, num in sorted(pairs.items())], dtype=np.int64).reshape(-1, 3),
         scores=scores,
         said=_said(path, folder / "teacher_predictions.parquet"),

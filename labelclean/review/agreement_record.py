@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from labelclean.arrays import IntArray
-from labelclean.config import StudyConfig
+from labelclean.config import Outcome, StudyConfig
 from labelclean.errors import ConfigError, listed
 from labelclean.review.agreement import Agreement, AgreementReport, Calls, Rate, Ratings, measure_confusions
 from labelclean.review.kappas import Kappa
 
-Outcome = Literal["pass", "warn", "refuse"]
 MOST_DISPUTED = 12
 MOST_CONFUSIONS = 3
 

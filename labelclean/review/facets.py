@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.integer]
+from labelclean.arrays import FloatArray, IntegerArray
+
 TimeArray = npt.NDArray[np.datetime64]
 
 MAX_GROUPS = 40
@@ -95,7 +95,7 @@ def wilson_interval(expected: float, num: int, z: float = 1.959964) -> tuple[flo
 
 
 def group_facet(
-    column: str, codes: IntArray, values: Sequence[str | None], wrong: FloatArray, *, is_inspectors: bool = False
+    column: str, codes: IntegerArray, values: Sequence[str | None], wrong: FloatArray, *, is_inspectors: bool = False
 ) -> Facet | None:
     """Return the shares of wrong labels by group.
 
@@ -123,7 +123,7 @@ def group_facet(
 
 
 def summed_group_facet(
-    column: str, values: Sequence[str | None], nums: IntArray, sums: FloatArray, *, is_inspectors: bool = False
+    column: str, values: Sequence[str | None], nums: IntegerArray, sums: FloatArray, *, is_inspectors: bool = False
 ) -> Facet | None:
     """Return what `group_facet` returns, from sums over the labels of each group.
 
@@ -206,7 +206,7 @@ def time_facet(column: str, times: TimeArray, wrong: FloatArray) -> Facet | None
     return summed_time_facet(column, hours, np.bincount(codes), _sums(codes, wrong[known], len(hours)))
 
 
-def summed_time_facet(column: str, hours: TimeArray, nums: IntArray, sums: FloatArray) -> Facet | None:
+def summed_time_facet(column: str, hours: TimeArray, nums: IntegerArray, sums: FloatArray) -> Facet | None:
     """Return what `time_facet` returns, from sums over the labels of each hour.
 
     Args:
@@ -233,12 +233,12 @@ def summed_time_facet(column: str, hours: TimeArray, nums: IntArray, sums: Float
     return Facet(column, tuple(groups), 0, _overall(nums, sums), unit, places=tuple(places.tolist()))
 
 
-def _sums(codes: IntArray, weights: IntArray | FloatArray, size: int) -> npt.NDArray[np.float64]:
+def _sums(codes: IntegerArray, weights: IntegerArray | FloatArray, size: int) -> npt.NDArray[np.float64]:
     """Sum of the weights of each code."""
     return np.asarray(np.bincount(codes, weights=weights, minlength=size), dtype=np.float64)
 
 
-def _groups(values: Sequence[str | None], nums: IntArray, sums: FloatArray) -> list[Group]:
+def _groups(values: Sequence[str | None], nums: IntegerArray, sums: FloatArray) -> list[Group]:
     """Every group that has labels, in the order of the values."""
     overall = _overall(nums, sums)
     num_groups = int((nums > 0).sum())
@@ -252,7 +252,7 @@ def _groups(values: Sequence[str | None], nums: IntArray, sums: FloatArray) -> l
     return groups
 
 
-def _overall(nums: IntArray, sums: FloatArray) -> float:
+def _overall(nums: IntegerArray, sums: FloatArray) -> float:
     """Expected share of wrong labels over all groups."""
     return float(sums.sum() / max(int(nums.sum()), 1))
 

@@ -13,7 +13,7 @@ from labelclean.storage.tables import UNUSABLE
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FlagInputs:
     """What is known of N samples when their reasons are written; rows are aligned.
 
     Attributes:
@@ -67,119 +67,120 @@ class Flags:
     scores: npt.NDArray[np.float32]
 
 
-def build_flags(evidence: Evidence, limits: FlagsConfig, unstable_below: float) -> Flags:
+def build_flags(inputs: FlagInputs, limits: FlagsConfig, unstable_below: float) -> Flags:
     """Return every sample's reasons.
 
     Args:
-        evidence: What is known of the samples.
+        inputs: What is known of the samples.
         limits: Section `flags`.
         unstable_below: `gates.top2.unstable_below`.
 
     Returns:
         One row per sample and reason, by reason and then by sample row.
     """
-    parts = [
-        _other_class(evidence),
-        _readings_differ(evidence),
-        _neighbours_disagree(evidence, limits.neighbours_share),
-        _conflict_group(evidence),
-        _marked(evidence, "box_conflict", evidence.is_box_conflict, 1.0),
-        _near_duplicate(evidence),
-        _marked(evidence, "box_double", evidence.is_box_double, 1.0),
-        _split_leak(evidence),
-        _unstable_top2(evidence, unstable_below),
-        _narrow_margin(evidence, limits.narrow_margin),
-        _rare_class_move(evidence, limits.rare_class_count),
-        _annotators_disagree(evidence),
-        *_unusable(evidence, limits.outlier_z),
+    marks = [
+        _other_class(inputs),
+        _readings_differ(inputs),
+        _neighbours_disagree(inputs, limits.neighbours_share),
+        _conflict_group(inputs),
+        _marked(inputs, "box_conflict", inputs.is_box_conflict, 1.0),
+        _near_duplicate(inputs),
+        _marked(inputs, "box_double", inputs.is_box_double, 1.0),
+        _split_leak(inputs),
+        _unstable_top2(inputs, unstable_below),
+        _narrow_margin(inputs, limits.narrow_margin),
+        _rare_class_move(inputs, limits.rare_class_count),
+        _annotators_disagree(inputs),
+        *_unusable(inputs, limits.outlier_z),
     ]
-    rows = [np.flatnonzero(mask) for _, mask, _ in parts]
+    rows = [np.flatnonzero(mask) for _, mask, _ in marks]
     return Flags(
         np.concatenate(rows),
-        np.concatenate([np.full(len(at), reason) for (reason, _, _), at in zip(parts, rows, strict=True)]),
-        np.concatenate([np.clip(score[at], 0, 1) for (_, _, score), at in zip(parts, rows, strict=True)]).astype(
+        np.concatenate([np.full(len(at), reason) for (reason, _, _), at in zip(marks, rows, strict=True)]),
+        np.concatenate([np.clip(score[at], 0, 1) for (_, _, score), at in zip(marks, rows, strict=True)]).astype(
             np.float32
         ),
     )
 
 
-_Part = tuple[str, BoolArray, FloatArray]
+_Mark = tuple[str, BoolArray, FloatArray]
+"""Reason, who has it, and how urgent it is."""
 
 
-def _other_class(evidence: Evidence) -> _Part:
+def _other_class(inputs: FlagInputs) -> _Mark:
     """What we would change."""
-    changed = evidence.is_label_issue & (evidence.predicted != evidence.given)
-    return "other_class", changed, 1 - evidence.label_scores
+    changed = inputs.is_label_issue & (inputs.predicted != inputs.given)
+    return "other_class", changed, 1 - inputs.label_scores
 
 
-def _readings_differ(evidence: Evidence) -> _Part:
+def _readings_differ(inputs: FlagInputs) -> _Mark:
     """What waits for eyes: some reading names another class, and labels alone cannot tell which is right."""
-    waits = evidence.is_label_issue & (evidence.predicted == evidence.given)
-    return "readings_differ", waits, 1 - evidence.label_scores
+    waits = inputs.is_label_issue & (inputs.predicted == inputs.given)
+    return "readings_differ", waits, 1 - inputs.label_scores
 
 
-def _neighbours_disagree(evidence: Evidence, share: float) -> _Part:
-    if evidence.neighbour_votes is None:
-        return "neighbours_disagree", *_nothing(evidence)
-    votes = evidence.neighbour_votes
+def _neighbours_disagree(inputs: FlagInputs, share: float) -> _Mark:
+    if inputs.neighbour_votes is None:
+        return "neighbours_disagree", *_nothing(inputs)
+    votes = inputs.neighbour_votes
     best = votes.max(axis=1)
-    disagree = (votes.argmax(axis=1) != evidence.given) & (best >= share)
+    disagree = (votes.argmax(axis=1) != inputs.given) & (best >= share)
     return "neighbours_disagree", disagree, best
 
 
-def _conflict_group(evidence: Evidence) -> _Part:
-    return "conflict_group", evidence.conflict_sets >= 0, np.ones(len(evidence.given))
+def _conflict_group(inputs: FlagInputs) -> _Mark:
+    return "conflict_group", inputs.conflict_sets >= 0, np.ones(len(inputs.given))
 
 
-def _near_duplicate(evidence: Evidence) -> _Part:
-    return "near_duplicate", evidence.duplicate_sets >= 0, np.full(len(evidence.given), 0.1)
+def _near_duplicate(inputs: FlagInputs) -> _Mark:
+    return "near_duplicate", inputs.duplicate_sets >= 0, np.full(len(inputs.given), 0.1)
 
 
-def _marked(evidence: Evidence, reason: str, mask: BoolArray | None, score: float) -> _Part:
+def _marked(inputs: FlagInputs, reason: str, mask: BoolArray | None, score: float) -> _Mark:
     """A reason that is known already."""
-    mask = np.zeros(len(evidence.given), dtype=bool) if mask is None else mask
-    return reason, mask, np.full(len(evidence.given), score)
+    mask = np.zeros(len(inputs.given), dtype=bool) if mask is None else mask
+    return reason, mask, np.full(len(inputs.given), score)
 
 
-def _split_leak(evidence: Evidence) -> _Part:
+def _split_leak(inputs: FlagInputs) -> _Mark:
     """As urgent as a near-copy: the label may be right, but it must not both teach and test."""
-    if evidence.leak_sets is None:
-        return "split_leak", *_nothing(evidence)
-    return "split_leak", evidence.leak_sets >= 0, np.full(len(evidence.given), 0.1)
+    if inputs.leak_sets is None:
+        return "split_leak", *_nothing(inputs)
+    return "split_leak", inputs.leak_sets >= 0, np.full(len(inputs.given), 0.1)
 
 
-def _unstable_top2(evidence: Evidence, below: float) -> _Part:
-    if evidence.top2_agreement is None:
-        return "unstable_top2", *_nothing(evidence)
-    agreement = np.nan_to_num(evidence.top2_agreement, nan=1.0)  # a sample that no refit scored is not unstable
+def _unstable_top2(inputs: FlagInputs, below: float) -> _Mark:
+    if inputs.top2_agreement is None:
+        return "unstable_top2", *_nothing(inputs)
+    agreement = np.nan_to_num(inputs.top2_agreement, nan=1.0)  # a sample that no refit scored is not unstable
     return "unstable_top2", agreement < below, 1 - agreement
 
 
-def _narrow_margin(evidence: Evidence, below: float) -> _Part:
-    return "narrow_margin", evidence.top2_margin < below, 1 - evidence.top2_margin
+def _narrow_margin(inputs: FlagInputs, below: float) -> _Mark:
+    return "narrow_margin", inputs.top2_margin < below, 1 - inputs.top2_margin
 
 
-def _rare_class_move(evidence: Evidence, below: int) -> _Part:
-    counts = evidence.class_counts
+def _rare_class_move(inputs: FlagInputs, below: int) -> _Mark:
+    counts = inputs.class_counts
     if counts is None:
-        counts = np.bincount(evidence.given, minlength=evidence.votes.shape[1])
-    smaller = np.minimum(counts[evidence.given], counts[evidence.predicted])
-    return "rare_class_move", (evidence.predicted != evidence.given) & (smaller < below), 1 - evidence.label_scores
+        counts = np.bincount(inputs.given, minlength=inputs.votes.shape[1])
+    smaller = np.minimum(counts[inputs.given], counts[inputs.predicted])
+    return "rare_class_move", (inputs.predicted != inputs.given) & (smaller < below), 1 - inputs.label_scores
 
 
-def _annotators_disagree(evidence: Evidence) -> _Part:
-    top = evidence.votes.max(axis=1)
+def _annotators_disagree(inputs: FlagInputs) -> _Mark:
+    top = inputs.votes.max(axis=1)
     return "annotators_disagree", top < 1 - 1e-6, 1 - top
 
 
-def _unusable(evidence: Evidence, limit: float) -> list[_Part]:
+def _unusable(inputs: FlagInputs, limit: float) -> list[_Mark]:
     """Pictures that lie outside their set and their class; twice the limit is two thirds of what can be."""
-    if evidence.oddness is None:
+    if inputs.oddness is None:
         return []
-    parts: list[_Part] = []
-    for reason, odd in zip(UNUSABLE, evidence.oddness.T, strict=True):
-        parts.append((reason, odd > limit, unusable_scores(odd, limit)))
-    return parts
+    marks: list[_Mark] = []
+    for reason, odd in zip(UNUSABLE, inputs.oddness.T, strict=True):
+        marks.append((reason, odd > limit, unusable_scores(odd, limit)))
+    return marks
 
 
 def unusable_scores(odd: FloatArray, limit: float) -> FloatArray:
@@ -200,5 +201,5 @@ def unusable_scores(odd: FloatArray, limit: float) -> FloatArray:
     return np.asarray(odd / (odd + limit))
 
 
-def _nothing(evidence: Evidence) -> tuple[BoolArray, FloatArray]:
-    return np.zeros(len(evidence.given), dtype=bool), np.zeros(len(evidence.given))
+def _nothing(inputs: FlagInputs) -> tuple[BoolArray, FloatArray]:
+    return np.zeros(len(inputs.given), dtype=bool), np.zeros(len(inputs.given))

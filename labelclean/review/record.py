@@ -20,8 +20,8 @@ from labelclean.storage.run_folders import GoodRun, good_runs
 from labelclean.storage.spellings import respelled
 from labelclean.storage.tables import REFINED
 
-Kind = Literal["label", "read", "run", "judged", "decision", "application"]
-Row = tuple[int, str, Decision | Application]
+EventKind = Literal["label", "read", "run", "judged", "decision", "application"]
+LedgerRow = tuple[int, str, Decision | Application]
 """Place in the ledger's chain, digest, and what was written."""
 
 
@@ -49,7 +49,7 @@ class Event:
         digest: Of that row.
     """
 
-    kind: Kind
+    kind: EventKind
     at: datetime | None = None
     who: str = ""
     sample_id: str = ""
@@ -67,7 +67,7 @@ class Event:
     digest: str = ""
 
 
-def ledger_events(rows: Iterable[Row]) -> list[Event]:
+def ledger_events(rows: Iterable[LedgerRow]) -> list[Event]:
     """Return decisions and applications as events.
 
     Args:
@@ -79,7 +79,7 @@ def ledger_events(rows: Iterable[Row]) -> list[Event]:
     return [_decided(*row) if isinstance(row[2], Decision) else _applied(*row) for row in rows]  # type: ignore[arg-type]
 
 
-def record_events(config: Config, dataset: str, rows: Sequence[Row]) -> tuple[list[Event], Iterator[Event]]:
+def record_events(config: Config, dataset: str, rows: Sequence[LedgerRow]) -> tuple[list[Event], Iterator[Event]]:
     """Return everything that is recorded of a data set.
 
     Args:
@@ -100,7 +100,7 @@ def record_events(config: Config, dataset: str, rows: Sequence[Row]) -> tuple[li
     return sorted(events, key=_moment), _labels(config, runs)
 
 
-def sample_history(config: Config, dataset: str, rows: Sequence[Row], sample_id: str) -> list[Event]:
+def sample_history(config: Config, dataset: str, rows: Sequence[LedgerRow], sample_id: str) -> list[Event]:
     """Return everything that happened to a sample, oldest first.
 
     Args:

@@ -33,7 +33,7 @@ from labelclean.storage.parquet import atomic_path, make_folder, read_json, read
 from labelclean.storage.run_folders import MANIFEST
 from labelclean.storage.tables import class_names_of
 
-Design = Literal["balanced", "random"]
+StudyDesign = Literal["balanced", "random"]
 StudyTool = Literal["sheet", "label-studio"]
 Stratum = Literal["sure", "border", "suspected", "random"]
 PLAN, ANSWERS, STANDARD = "study.json", "answers.json", "standard"
@@ -124,7 +124,7 @@ def plan_study(
     num_samples: int,
     appraisers: int,
     trials: int,
-    design: Design = "balanced",
+    design: StudyDesign = "balanced",
     tool: StudyTool = "sheet",
     seed: int | None = None,
     document_root: Path | None = None,
@@ -214,7 +214,7 @@ def plan_study(
 
 
 def draw_samples(
-    label_scores: FloatArray, is_issue: BoolArray, given: IntArray, order: IntArray, num: int, design: Design
+    label_scores: FloatArray, is_issue: BoolArray, given: IntArray, order: IntArray, num: int, design: StudyDesign
 ) -> tuple[IntArray, tuple[Stratum, ...]]:
     """Return which samples a study shows; the given classes take turns, so that rare ones are there too.
 
@@ -405,7 +405,7 @@ def _check_plan(num_samples: int, appraisers: int, trials: int, design: str, too
     ]
     if appraisers == trials == 1:
         faults.append("two looks at each sample are needed to compare: --appraisers or --trials must be 2 or more")
-    for name, value, known in (("--design", design, get_args(Design)), ("--to", tool, get_args(StudyTool))):
+    for name, value, known in (("--design", design, get_args(StudyDesign)), ("--to", tool, get_args(StudyTool))):
         if value not in known:
             faults.append(f"{name} must be one of {', '.join(sorted(known))}, but is {value!r}")
     if faults:

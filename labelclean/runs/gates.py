@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from labelclean.cleaning.chance import alone_sentence, copies_sentence
-from labelclean.config import DistributionGateConfig, ShortcutsGateConfig, Top2GateConfig
+from labelclean.config import (
+    METHODS,
+    REFINEMENTS,
+    DistributionGateConfig,
+    Outcome,
+    ShortcutsGateConfig,
+    Top2GateConfig,
+)
 from labelclean.errors import listed
 from labelclean.noise.distribution import ClassMoves, DistributionReport
 from labelclean.review.leaks import Leaks, leaving
 from labelclean.storage.spellings import alike, alike_words, joining
 
-METHODS = ("two_hot", "multi_round", "adaptive", "posterior", "none")
 AVERAGING = ("two_hot", "multi_round")
-REFINING = ("two_hot", "multi_round", "adaptive", "posterior")
-
-Outcome = Literal["pass", "warn", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def alike_names(
         f"class names look alike and would count as different classes: {pairs}. Join them in the config, such as "
         f"{facts['key']}, or name each as itself there if both are meant."
     )
-    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINING, facts)]
+    return [Finding("alike_names", "refuse", float(len(sets)), 0.0, "data.spellings", sentence, REFINEMENTS, facts)]
 
 
 def judge_distribution(
@@ -135,7 +138,7 @@ def judge_distribution(
     )
     if report.psi is not None:
         what = "the shift of the class shares against the reference (PSI)"
-        findings.append(_at_most("share_shift", report.psi, limits.max_psi, f"{key}max_psi", what, REFINING))
+        findings.append(_at_most("share_shift", report.psi, limits.max_psi, f"{key}max_psi", what, REFINEMENTS))
     return Verdict(tuple(findings))
 
 
@@ -143,7 +146,7 @@ def _classes_present(present: npt.NDArray[np.bool_]) -> Finding:
     """How many classes have samples; of a single class images are ranked."""
     number, total = int(present.sum()), len(present)
     what = f"{number} of {total} classes have samples"
-    return _at_least("classes_present", float(number), float(min(2, total)), None, what, REFINING, {"total": total})
+    return _at_least("classes_present", float(number), float(min(2, total)), None, what, REFINEMENTS, {"total": total})
 
 
 def _missing_classes(present: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[Finding]:
@@ -258,7 +261,7 @@ def judge_teacher(measured: TeacherMeasurements, class_names: Sequence[str], lim
             limits.max_noise,
             f"{key}max_noise",
             "the estimated share of wrong labels",
-            REFINING,
+            REFINEMENTS,
         )
     )
     return Verdict(tuple(findings))
@@ -268,10 +271,10 @@ def _judge_skill(measured: TeacherMeasurements) -> Finding:
     """Whether the teacher tells more of labels than their shares do."""
     what = "the teacher's gain over the class shares, in nats per given label"
     if measured.exceeds_chance or measured.likelihood_gain <= 0:
-        return _at_least("teacher_skill", measured.likelihood_gain, 0.0, None, what, REFINING)
+        return _at_least("teacher_skill", measured.likelihood_gain, 0.0, None, what, REFINEMENTS)
     sentence = f"{what}: {measured.likelihood_gain:.3g}, no more than shuffled labels reach."
     return Finding(
-        "teacher_skill", "refuse", measured.likelihood_gain, 0.0, None, sentence, REFINING, {"case": "chance"}
+        "teacher_skill", "refuse", measured.likelihood_gain, 0.0, None, sentence, REFINEMENTS, {"case": "chance"}
     )
 
 

@@ -16,13 +16,13 @@ from labelclean.config import Config
 from labelclean.noise.costs import CostRule
 from labelclean.noise.readings import Readings
 from labelclean.noise.top2 import top2_margin
-from labelclean.review.flags import Evidence, build_flags, unusable_scores
+from labelclean.review.flags import FlagInputs, build_flags, unusable_scores
 from labelclean.review.part_queue import SILENT, VIEW_OF, score_rows
 from labelclean.review.part_views import PART
 from labelclean.runs.costs import with_costs
 from labelclean.runs.outputs import flag_table, judged_table, predictions_table
 from labelclean.runs.parts import samples_of_part
-from labelclean.runs.pictures import Pictures
+from labelclean.runs.pictures import UsualPictures
 from labelclean.storage.tables import conform, vectors
 
 
@@ -73,7 +73,7 @@ class RunTables:
     names: tuple[str, ...]
     config: Config
     counts: IntArray
-    pictures: Pictures
+    pictures: UsualPictures
     leak_sets: IntArray | None = None
     overlaps: BoxSets | None = None
     costs: CostRule | None = None
@@ -91,8 +91,8 @@ class RunTables:
         leaks = None if self.leak_sets is None else self.leak_sets[numbers]
         limit = self.config.flags.outlier_z
         odd = self.pictures.oddness_of(number)[found.rows]
-        evidence = self._evidence(found, leaks, boxes, odd)
-        flags = build_flags(evidence, self.config.flags, self.config.gates.top2.unstable_below)
+        inputs = self._flag_inputs(found, leaks, boxes, odd)
+        flags = build_flags(inputs, self.config.flags, self.config.gates.top2.unstable_below)
         predictions = predictions_table(ids, found.given_probs, found.top2_agreement, names)
         refined = judged_table(some, judged, found.duplicate_sets, names, leaks)
         scores = score_rows(
@@ -122,10 +122,12 @@ class RunTables:
             "scores": scores,
         }
 
-    def _evidence(self, found: Found, leaks: IntArray | None, boxes: BoxSets | None, odd: Float32Array) -> Evidence:
+    def _flag_inputs(
+        self, found: Found, leaks: IntArray | None, boxes: BoxSets | None, odd: Float32Array
+    ) -> FlagInputs:
         """What the reasons are written from."""
         judged = found.judged
-        return Evidence(
+        return FlagInputs(
             votes=found.labels.votes,
             given=found.labels.given,
             predicted=judged.predicted,

@@ -223,7 +223,9 @@ def leaks_of(parts: RunParts, taught: Taught) -> Leaks | None:
     if taught.chosen.is_whole:
         groups = taught.space.groups[: len(splits)]  # what the reference kept comes last
     else:
-        groups = np.concatenate([read_shard_labels(one).groups for one in taught.task.labels[: len(parts.samples)]])
+        groups = np.concatenate(
+            [read_shard_labels(one).groups for one in taught.shard_set.labels[: len(parts.samples)]]
+        )
     return Leaks(split_leaks(groups, splits), splits, found)
 
 

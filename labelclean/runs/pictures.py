@@ -27,7 +27,7 @@ MAX_EXAMPLES = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class UsualPictures:
     """What the pictures of a run are like; goes to any process or machine that sees the run's folder.
 
     Attributes:
@@ -50,7 +50,7 @@ class Pictures:
 
 
 @lru_cache(maxsize=1)
-def _oddness(pictures: Pictures, number: int) -> Float32Array:
+def _oddness(pictures: UsualPictures, number: int) -> Float32Array:
     known, shard = read_shard_labels(pictures.labels[number]), pictures.shards[number]
     looks = np.load(pictures.looks[number]).astype(np.float32)
     counting = np.arange(shard.num_rows) if known.kept is None else np.flatnonzero(known.kept)
@@ -62,7 +62,7 @@ def _oddness(pictures: Pictures, number: int) -> Float32Array:
     return oddness(pictures.usual, looks[counting], np.concatenate(distances)[counting], known.given.astype(np.int64))
 
 
-def learn_pictures(parts: RunParts, taught: Taught, num_classes: int) -> Pictures:
+def learn_pictures(parts: RunParts, taught: Taught, num_classes: int) -> UsualPictures:
     """Return what the pictures of a run are usually like, by the samples on which choices are made.
 
     Args:
@@ -90,7 +90,7 @@ def learn_pictures(parts: RunParts, taught: Taught, num_classes: int) -> Picture
     distances = np.concatenate([crowd.distances(features, halves[at]) for features, at in blocks(np.arange(len(own)))])
     looks = [np.load(paths[one])[places[numbers == one]].astype(np.float32) for one in np.unique(numbers).tolist()]
     usual = usual_looks(np.concatenate(looks), distances, chosen.labels.given[own].astype(np.int64), num_classes)
-    return Pictures(paths, parts.shards[:num_parts], taught.task.labels[:num_parts], crowd, usual)
+    return UsualPictures(paths, parts.shards[:num_parts], taught.shard_set.labels[:num_parts], crowd, usual)
 
 
 def unusable_record(parts: RunParts, scores: Sequence[Path], flags: Sequence[Path], spill: Path) -> dict[str, Any]:

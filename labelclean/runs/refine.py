@@ -192,7 +192,8 @@ def _judged(
     verdict = Verdict(earlier.findings + measured.findings)
     record |= {
         "findings": [finding_record(finding) for finding in measured.findings],
-        "teacher": teacher_record(teacher, taught.labels, taught.space, names) | {"feature_power": taught.task.power},
+        "teacher": teacher_record(teacher, taught.labels, taught.space, names)
+        | {"feature_power": taught.shard_set.power},
     }
     if not taught.chosen.is_whole:
         record["chosen_on"] = len(taught.chosen)
@@ -272,7 +273,7 @@ def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets 
         near = np.concatenate(
             [
                 np.full(len(one), -1) if one.duplicate_sets is None else one.duplicate_sets
-                for one in map(read_shard_labels, taught.task.labels[: len(parts.samples)])
+                for one in map(read_shard_labels, taught.shard_set.labels[: len(parts.samples)])
             ]
         )
     joined = joined_groups(np.where(found.sets >= 0, found.sets, len(given) + alone), near)

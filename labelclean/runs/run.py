@@ -53,7 +53,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PublishedRun:
     """A published run.
 
     Attributes:
@@ -255,19 +255,19 @@ def standing_of(
     return measure_standing(decided, names), decided
 
 
-def read_outcome(folder: Path) -> Outcome:
+def read_published(folder: Path) -> PublishedRun:
     """Return a published run's summary and manifest.
 
     Args:
         folder: The run folder.
 
     Returns:
-        The outcome.
+        Both, with the folder.
 
     Raises:
         StorageError: If it is no whole run folder.
     """
-    return Outcome(folder, read_json(folder / "summary.json"), read_json(folder / MANIFEST))
+    return PublishedRun(folder, read_json(folder / "summary.json"), read_json(folder / MANIFEST))
 
 
 def raise_if_refused(folder: Path) -> None:
@@ -279,6 +279,6 @@ def raise_if_refused(folder: Path) -> None:
     Raises:
         GateError: If a gate refused or too many images were rejected.
     """
-    outcome = read_outcome(folder)
-    if outcome.exit_code:
-        raise GateError(outcome.sentence, run_folder=str(folder))
+    published = read_published(folder)
+    if published.exit_code:
+        raise GateError(published.sentence, run_folder=str(folder))

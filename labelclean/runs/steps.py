@@ -17,13 +17,13 @@ from labelclean.runs.ingest import image_root, ingest, samples_of, validated
 from labelclean.runs.judge import check_distribution
 from labelclean.runs.record import INTERNAL, Step
 from labelclean.runs.refine import refine
-from labelclean.runs.run import Outcome, Run, dataset_name, open_run, publish, raise_if_refused, read_outcome
+from labelclean.runs.run import PublishedRun, Run, dataset_name, open_run, publish, raise_if_refused, read_published
 
 __all__ = [
     "INTERNAL",
     "STEPS",
     "TOUCHES_THE_WORLD",
-    "Outcome",
+    "PublishedRun",
     "Run",
     "Step",
     "check_distribution",
@@ -35,7 +35,7 @@ __all__ = [
     "open_run",
     "publish",
     "raise_if_refused",
-    "read_outcome",
+    "read_published",
     "refine",
     "samples_of",
     "validated",

@@ -20,7 +20,7 @@ from labelclean.texts import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from labelclean.runs.run import Outcome
+    from labelclean.runs.run import PublishedRun
 
 _HEADINGS_OF_SETS = ("given", "may be missing", "may be too many", "would join", "would leave")
 _HEADINGS = ("samples", "worth a look", "would change", "wait for eyes", "would join")
@@ -116,17 +116,17 @@ def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
     )
 
 
-def markdown_summary(outcome: Outcome) -> str:
+def markdown_summary(published: PublishedRun) -> str:
     """Return the summary as Markdown, for the flow's artifact.
 
     Args:
-        outcome: A published run.
+        published: A published run.
 
     Returns:
         Markdown text.
     """
-    summary = outcome.summary
-    lines = [f"## {outcome.manifest['dataset']}: {summary['verdict_sentence']}", "", f"`{outcome.folder}`", ""]
+    summary = published.summary
+    lines = [f"## {published.manifest['dataset']}: {summary['verdict_sentence']}", "", f"`{published.folder}`", ""]
     headings, cells, promised = _words_of(summary)
     if promise := promise_of(summary):
         lines += [_capital(promised(promise)), ""]
@@ -201,16 +201,16 @@ def _gate_line(gate: dict[str, Any]) -> str:
     return f"{lead}: {gate['sentence']}"
 
 
-def _reject_sentences(outcome: Outcome) -> list[str]:
+def _reject_sentences(published: PublishedRun) -> list[str]:
     """The three most frequent causes, each with what to do, told of its first image."""
     import pyarrow.compute as pc
 
     from labelclean.storage.parquet import read_table
 
-    if not outcome.summary["rejects"]:
+    if not published.summary["rejects"]:
         return []
-    rejects = read_table(outcome.folder / "rejects.parquet", "rejects", ["reason_code", "message"])
-    by_count = sorted(outcome.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
+    rejects = read_table(published.folder / "rejects.parquet", "rejects", ["reason_code", "message"])
+    by_count = sorted(published.summary["rejects"].items(), key=lambda item: (-item[1], item[0]))
     texts = []
     for code, count in by_count[:3]:
         first = rejects.column("message")[pc.index(rejects.column("reason_code"), code).as_py()]
@@ -261,17 +261,17 @@ def choice_sentences(summary: Mapping[str, Any]) -> list[str]:
     return [f"choices were made on {summary['chosen_on']:,} samples (teacher.choice_rows){near}"]
 
 
-def print_summary(outcome: Outcome) -> None:
+def print_summary(published: PublishedRun) -> None:
     """Print the summary for people: what is worth a look per class, what applying brings, the outputs, what to do next.
 
     Args:
-        outcome: A published run.
+        published: A published run.
     """
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    summary = outcome.summary
+    summary = published.summary
     _print_found(console, summary)
     for sentence in unusable_sentences(summary.get("unusable")):
         console.print(Text(sentence, style="yellow"))
@@ -280,14 +280,14 @@ def print_summary(outcome: Outcome) -> None:
             console.print(Text(_gate_line(gate), style="yellow"))
     for sentence in inspector_sentences(summary["inspectors"]):
         console.print(Text(sentence))
-    for sentence in _reject_sentences(outcome):
+    for sentence in _reject_sentences(published):
         console.print(Text(sentence, style="yellow"))
     sentences = (*arrival_sentences(summary.get("arrivals")), *drift_sentences(summary.get("reference")))
     for sentence in (*sentences, *choice_sentences(summary)):
         console.print(Text(sentence))
-    console.print(Text(f"outputs: {outcome.folder}"))
-    if (outcome.folder / "report.html").is_file():
-        console.print(Text(f"report: {outcome.folder / 'report.html'}"))
+    console.print(Text(f"outputs: {published.folder}"))
+    if (published.folder / "report.html").is_file():
+        console.print(Text(f"report: {published.folder / 'report.html'}"))
     if summary["queue"]:
         console.print(
             Text(

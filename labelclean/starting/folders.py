@@ -26,7 +26,7 @@ _UNLABELLED = re.compile(
     "|未(分類|ラベル|判定|検査|選別|仕分)",
     re.IGNORECASE,
 )
-VERDICTS = {
+VERDICT_WORDS = {
     "ok", "ng", "good", "bad", "normal", "anomaly", "abnormal", "anomalous", "pass", "fail", "defect", "defective", "ko",
     "良品", "不良", "不良品", "正常", "異常",
 }  # fmt: skip
@@ -159,7 +159,7 @@ def _check_no_verdicts_below(root: Path, inside: Sequence[tuple[str, ...]], leve
         number: sorted({folders[number - 1] for folders in inside if len(folders) >= number})
         for number in range(level, depth + 1)
     }
-    verdicts = [number for number, found in names.items() if {name.lower() for name in found} & VERDICTS]
+    verdicts = [number for number, found in names.items() if {name.lower() for name in found} & VERDICT_WORDS]
     if verdicts and verdicts[0] != level:
         raise TableError(
             f"{root}: it must be clear which folders are the classes, but folder {level} of the path is called "

@@ -391,10 +391,10 @@ def read_answer_probs(path: Path, sample_ids: Sequence[str], class_names: Sequen
     return _checked_probs(path, rows, sample_ids, lambda row: _are_shares(row, len(class_names)), shares)
 
 
-Row = Sequence[float] | None
+ProbRow = Sequence[float] | None
 
 
-def _prob_rows(path: Path, class_names: Sequence[str]) -> tuple[list[tuple[str, Row]], bool]:
+def _prob_rows(path: Path, class_names: Sequence[str]) -> tuple[list[tuple[str, ProbRow]], bool]:
     """Id and numbers in class order of each row of a file of probabilities; and whether names told the columns."""
     try:
         names = pq.read_schema(path).names
@@ -426,7 +426,11 @@ def _prob_rows(path: Path, class_names: Sequence[str]) -> tuple[list[tuple[str, 
 
 
 def _checked_probs(
-    path: Path, told: Sequence[tuple[str, Row]], sample_ids: Sequence[str], fits: Callable[[Row], bool], what: str
+    path: Path,
+    told: Sequence[tuple[str, ProbRow]],
+    sample_ids: Sequence[str],
+    fits: Callable[[ProbRow], bool],
+    what: str,
 ) -> npt.NDArray[np.float32]:
     """The numbers of the samples wanted; all faults are listed."""
     rows = dict(told)
@@ -445,12 +449,12 @@ def _checked_probs(
     return np.array([rows[sample] for sample in sample_ids], dtype=np.float32)
 
 
-def _is_distribution(row: Row, num_classes: int) -> bool:
+def _is_distribution(row: ProbRow, num_classes: int) -> bool:
     """Whether a row holds K shares that sum to 1."""
     return _are_shares(row, num_classes) and abs(sum(row or ()) - 1) < 1e-3
 
 
-def _are_shares(row: Row, num_classes: int) -> bool:
+def _are_shares(row: ProbRow, num_classes: int) -> bool:
     """Whether a row holds K numbers within 0 and 1."""
     if row is None or len(row) != num_classes or any(share is None for share in row):
         return False

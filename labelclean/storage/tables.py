@@ -52,7 +52,7 @@ DIRECTIONS = ("missing", "spurious")
 QUEUE_SOURCES = ("ranked", "random_audit", "unusable", "conflict_group", "rare_class", "box_double")
 BOX_COLUMNS = ("box_x_px", "box_y_px", "box_width_px", "box_height_px")
 
-Kind = Literal[
+ColumnKind = Literal[
     "string",
     "class",
     "share",
@@ -91,7 +91,7 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     meaning: str
     optional: bool = False
     nullable: bool = False
@@ -521,7 +521,7 @@ def table_spec(name: str, column_names: Sequence[str]) -> Table:
     return LABEL_SETS[name] if "given_labels" in column_names and name in LABEL_SETS else TABLES[name]
 
 
-def arrow_type(kind: Kind, width: int) -> pa.DataType | None:
+def arrow_type(kind: ColumnKind, width: int) -> pa.DataType | None:
     """Return the Arrow type of a kind of column.
 
     Args:

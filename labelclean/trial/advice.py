@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, Literal
 
-from labelclean.runs.gates import REFINING, Finding
+from labelclean.config import REFINEMENTS
+from labelclean.runs.gates import Finding
 from labelclean.trial.trial import Compared, CurvePoint
 
 STEEP_GAIN = 0.05
@@ -97,7 +98,7 @@ def risks(
     sentences = [
         Reason(f"gate_{finding.check}", "no", {"value": finding.value, "limit": finding.limit})
         for finding in findings
-        if finding.outcome == "refuse" and set(REFINING) <= set(finding.forbids)
+        if finding.outcome == "refuse" and set(REFINEMENTS) <= set(finding.forbids)
     ]
     if found_share < LEAST_FOUND_SHARE:
         sentences.append(Reason("few_finds", "no", {"share": found_share}))

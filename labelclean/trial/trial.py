@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.arrays import Float32Array, FloatArray, IntArray
-from labelclean.cleaning.student import METHODS, refine_labels
+from labelclean.cleaning.student import refine_labels
 from labelclean.cleaning.teacher import fit_teacher, teacher_from_pred_probs
-from labelclean.config import CleaningConfig
+from labelclean.config import REFINEMENTS, CleaningConfig
 from labelclean.labels import GivenLabels, one_hot
 from labelclean.probes.feature_space import build_feature_space
 from labelclean.probes.sums import centred_unit_rows, feature_mean, hashed_parts
@@ -154,7 +154,9 @@ def compare_refinements(
     Returns:
         One row per refinement, best first; `none`, the teacher alone, has a gain of 0.
     """
-    methods = [name for name in METHODS if material.labels.num_classes > 2 or name != "two_hot"]
+    methods = [
+        name for name in (*reversed(REFINEMENTS), "none") if material.labels.num_classes > 2 or name != "two_hot"
+    ]
     keys = material.sample_ids if material.groups is None else material.groups
     space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
     third = hashed_parts(list(keys), NUM_PARTS, seed=seed, purpose="hidden")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from labelclean.adapt.checkpoint import open_history, read_checkpoint, write_checkpoint, write_weights
-from labelclean.adapt.state import EpochRecord, State, Task
+from labelclean.adapt.state import EpochRecord, State, TrainingSetup
 from labelclean.adapt.train import train
 from labelclean.errors import GateError, StorageError
 from tests.adapt import toy
@@ -24,14 +24,14 @@ __all__ = ["factory"]
 ROOT = Path(__file__).parents[2]
 
 
-def stored_training(folder: Path, task: Task, *, resume: bool, stop_after: int | None = None) -> State:
+def stored_training(folder: Path, setup: TrainingSetup, *, resume: bool, stop_after: int | None = None) -> State:
     """Train with a checkpoint at every step and epoch, in files; stop hard after some of them."""
-    state = toy.state(task)
-    history = open_history(folder, task.config.window or 1, task.num_images, task.config.neighbours, resume=resume)
+    state = toy.state(setup)
+    history = open_history(folder, setup.config.window or 1, setup.num_images, setup.config.neighbours, resume=resume)
     if resume:
         read_checkpoint(folder, state)
     pixels = toy.images()
-    for count, _ in enumerate(train(state, task, lambda rows: pixels[rows], history, is_due=toy.every_step()), 1):
+    for count, _ in enumerate(train(state, setup, lambda rows: pixels[rows], history, is_due=toy.every_step()), 1):
         write_checkpoint(folder, state, history)
         if count == stop_after:
             break
@@ -40,10 +40,10 @@ def stored_training(folder: Path, task: Task, *, resume: bool, stop_after: int |
 
 @pytest.mark.parametrize("stop_after", [1, 3, 7])  # in the first epoch, at its end, when partners are in use
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, stop_after: int) -> None:
-    task = toy.task(mode="naive", drop_path=0.1)
-    whole, _, _ = toy.trained(task)
-    stored_training(tmp_path, task, resume=False, stop_after=stop_after)
-    assert same_bits(whole, stored_training(tmp_path, task, resume=True))
+    setup = toy.setup(mode="naive", drop_path=0.1)
+    whole, _, _ = toy.trained(setup)
+    stored_training(tmp_path, setup, resume=False, stop_after=stop_after)
+    assert same_bits(whole, stored_training(tmp_path, setup, resume=True))
 
 
 DYING = """
@@ -53,8 +53,8 @@ from labelclean.adapt.checkpoint import open_history, write_checkpoint
 from labelclean.adapt.train import train
 from tests.adapt import toy
 
-folder, task, pixels, steps = Path(sys.argv[1]), toy.task(mode="naive"), toy.images(), 0
-state, history = toy.state(task), open_history(folder, 2, 24, 3, resume=False)
+folder, setup, pixels, steps = Path(sys.argv[1]), toy.setup(mode="naive"), toy.images(), 0
+state, history = toy.state(setup), open_history(folder, 2, 24, 3, resume=False)
 
 def advance(count):
     global steps
@@ -62,7 +62,7 @@ def advance(count):
     if steps == 9:  # after the checkpoint of epoch 2 and before the next
         os.kill(os.getpid(), signal.SIGKILL)
 
-for record in train(state, task, lambda rows: pixels[rows], history, is_due=lambda: steps % 4 == 0, advance=advance):
+for record in train(state, setup, lambda rows: pixels[rows], history, is_due=lambda: steps % 4 == 0, advance=advance):
     write_checkpoint(folder, state, history)
 """
 
@@ -71,11 +71,11 @@ for record in train(state, task, lambda rows: pixels[rows], history, is_due=lamb
 def test_kill_9_costs_at_most_one_interval(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
-    task = toy.task(mode="naive")
-    left = toy.state(task)
+    setup = toy.setup(mode="naive")
+    left = toy.state(setup)
     read_checkpoint(tmp_path, left)
     assert 3 * left.epoch + left.step == 8  # of the 9 steps done
-    assert same_bits(toy.trained(task)[0], stored_training(tmp_path, task, resume=True))
+    assert same_bits(toy.trained(setup)[0], stored_training(tmp_path, setup, resume=True))
 
 
 @pytest.mark.training
@@ -108,19 +108,19 @@ def test_the_command_killed_at_any_moment_resumes_to_the_same_weights(factory: P
 
 
 def test_a_damaged_checkpoint_and_a_history_of_another_shape_are_refused(tmp_path: Path) -> None:
-    task = toy.task()
-    stored_training(tmp_path, task, resume=False, stop_after=1)
+    setup = toy.setup()
+    stored_training(tmp_path, setup, resume=False, stop_after=1)
     with pytest.raises(StorageError, match=r"must have the shape \(9, 24, 3\)"):
         open_history(tmp_path, 9, 24, 3, resume=True)
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(StorageError, match="the checkpoint must be whole"):
-        read_checkpoint(tmp_path, toy.state(task))
+        read_checkpoint(tmp_path, toy.state(setup))
 
 
 def test_the_weights_are_those_of_the_momentum_backbone(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    state, _, _ = toy.trained(toy.task(epochs=1))
+    state, _, _ = toy.trained(toy.setup(epochs=1))
     stored = load_file(write_weights(tmp_path, state))
     assert stored.keys() == toy.Tiny().state_dict().keys()
     assert all(torch.equal(stored[name], value) for name, value in state.momentum.backbone.state_dict().items())
@@ -134,7 +134,7 @@ from labelclean.adapt.launcher import joined_world, leave_world
 from tests.adapt import toy
 
 world = joined_world("cpu")
-state, records, history = toy.trained(toy.task(world, mode="naive"))
+state, records, history = toy.trained(toy.setup(world, mode="naive"))
 if world.rank == 0:
     torch.save({"momentum": state.momentum.state_dict(), "bank": state.bank, "records": [list(r) for r in records]}, Path(sys.argv[1]) / "out.pt")
 leave_world(world)
@@ -148,7 +148,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     done = _together(TOGETHER, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     found = torch.load(tmp_path / "out.pt", weights_only=True)
-    alone, records, _ = toy.trained(toy.task(mode="naive"))
+    alone, records, _ = toy.trained(toy.setup(mode="naive"))
     torch.testing.assert_close(found["bank"], alone.bank, rtol=1e-3, atol=1e-4)
     for name, value in alone.momentum.state_dict().items():
         torch.testing.assert_close(found["momentum"][name], value, rtol=1e-3, atol=1e-4)
@@ -172,7 +172,7 @@ from tests.adapt import toy
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher stops the second as soon as the first has ended
 try:
-    toy.trained(toy.task(joined_world("cpu"), mode="naive", min_feature_spread=0.99))
+    toy.trained(toy.setup(joined_world("cpu"), mode="naive", min_feature_spread=0.99))
 except GateError as refusal:
     (folder / f"refused-{os.environ['RANK']}").touch()
     while len(list(folder.glob("refused-*"))) < 2:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelclean.adapt.compare import Judged, compare, compared, judged
+from labelclean.adapt.compare import BackboneWorth, compare, compared, worth_of
 from labelclean.adapt.sweep import Trial, advice, told_by_neighbours
 from labelclean.labels import given_labels
 from tests.adapt.test_session import config, factory
@@ -21,10 +21,10 @@ def features(separation: float, given: np.ndarray, seed: int = 0) -> np.ndarray:
     return (rng.normal(size=(len(given), 8)) + separation * given[:, None]).astype(np.float32)
 
 
-def judgement(name: str, separation: float, factory: Path, seed: int = 0) -> Judged:
+def judgement(name: str, separation: float, factory: Path, seed: int = 0) -> BackboneWorth:
     given = np.arange(200) % 2
     ids = [str(row) for row in range(200)]
-    return judged(name, features(separation, given, seed), ids, None, given_labels(given, 2), config(factory))
+    return worth_of(name, features(separation, given, seed), ids, None, given_labels(given, 2), config(factory))
 
 
 def test_better_features_are_frozen_and_worse_are_not(factory: Path) -> None:
@@ -45,7 +45,7 @@ def test_equal_features_keep_the_base(factory: Path) -> None:
 def test_the_standard_error_takes_a_group_as_one() -> None:
     zero, one = np.zeros(4, bool), np.array([True, True, False, False])
     groups = np.array([0, 0, 2, 3])
-    found = compared(Judged("b", zero, zero, 0, groups), Judged("a", one, one, 0, groups), Path("w"))
+    found = compared(BackboneWorth("b", zero, zero, 0, groups), BackboneWorth("a", one, one, 0, groups), Path("w"))
     # differences 1 1 0 0, mean .5; group sums of the residuals 1, -.5, -.5: sqrt(1.5) / 4
     assert found.gain == 0.5
     assert found.standard_error == pytest.approx(1.5**0.5 / 4)

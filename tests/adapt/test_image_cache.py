@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelclean.adapt.image_cache import ImageCache, Part, cache_folder, fill_cache, open_cache, thumbnails
+from labelclean.adapt.image_cache import ImageCache, RootImages, cache_folder, fill_cache, open_cache, thumbnails
 from labelclean.adapt.image_set import gather_images
 from labelclean.adapt.session import cache_size
 from labelclean.errors import StorageError
@@ -27,7 +27,7 @@ def test_a_killed_decoding_goes_on_where_it_was(factory: Path, monkeypatch: pyte
     def sources(wanted: set[str]) -> list[ImageSource]:
         return [ImageSource(f"{n:02}.png", f"{n:02}.png") for n in range(24) if f"{n:02}.png" in wanted]
 
-    parts = [Part(factory / "labelled", sources, {f"{n:02}.png": contents[n] for n in range(24)})]
+    parts = [RootImages(factory / "labelled", sources, {f"{n:02}.png": contents[n] for n in range(24)})]
     folder = cache_folder(contents, (40, 40), 16, settings)
 
     def dying(count: int) -> None:

@@ -180,18 +180,18 @@ def test_a_collapse_keeps_the_last_good_weights(factory: Path) -> None:
 
 
 def test_what_cannot_fit_is_refused_with_its_numbers(factory: Path, tmp_path: Path) -> None:
-    task = toy.task()
+    setup = toy.setup()
     with pytest.raises(DeviceError, match=r"main memory must hold the training's state, 1,616\.1 GB"):
-        check_fits(measure_needs(1_000_000_000, 384, 1_000_000, (64, 1, 10)), task, tmp_path)
+        check_fits(measure_needs(1_000_000_000, 384, 1_000_000, (64, 1, 10)), setup, tmp_path)
     with pytest.raises(StorageError, match=r"history of 2 epochs x 24 images x 3 neighbours 400,000\.0 GB"):
-        check_fits(measure_needs(1_000_000, 4, 1000, (64, 5_000_000, 10)), task, tmp_path)
+        check_fits(measure_needs(1_000_000, 4, 1000, (64, 5_000_000, 10)), setup, tmp_path)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(factory: Path) -> None:
-    from labelclean.adapt.session import build_task
+    from labelclean.adapt.session import build_setup
     from labelclean.adapt.world import World
 
     settings = config(factory, batch_size=7)
     images, _ = gather_images(settings, cache_size(settings))
     with pytest.raises(ConfigError, match="multiple of the 2 processes, but is 7"):
-        build_task(settings, images, start_backbone(settings), World(0, 2))
+        build_setup(settings, images, start_backbone(settings), World(0, 2))

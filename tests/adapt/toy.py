@@ -12,7 +12,7 @@ from torch import nn
 
 from labelclean.adapt.neighbours import History, new_history
 from labelclean.adapt.schedule import settled
-from labelclean.adapt.state import EpochRecord, Interval, State, Task, build_state
+from labelclean.adapt.state import EpochRecord, State, StoringDue, TrainingSetup, build_state
 from labelclean.adapt.train import train
 from labelclean.adapt.world import World
 from labelclean.config.adapt import AdaptConfig
@@ -64,10 +64,10 @@ def images(count: int = NUM_IMAGES) -> npt.NDArray[np.uint16]:
     return np.asarray(np.rint((waves + noise).clip(0, 1) * 65535), dtype=np.uint16)
 
 
-def task(world: World | None = None, count: int = NUM_IMAGES, **settings: Any) -> Task:
-    """A task on `images`."""
+def setup(world: World | None = None, count: int = NUM_IMAGES, **settings: Any) -> TrainingSetup:
+    """A setup on `images`."""
     config = settled(AdaptConfig(**(SMALL | settings)), count, on_gpu=False)
-    return Task(
+    return TrainingSetup(
         config=config,
         num_images=count,
         num_features=4,
@@ -83,7 +83,7 @@ def task(world: World | None = None, count: int = NUM_IMAGES, **settings: Any) -
     )
 
 
-def state(of: Task) -> State:
+def state(of: TrainingSetup) -> State:
     """The state before the first step, from the same weights every time."""
     networks = []
     for _ in range(2):
@@ -93,7 +93,7 @@ def state(of: Task) -> State:
     return build_state(of, networks[0], networks[1])
 
 
-def trained(of: Task, **options: Any) -> tuple[State, list[Interval | EpochRecord], History]:
+def trained(of: TrainingSetup, **options: Any) -> tuple[State, list[StoringDue | EpochRecord], History]:
     """A whole training."""
     begun, history, pixels = (
         state(of),

@@ -16,7 +16,7 @@ from benchmarks.large_peers import average_precision
 from labelclean.cleaning import neighbour_pass, passes, streaming
 from labelclean.cleaning.neighbour_lists import gathered_lists
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined
-from labelclean.cleaning.passes import Task
+from labelclean.cleaning.passes import ShardSet
 from labelclean.cleaning.sample import Chosen, choose_sample, read_sample
 from labelclean.cleaning.shard_labels import read_shard_labels, sample_starts, shard_labels
 from labelclean.cleaning.shards import HeldShard, find_shards
@@ -44,8 +44,8 @@ def _all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(
     folder: Path, *, with_groups: bool = True, sample_rows: int = 1_000
-) -> tuple[Task, Chosen, np.ndarray, np.ndarray]:
-    """Shards of which every seventh sample does not count; task, sample, and the unit rows and groups of all that do."""
+) -> tuple[ShardSet, Chosen, np.ndarray, np.ndarray]:
+    """Shards of which every seventh sample does not count; the set, a sample, and the unit rows and groups of all that do."""
     random = np.random.default_rng(0)
     rows = random.standard_normal((sum(SIZES), 10)).astype(np.float32)
     groups = [f"lot{row // 5}" for row in range(sum(SIZES))]
@@ -62,28 +62,28 @@ def written(
         start += size
     chosen, found = choose_sample(labels, 3, sample_rows), find_shards(shards)
     mean = read_sample(found, chosen).mean(axis=0, dtype=np.float64)
-    task = Task(found, tuple(labels), 3, 5, 1.0, Centring(mean), folder, "digest")
+    shard_set = ShardSet(found, tuple(labels), 3, 5, 1.0, Centring(mean), folder, "digest")
     counts = np.arange(sum(SIZES)) % 7 != 3
     numbers = np.unique(groups, return_inverse=True)[1][counts] if with_groups else np.arange(counts.sum())
-    return task, chosen, unit_block(rows[counts], mean), numbers
+    return shard_set, chosen, unit_block(rows[counts], mean), numbers
 
 
-def searched(task: Task, chosen: Chosen, config: CleaningConfig = INDEX) -> tuple[Task, float]:
-    """Task with lists of whatever group, and the recall."""
-    unit_rows = unit_block(read_sample(task.shards, chosen), task.means[0])
-    return find_neighbours(task, chosen, unit_rows, config)
+def searched(shard_set: ShardSet, chosen: Chosen, config: CleaningConfig = INDEX) -> tuple[ShardSet, float]:
+    """The shards with lists of whatever group, and the recall."""
+    unit_rows = unit_block(read_sample(shard_set.shards, chosen), shard_set.means[0])
+    return find_neighbours(shard_set, chosen, unit_rows, config)
 
 
-def of_all(task: Task) -> Neighbours:
+def of_all(shard_set: ShardSet) -> Neighbours:
     """Neighbours of all samples in order."""
-    sizes = np.diff(sample_starts(task.labels))
+    sizes = np.diff(sample_starts(shard_set.labels))
     rows = np.concatenate([np.arange(size) for size in sizes])
-    return gathered_lists(task.lists, np.repeat(np.arange(len(sizes)), sizes), rows, 1.0)
+    return gathered_lists(shard_set.lists, np.repeat(np.arange(len(sizes)), sizes), rows, 1.0)
 
 
-def strangers_of(task: Task, chosen: Chosen) -> Neighbours:
+def strangers_of(shard_set: ShardSet, chosen: Chosen) -> Neighbours:
     """Neighbours of other groups of all samples in order."""
-    return of_all(joined(searched(task, chosen)[0], INDEX, is_vouched=False)[0])
+    return of_all(joined(searched(shard_set, chosen)[0], INDEX, is_vouched=False)[0])
 
 
 def check_nearest(found: Neighbours, rows: np.ndarray, groups: np.ndarray, width: int) -> None:
@@ -103,31 +103,31 @@ def check_nearest(found: Neighbours, rows: np.ndarray, groups: np.ndarray, width
 @pytest.mark.usefixtures("_all_cells")
 @pytest.mark.parametrize("with_groups", [True, False])
 def test_lists_are_those_of_a_slow_loop_over_all_that_count(tmp_path: Path, with_groups: bool) -> None:
-    task, chosen, rows, groups = written(tmp_path, with_groups=with_groups)
-    done, recall = searched(task, chosen)
+    shard_set, chosen, rows, groups = written(tmp_path, with_groups=with_groups)
+    done, recall = searched(shard_set, chosen)
     check_nearest(of_all(done), rows, np.arange(len(rows)), 26)
     after, _ = joined(done, INDEX, is_vouched=False)
     check_nearest(of_all(after), rows, groups, 20)
     assert recall > 0.99
     of_sample = neighbour_pass.neighbours_of(after, chosen, recall)
-    assert np.array_equal(of_sample.index, of_all(after).index[chosen.numbers(sample_starts(task.labels))])
+    assert np.array_equal(of_sample.index, of_all(after).index[chosen.numbers(sample_starts(shard_set.labels))])
 
 
 @pytest.mark.usefixtures("_all_cells")
 def test_a_group_that_fills_the_first_search_is_searched_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, chosen, rows, _ = written(tmp_path)
+    shard_set, chosen, rows, _ = written(tmp_path)
     groups = np.where(np.arange(len(rows)) < 230, 7, 1_000 + np.arange(len(rows)))
     start = 0
-    for path in task.labels:
+    for path in shard_set.labels:
         known = read_shard_labels(path)
         replace(known, groups=groups[start : start + len(known)]).write(Path(str(path)))
         start += len(known)
-    found = strangers_of(task, chosen)
+    found = strangers_of(shard_set, chosen)
     assert (found.index[:230] >= 230).all()  # 26 places are mostly taken by the 230 of the same group
     monkeypatch.setattr(neighbour_pass, "MOST_WANTED", 27)
-    short = strangers_of(replace(task, digest="short"), chosen)
+    short = strangers_of(replace(shard_set, digest="short"), chosen)
     assert (short.index[:230] < 0).any()
     assert (short.similarity[short.index < 0] == 0).all()
 
@@ -136,11 +136,11 @@ def test_the_recall_is_that_of_an_exact_search_among_all(tmp_path: Path, monkeyp
     monkeypatch.setattr(neighbour_pass, "MOST_PROBES", 8)
     monkeypatch.setattr(neighbour_index, "WIDTHS", (2, 4))
     monkeypatch.setattr(neighbour_pass, "index_directions", lambda num_samples, num_dims: 4)
-    task, chosen, rows, _ = written(tmp_path, with_groups=False)
-    done, recall = searched(task, chosen)
+    shard_set, chosen, rows, _ = written(tmp_path, with_groups=False)
+    done, recall = searched(shard_set, chosen)
     similarity, found = rows @ rows.T, of_all(done)
     np.fill_diagonal(similarity, -9)
-    queries = chosen.numbers(sample_starts(task.labels))[np.sort(chosen.keys.order[:200])]
+    queries = chosen.numbers(sample_starts(shard_set.labels))[np.sort(chosen.keys.order[:200])]
     hits = [
         len(set(np.argsort(-similarity[query])[:10].tolist()) & set(found.index[query, :20].tolist()))
         for query in queries.tolist()
@@ -152,9 +152,9 @@ def test_the_recall_is_that_of_an_exact_search_among_all(tmp_path: Path, monkeyp
 def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, chosen, _, _ = written(tmp_path)
+    shard_set, chosen, _, _ = written(tmp_path)
     (tmp_path / "whole").mkdir()
-    whole, _ = searched(replace(task, folder=tmp_path / "whole"), chosen)
+    whole, _ = searched(replace(shard_set, folder=tmp_path / "whole"), chosen)
     read: list[int] = []
     blocks = passes.Blocks.of
 
@@ -167,14 +167,14 @@ def test_finished_index_and_lists_are_kept_and_those_of_other_data_are_not(
     monkeypatch.setattr(passes.Blocks, "of", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            searched(task, chosen)
-    done, _ = searched(task, chosen)
+            searched(shard_set, chosen)
+    done, _ = searched(shard_set, chosen)
     assert read == [0, 1, 0, 1, 2, 0, 1, 1, 2]
     for one, other in zip(done.lists, whole.lists, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    searched(replace(task, digest="other"), chosen)
+    searched(replace(shard_set, digest="other"), chosen)
     assert read[9:] == [0, 1, 2] * 2
-    searched(task, chosen, INDEX.model_copy(update={"neighbours": INDEX.neighbours.model_copy(update={"k": 5})}))
+    searched(shard_set, chosen, INDEX.model_copy(update={"neighbours": INDEX.neighbours.model_copy(update={"k": 5})}))
     assert read[15:] == [0, 1, 2] * 2
 
 
@@ -210,8 +210,8 @@ def test_near_duplicates_of_all_parts_are_those_of_a_slow_loop_over_exact_simila
     ranges = [np.arange(start, end) for start, end in itertools.pairwise(starts)]
     labels = tuple(shard_labels(given_labels(given[at], 3), keys.take(at)) for at in ranges)
     shards = tuple(HeldShard(part) for part in parts)
-    task = Task(shards, labels, 3, 5, 1.0, Centring(mean), tmp_path, "d")
-    after, unvouched = joined(searched(task, choose_sample(labels, 3, 200), config)[0], config, is_vouched=False)
+    shard_set = ShardSet(shards, labels, 3, 5, 1.0, Centring(mean), tmp_path, "d")
+    after, unvouched = joined(searched(shard_set, choose_sample(labels, 3, 200), config)[0], config, is_vouched=False)
     known = [read_shard_labels(one) for one in after.labels]
     missing = [np.full(len(one), -1) for one in known]
     sets, conflicts = (
@@ -376,9 +376,9 @@ def test_a_disk_that_refuses_the_index_is_a_storage_error(tmp_path: Path, monkey
         raise RuntimeError("write error in: No space left on device")
 
     monkeypatch.setattr(neighbour_pass, "write_cells", full)
-    task, chosen, _, _ = written(tmp_path)
+    shard_set, chosen, _, _ = written(tmp_path)
     with pytest.raises(StorageError, match="cannot be written: write error in: No space left"):
-        searched(task, chosen)
+        searched(shard_set, chosen)
     assert not list((tmp_path / "neighbours").glob("*.npz"))
 
 

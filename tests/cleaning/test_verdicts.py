@@ -62,7 +62,7 @@ def own_model(samples: Samples, wrong: np.ndarray) -> np.ndarray:
 
 def members(learned: Learned) -> np.ndarray:
     """Numbers of the sample's members over all samples."""
-    return learned.taught.chosen.numbers(sample_starts(learned.taught.task.labels))
+    return learned.taught.chosen.numbers(sample_starts(learned.taught.shard_set.labels))
 
 
 def check_members(learned: Learned) -> None:

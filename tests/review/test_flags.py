@@ -10,16 +10,16 @@ import pytest
 
 from labelclean.config import FlagsConfig
 from labelclean.probes.neighbours import conflict_sets
-from labelclean.review.flags import Evidence, build_flags
+from labelclean.review.flags import FlagInputs, build_flags
 from labelclean.storage.tables import UNUSABLE
 
 LIMITS = FlagsConfig(narrow_margin=0.1, neighbours_share=0.7, rare_class_count=2, outlier_z=5.0)
 
 
-def quiet(n: int = 4) -> Evidence:
+def quiet(n: int = 4) -> FlagInputs:
     """Samples that nothing is wrong with: two classes, half each."""
     given = np.arange(n) % 2
-    return Evidence(
+    return FlagInputs(
         votes=np.eye(2)[given],
         given=given,
         predicted=given,
@@ -33,8 +33,8 @@ def quiet(n: int = 4) -> Evidence:
     )
 
 
-def reasons(evidence: Evidence) -> list[tuple[int, str, float]]:
-    got = build_flags(evidence, LIMITS, unstable_below=0.6)
+def reasons(inputs: FlagInputs) -> list[tuple[int, str, float]]:
+    got = build_flags(inputs, LIMITS, unstable_below=0.6)
     return [(int(r), str(w), round(float(s), 3)) for r, w, s in zip(got.rows, got.reasons, got.scores, strict=True)]
 
 

@@ -20,7 +20,7 @@ from labelclean.review.apply import written_digest
 from labelclean.review.chain import ChainFault, ChainReport
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import Application
-from labelclean.review.record import Event, Row, record_events, sample_history
+from labelclean.review.record import Event, LedgerRow, record_events, sample_history
 from labelclean.storage.parquet import read_json, read_table, write_json, write_table
 from labelclean.texts import LANGUAGES, Texts
 from tests.review.exchange.conftest import NAMES, RUN_ID, make_run
@@ -51,7 +51,7 @@ def pairs(table: pa.Table) -> tuple[list[str], list[str]]:
     return table.column("sample_id").to_pylist(), table.column("given_label").to_pylist()
 
 
-def rows(config: Config) -> list[Row]:
+def rows(config: Config) -> list[LedgerRow]:
     """One decision on s1 between the nights, and what was applied of the first."""
     at = datetime(2026, 1, 14, 9, tzinfo=UTC)
     decision = Decision("s1", "h", "傷", "corrected", "Aiko", at, RUN_ID, DATASET, "sheet", EVIL)

@@ -202,7 +202,7 @@ def test_votes_of_several_inspectors_become_soft_given_labels(sample_cache: Path
     same = [row == "ok" for row in labels.column("given_label").to_pylist()]
     assert sum(value == 1.0 for value in agreement) == pytest.approx(sum(same), abs=1)  # one image is rejected
     first, lazy = sorted(
-        steps.read_outcome(folder).summary["inspectors"]["labels"]["inspectors"], key=lambda one: float(one["share"])
+        steps.read_published(folder).summary["inspectors"]["labels"]["inspectors"], key=lambda one: float(one["share"])
     )
     assert (first["name"], lazy["name"], lazy["stands_out"]) == ("first", "second", 1)
     assert {facet["column"] for facet in lazy["drift"]} == {"line", "shift", "captured_at"}

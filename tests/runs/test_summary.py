@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labelclean.noise.promise import Promise
-from labelclean.runs.run import Outcome
+from labelclean.runs.run import PublishedRun
 from labelclean.runs.sentences import found_sentence, promise_sentence
 from labelclean.runs.summary import build_summary, markdown_summary, print_summary
 
@@ -90,12 +90,12 @@ def test_the_promise_has_a_number_or_says_what_comes_first(changes: dict[str, An
 
 
 def test_terminal_and_artifact_keep_the_three_words_apart_per_class(capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = Outcome(Path("runs/r1"), summary() | {"queue": None}, {"dataset": "plates", "exit_code": 0})
-    print_summary(outcome)
+    published = PublishedRun(Path("runs/r1"), summary() | {"queue": None}, {"dataset": "plates", "exit_code": 0})
+    print_summary(published)
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["dent", "20", "3", "2", "1", "1"] in told  # samples, worth a look, would change, wait for eyes, would join
     assert ["do", "not", "apply", "before"] in [line[:4] for line in told]
-    written = markdown_summary(outcome)
+    written = markdown_summary(published)
     assert "| class | samples | worth a look | would change | wait for eyes | would join |" in written
     assert "| ok | 30 | 1 | 1 | 0 | 2 |" in written
     assert "\nDo not apply before you have looked at 30 random samples" in written

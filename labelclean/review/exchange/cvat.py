@@ -19,7 +19,7 @@ from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import Answer, set_answer
 from labelclean.review.exchange.foreign_file import foreign_bytes, xml_elements, zip_member
 from labelclean.review.exchange.manifest import key_of_file
-from labelclean.review.exchange.package import Part, preview_path
+from labelclean.review.exchange.package import ExportPart, preview_path
 from labelclean.review.exchange.tasks import QueueToExport, Task
 
 TOOL = "cvat"
@@ -67,7 +67,7 @@ def shared_files(queue: QueueToExport) -> dict[str, bytes]:
     return {LABELS: json.dumps(_labels(queue), ensure_ascii=False, indent=1).encode()}
 
 
-def part_files(queue: QueueToExport, part: Part) -> dict[str, bytes]:
+def part_files(queue: QueueToExport, part: ExportPart) -> dict[str, bytes]:
     """Return the annotation file of a part.
 
     Args:
@@ -134,7 +134,7 @@ def _labels(queue: QueueToExport) -> list[dict[str, Any]]:
     return [*labels, {"name": SUGGESTION, "type": "tag", "attributes": attributes}]
 
 
-def _add_meta(root: Element, queue: QueueToExport, part: Part) -> None:
+def _add_meta(root: Element, queue: QueueToExport, part: ExportPart) -> None:
     """What readers other than CVAT's server need to know the labels."""
     task = SubElement(SubElement(root, "meta"), "task")
     described = {

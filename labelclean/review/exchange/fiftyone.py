@@ -9,7 +9,7 @@ from typing import Any
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import Answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
-from labelclean.review.exchange.package import Part
+from labelclean.review.exchange.package import ExportPart
 from labelclean.review.exchange.tasks import QueueToExport, Task
 
 TOOL = "fiftyone"
@@ -68,7 +68,7 @@ def shared_files() -> dict[str, bytes]:
     return {LOADER: _LOADER.encode()}
 
 
-def part_files(queue: QueueToExport, part: Part) -> dict[str, bytes]:
+def part_files(queue: QueueToExport, part: ExportPart) -> dict[str, bytes]:
     """Return the files of a part.
 
     Args:

@@ -14,7 +14,7 @@ from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import Answer, worded_answer
 from labelclean.review.exchange.foreign_file import foreign_bytes, foreign_json, foreign_text
 from labelclean.review.exchange.manifest import key_of_file
-from labelclean.review.exchange.package import Part
+from labelclean.review.exchange.package import ExportPart
 from labelclean.review.exchange.tasks import QueueToExport, Task
 
 TOOL = "huggingface"
@@ -26,7 +26,7 @@ NEXT_STEP = (
 _NEEDED = ("lc_key", "lc_sample_id", "lc_run_id", "lc_dataset", "decision", "labels")
 
 
-def part_files(queue: QueueToExport, part: Part) -> dict[str, bytes]:
+def part_files(queue: QueueToExport, part: ExportPart) -> dict[str, bytes]:
     """Return the metadata of a part.
 
     Args:

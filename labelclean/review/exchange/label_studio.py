@@ -19,7 +19,7 @@ from xml.sax.saxutils import quoteattr
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import Answer, set_answer
 from labelclean.review.exchange.foreign_file import foreign_json, foreign_text
-from labelclean.review.exchange.package import Part
+from labelclean.review.exchange.package import ExportPart
 from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Task
 
 TOOL = "label-studio"
@@ -136,7 +136,7 @@ def shared_files(queue: QueueToExport) -> dict[str, bytes]:
     return {CONFIG: labelling_config(queue.class_names, is_set=queue.several_labels).encode()}
 
 
-def part_files(queue: QueueToExport, part: Part, prefix: str, version: str) -> dict[str, bytes]:
+def part_files(queue: QueueToExport, part: ExportPart, prefix: str, version: str) -> dict[str, bytes]:
     """Return the task file of a part.
 
     Args:

@@ -23,7 +23,7 @@ _PLAN = "unfinished.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportPart:
     """Up to 1,000 tasks that travel together.
 
     Attributes:
@@ -70,7 +70,7 @@ def write_package(
     settings: dict[str, Any],
     next_step: str,
     shared_files: dict[str, bytes],
-    part_files: Callable[[Part], dict[str, bytes]],
+    part_files: Callable[[ExportPart], dict[str, bytes]],
     image_folder: str = "images",
 ) -> ExportReport:
     """Write previews, parts and manifest; a folder left by a killed export is finished.
@@ -105,7 +105,7 @@ def write_package(
         _write_previews(queue.config, tasks, folder / image_folder, int(settings["max_side"]), unreadable)
         readable = tuple(task for task in tasks if task.item.sample_id not in unreadable)
         written = [
-            _write_once(folder / name, data) for name, data in part_files(Part(folder, number, readable)).items()
+            _write_once(folder / name, data) for name, data in part_files(ExportPart(folder, number, readable)).items()
         ]
         num_written += any(written)
     if finished is None:
@@ -129,7 +129,7 @@ def write_package(
     )
 
 
-def place_path(part: Part, task: Task) -> Path:
+def place_path(part: ExportPart, task: Task) -> Path:
     """Return where the picture is that shows where a task's box lies in its image; only boxes have one.
 
     Args:
@@ -142,7 +142,7 @@ def place_path(part: Part, task: Task) -> Path:
     return part.folder / "places" / f"{task.item.key}.jpg"
 
 
-def preview_path(part: Part, task: Task, image_folder: str = "images") -> Path:
+def preview_path(part: ExportPart, task: Task, image_folder: str = "images") -> Path:
     """Return where a task's preview is.
 
     Args:

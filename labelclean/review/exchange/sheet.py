@@ -16,7 +16,7 @@ from labelclean.config import DecodeConfig, config_record
 from labelclean.errors import ExchangeError, StorageError
 from labelclean.review.exchange.answers import SEVERAL
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
-from labelclean.review.exchange.package import Part, place_path, preview_path
+from labelclean.review.exchange.package import ExportPart, place_path, preview_path
 from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Suggestion, Task
 from labelclean.storage.parquet import atomic_path
 from labelclean.texts import LANGUAGES, catalogue
@@ -91,7 +91,7 @@ def write_sheet(queue: QueueToExport, run_folder: Path, out: Path, *, max_bytes:
     manifest = read_manifest(out)
     task_of = {task.item.key: task for task in queue.tasks}
     tasks = tuple(task_of[item.key] for item in manifest.items if item.key in task_of)
-    part = Part(out / "part_001", 1, tasks)
+    part = ExportPart(out / "part_001", 1, tasks)
     html = sheet_html(manifest, part, neighbour_pictures(queue, tasks, run_folder), max_bytes)
     if len(html) > max_bytes:
         raise ExchangeError(
@@ -104,7 +104,7 @@ def write_sheet(queue: QueueToExport, run_folder: Path, out: Path, *, max_bytes:
 
 
 def sheet_html(
-    manifest: ExportManifest, part: Part, neighbours: Mapping[str, dict[str, str]], max_bytes: int = MAX_BYTES
+    manifest: ExportManifest, part: ExportPart, neighbours: Mapping[str, dict[str, str]], max_bytes: int = MAX_BYTES
 ) -> bytes:
     """Return the page.
 

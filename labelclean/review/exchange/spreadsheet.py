@@ -13,7 +13,7 @@ from pathlib import Path
 from labelclean.errors import ExchangeError, listed
 from labelclean.review.exchange.answers import MARKS, Answer, set_answer, worded_answer
 from labelclean.review.exchange.foreign_file import foreign_text
-from labelclean.review.exchange.package import Part
+from labelclean.review.exchange.package import ExportPart
 from labelclean.review.exchange.tasks import QueueToExport, Task
 from labelclean.storage.label_sets import set_text
 
@@ -106,7 +106,7 @@ def set_cell(names: Sequence[str], class_names: Sequence[str]) -> str:
     return cell if is_plain else json.dumps(list(names), ensure_ascii=False)
 
 
-def part_files(queue: QueueToExport, part: Part) -> dict[str, bytes]:
+def part_files(queue: QueueToExport, part: ExportPart) -> dict[str, bytes]:
     """Return the table of a part.
 
     Args:

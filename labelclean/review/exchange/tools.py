@@ -14,7 +14,7 @@ from labelclean.review.decisions import Decision
 from labelclean.review.exchange import cvat, fiftyone, huggingface, label_studio, sheet, sheet_answers, spreadsheet
 from labelclean.review.exchange.answers import SEVERAL, Answer, ImportReport, decisions_from
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
-from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE, ExportReport, Part, write_package
+from labelclean.review.exchange.package import MAX_SIDE, PART_SIZE, ExportPart, ExportReport, write_package
 from labelclean.review.exchange.tasks import QueueToExport, read_queue
 
 OtherTool = Literal["label-studio", "cvat", "fiftyone", "huggingface", "csv"]
@@ -99,7 +99,7 @@ def export_tasks(
         sheet.check_size(len(queue.tasks))
         settings["part_size"] = sheet.MAX_TASKS
     shared: dict[str, bytes] = {}
-    part_files: Callable[[Part], dict[str, bytes]]
+    part_files: Callable[[ExportPart], dict[str, bytes]]
     next_step, image_folder = "", "images"
     if to == "label-studio":
         prefix = label_studio.image_prefix(out, document_root)
@@ -196,7 +196,7 @@ def _answers(file: Path, tool: Tool, manifest: ExportManifest, annotator: str, n
     return huggingface.read_answers(file, annotator)
 
 
-def _nothing_beside_the_previews(_part: Part) -> dict[str, bytes]:
+def _nothing_beside_the_previews(_part: ExportPart) -> dict[str, bytes]:
     return {}
 
 

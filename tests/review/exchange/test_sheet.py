@@ -22,7 +22,7 @@ from PIL import Image
 from labelclean.errors import ExchangeError
 from labelclean.review.exchange import sheet
 from labelclean.review.exchange.manifest import ExportManifest, read_manifest
-from labelclean.review.exchange.package import Part
+from labelclean.review.exchange.package import ExportPart
 from labelclean.review.exchange.tasks import read_queue
 from labelclean.review.exchange.tools import Tool, export_run, import_decisions
 from labelclean.review.ledger import append_decisions, decisions_of, open_ledger
@@ -207,7 +207,7 @@ def test_large_pictures_shrink_until_the_page_fits(run_folder: Path, tmp_path: P
     queue = read_queue(run_folder)
     export_run(run_folder, "sheet", tmp_path / "out")
     manifest = read_manifest(tmp_path / "out")
-    part = Part(tmp_path / "out" / "part_001", 1, queue.tasks)
+    part = ExportPart(tmp_path / "out" / "part_001", 1, queue.tasks)
     for item in manifest.items:
         noise = Image.effect_noise((900, 600), 90)
         noise.save(tmp_path / "out/part_001/images" / f"{item.key}.png")
