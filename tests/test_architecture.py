@@ -81,6 +81,11 @@ def tree(name: str) -> ast.Module:
     return ast.parse(modules()[name].read_text(encoding="utf-8"))
 
 
+def called(function: ast.expr) -> str:
+    """The last part of what is called; nothing where that has no name."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 @cache
 def imported(name: str) -> frozenset[str]:
     """Everything that a module imports when it runs, at its top or later; `if TYPE_CHECKING` left out."""
@@ -98,7 +103,7 @@ def imported(name: str) -> frozenset[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+        elif isinstance(node, ast.Call) and called(node.func) == "import_module" and node.args:
             found |= {str(part.value) for part in node.args[:1] if isinstance(part, ast.Constant)}
     return frozenset(found)
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from math import ceil, sqrt
 from typing import Any
@@ -62,7 +63,7 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
         return pictures.get((sample_id, px), Picture())
 
     return (
-        environment(texts)
+        environment(texts.lang)
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -89,8 +90,9 @@ def render_page(page: Page, pictures: Pictures, texts: Texts, *, shrunk_to: str 
     )
 
 
-def environment(texts: Texts) -> Environment:
-    """Return the templates with the filters that write names and numbers in a language."""
+@cache
+def environment(lang: str) -> Environment:
+    """Return the templates with the filters that write names and numbers in a language; each is compiled once."""
     templates = Environment(
         loader=PackageLoader("labelclean.report", "."),
         autoescape=True,
@@ -98,6 +100,7 @@ def environment(texts: Texts) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    texts = Texts(lang)
     templates.filters |= {
         "method_name": lambda method: texts(f"methods.{method}"),
         "percent": percent,

@@ -194,7 +194,7 @@ def render_set_page(
         return pictures.get((sample_id, px), Picture())
 
     return (
-        html.environment(texts)
+        html.environment(texts.lang)
         .get_template("label_sets.html.j2")
         .render(
             page=page,

@@ -92,7 +92,7 @@ def render_record(
     state = "none" if chain is None else "broken" if chain.faults else "sound"
     num_faults = len(chain.faults) if chain else 0
     return (
-        html.environment(texts)
+        html.environment(texts.lang)
         .get_template("record.html.j2")
         .render(
             t=texts,

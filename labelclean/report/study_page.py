@@ -112,7 +112,7 @@ def render_study(record: Mapping[str, Any], pictures: Mapping[str, str], texts: 
     """
     style, script = html.resource("page.css"), html.resource("page.js")
     return (
-        html.environment(texts)
+        html.environment(texts.lang)
         .get_template("study.html.j2")
         .render(
             study=record,

@@ -192,7 +192,7 @@ def render_trial(record: Mapping[str, Any], texts: Texts) -> str:
     """
     style = html.resource("page.css")
     return (
-        html.environment(texts)
+        html.environment(texts.lang)
         .get_template("poc.html.j2")
         .render(
             poc=record,

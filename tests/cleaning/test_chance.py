@@ -77,6 +77,7 @@ def test_a_group_does_not_vouch_for_itself(groups: np.ndarray) -> None:
     assert not found.table.is_label_issue.any()
 
 
+@pytest.mark.long
 def test_features_that_say_nothing_flag_nothing() -> None:
     """Twenty data sets of noise: two tests that err one time in forty may let one through, hardly three."""
     flagged = 0

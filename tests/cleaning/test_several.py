@@ -104,11 +104,13 @@ def test_what_questions_share_does_not_change_an_answer() -> None:
     np.testing.assert_allclose(both.label_scores[:, 1], alone.label_scores[:, 0], atol=1e-6)
 
 
-def test_sets_and_tables_and_frames_say_the_same(cleaned: CleanedLabelSets) -> None:
-    features, _, given = planted()
+def test_sets_and_tables_and_frames_say_the_same() -> None:
+    _, is_there, given = planted()
+    probs = np.where(is_there, 0.9, 0.05)
+    cleaned = clean_label_sets(sets_of(given), pred_probs=probs, seed=0)
     frame = pd.DataFrame(given[:, ::-1].astype(int), columns=NAMES[::-1])
     for labels, names in ((frame, NAMES), (given, NAMES), ([set(row) for row in sets_of(given)], None)):
-        again = clean_label_sets(labels, features=features, class_names=names, seed=0)
+        again = clean_label_sets(labels, pred_probs=probs, class_names=names, seed=0)
         np.testing.assert_array_equal(again.label_scores, cleaned.label_scores)
         assert again.class_names == NAMES
 

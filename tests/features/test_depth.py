@@ -15,16 +15,16 @@ from labelclean.errors import ConfigError
 from labelclean.features.backbone import build_backbone
 from labelclean.features.depth import DeepAndMiddle, fixed_signs
 
-# the families of docs/backbone.md at the smallest size that they accept, and their middle stage's channels
+# the families of docs/backbone.md at their smallest member and size, and their middle stage's channels
 FAMILIES = [
     ("mobilenetv2_100", 64, {}, 96),
     ("tf_efficientnet_lite2", 64, {}, 120),
-    ("resnet50", 64, {}, 1024),
+    ("resnet26", 64, {}, 1024),
     ("resnet14t", 64, {"channels": [16, 32, 64, 128], "stem_width": 16, "global_pool": "catavgmax"}, 256),
-    ("convnext_tiny", 64, {}, 384),
+    ("convnext_atto", 64, {}, 160),
     ("vit_small_patch14_dinov2", 28, {"img_size": 28}, 384),
     ("vit_small_patch16_dinov3", 32, {"img_size": 32}, 384),
-    ("vit_base_patch16_224", 32, {"img_size": 32}, 768),
+    ("vit_tiny_patch16_224", 32, {"img_size": 32}, 192),
 ]
 
 

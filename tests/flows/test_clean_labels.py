@@ -35,6 +35,7 @@ def test_the_flow_leaves_the_same_bytes_as_the_plain_run_and_a_summary(
     assert "labels are worth a look" in summary
 
 
+@pytest.mark.long
 def test_a_refused_gate_fails_the_flow_after_its_measurements_are_published(
     prefect_harness: None, sample_cache: Path, tmp_path: Path
 ) -> None:

@@ -288,7 +288,8 @@ def test_a_trial_of_all_images_says_what_the_run_says(plant: Path, first: Path) 
     }
 
 
-@pytest.mark.parametrize("lang", ["en", pytest.param("ja", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("lang", ["en", "ja"])
 def test_a_trial_of_half_the_images_counts_for_all_and_is_told(plant: Path, tmp_path: Path, lang: str) -> None:
     config = config_of(plant, "run.in_memory_samples=150")  # a run would work in parts, a trial never does
     trial = run_trial(config, num_samples=NUM // 2, seconds_per_sample=6)

@@ -258,10 +258,17 @@ def test_what_needs_all_samples_in_memory_is_refused_beyond_them_with_all_faults
         steps.clean(config_in(tmp_path, sample_cache, *overrides))
 
 
-def test_what_cannot_be_added_to_earlier_sums_is_refused_with_all_faults(sample_cache: Path, tmp_path: Path) -> None:
-    first, second = halves(tmp_path)
-    root = f"data.image_root={ROOT / 'sample_data'}"
-    before = steps.clean(config_in(tmp_path, sample_cache, first, root))
+@pytest.fixture(scope="module")
+def before(sample_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the first half of the sample."""
+    folder = tmp_path_factory.mktemp("before")
+    return steps.clean(config_in(folder, sample_cache, halves(folder)[0], f"data.image_root={ROOT / 'sample_data'}"))
+
+
+def test_what_cannot_be_added_to_earlier_sums_is_refused_with_all_faults(
+    before: Path, sample_cache: Path, tmp_path: Path
+) -> None:
+    second, root = halves(tmp_path)[1], f"data.image_root={ROOT / 'sample_data'}"
     overrides = ["refine.method=adaptive", "teacher.left_out=group"]
     with pytest.raises(
         ConfigError,
@@ -356,10 +363,10 @@ def test_a_night_hears_what_people_said_of_the_nights_before(sample_cache: Path,
     assert np.isin(new.labels.lots[verified], old.labels.lots).all()
 
 
-def test_a_reference_that_means_something_else_is_refused_by_name(sample_cache: Path, tmp_path: Path) -> None:
-    first, second = halves(tmp_path)
-    root = f"data.image_root={ROOT / 'sample_data'}"
-    before = steps.clean(config_in(tmp_path, sample_cache, first, root))
+def test_a_reference_that_means_something_else_is_refused_by_name(
+    before: Path, sample_cache: Path, tmp_path: Path
+) -> None:
+    second, root = halves(tmp_path)[1], f"data.image_root={ROOT / 'sample_data'}"
     tonight = [second, root, f"run.reference={before}"]
     with pytest.raises(ConfigError, match=r"decode policy .* has digest .*run\.seed is 9, there 0"):
         steps.clean(config_in(tmp_path, sample_cache, *tonight, "run.seed=9", "decode.window=percentile"))
@@ -395,7 +402,9 @@ def test_blocks_find_what_the_whole_finds(sample_cache: Path, tmp_path: Path) ->
     assert not (outside / "steps").exists()
 
 
-@pytest.mark.parametrize("streamed", [[STREAMED], []], ids=["out of core", "in memory"])
+@pytest.mark.parametrize(
+    "streamed", [pytest.param([STREAMED], marks=pytest.mark.long), []], ids=["out of core", "in memory"]
+)
 def test_names_that_look_alike_are_refused_and_joined_by_spellings(
     sample_cache: Path, tmp_path: Path, streamed: list[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,21 +38,29 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Par
     return folder, {one.name: one for one in generate(folder, NUM_PARTS)}
 
 
+COSTS = ("classes.ok=ok", "costs.escape=100")
+
+
 def config_in(folder: Path, runs: Path, *overrides: str) -> Config:
     items = [f"data.labels={folder / 'labels.parquet'}", f"data.image_root={folder}", "data.class_names=null"]
     items += ["data.label_of=part", f"storage.runs={runs}", f"storage.cache={folder / 'cache'}"]
     return read_config(ROOT / "config.yaml", [*items, "expectations.enabled=false", *overrides])
 
 
+@pytest.fixture(scope="module")
+def first(plant: tuple[Path, dict[str, Part]]) -> Path:
+    return steps.clean(config_in(plant[0], plant[0] / "runs", *COSTS))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("more", [(), ("run.in_memory_samples=0",)], ids=["memory", "parts"])
+@pytest.mark.parametrize("in_memory", [True, pytest.param(False, marks=pytest.mark.long)], ids=["memory", "parts"])
 def test_parts_are_judged_and_asked_about_once(
-    plant: tuple[Path, dict[str, Part]], tmp_path: Path, more: tuple[str, ...]
+    plant: tuple[Path, dict[str, Part]], first: Path, tmp_path: Path, in_memory: bool
 ) -> None:
     folder, parts = plant
-    config = config_in(folder, tmp_path / "runs", "classes.ok=ok", "costs.escape=100", *more)
-    run = steps.clean(config)
+    in_parts = config_in(folder, tmp_path / "runs", *COSTS, "run.in_memory_samples=0")
+    run = first if in_memory else steps.clean(in_parts)
     table = read_table(run / "refined_labels.parquet", "refined_labels").sort_by("part_id")
     scores = table.column("label_score").to_numpy().reshape(NUM_PARTS, len(CAMERAS))
     assert (scores.min(axis=1) == scores.max(axis=1)).all()
@@ -85,10 +94,12 @@ def test_parts_are_judged_and_asked_about_once(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_an_answer_about_one_view_is_one_about_the_part(plant: tuple[Path, dict[str, Part]], tmp_path: Path) -> None:
+def test_an_answer_about_one_view_is_one_about_the_part(
+    plant: tuple[Path, dict[str, Part]], first: Path, tmp_path: Path
+) -> None:
     folder, parts = plant
-    config = config_in(folder, tmp_path / "runs", "classes.ok=ok")
-    run = steps.clean(config)
+    config = config_in(folder, tmp_path / "runs", *COSTS)
+    run = Path(shutil.copytree(first, tmp_path / "runs" / first.name))
     queue = read_table(run / "review_queue.parquet", "review_queue").to_pylist()
     row = next(row for row in queue if row["predicted_label"] != row["given_label"])
     odd = next(one for one in queue if one["sample_id"][:5] != row["sample_id"][:5])

@@ -26,6 +26,7 @@ from labelclean.storage.tables import TABLES, class_names_of, conform, matrix
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 NO_GX = "expectations.enabled=false"
+PLAIN = ("teacher.landmarks=0", "neighbours.method=none")  # where it does not matter what the teacher knows
 
 
 def sample_config(tmp_path: Path, cache: Path, *overrides: str) -> Config:
@@ -34,9 +35,9 @@ def sample_config(tmp_path: Path, cache: Path, *overrides: str) -> Config:
     )
 
 
-def relabelled(tmp_path: Path, **columns: pa.Array) -> str:
-    """The sample's labels with some columns replaced, beside no images."""
-    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+def relabelled(tmp_path: Path, num: int = 700, **columns: pa.Array) -> str:
+    """The first of the sample's labels with some columns replaced, beside no images."""
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, num)
     for name, values in columns.items():
         table = table.drop_columns(name) if name in table.column_names else table
         table = table.append_column(name, values)
@@ -108,7 +109,7 @@ def test_a_second_run_extracts_nothing_and_leaves_the_same_bytes(
 
 def test_too_many_rejects_keep_everything_and_end_with_code_3(sample_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"more than rejects\.max_share = 0\.001: truncated \(1\)") as told:
-        steps.clean(sample_config(tmp_path, sample_cache, "rejects.max_share=0.001"))
+        steps.clean(sample_config(tmp_path, sample_cache, "rejects.max_share=0.001", *PLAIN))
     folder = Path(str(told.value.run_folder))
     assert read_json(folder / "manifest.json")["exit_code"] == 3
     assert (folder / "refined_labels.parquet").is_file()
@@ -224,10 +225,10 @@ def test_own_predictions_can_take_the_teachers_place(sample_run: Path, sample_ca
 def test_no_carried_column_and_no_report_takes_anything_from_a_run(
     sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exact = pa.array([1_700_000_000_123_456_789 + row for row in range(700)], pa.timestamp("ns"))
-    far = pa.array([253_402_300_800_000] * 2 + [1_700_000_000] * 698, pa.timestamp("s"))
-    lists, bytes_ = pa.array([["A"], ["B"]] * 350), pa.array([b"\xff"] * 700)
-    labels = relabelled(tmp_path, exported=exact, captured_at=far, line=lists, shift=bytes_)
+    exact = pa.array([1_700_000_000_123_456_789 + row for row in range(250)], pa.timestamp("ns"))
+    far = pa.array([253_402_300_800_000] * 2 + [1_700_000_000] * 248, pa.timestamp("s"))
+    lists, bytes_ = pa.array([["A"], ["B"]] * 125), pa.array([b"\xff"] * 250)
+    labels = relabelled(tmp_path, 250, exported=exact, captured_at=far, line=lists, shift=bytes_)
     reports: list[Path] = []
 
     def broken_at_its_end(folder: Path) -> None:
@@ -235,7 +236,7 @@ def test_no_carried_column_and_no_report_takes_anything_from_a_run(
         raise pa.ArrowInvalid("a chart that nobody thought of.")
 
     monkeypatch.setattr("labelclean.report.file.write_report", broken_at_its_end)
-    folder = steps.clean(sample_config(tmp_path, sample_cache, labels))
+    folder = steps.clean(sample_config(tmp_path, sample_cache, labels, *PLAIN))
     refined = pq.read_table(folder / "refined_labels.parquet")
     assert set(refined.column("exported").to_pylist()) <= set(exact.to_pylist())
     assert "2 times of column 'captured_at' are not drawn" in caplog.text
@@ -251,11 +252,11 @@ def test_no_carried_column_and_no_report_takes_anything_from_a_run(
 def test_a_placeholder_in_several_classes_is_one_conflict_and_one_place_in_the_queue(
     sample_cache: Path, tmp_path: Path
 ) -> None:
-    table = pq.read_table(ROOT / "sample_data" / "labels.parquet")
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").slice(0, 300)
     paths = np.array(table.column("image_path").to_pylist(), dtype=object)
-    paths[::25] = paths[0]  # 28 of 700
-    labels = relabelled(tmp_path, image_path=pa.array(paths.tolist()))
-    folder = steps.clean(sample_config(tmp_path, sample_cache, labels))
+    paths[::25] = paths[0]  # 12 of 300
+    labels = relabelled(tmp_path, 300, image_path=pa.array(paths.tolist()))
+    folder = steps.clean(sample_config(tmp_path, sample_cache, labels, "teacher.landmarks=0"))
     flags = read_table(folder / "flags.parquet", "flags").to_pandas()
     copies = set(table.column("sample_id").to_pylist()[::25])
     assert copies <= set(flags.loc[flags["reason"] == "conflict_group", "sample_id"])
@@ -291,7 +292,7 @@ def test_validate_tells_counts_missing_images_and_missing_files(sample_cache: Pa
 
 def split_labels(tmp_path: Path, *, planted: bool) -> tuple[str, set[str]]:
     """The sample's labels, every second part for testing; planted: copies of 10 images, and 5 parts, on both sides."""
-    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").sort_by("sample_id")
+    table = pq.read_table(ROOT / "sample_data" / "labels.parquet").sort_by("sample_id").slice(0, 300)
     parts = {part: k % 4 == 0 for k, part in enumerate(sorted(set(table.column("group_id").to_pylist())))}
     rows = [row | {"split": "test" if parts[row["group_id"]] else "train"} for row in table.to_pylist()]
     leaking: set[str] = set()
@@ -319,7 +320,8 @@ def split_labels(tmp_path: Path, *, planted: bool) -> tuple[str, set[str]]:
 
 def test_splits_that_share_no_part_and_no_copy_leak_nothing(sample_cache: Path, tmp_path: Path) -> None:
     labels, _ = split_labels(tmp_path, planted=False)
-    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}"))
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, root, "teacher.landmarks=0"))
     summary = read_json(run / "summary.json")
     assert (summary["leaks"]["num_sets"], summary["leaks"]["between"]) == (0, [])
     assert [gate["outcome"] for gate in summary["gates"] if gate["check"] == "split_leaks"] == ["pass"]
@@ -340,7 +342,8 @@ def test_planted_leaks_between_splits_are_flagged_counted_and_shown(
     sample_cache: Path, tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     labels, leaking = split_labels(tmp_path, planted=True)
-    run = steps.clean(sample_config(tmp_path, sample_cache, labels, f"data.image_root={ROOT / 'sample_data'}", *how))
+    root = f"data.image_root={ROOT / 'sample_data'}"
+    run = steps.clean(sample_config(tmp_path, sample_cache, labels, root, "teacher.landmarks=0", *how))
     flags = read_table(run / "flags.parquet", "flags").to_pylist()
     flagged = {row["sample_id"] for row in flags if row["reason"] == "split_leak"}
     refined = read_table(run / "refined_labels.parquet", "refined_labels")
@@ -397,7 +400,7 @@ def test_planted_columns_and_a_planted_brightness_are_named_and_shown(sample_cac
         Image.fromarray((pixels * shade).astype(pixels.dtype)).save(tmp_path / str(row["image_path"]))
     pq.write_table(pa.Table.from_pylist([row for row in rows if "camera" in row]), tmp_path / "labels.parquet")
     own = (f"data.labels={tmp_path / 'labels.parquet'}", f"data.image_root={tmp_path}")
-    run = steps.clean(sample_config(tmp_path, sample_cache, *own))
+    run = steps.clean(sample_config(tmp_path, sample_cache, *own, *PLAIN))
     found = told(run)
     assert set(found) >= {"captured_at", "camera", "annotator_id", "brightness"}
     assert not set(found) & {"line", "shift", "image_size"}

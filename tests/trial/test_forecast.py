@@ -60,13 +60,13 @@ def test_copies_of_an_image_are_measured_and_stored_once(sample_cache: Path) -> 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labels of twelve pictures of 400 x 300 pixels, for a network that sees 112 x 112."""
+    """Labels of six pictures of 400 x 300 pixels, for a network that sees 112 x 112."""
     folder = tmp_path_factory.mktemp("large")
-    for number in range(12):
+    for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 256, (300, 400), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:02}.png")
     paths = sorted(path.name for path in folder.iterdir())
-    table = pa.table({"sample_id": paths, "image_path": paths, "given_label": ["a", "b"] * 6})
+    table = pa.table({"sample_id": paths, "image_path": paths, "given_label": ["a", "b"] * 3})
     pq.write_table(table, folder / "labels.parquet")
     return folder
 
@@ -96,7 +96,7 @@ def test_the_dry_run_says_into_how_many_tiles_images_are_cut_and_what_that_takes
     settings = [f"data.labels={large}/labels.parquet", f"data.image_root={large}", "data.class_names=[a, b]"]
     settings += [f"storage.cache={tmp_path}", f"backbone.tiles={tiles}", "run.engine=torch", "backbone.batch_size=4"]
     forecast = forecast_run(read_config(ROOT / "config.yaml", [*settings, "teacher.landmarks=0"]))
-    sizes = r"the first 12 images have 400 x 300 pixels \(width x height, median\), the network sees 112 x 112"
+    sizes = r"the first 6 images have 400 x 300 pixels \(width x height, median\), the network sees 112 x 112"
     assert [line for line in forecast.sentences if re.search(words.replace("{sizes}", sizes), line)]
     assert forecast.images.num_features == (1024 if tiles == "1" else 2048)
 

@@ -6,9 +6,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,6 +21,9 @@ from labelclean.review.exchange.package import ExportPart, place_path, preview_p
 from labelclean.review.exchange.tasks import QueueToExport, SetSuggestion, Suggestion, Task
 from labelclean.storage.parquet import atomic_path
 from labelclean.texts import LANGUAGES, catalogue
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TOOL = "sheet"
 PAGE = "sheet.html"
@@ -117,7 +121,6 @@ def sheet_html(
     Returns:
         One HTML file, UTF-8.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     is_set = bool(manifest.settings.get(SEVERAL))
@@ -141,10 +144,8 @@ def sheet_html(
         "texts": {lang: texts(lang, is_set=is_set) for lang in LANGUAGES},
     } | ({"several": True} if is_set else {})
     style, script = _resource("sheet.css"), "".join(map(_resource, SCRIPTS))
-    loader = PackageLoader("labelclean.review.exchange", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return (
-        environment.get_template("sheet.html.j2")
+        _template()
         .render(
             t=texts("en", is_set=is_set),
             several=is_set,
@@ -157,6 +158,16 @@ def sheet_html(
         )
         .encode()
     )
+
+
+@cache
+def _template() -> Template:
+    """The page, compiled once for all parts."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("labelclean.review.exchange", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("sheet.html.j2")
 
 
 def neighbour_pictures(queue: QueueToExport, tasks: Sequence[Task], run_folder: Path) -> dict[str, dict[str, str]]:

@@ -131,31 +131,31 @@ def test_image_bytes_in_the_labels_table_are_shown_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_export_of_2500_tasks_goes_on_without_writing_finished_parts_again(
+def test_a_killed_export_goes_on_without_writing_finished_parts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run(tmp_path, 2_500)
-    monkeypatch.setattr("labelclean.storage.parquet.sync", lambda _: None)  # 5,000 fsyncs are not what is tested
+    run = make_run(tmp_path, 250)
+    monkeypatch.setattr("labelclean.storage.parquet.sync", lambda _: None)  # 500 fsyncs are not what is tested
     real, calls = package._write_once, []
 
     def killed(path: Path, data: bytes) -> bool:
         calls.append(path)
-        if len(calls) == 1_500:
+        if len(calls) == 150:
             raise KeyboardInterrupt
         return real(path, data)
 
     monkeypatch.setattr(package, "_write_once", killed)
     with pytest.raises(KeyboardInterrupt):
-        export_run(run, "label-studio", tmp_path / "out")
+        export_run(run, "label-studio", tmp_path / "out", part_size=100)
     assert not (tmp_path / "out" / "manifest.json").exists()
     first = tmp_path / "out" / "part_001" / "tasks.json"
     written = first.stat().st_mtime_ns
     monkeypatch.setattr(package, "_write_once", real)
-    report = export_run(run, "label-studio", tmp_path / "out")
-    assert (report.num_tasks, report.num_parts, report.num_written) == (2_500, 3, 2)
+    report = export_run(run, "label-studio", tmp_path / "out", part_size=100)
+    assert (report.num_tasks, report.num_parts, report.num_written) == (250, 3, 2)
     assert first.stat().st_mtime_ns == written
     sizes = [len(json.loads(part.read_text())) for part in sorted((tmp_path / "out").glob("part_*/tasks.json"))]
-    assert sizes == [1_000, 1_000, 500]
+    assert sizes == [100, 100, 50]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "config.xml",
         "manifest.json",
@@ -163,7 +163,7 @@ def test_a_killed_export_of_2500_tasks_goes_on_without_writing_finished_parts_ag
         "part_002",
         "part_003",
     ]
-    assert export_run(run, "label-studio", tmp_path / "out").num_written == 0
+    assert export_run(run, "label-studio", tmp_path / "out", part_size=100).num_written == 0
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, run_folder: Path) -> None:

@@ -209,10 +209,10 @@ def test_large_pictures_shrink_until_the_page_fits(run_folder: Path, tmp_path: P
     manifest = read_manifest(tmp_path / "out")
     part = ExportPart(tmp_path / "out" / "part_001", 1, queue.tasks)
     for item in manifest.items:
-        noise = Image.effect_noise((900, 600), 90)
+        noise = Image.effect_noise((450, 300), 90)
         noise.save(tmp_path / "out/part_001/images" / f"{item.key}.png")
-    html = sheet.sheet_html(manifest, part, {}, 1_500_000).decode()
-    assert len(html) < 1_500_000
+    html = sheet.sheet_html(manifest, part, {}, 400_000).decode()
+    assert len(html) < 400_000
     pictures = [text.strip() for attributes, text in Scripts(html).found if attributes.get("class") == "picture"]
     assert {Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))).format for text in pictures} == {"JPEG"}
     (tmp_path / "out" / "sheet.html").unlink()
