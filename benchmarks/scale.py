@@ -189,7 +189,7 @@ def write_results(rows: list[dict[str, Any]]) -> None:
         "Made by `python -m benchmarks.scale --size N [--landmarks L] [--neighbours index]` and `--write`: cleaning stage",
         "(`labelclean.clean_shards`) on synthetic float16 features in shards,",
         f"D = {NUM_DIMS}, K = {NUM_CLASSES}, 10 % of the labels wrong, {rows[0]['cores']} cores, no GPU. Floor: the bare X'X products in float32 per fold, timed in the same run, plus one",
-        "sequential read of the files. `landmarks` 500 is the default (kernel view on), 0 leaves it out. With neighbours by",
+        "sequential read of the files. `landmarks` 500 is the default (kernel expert on), 0 leaves it out. With neighbours by",
         "`index` the variance of direction j of the features falls as 1 / j, as a backbone's does; recall is the share of the",
         "10 truly nearest that the list of a sample holds, for 200 samples against an exact search of all.",
         "[docs/scale.md](../docs/scale.md) says what follows from it.",
@@ -243,7 +243,7 @@ def main() -> None:
     """Measure one size, or write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, help="N, such as 1000000; 10^7 needs 15 GB of shards and time for them")
-    parser.add_argument("--landmarks", type=int, default=0, help="teacher.landmarks; 0 leaves the kernel view out")
+    parser.add_argument("--landmarks", type=int, default=0, help="teacher.landmarks; 0 leaves the kernel expert out")
     parser.add_argument("--neighbours", choices=("none", "index"), default="none", help="neighbours.method")
     parser.add_argument("--folder", type=Path, help="shards that `--shards` wrote; default: made and removed")
     parser.add_argument("--shards", type=Path, help="only write the shards of --size there")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from labelclean.adapt.checkpoint import WEIGHTS
 from labelclean.adapt.image_set import Sources, labelled_sources
 from labelclean.arrays import Float32Array, IntArray
-from labelclean.cleaning.views import Targets, teacher_views
+from labelclean.cleaning.experts import Targets, teacher_experts
 from labelclean.config import BackboneConfig, Config
 from labelclean.errors import ConfigError, TableError
 from labelclean.features.backbone import build_trainable
@@ -166,12 +166,12 @@ def worth_of(
     """
     straight = config.model_copy(update={"teacher": config.teacher.model_copy(update={"landmarks": 0})})
     space = build_feature_space(features, sample_ids, groups, straight, seed=config.run.seed)
-    views = [view.values for view in teacher_views(space, Targets(given_targets(labels)), labels, straight)]
+    log_odds = [expert.values for expert in teacher_experts(space, Targets(given_targets(labels)), labels, straight)]
     is_given = [
-        true_class_probs(fit_plain_model(view[None], labels), view[None]).argmax(axis=1) == labels.given
-        for view in views
+        true_class_probs(fit_plain_model(rows[None], labels), rows[None]).argmax(axis=1) == labels.given
+        for rows in log_odds
     ]
-    together = fit_plain_model(np.stack(views), labels)
+    together = fit_plain_model(np.stack(log_odds), labels)
     return BackboneWorth(name, is_given[0], is_given[-1], together.log_likelihood, space.groups)
 
 

@@ -7,7 +7,7 @@ For others:
 - `streaming`: `clean_shards`, of feature shards on disk
 - `population`: teacher and student of the samples of some shards: chosen on some of them, taught by sums over all
 - `teacher`, `student`: both, fitted to the samples on which choices are made
-- `views`: evidence about the class of a sample that its own label did not enter
+- `experts`: evidence about the class of a sample that its own label did not enter
 - `stage`: what was fitted, in a form that scores any block of samples
 - `passes`: blocks over shards; a killed pass goes on where it stopped
 - `verdicts`: what was found about every sample; the tables of every shard

@@ -166,7 +166,7 @@ def in_memory_need(size: Size, config: CleaningConfig) -> int:
         config: Sections `neighbours` and `teacher` are read.
 
     Returns:
-        Program, tables, features (raw, unit length, one copy), kernel rows, views and neighbours.
+        Program, tables, features (raw, unit length, one copy), kernel rows, log-odds and neighbours.
     """
     landmarks, folds = min(config.teacher.landmarks, size.num_samples), config.teacher.folds
     dims, classes = size.num_dims, size.num_classes

@@ -15,6 +15,7 @@ import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
 from labelclean.cleaning.chance import Unvouched, find_unvouched
+from labelclean.cleaning.experts import Fit, Targets
 from labelclean.cleaning.memory import choice_rows
 from labelclean.cleaning.neighbour_pass import find_neighbours, joined, neighbours_of
 from labelclean.cleaning.neighbour_votes import given_votes, kept_votes, kept_votes_parts
@@ -25,7 +26,6 @@ from labelclean.cleaning.shard_labels import ShardLabels
 from labelclean.cleaning.shards import Shard
 from labelclean.cleaning.student import Others, Refinement, Rule, posterior_targets, refine_labels
 from labelclean.cleaning.teacher import Teacher, fit_teacher, teacher_from_pred_probs
-from labelclean.cleaning.views import Fit, Targets
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import posterior

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from labelclean.arrays import FloatArray, IntArray
-from labelclean.cleaning.views import Candidate, judging_rows, most_likely, penalties_of
+from labelclean.cleaning.experts import Candidate, judging_rows, most_likely, penalties_of
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.targets import given_targets
@@ -51,7 +51,7 @@ def choose_power(
     """Return the power under which ridge probes make the given labels likeliest.
 
     Judged on up to 2,000 samples, each scored by a probe that did not see its group, under the noise model of
-    `views.most_likely`. No truth is looked at.
+    `experts.most_likely`. No truth is looked at.
 
     Args:
         features: Raw features, float, shape (N, D).

@@ -11,7 +11,7 @@ import numpy as np
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import NoiseModel, true_class_probs
-from labelclean.noise.model_choice import pattern_view
+from labelclean.noise.model_choice import pattern_log_odds
 from labelclean.probes.neighbours import Neighbours, label_votes, nearest_of
 from labelclean.probes.ridge import LinearProbe
 
@@ -65,7 +65,7 @@ class Block:
 
 
 class Scorer(Protocol):
-    """One view of any samples."""
+    """An expert of any samples."""
 
     def values(self, block: Block) -> Float32Array:
         """Return log-odds against the class shares, the sample's own label left out, float32, shape (B, K)."""
@@ -73,7 +73,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class FoldProbes:
-    """The probes of one design whose outputs are a view.
+    """The probes of one design as an expert.
 
     Attributes:
         design: Which of a block's rows they score.
@@ -84,7 +84,7 @@ class FoldProbes:
     probes: tuple[LinearProbe, ...]
 
     def values(self, block: Block) -> Float32Array:
-        """Return the view of some samples, float32, shape (B, K)."""
+        """Return the log-odds of some samples, float32, shape (B, K)."""
         rows, start = block.rows[self.design], 0
         values = np.empty((len(rows), len(self.probes[0].bias)), dtype=np.float32)
         ends = np.searchsorted(block.folds, np.arange(len(self.probes)), side="right")
@@ -97,7 +97,7 @@ class FoldProbes:
 
 @dataclass(frozen=True)
 class Voters:
-    """The neighbours' votes as a view.
+    """The neighbours' votes as an expert.
 
     Attributes:
         votes: Votes of any neighbours.
@@ -112,16 +112,16 @@ class Voters:
     scale: float
 
     def values(self, block: Block) -> Float32Array:
-        """Return the view of some samples, float32, shape (B, K)."""
+        """Return the log-odds of some samples, float32, shape (B, K)."""
         if block.near is None:
-            raise ValueError("a view of neighbours must be given the samples' neighbours, but got None.")
+            raise ValueError("an expert of neighbours must be given the samples' neighbours, but got None.")
         values = votes_against_shares(self.votes(nearest_of(block.near, self.count)), self.prior)
         return values * np.float32(self.scale)
 
 
 @dataclass(frozen=True)
 class OwnModel:
-    """The probabilities of the user's own model as a view.
+    """The probabilities of the user's own model as an expert.
 
     Attributes:
         prior: Log class shares of the given labels, float64, shape (K,).
@@ -130,9 +130,9 @@ class OwnModel:
     prior: Float64Array
 
     def values(self, block: Block) -> Float32Array:
-        """Return the view of some samples, float32, shape (B, K)."""
+        """Return the log-odds of some samples, float32, shape (B, K)."""
         if block.pred_probs is None:
-            raise ValueError("a view of the user's own model must be given its probabilities, but got None.")
+            raise ValueError("an expert of the user's own model must be given its probabilities, but got None.")
         return log_odds_of(block.pred_probs, self.prior)
 
 
@@ -141,9 +141,9 @@ class Stage:
     """A teacher or a student.
 
     Attributes:
-        scorers: Its views.
-        plain: Model of the given labels on these views.
-        noise: Model of the true class, on these views and on its pattern view where it has one.
+        scorers: Its experts.
+        plain: Model of the given labels on these experts.
+        noise: Model of the true class, on these experts and on its pattern expert where it has one.
         matrix: C, float64, shape (K, K).
     """
 
@@ -153,17 +153,17 @@ class Stage:
     matrix: Float64Array
 
     def values(self, block: Block) -> Float32Array:
-        """Return the views of some samples, their own label left out, float32, shape (V, B, K)."""
+        """Return the log-odds of some samples, their own label left out, float32, shape (E, B, K)."""
         return np.stack([scorer.values(block) for scorer in self.scorers])
 
     def given_probs(self, values: Float32Array) -> Float32Array:
-        """Return P(given class | image) from views, float32, shape (B, K), rows sum to 1."""
+        """Return P(given class | image) from log-odds, float32, shape (B, K), rows sum to 1."""
         return true_class_probs(self.plain, values)
 
     def true_probs(self, values: Float32Array) -> Float32Array:
-        """Return P(true class | image) from views, float32, shape (B, K), rows sum to 1."""
+        """Return P(true class | image) from log-odds, float32, shape (B, K), rows sum to 1."""
         if self.noise.pattern is not None:
-            pattern = pattern_view(self.given_probs(values), self.noise.pattern)
+            pattern = pattern_log_odds(self.given_probs(values), self.noise.pattern)
             values = np.concatenate([values, pattern[None]])
         return true_class_probs(self.noise, values)
 

@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 
 from labelclean.arrays import BoolArray, Float32Array, Float64Array, IntArray
-from labelclean.cleaning.stage import Stage, vote_shares, votes_of
-from labelclean.cleaning.teacher import Teacher, nothing_tells
-from labelclean.cleaning.views import (
+from labelclean.cleaning.experts import (
     Fit,
     Targets,
-    fit_views,
-    multi_round_view,
-    student_views,
-    teacher_views,
-    two_hot_view,
+    fit_experts,
+    multi_round_expert,
+    student_experts,
+    teacher_experts,
+    two_hot_expert,
 )
+from labelclean.cleaning.stage import Stage, vote_shares, votes_of
+from labelclean.cleaning.teacher import Teacher, nothing_tells
 from labelclean.config import METHODS, REFINEMENTS, CleaningConfig
 from labelclean.errors import GateError
 from labelclean.labels import GivenLabels
@@ -35,7 +35,7 @@ from labelclean.probes.neighbours import mean_similarity
 WITHOUT_FEATURES = ("posterior", "none")
 
 Rule = Callable[[Stage, Float32Array, GivenLabels], Float32Array]
-"""Targets of some samples, (B, K), from a stage, its views of them, (V, B, K), and their labels."""
+"""Targets of some samples, (B, K), from a stage, its log-odds of them, (E, B, K), and their labels."""
 
 
 class Others(Protocol):
@@ -69,7 +69,7 @@ class Refinement:
         why: One sentence that says why.
         judged: Soft labels, predicted classes, scores and issues.
         pred_probs: The student's P(true class | image), given label left out, float32, shape (N, K).
-        fit: The views behind them and the models that join these.
+        fit: The experts behind them and the models that join these.
         trust: What made the labels: readings, how far each is believed, and the score's limit.
         tally: What is counted over all samples.
         neighbour_votes: Share of the neighbours' given labels by class, float32, shape (N, K); None without neighbours.
@@ -197,15 +197,15 @@ def _student(
         return _posterior_student(space, labels, teacher, config, others)
     if method == "multi_round":
         given = Targets(given_targets(labels)) if others is None else others.given
-        views = [multi_round_view(space, given, labels, config)]
+        experts = [multi_round_expert(space, given, labels, config)]
     elif method == "adaptive":
         rows = adaptive_targets(teacher.pred_probs, labels)
-        views = teacher_views(space, _targets(others, method, rows, teacher.fit, _adaptive), labels, config)
+        experts = teacher_experts(space, _targets(others, method, rows, teacher.fit, _adaptive), labels, config)
     else:
-        views = [
-            two_hot_view(space, two_hot_targets(teacher.pred_probs, labels, config.refine.weights), labels, config)
+        experts = [
+            two_hot_expert(space, two_hot_targets(teacher.pred_probs, labels, config.refine.weights), labels, config)
         ]
-    return fit_views(views, labels, space.selection), ()
+    return fit_experts(experts, labels, space.selection), ()
 
 
 def _posterior_student(
@@ -216,11 +216,11 @@ def _posterior_student(
     for number in range(0 if teacher.is_vouched else config.refine.rounds or 1):
         known = posterior(fit.probs, labels, fit.matrix)
         targets = _targets(others, f"student-{number + 1}", known, fit, posterior_targets)
-        views = tuple(student_views(space, targets, labels, config))
-        values = np.stack([view.values for view in views])
+        experts = tuple(student_experts(space, targets, labels, config))
+        values = np.stack([expert.values for expert in experts])
         plain = fit_plain_model(values, GivenLabels(known, labels.candidates))
         matrix = fit_noise_matrix(true_class_probs(plain, values), labels, is_even=is_even)
-        fit = Fit(views, values, plain, plain, matrix)
+        fit = Fit(experts, values, plain, plain, matrix)
         rounds.append(targets)
     return fit, tuple(rounds)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from labelclean.arrays import Float32Array, FloatArray, IntArray
 from labelclean.cleaning.chance import exceeds_chance, is_clear, likes_have_like_labels, shuffles
+from labelclean.cleaning.experts import Fit, Targets, fit_experts, own_expert, teacher_experts
 from labelclean.cleaning.stage import log_odds_of
-from labelclean.cleaning.views import Fit, Targets, fit_views, own_view, teacher_views
 from labelclean.config import CleaningConfig
 from labelclean.labels import GivenLabels
 from labelclean.noise.model import NoiseModel, fit_plain_model, posterior, true_class_probs
@@ -28,7 +28,7 @@ class Teacher:
 
     Attributes:
         pred_probs: Probabilities of the *given* label (calibrated to given labels), float32, shape (N, K).
-        fit: The views behind them and the models that join these.
+        fit: The experts behind them and the models that join these.
         top1: Most probable class, int64, shape (N,).
         runner_up: Second class, int64, shape (N,).
         top2_margin: p(top1) - p(runner-up), float32, shape (N,).
@@ -60,7 +60,7 @@ class Teacher:
 
     @property
     def noise(self) -> NoiseModel:
-        """Noise model fitted to the views: C, view weights, likelihood."""
+        """Noise model fitted to the experts: C, expert weights, likelihood."""
         return self.fit.noise
 
 
@@ -80,8 +80,8 @@ def fit_teacher(
         The teacher.
     """
     targets = given or Targets(given_targets(labels))
-    fit = fit_views(teacher_views(space, targets, labels, config), labels, space.selection)
-    refits = fit_bootstrap(space, targets.rows, fit.views[0].setting, config, seed=seed)
+    fit = fit_experts(teacher_experts(space, targets, labels, config), labels, space.selection)
+    refits = fit_bootstrap(space, targets.rows, fit.experts[0].setting, config, seed=seed)
     teacher = _teacher(fit, labels, refits.agreement(space.design.unit_rows, space.buckets), config)
     teacher = replace(teacher, refits=refits)
     if is_clear(len(labels) * teacher.likelihood_gain, labels.num_classes):
@@ -103,18 +103,18 @@ def teacher_from_pred_probs(pred_probs: FloatArray, labels: GivenLabels, config:
         config: Section `gates` is read.
 
     Returns:
-        The teacher; its only view is the log-probability against the class shares.
+        The teacher; its only expert is the log-probability against the class shares.
     """
     prior = log_shares(given_targets(labels))
     values = log_odds_of(np.asarray(pred_probs), prior)
-    teacher = _teacher(fit_views([own_view(values, prior)], labels, None), labels, None, config)
+    teacher = _teacher(fit_experts([own_expert(values, prior)], labels, None), labels, None, config)
     gains = (total_gain(values[None], shuffled) for shuffled in shuffles(labels, seed=0))
     return replace(teacher, is_vouched=True, exceeds_chance=_exceeds_chance(teacher, labels, gains))
 
 
 def _stacked(space: FeatureSpace, labels: GivenLabels, config: CleaningConfig) -> Float32Array:
-    """The teacher's views of labels that are learned from nothing but themselves."""
-    return np.stack([view.values for view in teacher_views(space, Targets(labels.votes), labels, config)])
+    """The log-odds of a teacher of labels that are learned from nothing but themselves."""
+    return np.stack([expert.values for expert in teacher_experts(space, Targets(labels.votes), labels, config)])
 
 
 def _exceeds_chance(teacher: Teacher, labels: GivenLabels, random_gains: Iterable[float]) -> bool:
@@ -122,8 +122,8 @@ def _exceeds_chance(teacher: Teacher, labels: GivenLabels, random_gains: Iterabl
 
 
 def _teacher(fit: Fit, labels: GivenLabels, agreement: Float32Array | None, config: CleaningConfig) -> Teacher:
-    """The teacher that views make."""
-    probs, given = true_class_probs(fit.plain, fit.values[: len(fit.views)]), labels.given
+    """The teacher that experts make."""
+    probs, given = true_class_probs(fit.plain, fit.values[: len(fit.experts)]), labels.given
     pair = top2_candidates(probs)
     soft = posterior(fit.probs, labels, fit.matrix)
     shares = log_shares(labels.votes)
@@ -143,10 +143,10 @@ def _teacher(fit: Fit, labels: GivenLabels, agreement: Float32Array | None, conf
 
 
 def total_gain(values: Float32Array, labels: GivenLabels) -> float:
-    """Return the log-likelihood of all labels under views over that of the class shares.
+    """Return the log-likelihood of all labels under log-odds over that of the class shares.
 
     Args:
-        values: Views, float32, shape (V, N, K).
+        values: Log-odds, float32, shape (E, N, K).
         labels: Given labels of the N samples.
 
     Returns:

@@ -48,7 +48,7 @@ class TeacherConfig(Section):
         power: Features are taken as sign(x) |x|^power; `auto` takes 1 or 0.5, whichever makes the given labels likelier.
         lambdas: Weight decays to choose among, as N lambda (the ridge penalty is c = K N lambda);
             the choice looks at the given labels only; default: 0.001 to 100.
-        landmarks: Samples that the kernel view compares with; 0 leaves it out.
+        landmarks: Samples that the kernel expert compares with; 0 leaves it out.
         choice_rows: Samples on which choices are made, drawn by a hash of their ids; of more samples the others are known
             by sums over all and scored block by block. 100 per class where that is more, up to 200,000.
         repeats: Refits for the top-2 stability.

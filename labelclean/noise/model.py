@@ -1,10 +1,10 @@
 """The noise matrix C by expectation-maximisation, and the posterior of the true class given image and given label.
 
 The model has two layers. What the image says: P(true = k | x) = softmax_k(bias + sum over v of
-a_v z_v(x)), where the views z_v (N, K) are evidence that the sample's own label did not enter.
-What inspectors do: P(given = j | true = k) = C[k, j]. Bias, view weights a and C are fitted
+a_v z_v(x)), where each expert's log-odds z_v (N, K) are evidence that the sample's own label did not enter.
+What inspectors do: P(given = j | true = k) = C[k, j]. Bias, expert weights a and C are fitted
 together to the given labels. The labels alone cannot tell an ambiguous image from a wrong
-label, but where the views are sure they show C, and the likelihood decides the rest.
+label, but where the experts are sure they show C, and the likelihood decides the rest.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class NoiseModel:
     """How images and inspectors make labels.
 
     Attributes:
-        view_weights: a, float64, shape (V,), at least 0.
+        expert_weights: a, float64, shape (E,), at least 0.
         bias: float64, shape (K,).
         matrix: C, float64, shape (K, K), rows sum to 1: row true class, column given class.
         log_likelihood: Mean log-probability of a given label under the model.
         is_even: C has one rate, spread evenly over the other classes; else every entry is free.
-        pattern: The C behind the last view where that is a pattern view, float64, shape (K, K); else None.
+        pattern: The C behind the last expert where that is a pattern expert, float64, shape (K, K); else None.
     """
 
-    view_weights: Float64Array
+    expert_weights: Float64Array
     bias: Float64Array
     matrix: Float64Array
     log_likelihood: float
@@ -81,32 +81,32 @@ class _Sums:
     hessian: Float64Array
 
 
-def fit_plain_model(views: Float32Array, labels: GivenLabels, *, steps: int = 25) -> NoiseModel:
-    """Return view weights that fit the given labels as they are, with no noise between: C is the identity.
+def fit_plain_model(log_odds: Float32Array, labels: GivenLabels, *, steps: int = 25) -> NoiseModel:
+    """Return expert weights that fit the given labels as they are, with no noise between: C is the identity.
 
     Args:
-        views: Evidence, float32, shape (V, N, K).
+        log_odds: Of each expert, float32, shape (E, N, K).
         labels: Given labels of the N samples.
         steps: Newton steps.
 
     Returns:
         The model; its probabilities are calibrated for the *given* labels.
     """
-    model = _start(views, labels, 1.0 / len(views), 1.0)
+    model = _start(log_odds, labels, 1.0 / len(log_odds), 1.0)
     return _ascend(
-        model, views, _observed(replace(labels, before_review=None, num_votes=None)), steps, fit_matrix=False
+        model, log_odds, _observed(replace(labels, before_review=None, num_votes=None)), steps, fit_matrix=False
     )
 
 
 def fit_noise_model(
-    views: Float32Array,
+    log_odds: Float32Array,
     labels: GivenLabels,
     *,
     plain: NoiseModel | None = None,
     is_even: bool = False,
     steps: int = 80,
 ) -> NoiseModel:
-    """Return view weights, bias and noise matrix fitted together.
+    """Return expert weights, bias and noise matrix fitted together.
 
     Expectation-maximisation: q_i(k) ~ P(k | x_i) prod_j C[k, j]^v_ij; C from the expected counts
     plus a prior of 3.2 samples per class, 70 % of them given right; one Newton step for a;
@@ -114,33 +114,33 @@ def fit_noise_model(
     them and a fifth of the labels wrong: what is left unexplained then flows back from C to the images.
 
     Args:
-        views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
+        log_odds: Of each expert, float32, shape (E, N, K), rows aligned with ``labels``.
         labels: Given labels; impossible classes get posterior 0.
-        plain: `fit_plain_model` of the same views, if it is there already.
+        plain: `fit_plain_model` of the same experts, if it is there already.
         is_even: C has one rate, spread evenly.
         steps: Most steps of the ascent.
 
     Returns:
         The model.
     """
-    weights = np.maximum((plain or fit_plain_model(views, labels)).view_weights, LEAST_WEIGHT)
-    start = _start(views, labels, weights * START_SHARPNESS, START_DIAGONAL, is_even)
-    return _ascend(start, views, _observed(labels), steps)
+    weights = np.maximum((plain or fit_plain_model(log_odds, labels)).expert_weights, LEAST_WEIGHT)
+    start = _start(log_odds, labels, weights * START_SHARPNESS, START_DIAGONAL, is_even)
+    return _ascend(start, log_odds, _observed(labels), steps)
 
 
-def refit_noise_model(views: Float32Array, labels: GivenLabels, start: NoiseModel, *, steps: int = 40) -> NoiseModel:
+def refit_noise_model(log_odds: Float32Array, labels: GivenLabels, start: NoiseModel, *, steps: int = 40) -> NoiseModel:
     """Return the noise model that expectation-maximisation reaches from one start.
 
     Args:
-        views: Evidence, float32, shape (V, N, K), rows aligned with ``labels``.
+        log_odds: Of each expert, float32, shape (E, N, K), rows aligned with ``labels``.
         labels: Given labels.
-        start: View weights (V), bias and C to start from.
+        start: Expert weights (E), bias and C to start from.
         steps: Most steps of the ascent.
 
     Returns:
         The model.
     """
-    return _ascend(start, views, _observed(labels), steps)
+    return _ascend(start, log_odds, _observed(labels), steps)
 
 
 @one_thread()
@@ -198,31 +198,31 @@ def noise_matrix_of(pred_probs: Float32Array, labels: GivenLabels) -> Float64Arr
     return _matrix_of(counts, prior_of(labels), is_even=False)
 
 
-def true_class_probs(model: NoiseModel, views: Float32Array) -> Float32Array:
+def true_class_probs(model: NoiseModel, log_odds: Float32Array) -> Float32Array:
     """Return P(true class | image), the given label left out.
 
     Args:
         model: The fitted model.
-        views: Evidence, float32, shape (V, N, K).
+        log_odds: Of each expert, float32, shape (E, N, K).
 
     Returns:
         float32, shape (N, K), rows sum to 1.
     """
-    return softmax(_logits(model, views))
+    return softmax(_logits(model, log_odds))
 
 
-def expected_counts(model: NoiseModel, views: Float32Array, labels: GivenLabels) -> Float64Array:
+def expected_counts(model: NoiseModel, log_odds: Float32Array, labels: GivenLabels) -> Float64Array:
     """Return how many samples of true class k are thought to be given as j.
 
     Args:
         model: The fitted model.
-        views: Evidence, float32, shape (V, N, K).
+        log_odds: Of each expert, float32, shape (E, N, K).
         labels: Given labels of the N samples.
 
     Returns:
         float64, shape (K, K), sums to N.
     """
-    counts: Float64Array = _pass(model, views, _observed(labels), True).counts
+    counts: Float64Array = _pass(model, log_odds, _observed(labels), True).counts
     return counts
 
 
@@ -259,28 +259,28 @@ def _observed(labels: GivenLabels) -> _Observed:
 
 
 def _start(
-    views: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float, is_even: bool = False
+    log_odds: Float32Array, labels: GivenLabels, weights: float | Float64Array, diagonal: float, is_even: bool = False
 ) -> NoiseModel:
-    """A model with given view weights, the given labels' shares as prior and equal noise in all classes."""
+    """A model with given expert weights, the given labels' shares as prior and equal noise in all classes."""
     matrix = even_matrix(labels.num_classes, diagonal)
-    return NoiseModel(np.ones(len(views)) * weights, log_shares(labels.votes), matrix, -np.inf, is_even)
+    return NoiseModel(np.ones(len(log_odds)) * weights, log_shares(labels.votes), matrix, -np.inf, is_even)
 
 
 @one_thread()
 def _ascend(
-    model: NoiseModel, views: Float32Array, observed: _Observed, steps: int, *, fit_matrix: bool = True
+    model: NoiseModel, log_odds: Float32Array, observed: _Observed, steps: int, *, fit_matrix: bool = True
 ) -> NoiseModel:
     """Steps of expectation-maximisation; a step that lost likelihood is damped more and more, up to where it cannot lose.
 
-    No softmax curves more than half the square of its views (Böhning 1992 [1]), so a Newton step with that added rises.
+    No softmax curves more than half the square of its inputs (Böhning 1992 [1]), so a Newton step with that added rises.
     """
-    sums = _pass(model, views, observed, fit_matrix)
+    sums = _pass(model, log_odds, observed, fit_matrix)
     model = replace(model, log_likelihood=sums.log_likelihood)
-    steepest = 0.5 * float(np.vdot(views, views))
+    steepest = 0.5 * float(np.vdot(log_odds, log_odds))
     for step in range(steps):
         for damping in DAMPING:
             proposal = _improved(model, sums, observed, fit_matrix, damping * steepest)
-            new_sums = _pass(proposal, views, observed, fit_matrix)
+            new_sums = _pass(proposal, log_odds, observed, fit_matrix)
             gain = (
                 new_sums.log_likelihood
                 + _log_prior(proposal, observed)
@@ -307,18 +307,18 @@ def _log_prior(model: NoiseModel, observed: _Observed) -> float:
 def _improved(
     model: NoiseModel, sums: _Sums, observed: _Observed, fit_matrix: bool, damping: float = 0.0
 ) -> NoiseModel:
-    """The M-step: Newton for the view weights (never quite 0, so that an order remains), scaling for the bias, C."""
+    """The M-step: Newton for the expert weights (never quite 0, so that an order remains), scaling for the bias, C."""
     stiffness = 1e-4 * len(observed.votes)
-    gradient = sums.gradient - stiffness * model.view_weights
-    free = (model.view_weights > LEAST_WEIGHT) | (gradient > 0)
+    gradient = sums.gradient - stiffness * model.expert_weights
+    free = (model.expert_weights > LEAST_WEIGHT) | (gradient > 0)
     curvature = sums.hessian if free.all() else sums.hessian[np.ix_(free, free)]
     hessian = curvature + (stiffness + damping) * np.eye(int(free.sum()))
-    weights = model.view_weights.copy()
+    weights = model.expert_weights.copy()
     weights[free] = weights[free] + np.linalg.solve(hessian, gradient[free])
     weights = np.maximum(weights, LEAST_WEIGHT)
     bias = model.bias + np.log((sums.expected + 0.5) / (sums.predicted + 0.5))
     if not fit_matrix:
-        return replace(model, view_weights=weights, bias=bias)
+        return replace(model, expert_weights=weights, bias=bias)
     prior = _prior(len(bias), observed.measured)
     return NoiseModel(weights, bias, _matrix_of(sums.counts, prior, model.is_even), -np.inf, model.is_even)
 
@@ -395,18 +395,18 @@ def even_matrix(num_classes: int, diagonal: float) -> Float64Array:
     return matrix
 
 
-def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matrix: bool) -> _Sums:
-    """One pass over the samples: likelihood, expected counts, and the derivatives of the view weights.
+def _pass(model: NoiseModel, log_odds: Float32Array, observed: _Observed, fit_matrix: bool) -> _Sums:
+    """One pass over the samples: likelihood, expected counts, and the derivatives of the expert weights.
 
     Sums over classes are products with ones: numpy adds up short rows several times more slowly than BLAS. A block is worked
     on in single precision, what the blocks give is added up in double precision.
     """
-    num_views, num_samples, num_classes = views.shape
+    num_experts, num_samples, num_classes = log_odds.shape
     square, row = np.zeros((num_classes, num_classes)), np.zeros(num_classes)
     ones = np.ones(num_classes, dtype=np.float32)
-    sums = _Sums(0.0, square, row, row.copy(), np.zeros(num_views), np.zeros((num_views, num_views)))
-    for rows in _blocks(num_samples, num_classes * num_views):
-        some, block = observed.rows(rows), views[:, rows]
+    sums = _Sums(0.0, square, row, row.copy(), np.zeros(num_experts), np.zeros((num_experts, num_experts)))
+    for rows in _blocks(num_samples, num_classes * num_experts):
+        some, block = observed.rows(rows), log_odds[:, rows]
         ones_down = np.ones(block.shape[1], dtype=np.float32)
         probs = softmax(_logits(model, block))
         if fit_matrix:
@@ -420,18 +420,18 @@ def _pass(model: NoiseModel, views: Float32Array, observed: _Observed, fit_matri
             sums.log_likelihood += float((expected * np.log(probs + TINY)).sum(dtype=np.float64)) / num_samples
         sums.expected += ones_down @ expected
         sums.predicted += ones_down @ probs
-        # views less their mean: sums of the views as they are nearly cancel, and what is left is rounding
-        flat = (block - ((block * probs) @ ones)[:, :, None]).reshape(num_views, -1)
+        # log-odds less their mean: sums of them as they are nearly cancel, and what is left is rounding
+        flat = (block - ((block * probs) @ ones)[:, :, None]).reshape(num_experts, -1)
         sums.gradient += flat @ (expected - probs).ravel()
         sums.hessian += (flat * probs.ravel()) @ flat.T
     return sums
 
 
-def _logits(model: NoiseModel, views: Float32Array) -> Float32Array:
-    logits = np.empty(views.shape[1:], dtype=np.float32)
+def _logits(model: NoiseModel, log_odds: Float32Array) -> Float32Array:
+    logits = np.empty(log_odds.shape[1:], dtype=np.float32)
     logits[:] = model.bias
-    for weight, view in zip(model.view_weights.astype(np.float32), views, strict=True):
-        logits += weight * view
+    for weight, expert in zip(model.expert_weights.astype(np.float32), log_odds, strict=True):
+        logits += weight * expert
     return logits
 
 

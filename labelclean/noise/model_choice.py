@@ -36,18 +36,18 @@ REFIT_STEPS = 10
 def choose_noise_model(
     values: Float32Array, labels: GivenLabels, plain: NoiseModel, order: IntArray | None = None
 ) -> tuple[Float32Array, NoiseModel]:
-    """Return the views and the noise model with the most evidence: C free or even, with or without pattern.
+    """Return the log-odds and the noise model with the most evidence: C free or even, with or without pattern.
 
     Above 10,000 samples (100 per class) that many of them decide, and what they chose is refitted to all.
 
     Args:
-        values: Views, float32, shape (V, N, K).
+        values: Log-odds, float32, shape (E, N, K).
         labels: Given labels of the N samples.
-        plain: `fit_plain_model` of the views.
+        plain: `fit_plain_model` of the experts.
         order: The samples in the order in which they are taken to decide, int64, shape (N,); default: all decide.
 
     Returns:
-        Views, with the pattern view last if it was taken, and their model.
+        Log-odds, with the pattern expert last if it was taken, and their model.
     """
     size = max(CHOICE_ROWS, CHOICE_ROWS_PER_CLASS * labels.num_classes)
     if order is None or len(labels) <= size:
@@ -55,7 +55,7 @@ def choose_noise_model(
     rows = np.sort(order[:size])
     _, chosen = _most_evident(values[:, rows], labels.take(rows), plain)
     if chosen.pattern is not None:
-        values = np.concatenate([values, pattern_view(true_class_probs(plain, values), chosen.pattern)[None]])
+        values = np.concatenate([values, pattern_log_odds(true_class_probs(plain, values), chosen.pattern)[None]])
     return values, replace(refit_noise_model(values, labels, chosen, steps=REFIT_STEPS), pattern=chosen.pattern)
 
 
@@ -67,36 +67,36 @@ def _most_evident(values: Float32Array, labels: GivenLabels, plain: NoiseModel) 
         models = [(values, model)]
         if labels.num_classes > 2 and not is_even:  # with two classes a pattern says nothing new
             models += with_pattern(values, labels, plain, model)
-        for views, candidate in models:
-            evidence = log_evidence(candidate, views, labels)
+        for log_odds, candidate in models:
+            evidence = log_evidence(candidate, log_odds, labels)
             if best is None or evidence > best[2]:
-                best = (views, candidate, evidence)
+                best = (log_odds, candidate, evidence)
     if best is None:
         raise ValueError("There is no noise model to choose among.")
     return best[:2]
 
 
-def log_evidence(model: NoiseModel, views: Float32Array, labels: GivenLabels) -> float:
+def log_evidence(model: NoiseModel, log_odds: Float32Array, labels: GivenLabels) -> float:
     """Return the log marginal likelihood of the given labels per sample, less a tenth of the ambiguity it needs.
 
     Cheeseman and Stutz 1996 [4]: log p(labels) is near N log-likelihood + log p(n) - log p(n | C) with
-    the expected counts n of `expected_counts`; rows of C are Dirichlet, a view beyond the first costs half log N
+    the expected counts n of `expected_counts`; rows of C are Dirichlet, an expert beyond the first costs half log N
     (Schwarz 1978 [13]). Where confusions are directed, labels cannot tell "all images of k are unclear, k or l"
     from "they are k, and many are given as l"; the mean entropy of P(true class | image), times 0.1,
     decides for classes that are clear (Grandvalet and Bengio 2005 [5]). Two classes have no directed confusions.
 
     Args:
-        model: Fitted to the views.
-        views: Evidence, float32, shape (V, N, K).
+        model: Fitted to the experts.
+        log_odds: Of each expert, float32, shape (E, N, K).
         labels: Given labels of the N samples.
 
     Returns:
         Nats per sample.
     """
-    counts, num_samples = expected_counts(model, views, labels), len(labels)
-    probs = true_class_probs(model, views)
+    counts, num_samples = expected_counts(model, log_odds, labels), len(labels)
+    probs = true_class_probs(model, log_odds)
     ambiguity = -float((probs * np.log(np.maximum(probs, 1e-12))).sum(dtype=np.float64)) / num_samples
-    freedom = _count_evidence(counts, model, labels.measured) - 0.5 * len(views) * np.log(num_samples)
+    freedom = _count_evidence(counts, model, labels.measured) - 0.5 * len(log_odds) * np.log(num_samples)
     cost = AMBIGUITY_COST if labels.num_classes > 2 else 0.0
     return float(model.log_likelihood + freedom / num_samples - cost * ambiguity)
 
@@ -126,7 +126,7 @@ def _dirichlet(counts: Float64Array, prior: Float64Array) -> float:
     return float(rows.sum() + (gammaln(prior + counts) - gammaln(prior)).sum())
 
 
-def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array:
+def pattern_log_odds(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array:
     """Return how well the labels expected of an image fit the row of C of each class.
 
     Where the errors of a class go to few others, images of class k are *expected* to be given
@@ -143,7 +143,7 @@ def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array
     Examples:
         >>> half = np.array([[0.5, 0.5, 0.0]], dtype=np.float32)
         >>> matrix = np.array([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.4, 0.1, 0.5]])
-        >>> int(pattern_view(half, matrix).argmax())
+        >>> int(pattern_log_odds(half, matrix).argmax())
         0
     """
     logs = np.log(matrix)
@@ -153,26 +153,26 @@ def pattern_view(pred_probs: Float32Array, matrix: Float64Array) -> Float32Array
 def with_pattern(
     values: Float32Array, labels: GivenLabels, plain: NoiseModel, noise: NoiseModel
 ) -> list[tuple[Float32Array, NoiseModel]]:
-    """Return views and noise model with the pattern view added, if it makes the given labels likelier.
+    """Return log-odds and noise model with the pattern expert added, if it makes the given labels likelier.
 
     C starts as the table of the likeliest class against the given one; pattern and model are then
     refitted in turn.
 
     Args:
-        values: Views, float32, shape (V, N, K).
+        values: Log-odds, float32, shape (E, N, K).
         labels: Given labels of the N samples.
-        plain: `fit_plain_model` of the views.
-        noise: `fit_noise_model` of the views; the shape of its C is kept.
+        plain: `fit_plain_model` of the experts.
+        noise: `fit_noise_model` of the experts; the shape of its C is kept.
 
     Returns:
-        Views, shape (V + 1, N, K), and their model; nothing where no pattern is likelier.
+        Log-odds, shape (E + 1, N, K), and their model; nothing where no pattern is likelier.
     """
     expected = true_class_probs(plain, values)
     matrix = noise_matrix_of(expected, labels)
     best: list[tuple[Float32Array, NoiseModel]] = []
     least = noise.log_likelihood
     for _ in range(PATTERN_ROUNDS):
-        joined = np.concatenate([values, pattern_view(expected, matrix)[None]])
+        joined = np.concatenate([values, pattern_log_odds(expected, matrix)[None]])
         weights = np.append(np.full(len(values), PATTERN_START[0]), PATTERN_START[1])
         start = NoiseModel(weights, log_shares(labels.votes), matrix, -np.inf, noise.is_even)
         model = refit_noise_model(joined, labels, start)

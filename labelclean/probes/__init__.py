@@ -8,6 +8,6 @@ For others:
 - `neighbours`: nearest neighbours, their votes, near-duplicates and twins with conflicting labels
 - `index`: neighbours by index (faiss's one home)
 - `held_out`: ridge probes that each leave out one group
-- `kernel`: the curved view, similarity to landmark samples
+- `kernel`: curved features, similarity to landmark samples
 - `threads`: small products on one thread (threadpoolctl's one home)
 """

@@ -161,7 +161,7 @@ class FeatureSpace:
 
     @property
     def designs(self) -> dict[str, Design]:
-        """The straight design and, where it is switched on, the curved one, by the names of their views."""
+        """The straight design and, where it is switched on, the curved one, by the names of their experts."""
         return {"ridge": self.design} if self.curved is None else {"ridge": self.design, "kernel": self.curved}
 
     @cached_property

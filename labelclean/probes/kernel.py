@@ -1,4 +1,4 @@
-"""A curved view of the features: similarity to some landmark samples, as rows on which a linear probe is a kernel probe."""
+"""Curved features: similarity to some landmark samples, as rows on which a linear probe is a kernel probe."""
 
 from __future__ import annotations
 

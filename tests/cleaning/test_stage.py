@@ -45,7 +45,7 @@ def test_a_models_probabilities_count_against_the_class_shares() -> None:
     assert np.array_equal(found, log_odds_of(probs, np.log([0.9, 0.1])))
 
 
-def test_what_a_view_needs_and_a_block_lacks_is_said() -> None:
+def test_what_an_expert_needs_and_a_block_lacks_is_said() -> None:
     with pytest.raises(ValueError, match="the samples' neighbours, but got None"):
         Voters(votes_of(np.eye(2, dtype=np.float32)), 1, HALVES, 1.0).values(block())
     with pytest.raises(ValueError, match="its probabilities, but got None"):

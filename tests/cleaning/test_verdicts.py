@@ -100,7 +100,7 @@ def test_a_model_of_the_users_own_is_heard_block_by_block(method: str, tmp_path:
     probs = own_model(samples, wrong)
     learned = learned_of(samples, config_of(method), tmp_path, pred_probs=probs)
     assert learned.taught.teacher.is_vouched
-    assert [view.name for view in learned.taught.teacher.fit.views] == ["pred_probs"]
+    assert [expert.name for expert in learned.taught.teacher.fit.experts] == ["pred_probs"]
     check_members(learned)
     found = everyone(learned)[1]
     assert found.label_scores[wrong].mean() < 0.4 < 0.8 < found.label_scores[~wrong].mean()
@@ -112,7 +112,7 @@ def test_without_neighbours_blocks_have_none(tmp_path: Path) -> None:
     check_members(learned)
     teacher, refinement = everyone(learned)
     assert refinement.neighbour_votes is None
-    assert [view.name for view in teacher.fit.views] == ["ridge", "kernel"]
+    assert [expert.name for expert in teacher.fit.experts] == ["ridge", "kernel"]
     assert (refinement.duplicate_sets[100:140] == 100).all()  # copies need no neighbours
 
 

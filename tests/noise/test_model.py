@@ -25,64 +25,64 @@ def planted(num_samples: int = 3000, seed: int = 0) -> tuple[np.ndarray, GivenLa
     """Views from which the true class can nearly be read, and labels spoiled by MATRIX."""
     random = np.random.default_rng(seed)
     true = random.integers(0, 3, num_samples)
-    views = (4.0 * np.eye(3)[true] + 1.2 * random.standard_normal((num_samples, 3))).astype(np.float32)
+    log_odds = (4.0 * np.eye(3)[true] + 1.2 * random.standard_normal((num_samples, 3))).astype(np.float32)
     given = np.array([random.choice(3, p=MATRIX[k]) for k in true])
-    return views[None], given_labels(given, 3), true
+    return log_odds[None], given_labels(given, 3), true
 
 
 def test_a_planted_noise_matrix_is_found() -> None:
-    views, labels, _ = planted()
-    model = fit_noise_model(views, labels)
+    log_odds, labels, _ = planted()
+    model = fit_noise_model(log_odds, labels)
     assert np.abs(model.matrix - MATRIX).max() < 0.04
     assert np.allclose(model.matrix.sum(axis=1), 1)
 
 
 def test_the_posterior_finds_the_true_class_more_often_than_the_given_label() -> None:
-    views, labels, true = planted()
-    model = fit_noise_model(views, labels)
-    soft = posterior(true_class_probs(model, views), labels, model.matrix)
+    log_odds, labels, true = planted()
+    model = fit_noise_model(log_odds, labels)
+    soft = posterior(true_class_probs(model, log_odds), labels, model.matrix)
     assert (soft.argmax(1) == true).mean() > (labels.given == true).mean() + 0.08
 
 
 def test_label_scores_are_calibrated_against_the_planted_truth() -> None:
-    views, labels, true = planted(8000)
-    model = fit_noise_model(views, labels)
-    scores = posterior(true_class_probs(model, views), labels, model.matrix)[np.arange(8000), labels.given]
+    log_odds, labels, true = planted(8000)
+    model = fit_noise_model(log_odds, labels)
+    scores = posterior(true_class_probs(model, log_odds), labels, model.matrix)[np.arange(8000), labels.given]
     order = np.array_split(np.argsort(scores), 10)
     assert np.mean([abs(scores[rows].mean() - (labels.given == true)[rows].mean()) for rows in order]) < 0.03
 
 
 def test_clean_labels_give_nearly_no_noise() -> None:
-    views, _, true = planted()
-    assert np.diag(fit_noise_model(views, given_labels(true, 3)).matrix).min() > 0.98
+    log_odds, _, true = planted()
+    assert np.diag(fit_noise_model(log_odds, given_labels(true, 3)).matrix).min() > 0.98
 
 
 def test_the_likelihood_is_that_of_a_slow_loop() -> None:
-    views, labels, _ = planted(50)
-    model = fit_noise_model(views, labels)
-    probs = true_class_probs(model, views).astype(float)
+    log_odds, labels, _ = planted(50)
+    model = fit_noise_model(log_odds, labels)
+    probs = true_class_probs(model, log_odds).astype(float)
     slow = np.mean([np.log(sum(probs[i, k] * model.matrix[k, labels.given[i]] for k in range(3))) for i in range(50)])
     assert model.log_likelihood == pytest.approx(slow, abs=1e-5)
 
 
 def test_the_noise_model_is_never_less_likely_than_the_plain_one() -> None:
-    views, labels, _ = planted(400)
-    assert fit_noise_model(views, labels).log_likelihood >= fit_plain_model(views, labels).log_likelihood - 1e-3
+    log_odds, labels, _ = planted(400)
+    assert fit_noise_model(log_odds, labels).log_likelihood >= fit_plain_model(log_odds, labels).log_likelihood - 1e-3
 
 
-def test_the_plain_model_is_logistic_regression_on_the_views() -> None:
-    views, labels, _ = planted(500)
-    model = fit_plain_model(views, labels)
-    probs = true_class_probs(model, views)
-    gradient = ((labels.votes - probs) * views[0]).sum()  # at the maximum the view's expectation matches
+def test_the_plain_model_is_logistic_regression_on_the_log_odds() -> None:
+    log_odds, labels, _ = planted(500)
+    model = fit_plain_model(log_odds, labels)
+    probs = true_class_probs(model, log_odds)
+    gradient = ((labels.votes - probs) * log_odds[0]).sum()  # at the maximum the expert's expectation matches
     assert abs(gradient) < 0.02 * 500
     assert np.allclose(probs.mean(axis=0), labels.votes.mean(axis=0), atol=0.01)
 
 
-def test_a_useless_view_gets_no_weight() -> None:
-    views, labels, _ = planted()
-    noise = np.random.default_rng(5).standard_normal(views.shape).astype(np.float32)
-    weights = fit_noise_model(np.concatenate([views, noise]), labels).view_weights
+def test_a_useless_expert_gets_no_weight() -> None:
+    log_odds, labels, _ = planted()
+    noise = np.random.default_rng(5).standard_normal(log_odds.shape).astype(np.float32)
+    weights = fit_noise_model(np.concatenate([log_odds, noise]), labels).expert_weights
     assert weights[1] < 0.1 * weights[0]
 
 
@@ -102,34 +102,37 @@ def test_impossible_classes_get_nothing_even_against_all_evidence() -> None:
 
 
 def test_permuting_the_classes_permutes_the_model() -> None:
-    views, labels, _ = planted(600)
+    log_odds, labels, _ = planted(600)
     order = np.array([2, 0, 1])
     moved = GivenLabels(labels.votes[:, order], labels.candidates[:, order])
-    first, second = fit_noise_model(views, labels), fit_noise_model(np.ascontiguousarray(views[:, :, order]), moved)
+    first, second = (
+        fit_noise_model(log_odds, labels),
+        fit_noise_model(np.ascontiguousarray(log_odds[:, :, order]), moved),
+    )
     assert np.allclose(first.matrix[np.ix_(order, order)], second.matrix, atol=1e-3)
 
 
 def test_many_classes_count_the_same_in_both_ways() -> None:
     random = np.random.default_rng(0)
     true = np.concatenate([np.arange(70), random.integers(0, 70, 130)])
-    views = (6 * np.eye(70)[true] + random.standard_normal((200, 70))).astype(np.float32)[None]
+    log_odds = (6 * np.eye(70)[true] + random.standard_normal((200, 70))).astype(np.float32)[None]
     hard = given_labels(true, 70)
     votes = hard.votes.copy()
     votes[0] = 0.999 * votes[0] + 0.001 / 70  # one soft row sends all down the other path
     soft = GivenLabels(votes / votes.sum(1, keepdims=True), hard.candidates)
-    first, second = (fit_noise_model(views, some, steps=3) for some in (hard, soft))
+    first, second = (fit_noise_model(log_odds, some, steps=3) for some in (hard, soft))
     assert np.allclose(first.matrix, second.matrix, atol=0.01)
 
 
 def test_a_class_nobody_gave_stays_finite() -> None:
-    views, labels, _ = planted(100)
-    wide = np.concatenate([views, np.zeros((1, 100, 1), np.float32)], axis=2)
+    log_odds, labels, _ = planted(100)
+    wide = np.concatenate([log_odds, np.zeros((1, 100, 1), np.float32)], axis=2)
     model = fit_noise_model(wide, given_labels(labels.given, 4))
     assert np.isfinite(model.matrix).all()
     assert np.isfinite(true_class_probs(model, wide)).all()
 
 
-def test_useless_views_return_the_class_shares() -> None:
+def test_useless_experts_return_the_class_shares() -> None:
     labels = given_labels(np.array([0, 0, 0, 1]), 2)
     model = fit_plain_model(np.zeros((1, 4, 2), np.float32), labels)
     assert np.allclose(true_class_probs(model, np.zeros((1, 4, 2), np.float32)), [0.75, 0.25], atol=0.02)
@@ -153,32 +156,32 @@ def test_what_inspectors_were_measured_to_do_tells_the_row_of_a_class_that_image
     # classes 0 and 1 look alike, so labels alone cannot tell an unclear image from a wrong label; 20 of 1 are given as 0
     random = np.random.default_rng(0)
     true = np.repeat([0, 1, 2], [400, 60, 400])
-    views = (4.0 * np.eye(3)[true] + 1.2 * random.standard_normal((len(true), 3))).astype(np.float32)
-    views[true == 1] = (views[true == 1] + views[:60]) / 2
+    log_odds = (4.0 * np.eye(3)[true] + 1.2 * random.standard_normal((len(true), 3))).astype(np.float32)
+    log_odds[true == 1] = (log_odds[true == 1] + log_odds[:60]) / 2
     given = true.copy()
     given[np.flatnonzero(true == 1)[:20]] = 0
     labels = given_labels(given, 3)
     planted_row = np.array([1 / 3, 2 / 3, 0])
     study = np.array([[50, 0, 0], [34, 66, 0], [0, 0, 50]])
     gaps = [
-        np.abs(fit_noise_model(views[None], some).matrix[1] - planted_row).max()
+        np.abs(fit_noise_model(log_odds[None], some).matrix[1] - planted_row).max()
         for some in (labels, *(measured(study, labels, worth) for worth in (10, 50, 100)))
     ]
     assert gaps == sorted(gaps, reverse=True)  # the more it counts for, the closer
     assert gaps[-1] < 0.75 * gaps[0]
-    model = fit_noise_model(views[None], measured(study, labels, 100))
+    model = fit_noise_model(log_odds[None], measured(study, labels, 100))
     assert np.abs(model.matrix[1] - planted_row).max() < 0.1
 
 
 def test_a_prior_of_many_samples_is_the_matrix_and_one_of_none_changes_no_bit() -> None:
-    views, labels, _ = planted(600)
-    plain = fit_noise_model(views, labels)
-    same = fit_noise_model(views, replace(labels, measured=None))
+    log_odds, labels, _ = planted(600)
+    plain = fit_noise_model(log_odds, labels)
+    same = fit_noise_model(log_odds, replace(labels, measured=None))
     assert np.array_equal(plain.matrix, same.matrix)
     other = np.array([[6, 2, 2], [3, 4, 3], [0, 5, 5]])
     for found in (
-        fit_noise_model(views, measured(other * 1_000_000, labels, 1e7)).matrix,
-        fit_noise_matrix(true_class_probs(plain, views), measured(other * 1_000_000, labels, 1e7)),
+        fit_noise_model(log_odds, measured(other * 1_000_000, labels, 1e7)).matrix,
+        fit_noise_matrix(true_class_probs(plain, log_odds), measured(other * 1_000_000, labels, 1e7)),
     ):
         assert np.abs(found - other / 10).max() < 1e-3
 

@@ -22,7 +22,7 @@ from labelclean.noise.model_choice import choose_noise_model, log_evidence, with
 
 
 def turned(rate: float, num_classes: int) -> tuple[np.ndarray, np.ndarray, GivenLabels]:
-    """True classes, views that show the shares of given labels around each image, and labels k given as k + 1."""
+    """True classes, log-odds that show the shares of given labels around each image, and labels k given as k + 1."""
     random = np.random.default_rng(0)
     true = random.integers(0, num_classes, 1200)
     given = np.where(random.random(1200) < rate, (true + 1) % num_classes, true)
@@ -66,7 +66,7 @@ def test_even_noise_gets_an_even_matrix_and_directed_noise_a_free_one() -> None:
 
 
 def test_the_evidence_of_a_free_matrix_is_the_dirichlet_integral_of_its_rows() -> None:
-    # one view that is sure: the expected counts are the table of true against given class
+    # one expert that is sure: the expected counts are the table of true against given class
     true, given = np.repeat([0, 1], [30, 20]), np.repeat([0, 1, 1, 0], [24, 6, 18, 2])
     values = (60.0 * np.eye(2)[true]).astype(np.float32)[None]
     matrix = np.array([[0.8, 0.2], [0.1, 0.9]])
@@ -77,7 +77,7 @@ def test_the_evidence_of_a_free_matrix_is_the_dirichlet_integral_of_its_rows() -
     for row, start in zip(table, prior, strict=True):
         by_hand += lgamma(start.sum()) - lgamma((start + row).sum())
         by_hand += sum(lgamma(a + n) - lgamma(a) for a, n in zip(start, row, strict=True))
-    by_hand -= 0.5 * log(50)  # one view
+    by_hand -= 0.5 * log(50)  # one expert
     assert log_evidence(model, values, given_labels(given, 2)) * 50 == pytest.approx(by_hand, abs=1e-3)
 
 
@@ -113,12 +113,12 @@ def test_of_many_samples_some_decide_and_all_are_fitted(monkeypatch: pytest.Monk
     order = np.random.default_rng(3).permutation(1200)
     monkeypatch.setattr(evidence, "CHOICE_ROWS", 600)
     plain = fit_plain_model(values, labels)
-    views, model = choose_noise_model(values, labels, plain, order)
+    log_odds, model = choose_noise_model(values, labels, plain, order)
     some = np.sort(order[:600])
     decided = choose_noise_model(values[:, some], labels.take(some), plain)[1]
     assert model.is_even == decided.is_even
-    assert views.shape == (2, 1200, 5)
-    assert (true_class_probs(model, views).argmax(axis=1) == true).mean() > 0.95
+    assert log_odds.shape == (2, 1200, 5)
+    assert (true_class_probs(model, log_odds).argmax(axis=1) == true).mean() > 0.95
     table = (labels.votes.T @ np.eye(5)[true]).T / np.bincount(true)[:, None]
     assert np.abs(model.matrix - table).max() < 0.03
 

@@ -37,7 +37,7 @@ def test_the_noise_model_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(noise, "_pass", watched)
     given = np.repeat([0, 1], 20)
-    views = np.eye(2, dtype=np.float32)[given][None]
+    log_odds = np.eye(2, dtype=np.float32)[given][None]
     with threadpool_limits(2, user_api="blas"):
-        noise.fit_noise_model(views, given_labels(given, 2))
+        noise.fit_noise_model(log_odds, given_labels(given, 2))
     assert seen == {1}

@@ -1,6 +1,7 @@
-"""The views: evidence about the class of a sample that its own label did not enter.
+"""The experts: evidence about the class of a sample that its own label did not enter.
 
-A view is the out-of-fold scores of a ridge probe, or the votes of the neighbours. How strongly
+An expert gives each class log-odds: the out-of-fold scores of a ridge probe, or the votes of the
+neighbours. The noise model weighs the experts and adds them up, as in a product of experts. How strongly
 the probe is penalised and how many neighbours vote is decided by the likelihood of the
 given labels under the noise model, so that no clean label is needed.
 """
@@ -51,11 +52,11 @@ SELECTION_CELLS = 50_000
 LEAST_SELECTION_ROWS = 1_000
 MOST_SELECTION_ROWS = 10_000
 
-Judge = Callable[[Float32Array, GivenLabels], NoiseModel]
+NoiseFit = Callable[[Float32Array, GivenLabels], NoiseModel]
 Values = Callable[[IntArray | None], Float32Array]
 """z of some samples, or of all; most candidates are only ever asked for the samples that judge."""
 Scoring = Callable[[float], Scorer]
-"""What scores any samples, with the scale of its view inside."""
+"""What scores any samples, with the scale of its expert inside."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A view to choose among.
+    """An expert to choose among.
 
     Attributes:
         name: `ridge`, `kernel` or `votes`.
@@ -104,15 +105,15 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class View:
-    """One piece of evidence and how it was chosen.
+class Expert:
+    """One source of evidence and how it was chosen.
 
     Attributes:
         name: `ridge`, `kernel` or `votes`.
         values: z, float32, shape (N, K): log-odds against the class shares, own label left out.
         setting: The penalty c, or the number of voters.
-        log_likelihood: Mean log-probability of a given label when this view stands alone.
-        scale: What the scores were multiplied by, so that the view alone is calibrated.
+        log_likelihood: Mean log-probability of a given label when this expert stands alone.
+        scale: What the scores were multiplied by, so that the expert alone is calibrated.
         scoring: As in `Candidate`.
     """
 
@@ -126,17 +127,17 @@ class View:
 
 @dataclass(frozen=True)
 class Fit:
-    """Views of the N samples on which choices are made, and the models that join them.
+    """Experts of the N samples on which choices are made, and the models that join them.
 
     Attributes:
-        views: The views.
-        values: Theirs, float32, shape (V, N, K), the pattern view last where ``noise`` has one.
-        plain: Model of the given labels on the views without pattern.
+        experts: The experts.
+        values: Theirs, float32, shape (E, N, K), the pattern expert last where ``noise`` has one.
+        plain: Model of the given labels on the experts without pattern.
         noise: Model of the true class.
         matrix: C, float64, shape (K, K).
     """
 
-    views: tuple[View, ...]
+    experts: tuple[Expert, ...]
     values: Float32Array
     plain: NoiseModel
     noise: NoiseModel
@@ -152,34 +153,34 @@ class Fit:
         """The same for any samples.
 
         Raises:
-            ValueError: If a view scores each sample by a probe of its own.
+            ValueError: If an expert scores each sample by a probe of its own.
         """
-        scorers = tuple(view.scoring(view.scale) for view in self.views if view.scoring is not None)
-        if len(scorers) < len(self.views):
-            raise ValueError("views that leave out single groups score no samples but their own.")
+        scorers = tuple(expert.scoring(expert.scale) for expert in self.experts if expert.scoring is not None)
+        if len(scorers) < len(self.experts):
+            raise ValueError("experts that leave out single groups score no samples but their own.")
         return Stage(scorers, self.plain, self.noise, self.matrix)
 
 
-def fit_views(views: Iterable[View], labels: GivenLabels, order: IntArray | None) -> Fit:
-    """Return views joined under the noise model with the most evidence.
+def fit_experts(experts: Iterable[Expert], labels: GivenLabels, order: IntArray | None) -> Fit:
+    """Return experts joined under the noise model with the most evidence.
 
     Args:
-        views: Views of N samples, at least one.
+        experts: Experts of N samples, at least one.
         labels: Their given labels.
         order: The samples in the order in which they are taken to decide, int64, shape (N,); None: all decide.
 
     Returns:
         The fit.
     """
-    views = tuple(views)
-    values = np.stack([view.values for view in views])
+    experts = tuple(experts)
+    values = np.stack([expert.values for expert in experts])
     plain = fit_plain_model(values, labels)
     values, noise = choose_noise_model(values, labels, plain, order)
-    return Fit(views, values, plain, noise, noise.matrix)
+    return Fit(experts, values, plain, noise, noise.matrix)
 
 
-def teacher_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[View]:
-    """Return the view of each design and, where there are neighbours, that of their votes, judged by the given labels.
+def teacher_experts(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[Expert]:
+    """Return the expert of each design and, where there are neighbours, that of their votes, judged by the given labels.
 
     Args:
         space: Features, folds and neighbours of N samples.
@@ -188,12 +189,12 @@ def teacher_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, co
         config: Sections `teacher` and `neighbours` are read.
 
     Returns:
-        The views.
+        The experts.
     """
-    return _views(space, targets, labels, config, _with_noise)
+    return _experts(space, targets, labels, config, _with_noise)
 
 
-def student_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[View]:
+def student_experts(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> list[Expert]:
     """Return the same, judged by the targets themselves, without noise.
 
     Args:
@@ -203,23 +204,23 @@ def student_views(space: FeatureSpace, targets: Targets, labels: GivenLabels, co
         config: Sections `teacher` and `neighbours` are read.
 
     Returns:
-        The views. They never saw a sample's own target, but the targets were made with all labels: a little memory of a
+        The experts. They never saw a sample's own target, but the targets were made with all labels: a little memory of a
         sample's own label remains.
     """
-    return _views(space, targets, GivenLabels(targets.rows, labels.candidates), config, _plainly)
+    return _experts(space, targets, GivenLabels(targets.rows, labels.candidates), config, _plainly)
 
 
-def _views(
-    space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig, judge: Judge
-) -> list[View]:
+def _experts(
+    space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig, noise_fit: NoiseFit
+) -> list[Expert]:
     candidates = [_ridge_candidates(space, number, targets, config) for number in range(len(space.designs))]
     if space.neighbours is not None:
         candidates.append(_vote_candidates(space, targets, config))
     rows = judging_rows(space.selection, space.num_questions * labels.num_classes)
-    return [most_likely(some, rows, labels, judge) for some in candidates]
+    return [most_likely(some, rows, labels, noise_fit) for some in candidates]
 
 
-def multi_round_view(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> View:
+def multi_round_expert(space: FeatureSpace, targets: Targets, labels: GivenLabels, config: CleaningConfig) -> Expert:
     """Return the scores after some rounds of label averaging; rounds and penalty chosen on the given labels.
 
     Args:
@@ -229,14 +230,14 @@ def multi_round_view(space: FeatureSpace, targets: Targets, labels: GivenLabels,
         config: `refine.rounds` fixes the rounds; default: the likeliest of 1 to 5.
 
     Returns:
-        The view; ``setting`` is the penalty.
+        The expert; ``setting`` is the penalty.
     """
     rounds = (config.refine.rounds,) if config.refine.rounds else ROUNDS
     candidates = _fold_candidates(space, 0, targets, config, rounds)
     return most_likely(candidates, judging_rows(space.selection, space.num_questions * labels.num_classes), labels)
 
 
-def two_hot_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> View:
+def two_hot_expert(space: FeatureSpace, targets: Float32Array, labels: GivenLabels, config: CleaningConfig) -> Expert:
     """Return the logits of P1's partial-label student: cross-entropy on the pair, then for `gce` the robust loss.
 
     Args:
@@ -246,7 +247,7 @@ def two_hot_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels
         config: `refine.loss` and `teacher.lambdas` are read.
 
     Returns:
-        The view: logits minus the log class shares.
+        The expert: logits minus the log class shares.
 
     Raises:
         ValueError: If `teacher.lambdas` is empty.
@@ -262,29 +263,29 @@ def two_hot_view(space: FeatureSpace, targets: Float32Array, labels: GivenLabels
         values = _fold_values(design, probes, shares, None)
         likelihood = fit_plain_model(values[None], labels).log_likelihood
         if best is None or likelihood > best.log_likelihood:
-            best = View("ridge", values, decay, likelihood, scoring=partial(_fold_probes, 0, probes, shares))
+            best = Expert("ridge", values, decay, likelihood, scoring=partial(_fold_probes, 0, probes, shares))
     if best is None:
         raise ValueError("teacher.lambdas must hold at least one value, but is empty.")
     return best
 
 
-def own_view(values: Float32Array, prior: Float64Array) -> View:
-    """Return the view of the user's own model.
+def own_expert(values: Float32Array, prior: Float64Array) -> Expert:
+    """Return the expert of the user's own model.
 
     Args:
         values: `stage.log_odds_of` its probabilities, float32, shape (N, K).
         prior: Log class shares of the given labels, float64, shape (K,).
 
     Returns:
-        The view.
+        The expert.
     """
-    return View("pred_probs", values, 0.0, 0.0, scoring=lambda _: OwnModel(prior))
+    return Expert("pred_probs", values, 0.0, 0.0, scoring=lambda _: OwnModel(prior))
 
 
 def _ridge_candidates(
     space: FeatureSpace, number: int, targets: Targets, config: CleaningConfig
 ) -> Iterable[Candidate]:
-    """Each ridge view of a design to choose among: a sample's group is left out where that can be, else its fold."""
+    """Each ridge expert of a design to choose among: a sample's group is left out where that can be, else its fold."""
     if targets.sums is not None or not is_group_left_out(space.groups, config):
         return _fold_candidates(space, number, targets, config, (1,))
     name = list(space.designs)[number]
@@ -366,18 +367,18 @@ def judging_rows(order: IntArray, num_answers: int) -> IntArray:
 
 
 def most_likely(
-    candidates: Iterable[Candidate], rows: IntArray, labels: GivenLabels, judge: Judge = _with_noise
-) -> View:
+    candidates: Iterable[Candidate], rows: IntArray, labels: GivenLabels, noise_fit: NoiseFit = _with_noise
+) -> Expert:
     """Return the candidate under which the noise model makes the given labels likeliest, scaled by its weight there.
 
     Args:
         candidates: At least one.
         rows: Samples that judge, int64, shape (n,), ascending.
         labels: Given labels of the N samples.
-        judge: Fits a noise model to one view.
+        noise_fit: Fits a noise model to one expert.
 
     Returns:
-        The view.
+        The expert.
 
     Raises:
         ValueError: If there is no candidate.
@@ -385,12 +386,12 @@ def most_likely(
     judges = labels.take(rows)
     best: tuple[NoiseModel, Candidate] | None = None
     for candidate in candidates:
-        model = judge(candidate.values(rows)[None], judges)
+        model = noise_fit(candidate.values(rows)[None], judges)
         if best is None or model.log_likelihood > best[0].log_likelihood:
             best = model, candidate
     if best is None:
-        raise ValueError("There is no candidate view to choose among.")
+        raise ValueError("There is no candidate expert to choose among.")
     model, chosen = best
-    scale = float(model.view_weights[0])
+    scale = float(model.expert_weights[0])
     values = chosen.values(None) * np.float32(scale)
-    return View(chosen.name, values, chosen.setting, model.log_likelihood, scale, chosen.scoring)
+    return Expert(chosen.name, values, chosen.setting, model.log_likelihood, scale, chosen.scoring)
