@@ -24,7 +24,7 @@ FLUSH_S = 60.0
 THUMBNAIL_PX = 16
 BLOCK_IMAGES = 1024
 
-PixelArray = npt.NDArray[np.unsignedinteger]
+StoredPixels = npt.NDArray[np.unsignedinteger]
 
 
 class RootImages(NamedTuple):
@@ -63,10 +63,10 @@ class ImageCache:
     """
 
     folder: Path
-    array: PixelArray
+    array: StoredPixels
     kept: IntArray
 
-    def pixels(self, rows: IntArray) -> PixelArray:
+    def pixels(self, rows: IntArray) -> StoredPixels:
         """Return the stored pixels of some images, shape (B, C, H, W)."""
         return np.asarray(self.array[rows])
 
@@ -218,7 +218,7 @@ def _fill(
 ) -> list[Reject]:
     """Write image after image, and a note of how far it is every minute."""
     rejects: list[Reject] = []
-    array: PixelArray | None = None
+    array: StoredPixels | None = None
     last = time.monotonic()
     for image in images:
         if isinstance(image, Reject):
@@ -240,8 +240,8 @@ def _fill(
 
 
 def _opened(
-    folder: Path, note: Note, array: PixelArray | None, shape: tuple[int, ...], dtype: type[np.unsignedinteger[Any]]
-) -> PixelArray:
+    folder: Path, note: Note, array: StoredPixels | None, shape: tuple[int, ...], dtype: type[np.unsignedinteger[Any]]
+) -> StoredPixels:
     """The file to write to; the first colour image turns all grey ones into three equal channels."""
     channels = max(shape[1], note.channels)
     path = _array_path(folder, channels)
@@ -249,7 +249,7 @@ def _opened(
         return np.load(path, mmap_mode="r+")  # type: ignore[no-any-return]
     if array is None and note.num_read > len(note.rejects):
         array = np.load(_array_path(folder, note.channels), mmap_mode="r")
-    wide: PixelArray = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(shape[0], channels, *shape[2:]))
+    wide: StoredPixels = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(shape[0], channels, *shape[2:]))
     if array is not None:
         for start in range(0, note.num_read - len(note.rejects), BLOCK_IMAGES):
             stop = min(start + BLOCK_IMAGES, note.num_read - len(note.rejects))
@@ -261,7 +261,7 @@ def _opened(
     return wide
 
 
-def _store(folder: Path, array: PixelArray | None, note: Note) -> None:
+def _store(folder: Path, array: StoredPixels | None, note: Note) -> None:
     """Push pixels to the disk, then the note that counts them."""
     if isinstance(array, np.memmap):
         array.flush()

@@ -13,7 +13,7 @@ from labelclean.config.adapt import AdaptConfig
 from labelclean.errors import GateError
 
 MOST_ROWS = 4096
-VOTERS = 20
+NUM_VOTERS = 20
 
 
 def feature_spread(bank: torch.Tensor) -> float:
@@ -55,7 +55,7 @@ def effective_rank(bank: torch.Tensor) -> float:
 
 
 def neighbour_accuracy(
-    bank: torch.Tensor, given: IntArray, is_held_out: BoolArray, num_classes: int, num_voters: int = VOTERS
+    bank: torch.Tensor, given: IntArray, is_held_out: BoolArray, num_classes: int, num_voters: int = NUM_VOTERS
 ) -> float:
     """Return how often the given labels of the nearest other images tell the given label of a held-out image.
 

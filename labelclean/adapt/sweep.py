@@ -10,7 +10,7 @@ import numpy as np
 from labelclean.adapt.compare import SURE
 from labelclean.adapt.image_cache import open_cache
 from labelclean.adapt.image_set import gather_images
-from labelclean.adapt.measures import VOTERS
+from labelclean.adapt.measures import NUM_VOTERS
 from labelclean.adapt.neighbours import new_history
 from labelclean.adapt.session import build_setup, cache_size, fresh_state, start_backbone
 from labelclean.adapt.state import EpochRecord
@@ -98,8 +98,8 @@ def told_by_neighbours(bank: np.ndarray, groups: IntArray, given: IntArray, num_
     Returns:
         1 or 0, float64, shape (N,).
     """
-    neighbours = nearest_neighbours(bank, VOTERS + 6)
-    votes = label_votes(outside_group(neighbours, groups, bank, VOTERS), one_hot(given, num_classes))
+    neighbours = nearest_neighbours(bank, NUM_VOTERS + 6)
+    votes = label_votes(outside_group(neighbours, groups, bank, NUM_VOTERS), one_hot(given, num_classes))
     return np.asarray(votes.argmax(axis=1) == given, dtype=np.float64)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from labelclean.noise.scores import RandomLooks
 
-LOOKS = 30
+RANDOM_LOOKS = 30
 
 Interval = tuple[float, float]
 
@@ -96,7 +96,7 @@ def looks_wanted(audit_samples: int) -> int:
         >>> looks_wanted(50), looks_wanted(0)
         (50, 30)
     """
-    return audit_samples or LOOKS
+    return audit_samples or RANDOM_LOOKS
 
 
 @dataclass(frozen=True)

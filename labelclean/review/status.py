@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.arrays import BoolArray, IntArray
-from labelclean.noise.promise import LOOKS, Promise, WrongShare, looks_sentence, promise_of, wrong_share
+from labelclean.noise.promise import RANDOM_LOOKS, Promise, WrongShare, looks_sentence, promise_of, wrong_share
 from labelclean.noise.scores import RandomLooks
 from labelclean.review.decisions import VERIFYING, Decision, is_audit_answer, standing_decisions
 from labelclean.review.facets import wilson_interval
@@ -274,7 +274,7 @@ def _wrong_share(summary: Mapping[str, Any], audit: RandomLooks, num_unsettled: 
     num_open = num_judged(summary) - (of_part["num_settled"] if of_part else reviewed.get("settled", 0))
     expected, low, high = (min(found[name] / max(num_open, 1), 1.0) for name in ("expected", "low", "high"))
     looked = RandomLooks(beliefs["num_audited"] + audit.num_samples, beliefs["num_audited_wrong"] + audit.num_wrong)
-    num_more = min(LOOKS, max(num_unsettled - int(audit.num_samples), 0))
+    num_more = min(RANDOM_LOOKS, max(num_unsettled - int(audit.num_samples), 0))
     return wrong_share(expected, (low, high), looked, num_more)
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute
 
 from labelclean.noise.distribution import class_correlation
 from labelclean.noise.model import posterior
-from labelclean.noise.promise import LOOKS
+from labelclean.noise.promise import RANDOM_LOOKS
 from labelclean.noise.readings import NO_LOOKS, AuditEvidence
 from labelclean.noise.tally import Tally, mean_confidence
 from labelclean.noise.top2 import top2_candidates, top2_margin
@@ -299,11 +299,11 @@ def gain_record(tally: Tally, readings: Readings, earlier: AuditEvidence = NO_LO
         earlier: Random looks at samples of earlier runs that the readings know.
 
     Returns:
-        JSON values; `low_after` and `high_after` are the interval once `promise.LOOKS` more samples drawn at random have
+        JSON values; `low_after` and `high_after` are the interval once `promise.RANDOM_LOOKS` more samples drawn at random have
         borne out what is believed now. `num_looks` counts looks, an earlier one while it weighs at least half.
     """
     beliefs = readings.beliefs
-    sure = replace(readings, beliefs=replace(beliefs, num_samples=beliefs.num_samples + LOOKS))
+    sure = replace(readings, beliefs=replace(beliefs, num_samples=beliefs.num_samples + RANDOM_LOOKS))
     now, later = tally.gain(readings), tally.gain(sure)
     points = {"points": now.value, "low": now.low, "high": now.high, "low_after": later.low, "high_after": later.high}
     return {name: round(100 * value / max(tally.num_samples, 1), 2) for name, value in points.items()} | {

@@ -18,7 +18,7 @@ from labelclean.config import Config
 from labelclean.errors import TableError
 from labelclean.labels import GivenLabels
 from labelclean.noise.distribution import measure_distribution, measure_moves
-from labelclean.noise.promise import LOOKS, WrongShare, looks_wanted, wrong_share
+from labelclean.noise.promise import RANDOM_LOOKS, WrongShare, looks_wanted, wrong_share
 from labelclean.noise.readings import mixture
 from labelclean.noise.scores import RandomLooks
 from labelclean.probes.feature_space import build_feature_space, sample_keys
@@ -231,7 +231,7 @@ def _wrong(money: Mapping[str, Any]) -> WrongShare:
     """The share of wrong labels by the trial, and what random looks would tell of it."""
     num_usable = money["num_usable"]
     interval = (money["errors_low"] / num_usable, min(money["errors_high"] / num_usable, 1.0))
-    return wrong_share(money["error_share"], interval, RandomLooks(), min(LOOKS, round(num_usable)))
+    return wrong_share(money["error_share"], interval, RandomLooks(), min(RANDOM_LOOKS, round(num_usable)))
 
 
 def _cost(

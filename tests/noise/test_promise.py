@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scipy.stats import beta
 
-from labelclean.noise.promise import LOOKS, Promise, looks_wanted, promise_of, wrong_share
+from labelclean.noise.promise import RANDOM_LOOKS, Promise, looks_wanted, promise_of, wrong_share
 from labelclean.noise.scores import RandomLooks
 
 GAIN = {
@@ -49,7 +49,7 @@ def test_a_run_that_judged_nothing_or_is_older_promises_nothing() -> None:
 
 
 def test_without_an_audit_thirty_looks_are_wanted_all_the_same() -> None:
-    assert (looks_wanted(0), looks_wanted(12)) == (LOOKS, 12)
+    assert (looks_wanted(0), looks_wanted(12)) == (RANDOM_LOOKS, 12)
 
 
 def test_where_the_readings_say_nothing_the_interval_is_that_of_the_looks() -> None:
