@@ -131,9 +131,10 @@ def test_one_tile_gives_the_features_without_tiles_bit_for_bit(pictures: Path, t
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_small_dot_in_a_large_picture_is_told_by_tiles_alone(tmp_path: Path) -> None:
-    """Nearest mean of six pictures each, asked about six others; a dot of 12 pixels is less than 2 of 112 without tiles."""
-    for number in range(24):
+    """Nearest mean of ten pictures each, asked about ten others; a dot of 12 pixels is less than 2 of 112 without tiles."""
+    for number in range(40):
         pixels = ground(number, 600, 800)[..., 0]
         if number % 2:
             top, left = np.random.default_rng([number]).integers(20, 580, 2)
@@ -145,8 +146,8 @@ def test_a_small_dot_in_a_large_picture_is_told_by_tiles_alone(tmp_path: Path) -
     for tiles in ("1", "3x4"):
         config = config_of(tmp_path / "cache", f"backbone.tiles={tiles}", "backbone.batch_size=24")
         rows = stored(config, sources_in(tmp_path / "images"), tmp_path / "images", tmp_path / tiles).astype(np.float64)
-        is_dotted = np.arange(24) % 2 == 1
-        known = np.arange(24) < 12
+        is_dotted = np.arange(40) % 2 == 1
+        known = np.arange(40) < 20
         means = [rows[known & (is_dotted == dotted)].mean(axis=0) for dotted in (False, True)]
         far = [np.linalg.norm(rows[~known] - mean, axis=1) for mean in means]
         shares[tiles] = float(((far[1] < far[0]) == is_dotted[~known]).mean())
