@@ -16,14 +16,25 @@ from labelclean.cleaning.population import LearnedSums
 from labelclean.cleaning.sample import choose_sample, read_sample
 from labelclean.cleaning.shard_labels import ShardLabels, shard_labels
 from labelclean.cleaning.shards import Shard
-from labelclean.config import Config
+from labelclean.config import BackboneConfig, Config, DecodeConfig, config_record
 from labelclean.errors import ConfigError, StorageError, listed
 from labelclean.probes.kernel import Kernel
 from labelclean.probes.sums import FeatureSums, TargetSums
-from labelclean.storage.parquet import atomic_path
+from labelclean.storage.parquet import atomic_path, read_json
 
 SUMS = "sums.npz"
 KEPT_ROWS = 2_000
+FEATURE_SETTINGS = (
+    *(f"backbone.{key}" for key in BackboneConfig.model_fields if key not in ("batch_size", "workers", "resize")),
+    "run.device",
+    "run.engine",
+)
+DECODE_SETTINGS = (
+    *(f"decode.{key}" for key in DecodeConfig.model_fields if key not in ("max_pixels", "max_bytes", "timeout_s")),
+    "backbone.input_size",
+    "backbone.resize",
+    "data.box_margin",
+)
 
 
 @dataclass(frozen=True)
@@ -192,11 +203,14 @@ def check_reference(
     """
     faults = []
     if reference.backbone != backbone:
-        faults.append(f"the backbone has digest {backbone[:16]}, there {reference.backbone[:16]}")
-    if reference.decode != decode:
-        faults.append(
-            f"the decode policy (sections decode and backbone.resize) has digest {decode[:16]}, there {reference.decode[:16]}"
+        why = (
+            _other_settings(folder, config, FEATURE_SETTINGS)
+            or "by its weights, or by the versions of what computes them"
         )
+        faults.append(f"the backbone's features are others ({why})")
+    if reference.decode != decode:
+        why = _other_settings(folder, config, DECODE_SETTINGS) or "by another version"
+        faults.append(f"images are decoded in another way ({why})")
     if reference.class_names != class_names:
         new = [name for name in class_names if name not in reference.class_names]
         gone = [name for name in reference.class_names if name not in class_names]
@@ -224,6 +238,20 @@ def check_reference(
             f"run.reference = {folder}: its sums cannot be added to, because {'; '.join(faults)}. Give tonight's run the "
             "settings of the reference, or run without run.reference over all data once."
         )
+
+
+def _other_settings(folder: Path, config: Config, keys: Sequence[str]) -> str:
+    """Settings that the reference run had otherwise, as its manifest tells; empty where it tells of none."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return ""
+    now, then = config_record(config), read_json(manifest).get("config", {})
+    faults = []
+    for section, key in (name.split(".") for name in keys):
+        value, before = now[section][key], then.get(section, {}).get(key, now[section][key])
+        if value != before:
+            faults.append(f"{section}.{key} is {value!r}, there {before!r}")
+    return ", ".join(faults)
 
 
 def _features(arrays: Mapping[str, Any], one: int) -> FeatureSums:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labelclean.cleaning.population import LearnedSums
+from labelclean.config import config_record
 from labelclean.errors import ConfigError
 from labelclean.runs.night_sums import RunSums, check_reference
 from labelclean.storage.parquet import read_config
@@ -31,3 +33,10 @@ def test_rounds_of_label_averaging_are_no_rounds_of_a_student(method: str, is_ad
     else:
         with pytest.raises(ConfigError, match=r"refine\.rounds is 3, there 1"):
             check_reference(*facts)
+
+
+def test_a_backbone_of_other_weights_is_told_where_no_setting_differs(tmp_path: Path) -> None:
+    config = read_config(ROOT / "config.yaml", ["run.seed=0", "teacher.landmarks=0", "teacher.folds=5"])
+    (tmp_path / "manifest.json").write_text(json.dumps({"config": config_record(config)}))
+    with pytest.raises(ConfigError, match="features are others \\(by its weights, or"):
+        check_reference(left_by_a_night(1), tmp_path, config, ("a", "b"), "another", "decode")
