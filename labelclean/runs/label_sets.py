@@ -183,7 +183,7 @@ def _write_aside(work: Path, parts: Sequence[SetPart], names: Sequence[str]) -> 
 
 def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision]) -> list[SetPart]:
     """The parts that hold samples, with what people have decided about them."""
-    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
+    paths = sample_paths(work)
     own, start, parts = _own_probs(config, paths, names), 0, []
     for path in paths:
         samples = read_table(path, "samples")
@@ -226,7 +226,7 @@ def _answer_all(
 
     stream = work / INTERNAL / STREAM
     folders = [stream / f"class-{number:04d}" for number in range(len(names))]
-    shards = shards_of(work, [part.samples for part in parts])  # read once for all questions
+    shards = shards_of([part.samples for part in parts])  # read once for all questions
     asked = [_run_parts(work, folder, config, parts, number, shards) for number, folder in enumerate(folders)]
     is_open = [bool(one.counts.all()) for one in asked]
     answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]

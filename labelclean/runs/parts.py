@@ -21,19 +21,17 @@ from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, sha
 from labelclean.cleaning.shards import HeldShard, Shard, find_shards
 from labelclean.config import Config
 from labelclean.errors import TableError
-from labelclean.features.store import FeatureStore
 from labelclean.noise.readings import AuditEvidence, as_ingested
 from labelclean.probes.feature_space import sample_keys
 from labelclean.review.decisions import Decision, reviewed_labels
 from labelclean.review.facets import holds_names
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.part_views import PART, decisions_of_parts
-from labelclean.runs.extract_parts import FEATURES, SAMPLES
-from labelclean.runs.ingest_parts import part_paths
 from labelclean.runs.night_sums import RunSums
 from labelclean.runs.outputs import standing_record
+from labelclean.runs.part_files import SAMPLES, features_path, part_paths
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, part_of
+from labelclean.runs.record import INTERNAL
 from labelclean.runs.run import standing_of
 from labelclean.storage.parquet import make_folder, read_pred_probs, read_table
 from labelclean.storage.queries import samples_judged, samples_known
@@ -102,7 +100,7 @@ def labelled_parts(
     """
     folder = work / INTERNAL / STREAM / "labels"
     make_folder(folder)
-    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
+    paths = sample_paths(work)
     known = _known(work, config, reference, paths)
     said = _decisions_of_parts(paths, decisions) if config.data.label_of == "part" else decisions
     probs, is_named = _own_probs(config, paths, names)
@@ -145,7 +143,7 @@ def labelled_parts(
         start += samples.num_rows
     if probs is not None and not is_named:
         _check_order(config, labels, names)
-    shards = shards_of(work, paths)
+    shards = shards_of(paths)
     if reference is not None and (earlier := _earlier_samples(work, config, reference, names, decisions, labels)):
         shards += (earlier[0],)
         labels.append(folder / "kept.npz")
@@ -230,18 +228,13 @@ def leaks_of(parts: RunParts, taught: Taught) -> Leaks | None:
 
 
 def sample_paths(work: Path) -> list[Path]:
-    """Return the files of the table `samples`, in order."""
-    return part_paths(work, SAMPLES) if plan_of(work).is_streamed else [work / INTERNAL / "samples.parquet"]
+    """Return the files of the table `samples` that have rows, in order."""
+    return [path for path in part_paths(work, SAMPLES) if pq.read_metadata(path).num_rows]
 
 
-def shards_of(work: Path, paths: Sequence[Path]) -> tuple[Shard, ...]:
-    """Return the features of the samples in some parts: in memory where the samples are, else in a file per part."""
-    if plan_of(work).is_streamed:
-        return find_shards([work / INTERNAL / FEATURES / f"{path.stem}.npy" for path in paths])
-    extracted = part_of(work, "extract")
-    store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
-    hashes = [read_table(path, "samples", ["content_hash"]).column(0).to_pylist() for path in paths]
-    return tuple(HeldShard(store.read(some)) for some in hashes)
+def shards_of(samples: Sequence[Path]) -> tuple[Shard, ...]:
+    """Return the features of the samples in some parts."""
+    return find_shards([features_path(path) for path in samples])
 
 
 def _known(work: Path, config: Config, reference: RunSums | None, paths: Sequence[Path]) -> set[str]:

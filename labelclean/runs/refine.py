@@ -30,7 +30,6 @@ from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
-from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.label_set_rules import is_of_label_sets
 from labelclean.runs.label_sets import refine_label_sets
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
@@ -42,6 +41,7 @@ from labelclean.runs.outputs import (
     teacher_measurements,
     teacher_record,
 )
+from labelclean.runs.part_files import LABELS, part_paths
 from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import BoxSets, RunTables
 from labelclean.runs.parts import (
@@ -57,7 +57,7 @@ from labelclean.runs.parts import (
 )
 from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
+from labelclean.runs.record import INTERNAL, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
 from labelclean.runs.shortcuts import shortcuts_record
@@ -389,8 +389,8 @@ def _write_draws(
 
 def _single_labels(work: Path) -> pa.Table | None:
     """Every single label with who gave it; None where the labels do not name inspectors."""
-    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
-    if not single or not single[0].is_file() or "annotator_id" not in pq.read_schema(single[0]).names:
+    single = part_paths(work, LABELS)
+    if not single or "annotator_id" not in pq.read_schema(single[0]).names:
         return None
     return pa.concat_tables([read_table(path, "labels") for path in single])
 

@@ -17,7 +17,8 @@ from labelclean.noise.promise import looks_wanted
 from labelclean.runs.extract import extract
 from labelclean.runs.ingest import ingest
 from labelclean.runs.label_sets import refine_label_sets
-from labelclean.runs.record import INTERNAL, finding_of, part_of
+from labelclean.runs.part_files import num_usable
+from labelclean.runs.record import finding_of, part_of
 from labelclean.runs.run import dataset_name, open_run
 from labelclean.storage.label_sets import given_answers
 from labelclean.storage.parquet import read_table
@@ -61,7 +62,7 @@ def run_set_trial(
         extract(run.work)
         codes = read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist()
         rejects = dict(sorted(Counter(codes).items()))
-        judged = read_table(run.work / INTERNAL / "samples.parquet", "samples").num_rows
+        judged = num_usable(run.work)
         check_enough(judged, num_drawn, rejects, samples.num_rows)
         goes_on = refine_label_sets(run.work)
         found, extracted = part_of(run.work, "refine"), part_of(run.work, "extract")

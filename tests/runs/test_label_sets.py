@@ -26,7 +26,7 @@ from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.review.status import measure_status
 from labelclean.review.study import plan_study
-from labelclean.runs import extract_parts, ingest_parts, steps
+from labelclean.runs import extract, label_parts, steps
 from labelclean.runs.gates import Verdict
 from labelclean.runs.label_set_gates import ClassVerdict, set_findings
 from labelclean.starting.source import Asked, first_labels
@@ -242,9 +242,9 @@ def _decisions(folder: Path) -> list[Decision]:
 def test_rows_with_the_switch_and_parts_give_the_same_tables(
     plant: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_parts, "PART_ROWS", 90)
-    monkeypatch.setattr(extract_parts, "PART_ROWS", 70)
-    monkeypatch.setattr(ingest_parts, "part_rows", lambda _: 90)
+    monkeypatch.setattr(label_parts, "PART_ROWS", 90)
+    monkeypatch.setattr(extract, "PART_ROWS", 70)
+    monkeypatch.setattr(label_parts, "part_rows", lambda _: 90)
     lists = pq.read_table(config_of(plant).data.labels).to_pylist()
     rows = [{**row, "given_label": name} for row in lists for name in row["given_label"] or [None]]
     schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "given_label")])
