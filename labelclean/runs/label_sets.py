@@ -48,6 +48,7 @@ from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, finding_record, part_of, recorded, stopped
 from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
+from labelclean.runs.sentences import NOTHING_LEFT
 from labelclean.storage.label_sets import GIVEN, given_answers, texts_of_sets
 from labelclean.storage.parquet import (
     atomic_path,
@@ -141,7 +142,7 @@ def refine_label_sets(work: Path) -> bool:
         _write_aside(work, parts, names)
         num_samples = sum(len(part.given) for part in parts)
         if not num_samples:
-            record |= stopped("reviewers call every image bad; nothing is left to judge.")
+            record |= stopped(NOTHING_LEFT)
             return False
         with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
             answered, leaks = _answer_all(work, config, parts, names, each)
