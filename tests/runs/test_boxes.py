@@ -50,7 +50,7 @@ class Made:
         """What `init` writes for a file, with the sample's network and a common cache."""
         out = self.folder / f"{name}.yaml"
         root = None if path.is_dir() and path.name != "Annotations" else self.folder / "images"
-        write_first_config(path, root, out, force=True, asked=Asked(boxes=boxes))
+        write_first_config(path, out, force=True, asked=Asked(boxes=boxes, image_root=root))
         text = out.read_text(encoding="utf-8")
         own = re.search(
             r"^backbone:\n.*?(?=^# |\Z)", (ROOT / "config.yaml").read_text(), flags=re.DOTALL | re.MULTILINE

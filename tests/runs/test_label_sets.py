@@ -25,7 +25,7 @@ from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.review.status import measure_status
-from labelclean.review.study import plan_study
+from labelclean.review.study import StudyWish, plan_study
 from labelclean.runs import extract, label_parts, steps
 from labelclean.runs.gates import Verdict
 from labelclean.runs.label_set_gates import ClassVerdict, set_findings
@@ -57,8 +57,8 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures with none to three defects, `train.csv` and `truth.csv`, and a config that init wrote for them."""
     folder = tmp_path_factory.mktemp("plant")
     generate(folder, NUM)
-    asked = Asked(several_labels=True, unlisted_have_none=True)
-    seen = write_first_config(folder / "train.csv", folder / "images", folder / "config.yaml", BACKBONE, asked=asked)
+    asked = Asked(image_root=folder / "images", several_labels=True, unlisted_have_none=True)
+    seen = write_first_config(folder / "train.csv", folder / "config.yaml", BACKBONE, asked=asked)
     assert any("are named by no row" in line and "they have no label" in line for line in seen)
     assert any(line.startswith("labels on an image: 0 (") for line in seen)
     return folder
@@ -263,7 +263,7 @@ def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path,
     assert all(setting.partition("=")[0] in str(told.value) for setting in settings)
     refusals: list[Callable[[], Any]] = [
         lambda: try_backbones(config_of(plant), "resnet10t", num_samples=60),
-        lambda: plan_study(first, (), tmp_path / "study", num_samples=5, appraisers=2, trials=2),
+        lambda: plan_study(first, (), tmp_path / "study", StudyWish(5, appraisers=2, trials=2)),
     ]
     for refused in refusals:
         with pytest.raises(ConfigError, match="images must have one label each"):
