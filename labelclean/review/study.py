@@ -465,7 +465,10 @@ def _check_plan(wish: StudyWish) -> None:
     faults = [f"{name} must be at least 1, but is {value}" for name, value in numbers.items() if value < 1]
     if wish.appraisers == wish.trials == 1:
         faults.append("two looks at each sample are needed to compare: --appraisers or --trials must be 2 or more")
-    for name, value, known in (("--design", wish.design, get_args(StudyDesign)), ("--to", wish.tool, get_args(StudyTool))):
+    for name, value, known in (
+        ("--design", wish.design, get_args(StudyDesign)),
+        ("--to", wish.tool, get_args(StudyTool)),
+    ):
         if value not in known:
             faults.append(f"{name} must be one of {', '.join(sorted(known))}, but is {value!r}")
     if faults:
