@@ -72,33 +72,20 @@ def validated(config: Config) -> dict[str, Any]:
     samples = samples_of_labels(labels, names)
     if config.data.label_of == "part":
         check_part_labels(config, samples.column(PART), samples.column("given_label"))
+    _check_named_files(config)
     report = _distribution(samples, names)
-    missing = [] if has_bytes else _missing_images(samples, image_root(config))
-    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
-        if path is not None and not path.is_file():
-            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
     least = 1 if GIVEN in labels.column_names else 2
     verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings, least)
     counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
+    missing = [] if has_bytes else _missing_images(samples, image_root(config))
     sentences = [
         f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
         + ", ".join(f"{name} ({count:,.0f})" for name, count in counts.items())
     ]
-    refused = {} if has_bytes else unusable_images(image_root(config), _first_found(samples, missing), config.decode)
-    if refused:
-        first, why = next(iter(refused.items()))
-        sentences.append(
-            f"{len(refused):,} of the first {NUM_OPENED} images that are there cannot be used; {first!r}: {why}"
-        )
-    if missing:
-        sentences.append(
-            f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
-            "they will be rejected"
-        )
+    sentences += [] if has_bytes else _image_sentences(samples, missing, config)
     sentences += missing_sentences(label_counts(label_names(labels)))
-    sentences += replaced_columns(
-        labels_dataset(config.data.labels, files).schema.names, own_columns(labels.column_names)
-    )
+    columns = labels_dataset(config.data.labels, files).schema.names
+    sentences += replaced_columns(columns, own_columns(labels.column_names))
     sentences += unread_files(config.data.labels)
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
     return {
@@ -191,6 +178,30 @@ def image_root(config: Config) -> Path:
     """
     labels = config.data.labels
     return config.data.image_root or (labels if labels.is_dir() else labels.parent)
+
+
+def _check_named_files(config: Config) -> None:
+    """Refuse files that the config names and that are not there."""
+    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
+        if path is not None and not path.is_file():
+            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
+
+
+def _image_sentences(samples: pa.Table, missing: list[str], config: Config) -> list[str]:
+    """How many of the first images cannot be used, and how many of all are not there."""
+    root, sentences = image_root(config), list[str]()
+    refused = unusable_images(root, _first_found(samples, missing), config.decode)
+    if refused:
+        first, why = next(iter(refused.items()))
+        sentences.append(
+            f"{len(refused):,} of the first {NUM_OPENED} images that are there cannot be used; {first!r}: {why}"
+        )
+    if missing:
+        sentences.append(
+            f"{len(missing):,} of {samples.num_rows:,} images are not under {root}: {listed(missing, 3)}; "
+            "they will be rejected"
+        )
+    return sentences
 
 
 def _first_found(samples: pa.Table, missing: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from labelclean.review.opinions import inspectors_record, label_opinions, review
 from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.review.part_views import OF_PART, PART, part_numbers
-from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.audit import draws_table, earlier_draws, evidence_of, write_draws
 from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
@@ -147,7 +147,7 @@ def refine(work: Path) -> bool:
             aside = _write_aside(work, config, parts)
             num_taken_out = 0 if aside is None else aside.num_rows
             with each_shard(cluster) as each:
-                rank_one_class(work, config, parts, names[0], each, record, num_taken_out)
+                record |= rank_one_class(work, config, parts, names[0], each, num_taken_out)
             return True
         question = _question(work, config, names, parts, reference, decisions)
         with each_shard(cluster) as each:
@@ -439,8 +439,8 @@ def _write_draws(question: Question, answer: Answer, queue: PartQueue) -> None:
     ]
     schema = pa.schema([pq.read_schema(parts.samples[0]).field(name) for name in columns])
     samples = pa.concat_tables(looked_at) if looked_at else schema.empty_table()
-    rows = np.arange(len(drawn))
-    write_draws(question.work, samples, rows, answer.readings, pred_probs, labels, question.draws, question.names)
+    tonight = draws_table(samples, answer.readings, pred_probs, labels)
+    write_draws(question.work, tonight, question.draws, question.names)
 
 
 def _single_labels(work: Path) -> pa.Table | None:
