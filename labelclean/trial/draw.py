@@ -157,7 +157,7 @@ def check_enough(
 
 
 def begin_trial(config: Config, work: Path, names: tuple[str, ...]) -> None:
-    """Turn a run's work folder into that of a trial, whose few samples are never worked on in parts.
+    """Turn a run's work folder into that of a trial, whose few samples are one part.
 
     Args:
         config: The configuration of the whole data set.

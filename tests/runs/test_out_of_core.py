@@ -1,4 +1,4 @@
-"""Runs in parts against runs whose tables are read whole: the same bytes; resume, memory and reference."""
+"""Runs in many parts against runs of one: the same bytes; resume, memory and reference."""
 
 from __future__ import annotations
 
