@@ -61,7 +61,7 @@ def test_the_worked_example_finds_the_wrong_labels(real_data: Path, tmp_path: Pa
 
     weights = real_data / "weights" / "mobilenetv2_100_imagenet1k.safetensors"
     out = tmp_path / "config.yaml"
-    write_first_config(real_data / "datasets" / name / "labels.parquet", None, out, weights=weights)
+    write_first_config(real_data / "datasets" / name / "labels.parquet", out, weights=weights)
     folder = steps.clean(read_config(out))
     assert average_precision(folder, real_data / "datasets" / "truth" / f"{name}.parquet") >= least
 

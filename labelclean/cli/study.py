@@ -40,23 +40,13 @@ def plan(
 ) -> None:
     """Draw samples of a run and write a blind sheet for each inspector and trial, each in another order."""
     from labelclean.config import recorded_config
-    from labelclean.review.study import STANDARD, plan_study, sitting_folder
+    from labelclean.review.study import STANDARD, StudyWish, plan_study, sitting_folder
     from labelclean.storage.parquet import read_json
 
     root = os.environ.get("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT")
     config = recorded_config(read_json(run_folder / "manifest.json")["config"])
-    study, num_open = plan_study(
-        run_folder,
-        held_decisions(config),
-        out,
-        num_samples=samples,
-        appraisers=appraisers,
-        trials=trials,
-        design=design,  # type: ignore[arg-type]  # another word is refused with the list of words
-        tool=to,  # type: ignore[arg-type]
-        seed=seed,
-        document_root=Path(root) if root else None,
-    )
+    wish = StudyWish(samples, appraisers, trials, design, to, seed)  # type: ignore[arg-type]  # other words are refused
+    study, num_open = plan_study(run_folder, held_decisions(config), out, wish, Path(root) if root else None)
     drawn = Counter(sample.stratum for sample in study.samples)
     counts = ", ".join(f"{stratum} {count:,}" for stratum, count in sorted(drawn.items()))
     typer.echo(f"planned {len(study.samples):,} samples ({counts}) for {appraisers} x {trials} sittings in {out}")

@@ -98,7 +98,6 @@ def init(
     try:
         seen = write_first_config(
             labels,
-            image_root,
             out,
             overrides or [],
             weights=weights,
@@ -107,7 +106,8 @@ def init(
                 class_folder,
                 encoding,
                 sheet,
-                boxes=boxes,
+                image_root,
+                boxes,
                 several_labels=several_labels,
                 unlisted_have_none=unlisted_have_none,
             ),

@@ -60,8 +60,8 @@ class RunConfig(Section):
             has a good run is not cleaned again without --force. Default: every call runs.
         max_memory: Most memory that the run and its helpers may take, such as 2GiB; refused before anything
             starts where it does not suffice. Default: no limit.
-        in_memory_samples: Labels and features of more samples are read, sorted and written in parts on disk, and a killed
-            run goes on where it stopped; what is found does not hang on it.
+        in_memory_samples: Labels of more samples are sorted on disk and worked on in many parts, and a killed run goes on
+            where it stopped; what is found does not hang on it.
         reference: Run folder whose sums tonight's samples are added to: tonight's teacher knows all samples, at the cost of
             tonight's; neighbours and near-duplicates are sought among tonight's and those that the reference kept.
     """

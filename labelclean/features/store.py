@@ -42,21 +42,6 @@ class FeatureStore:
         """What the same images are like (`appearance.LOOKS`), stored the same way; older stores have none."""
         return FeatureStore(self.folder / "looks", len(LOOKS))
 
-    def looks_of(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return what some images are like.
-
-        Args:
-            hashes: Content hashes, shape (N,).
-
-        Returns:
-            float32, shape (N, 7), rows aligned with ``hashes``, NaN where it was never measured.
-        """
-        known = self.looks.known()
-        rows = [row for row, key in enumerate(hashes) if key in known]
-        looks = np.full((len(hashes), len(LOOKS)), np.nan, dtype=np.float32)
-        looks[rows] = self.looks.read([hashes[row] for row in rows])
-        return looks
-
     def part_index(self) -> dict[str, tuple[Path, int]]:
         """Return part and row of every stored feature, by content hash."""
         index: dict[str, tuple[Path, int]] = {}
@@ -168,6 +153,10 @@ class FeatureStore:
     def parts(self) -> list[Path]:
         """Return the files of the store."""
         return sorted(self.folder.glob("part-*.parquet")) if self.folder.is_dir() else []
+
+    def readable_parts(self) -> list[Path]:
+        """Return the files of the store, those that are damaged put aside."""
+        return [part for part in self.parts() if self._read(part, ["content_hash"]) is not None]
 
     def _read(self, part: Path, columns: list[str]) -> pa.Table | None:
         """A part's columns; a damaged part is put aside, said, and its images extracted again."""

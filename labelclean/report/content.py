@@ -15,7 +15,9 @@ from labelclean.report.gallery import audit_samples, leak_sets_of, suspects_of, 
 from labelclean.report.page import (
     AgreementLine,
     Bin,
+    Certainty,
     ClassRow,
+    Confusion,
     Count,
     JudgedCounts,
     Page,
@@ -23,6 +25,7 @@ from labelclean.report.page import (
     ReliabilityBin,
     RunData,
     Suspect,
+    TwinSets,
 )
 from labelclean.review.part_views import OF_PART, num_judged
 from labelclean.review.queue import estimate_queue
@@ -47,9 +50,6 @@ def page_content(run: RunData, *, top: int) -> Page:
     refinement = summary.get("refinement") or {}
     issues = summary.get("label_issues")
     suspects = suspects_of(run.queue, names, top)
-    pairs = () if judged is None else _pairs(judged, suspects)
-    sets, num_sets, loose = ((), 0, ()) if judged is None else twins_of(judged.twins, names, audit_samples(run.queue))
-    doubles, num_doubles, _ = ((), 0, ()) if judged is None else twins_of(judged.doubles, names)
     return Page(
         dataset=str(run.facts.get("dataset") or ""),
         verdict=summary["verdict"],
@@ -75,16 +75,10 @@ def page_content(run: RunData, *, top: int) -> Page:
         method=refinement.get("method"),
         names=names,
         classes=_classes(run, names),
-        pairs=pairs[:MAX_PAIRS],
-        num_pairs=len(pairs),
-        matrix=_matrix(judged, len(names)) if judged is not None and len(names) <= MAX_MATRIX else None,
+        confusion=_confusion(judged, suspects, len(names)),
         suspects=suspects,
-        twin_sets=sets,
-        num_twin_sets=num_sets,
-        loose_twins=loose,
-        num_twins=0 if judged is None else len(judged.twins.sample_ids),
-        double_sets=doubles,
-        num_double_sets=num_doubles,
+        twins=TwinSets() if judged is None else twins_of(judged.twins, names, audit_samples(run.queue)),
+        doubles=TwinSets() if judged is None else twins_of(judged.doubles, names),
         new_kinds=summary.get("new_kinds") or (),
         leaks=summary.get("leaks"),
         leak_sets=() if judged is None else leak_sets_of(judged.leaks),
@@ -92,9 +86,7 @@ def page_content(run: RunData, *, top: int) -> Page:
         shortcuts=summary.get("shortcuts") or (),
         agreements=_agreements(summary.get("inspectors") or {}),
         facets=() if judged is None else judged.facets,
-        histogram=() if judged is None else score_histogram(judged.scores),
-        reliability=() if judged is None or judged.said is None else reliability_bins(judged.said),
-        calibration_error=(summary.get("teacher") or {}).get("calibration_error"),
+        certainty=_certainty(run),
         reject_codes=dict(sorted(summary["rejects"].items(), key=lambda item: (-item[1], item[0]))),
         rejects=tuple(run.rejects),
         reference=summary.get("reference"),
@@ -224,6 +216,25 @@ def _agreements(inspectors: Mapping[str, Any]) -> tuple[AgreementLine, ...]:
         for kind, one in measured
         if one and one["agreement"] is not None
     )
+
+
+def _certainty(run: RunData) -> Certainty:
+    """How labels lie by score, and whether what the teacher says holds."""
+    judged, teacher = run.judged, run.summary.get("teacher") or {}
+    return Certainty(
+        histogram=() if judged is None else score_histogram(judged.scores),
+        reliability=() if judged is None or judged.said is None else reliability_bins(judged.said),
+        calibration_error=teacher.get("calibration_error"),
+    )
+
+
+def _confusion(judged: JudgedCounts | None, suspects: tuple[Suspect, ...], num_classes: int) -> Confusion:
+    """Differences between given and suggested class, as a matrix where there are few classes."""
+    if judged is None:
+        return Confusion()
+    pairs = _pairs(judged, suspects)
+    matrix = _matrix(judged, num_classes) if num_classes <= MAX_MATRIX else None
+    return Confusion(pairs[:MAX_PAIRS], len(pairs), matrix)
 
 
 def _matrix(judged: JudgedCounts, num_classes: int) -> IntegerArray:

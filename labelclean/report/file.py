@@ -84,9 +84,9 @@ def _html(run_folder: Path, lang: str, max_bytes: int, top: int, facts: Mapping[
     html, num = render_page(page, thumbnails, texts), len(page.suspects)
     num = max(
         num,
-        len(page.twin_sets),
-        len(page.loose_twins),
-        len(page.double_sets),
+        len(page.twins.sets),
+        len(page.twins.loose),
+        len(page.doubles.sets),
         len(page.leak_sets),
         len(page.new_kinds),
         len((page.unusable or {}).get("examples", ())),

@@ -11,7 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.arrays import IntegerArray
-from labelclean.report.page import LARGE_PX, SMALL_PX, Leak, LeakSet, Neighbour, Page, Suspect, Twins, TwinSet
+from labelclean.report.page import (
+    LARGE_PX,
+    SMALL_PX,
+    Leak,
+    LeakSet,
+    Neighbour,
+    Page,
+    Suspect,
+    Twins,
+    TwinSet,
+    TwinSets,
+)
 from labelclean.storage.samples import index_in
 from labelclean.storage.tables import WAITS_FOR_EYES
 
@@ -129,9 +140,7 @@ def audit_samples(queue: pa.Table | None) -> frozenset[str]:
     return frozenset(queue.filter(pc.equal(queue.column("queue_source"), AUDIT)).column("sample_id").to_pylist())
 
 
-def twins_of(
-    twins: Twins, names: Sequence[str], blind: Collection[str] = ()
-) -> tuple[tuple[TwinSet, ...], int, tuple[Neighbour, ...]]:
+def twins_of(twins: Twins, names: Sequence[str], blind: Collection[str] = ()) -> TwinSets:
     """Return near-copies whose labels differ.
 
     Args:
@@ -140,8 +149,8 @@ def twins_of(
         blind: Samples shown without a suggestion.
 
     Returns:
-        The first 12 sets, that with the most doubtful label first; how many sets there are; and
-        the 24 most doubtful samples one by one where the sets were not kept.
+        The first 12 sets, that with the most doubtful label first; or the 24 most doubtful samples one by one, where the
+        sets were not kept.
     """
 
     def member(row: int) -> Neighbour:
@@ -152,7 +161,7 @@ def twins_of(
 
     if twins.duplicate_set is None:
         order = np.argsort(twins.scores, kind="stable")
-        return (), 0, tuple(member(int(row)) for row in order[:MAX_LOOSE_TWINS])
+        return TwinSets(loose=tuple(member(int(row)) for row in order[:MAX_LOOSE_TWINS]), num=len(twins.sample_ids))
     sets: dict[int, list[int]] = {}
     for row, number in enumerate(twins.duplicate_set.tolist()):
         sets.setdefault(number, []).append(row)
@@ -160,7 +169,8 @@ def twins_of(
     chosen = [
         (_every_label_first(members, twins.given)[:MAX_TWINS], len(members)) for members in doubtful[:MAX_TWIN_SETS]
     ]
-    return tuple(TwinSet(tuple(member(row) for row in rows), num) for rows, num in chosen), len(sets), ()
+    shown = tuple(TwinSet(tuple(member(row) for row in rows), num) for rows, num in chosen)
+    return TwinSets(shown, len(sets), num=len(twins.sample_ids))
 
 
 def leak_sets_of(leaks: Sequence[Leak]) -> tuple[LeakSet, ...]:
@@ -201,13 +211,13 @@ def wanted_pictures(page: Page) -> dict[str, frozenset[int]]:
     """
     wanted: dict[str, frozenset[int]] = {}
     beside = [neighbour for suspect in page.suspects for neighbour in suspect.neighbours]
-    twins = [twin for twins in page.twin_sets for twin in twins.members]
+    twins = [twin for twins in page.twins.sets for twin in twins.members]
     leaks = [leak.sample_id for leaks in page.leak_sets for leak in leaks.members]
     told = [sample for shortcut in page.shortcuts for one in shortcut["examples"] for sample in one["sample_ids"]]
     odd = [one["sample_id"] for one in (page.unusable or {}).get("examples", ())]
     kinds = [sample for kind in page.new_kinds for sample in kind["sample_ids"]]
-    twice = [double for doubles in page.double_sets for double in doubles.members]
-    others = [other.sample_id for other in (*beside, *twins, *twice, *page.loose_twins)]
+    twice = [double for doubles in page.doubles.sets for double in doubles.members]
+    others = [other.sample_id for other in (*beside, *twins, *twice, *page.twins.loose)]
     views = [sample for suspect in page.suspects for sample in suspect.views]
     for sample in (*others, *leaks, *told, *odd, *kinds, *views):
         wanted[sample] = frozenset({SMALL_PX})

@@ -122,14 +122,13 @@ def fewer(page: Page, top: int) -> Page:
     """
     suspects = page.suspects[:top]
     held = [(suspect.given, suspect.predicted) for suspect in suspects]
-    pairs = tuple(replace(pair, num_shown=held.count((pair.given, pair.predicted))) for pair in page.pairs)
+    pairs = tuple(replace(pair, num_shown=held.count((pair.given, pair.predicted))) for pair in page.confusion.pairs)
     return replace(
         page,
         suspects=suspects,
-        pairs=pairs,
-        twin_sets=page.twin_sets[:top],
-        loose_twins=page.loose_twins[:top],
-        double_sets=page.double_sets[:top],
+        confusion=replace(page.confusion, pairs=pairs),
+        twins=replace(page.twins, sets=page.twins.sets[:top], loose=page.twins.loose[:top]),
+        doubles=replace(page.doubles, sets=page.doubles.sets[:top]),
         leak_sets=page.leak_sets[:top],
         unusable=page.unusable and dict(page.unusable) | {"examples": page.unusable["examples"][:top]},
         new_kinds=page.new_kinds[:top],

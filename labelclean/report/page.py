@@ -216,6 +216,53 @@ class AgreementLine:
 
 
 @dataclass(frozen=True)
+class TwinSets:
+    """Samples that belong together and whose labels differ.
+
+    Attributes:
+        sets: The first sets.
+        num_sets: All sets.
+        loose: Samples one by one, where the sets were not kept.
+        num: All samples in such sets.
+    """
+
+    sets: tuple[TwinSet, ...] = ()
+    num_sets: int = 0
+    loose: tuple[Neighbour, ...] = ()
+    num: int = 0
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Which class is suggested for which.
+
+    Attributes:
+        pairs: Differences between given and suggested, most frequent first.
+        num_pairs: All of them.
+        matrix: Counts given x suggested, shape (K, K), for up to 15 classes.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    num_pairs: int = 0
+    matrix: IntegerArray | None = None
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure the run is.
+
+    Attributes:
+        histogram: Labels by score.
+        reliability: What the teacher says against what holds.
+        calibration_error: Mean distance between the two.
+    """
+
+    histogram: tuple[Bin, ...]
+    reliability: tuple[ReliabilityBin, ...]
+    calibration_error: float | None
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the report shows, in the order of the page.
 
@@ -243,15 +290,10 @@ class Page:
         method: Refinement used.
         names: The K class names.
         classes: Rows of the class table, largest class first.
-        pairs: Differences between given and suggested, most frequent first.
-        matrix: Counts given x suggested, shape (K, K), for up to 15 classes.
+        confusion: Which class is suggested for which.
         suspects: The gallery in queue order.
-        twin_sets: Near-copies whose labels differ, set by set.
-        num_twin_sets: All such sets.
-        loose_twins: Samples with such a near-copy where the sets were not kept.
-        num_twins: All samples in such sets.
-        double_sets: Boxes that are drawn twice, place by place.
-        num_double_sets: All such places.
+        twins: Near-copies whose labels differ.
+        doubles: Boxes that are drawn twice, place by place.
         new_kinds: Kinds that are proposed for images that fit no class (`kinds_record`).
         leaks: What stands in more than one split (`Leaks.record`), None where the labels have no splits.
         leak_sets: The first such sets.
@@ -259,9 +301,7 @@ class Page:
         shortcuts: What else tells the label (`shortcut_record`), the one that tells most first.
         agreements: How often inspectors and reviewers agree.
         facets: Where wrong labels come from.
-        histogram: Labels by score.
-        reliability: What the teacher says against what holds.
-        calibration_error: Mean distance between the two.
+        certainty: How sure the run is.
         reject_codes: Rejected images by cause, most frequent first.
         rejects: First rejected images.
         reference: How the run differs from its reference (`drift_record`), None without one.
@@ -292,16 +332,10 @@ class Page:
     method: str | None
     names: tuple[str, ...]
     classes: tuple[ClassRow, ...]
-    pairs: tuple[Pair, ...]
-    num_pairs: int
-    matrix: IntegerArray | None
+    confusion: Confusion
     suspects: tuple[Suspect, ...]
-    twin_sets: tuple[TwinSet, ...]
-    num_twin_sets: int
-    loose_twins: tuple[Neighbour, ...]
-    num_twins: int
-    double_sets: tuple[TwinSet, ...]
-    num_double_sets: int
+    twins: TwinSets
+    doubles: TwinSets
     new_kinds: Sequence[Mapping[str, Any]]
     leaks: Mapping[str, Any] | None
     leak_sets: tuple[LeakSet, ...]
@@ -309,9 +343,7 @@ class Page:
     shortcuts: Sequence[Mapping[str, Any]]
     agreements: tuple[AgreementLine, ...]
     facets: tuple[Facet, ...]
-    histogram: tuple[Bin, ...]
-    reliability: tuple[ReliabilityBin, ...]
-    calibration_error: float | None
+    certainty: Certainty
     reject_codes: Mapping[str, int]
     rejects: tuple[Mapping[str, Any], ...]
     reference: Mapping[str, Any] | None

@@ -6,7 +6,7 @@ import base64
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelclean.arrays import BoolArray, FloatArray, IntArray
-from labelclean.config import DecodeConfig, recorded_config
+from labelclean.config import Config, DecodeConfig, recorded_config
 from labelclean.errors import ConfigError, ExchangeError, LabelcleanError, StorageError, listed
 from labelclean.features.decode import preview_image
 from labelclean.probes.sums import hashed_parts
@@ -91,6 +91,27 @@ class Study:
 
 
 @dataclass(frozen=True)
+class StudyWish:
+    """What a study is asked to be.
+
+    Attributes:
+        num_samples: How many samples.
+        appraisers: How many people, at least 1.
+        trials: How often each looks at each sample, at least 1.
+        design: `balanced`: a third sure, a third border, a third suspected; `random`: at random. Classes take turns.
+        tool: `sheet`, or `label-studio`.
+        seed: What the draw and the orders depend on; None: the run's.
+    """
+
+    num_samples: int
+    appraisers: int
+    trials: int
+    design: StudyDesign = "balanced"
+    tool: StudyTool = "sheet"
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
 class StudyImport:
     """What a file of answers brought.
 
@@ -120,13 +141,7 @@ def plan_study(
     run_folder: Path,
     decisions: Sequence[Decision],
     out: Path,
-    *,
-    num_samples: int,
-    appraisers: int,
-    trials: int,
-    design: StudyDesign = "balanced",
-    tool: StudyTool = "sheet",
-    seed: int | None = None,
+    wish: StudyWish,
     document_root: Path | None = None,
 ) -> tuple[Study, int]:
     """Draw a study's samples and write a blind sheet for each appraiser and trial.
@@ -138,12 +153,7 @@ def plan_study(
         run_folder: A published run.
         decisions: The data set's decisions.
         out: New folder; one that a killed plan left is finished, and one that a fault stopped is removed.
-        num_samples: How many samples.
-        appraisers: How many people, at least 1.
-        trials: How often each looks at each sample, at least 1.
-        design: `balanced`: a third sure, a third border, a third suspected; `random`: at random. Classes take turns.
-        tool: `sheet`, or `label-studio`.
-        seed: What the draw and the orders depend on; default: the run's.
+        wish: What the study is asked to be.
         document_root: Label Studio's document root for local files; default: the folder above ``out``.
 
     Returns:
@@ -154,63 +164,21 @@ def plan_study(
         ExchangeError: If ``out`` holds something else.
         StorageError: If the run is not whole or the disk refuses.
     """
-    _check_plan(num_samples, appraisers, trials, design, tool)
-    manifest = read_json(run_folder / MANIFEST)
-    config = recorded_config(manifest["config"])
-    if not (run_folder / "refined_labels.parquet").is_file():
-        raise StorageError(f"{run_folder}: the run has no refined_labels.parquet; a gate stopped it. Name another run.")
-    table = read_table(run_folder / "refined_labels.parquet", "refined_labels")
-    if GIVEN in table.column_names:
-        raise one_label_needed("study plan", f"run {run_folder.name}")
-    names = class_names_of(table)
-    standing, table = _usable(table, decisions, names)
-    if num_samples > table.num_rows:
-        raise ConfigError(
-            f"study plan: --samples must be at most the number of different usable images of run {run_folder.name}, "
-            f"{table.num_rows:,}, but is {num_samples:,}. Ask for fewer."
-        )
-    seed = config.run.seed if seed is None else seed
-    ids = table.column("sample_id").to_pylist()
-    given = table.column("given_label").to_pylist()
-    rows, strata = draw_samples(
-        table.column("label_score").to_numpy(),
-        table.column("is_label_issue").to_numpy(),
-        np.array([names.index(label) for label in given]),
-        hashed_parts(ids, 2**62, seed=seed, purpose="study"),
-        num_samples,
-        design,
-    )
-    hashes = table.column("content_hash").to_pylist()
-    drawn = tuple(StudySample(ids[r], hashes[r], given[r], why) for r, why in zip(rows.tolist(), strata, strict=True))
-    identity = (str(manifest["run_id"]), str(manifest["dataset"]), names)
-    study = Study(*identity, tool, design, seed, appraisers, trials, drawn)
-    paths = table.column("image_path").to_pylist() if "image_path" in table.column_names else [None] * table.num_rows
-    path_of = {ids[row]: paths[row] for row in rows.tolist()}
-
-    def write(folder: Path, run_id: str, samples: Sequence[StudySample], sitting: dict[str, Any]) -> None:
-        tasks = tuple(_task(sample, rank, run_id, study, path_of) for rank, sample in enumerate(samples, start=1))
-        queue = QueueToExport(run_id, study.dataset, names, config, tasks)
-        settings = {"suggestions": False, "max_side": MAX_SIDE, "part_size": PART_SIZE} | sitting
-        done = export_tasks(queue, tool, folder, settings, run_folder=run_folder, document_root=document_root)
-        if done.unreadable:
-            first = done.unreadable[0]
-            raise StorageError(
-                f"{run_folder}: every image of a study must be readable, but {len(done.unreadable):,} are not; first "
-                f"sample_id {first.sample_id!r}: {first.message} Put the images back, or run again, and plan anew."
-            )
-
-    open_rows = [n for n, row in enumerate(rows.tolist()) if standing.verified[row] < 0]
+    _check_plan(wish)
+    run = _studied_run(run_folder, decisions)
+    study, is_open, paths = _drawn_study(run, wish)
+    sheets = _Sheets(run, study, wish.tool, paths, document_root)
+    undecided = [sample for sample, open_ in zip(study.samples, is_open.tolist(), strict=True) if open_]
     with _own_folder(out, study):
         for appraiser, trial in study.sittings():
-            order = hashed_parts(
-                [one.sample_id for one in drawn], 2**62, seed=seed, purpose=f"study/{appraiser}/{trial}"
-            )
+            ids, purpose = [one.sample_id for one in study.samples], f"study/{appraiser}/{trial}"
+            order = np.argsort(hashed_parts(ids, 2**62, seed=study.seed, purpose=purpose))
             sitting = {STUDY: {"appraiser": appraiser, "trial": trial}}
-            folder = sitting_folder(out, appraiser, trial)
-            write(folder, _sitting_run(study, appraiser, trial), [drawn[n] for n in np.argsort(order)], sitting)
-        if open_rows:
-            write(out / STANDARD, study.run_id, [drawn[n] for n in open_rows], {})
-    return study, len(open_rows)
+            folder, samples = sitting_folder(out, appraiser, trial), [study.samples[n] for n in order]
+            sheets.write(folder, _sitting_run(study, appraiser, trial), samples, sitting)
+        if undecided:
+            sheets.write(out / STANDARD, study.run_id, undecided, {})
+    return study, len(undecided)
 
 
 def draw_samples(
@@ -397,15 +365,110 @@ def _study_of(path: Path) -> Study:
         ) from None
 
 
-def _check_plan(num_samples: int, appraisers: int, trials: int, design: str, tool: str) -> None:
-    faults = [
-        f"{name} must be at least 1, but is {value}"
-        for name, value in (("--samples", num_samples), ("--appraisers", appraisers), ("--trials", trials))
-        if value < 1
-    ]
-    if appraisers == trials == 1:
+@dataclass(frozen=True)
+class _StudiedRun:
+    """A run whose samples are studied.
+
+    Attributes:
+        folder: Its folder.
+        manifest: Its manifest.
+        config: Its configuration.
+        names: The K class names.
+        table: Table `refined_labels` of the samples that can be shown.
+        standing: What people have decided about these.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    config: Config
+    names: tuple[str, ...]
+    table: pa.Table
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class _Sheets:
+    """Writes the sheets of a study.
+
+    Attributes:
+        run: The run that its samples come from.
+        study: The study.
+        tool: What people answer in.
+        paths: Image path by sample id; None where the images lie in the labels table.
+        document_root: Label Studio's document root for local files.
+    """
+
+    run: _StudiedRun
+    study: Study
+    tool: StudyTool
+    paths: Mapping[str, str | None]
+    document_root: Path | None
+
+    def write(self, folder: Path, run_id: str, samples: Sequence[StudySample], sitting: Mapping[str, Any]) -> None:
+        """Write the sheet of one sitting; its tasks name ``run_id`` as their run."""
+        tasks = tuple(
+            _task(sample, rank, run_id, self.study, self.paths) for rank, sample in enumerate(samples, start=1)
+        )
+        queue = QueueToExport(run_id, self.study.dataset, self.run.names, self.run.config, tasks)
+        settings = {"suggestions": False, "max_side": MAX_SIDE, "part_size": PART_SIZE, **sitting}
+        source = self.run.folder
+        done = export_tasks(queue, self.tool, folder, settings, run_folder=source, document_root=self.document_root)
+        if done.unreadable:
+            first = done.unreadable[0]
+            raise StorageError(
+                f"{source}: every image of a study must be readable, but {len(done.unreadable):,} are not; first "
+                f"sample_id {first.sample_id!r}: {first.message} Put the images back, or run again, and plan anew."
+            )
+
+
+def _studied_run(folder: Path, decisions: Sequence[Decision]) -> _StudiedRun:
+    """What a published run says of the samples that people have not thrown out."""
+    manifest = read_json(folder / MANIFEST)
+    config = recorded_config(manifest["config"])
+    if not (folder / "refined_labels.parquet").is_file():
+        raise StorageError(f"{folder}: the run has no refined_labels.parquet; a gate stopped it. Name another run.")
+    table = read_table(folder / "refined_labels.parquet", "refined_labels")
+    if GIVEN in table.column_names:
+        raise one_label_needed("study plan", f"run {folder.name}")
+    names = class_names_of(table)
+    standing, table = _usable(table, decisions, names)
+    return _StudiedRun(folder, manifest, config, names, table, standing)
+
+
+def _drawn_study(run: _StudiedRun, wish: StudyWish) -> tuple[Study, BoolArray, dict[str, str | None]]:
+    """The study, which of its samples have no verified label yet, and the image paths of these samples."""
+    table, names = run.table, run.names
+    if wish.num_samples > table.num_rows:
+        raise ConfigError(
+            f"study plan: --samples must be at most the number of different usable images of run {run.folder.name}, "
+            f"{table.num_rows:,}, but is {wish.num_samples:,}. Ask for fewer."
+        )
+    seed = run.config.run.seed if wish.seed is None else wish.seed
+    ids, given, hashes = (table.column(name).to_pylist() for name in ("sample_id", "given_label", "content_hash"))
+    rows, strata = draw_samples(
+        table.column("label_score").to_numpy(),
+        table.column("is_label_issue").to_numpy(),
+        np.array([names.index(label) for label in given]),
+        hashed_parts(ids, 2**62, seed=seed, purpose="study"),
+        wish.num_samples,
+        wish.design,
+    )
+    drawn = tuple(StudySample(ids[r], hashes[r], given[r], why) for r, why in zip(rows.tolist(), strata, strict=True))
+    identity = (str(run.manifest["run_id"]), str(run.manifest["dataset"]), names)
+    study = Study(*identity, wish.tool, wish.design, seed, wish.appraisers, wish.trials, drawn)
+    paths = table.column("image_path").to_pylist() if "image_path" in table.column_names else [None] * table.num_rows
+    return study, run.standing.verified[rows] < 0, {ids[row]: paths[row] for row in rows.tolist()}
+
+
+def _check_plan(wish: StudyWish) -> None:
+    numbers = {"--samples": wish.num_samples, "--appraisers": wish.appraisers, "--trials": wish.trials}
+    faults = [f"{name} must be at least 1, but is {value}" for name, value in numbers.items() if value < 1]
+    if wish.appraisers == wish.trials == 1:
         faults.append("two looks at each sample are needed to compare: --appraisers or --trials must be 2 or more")
-    for name, value, known in (("--design", design, get_args(StudyDesign)), ("--to", tool, get_args(StudyTool))):
+    for name, value, known in (
+        ("--design", wish.design, get_args(StudyDesign)),
+        ("--to", wish.tool, get_args(StudyTool)),
+    ):
         if value not in known:
             faults.append(f"{name} must be one of {', '.join(sorted(known))}, but is {value!r}")
     if faults:
@@ -459,10 +522,10 @@ def _sitting_run(study: Study, appraiser: int, trial: int) -> str:
     return f"{study.run_id}.study-{appraiser}-{trial}"
 
 
-def _task(sample: StudySample, rank: int, run_id: str, study: Study, path_of: dict[str, str | None]) -> Task:
+def _task(sample: StudySample, rank: int, run_id: str, study: Study, paths: Mapping[str, str | None]) -> Task:
     key = task_key(run_id, study.dataset, sample.sample_id, sample.content_hash)
     item = ExportItem(key, sample.sample_id, sample.content_hash, sample.given_label)  # never drawn for the audit
-    return Task(item, rank, path_of[sample.sample_id], None)
+    return Task(item, rank, paths[sample.sample_id], None)
 
 
 def _sitting_of(file: Path, study: Study) -> tuple[int, int]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labelclean.config import Config
 from labelclean.errors import NothingToDo, listed
 from labelclean.storage.label_sets import GIVEN, given_texts, texts_of_sets
-from labelclean.storage.parquet import label_files, labels_dataset
+from labelclean.storage.parquet import label_files, labels_dataset, latest_rows, read_table
+from labelclean.storage.queries import count_repeats
 from labelclean.storage.run_folders import good_runs
 from labelclean.storage.spellings import respelled
 
@@ -158,62 +160,38 @@ def whole_files(config: Config) -> list[Path] | None:
     return files_to_read(config, Arrivals(None, None, whole))
 
 
-def measure_repeats(config: Config, arrivals: Arrivals, labels: pa.Table, num_rows_read: int) -> dict[str, Any]:
+def measure_repeats(
+    config: Config,
+    arrivals: Arrivals,
+    samples: Sequence[Path],
+    num_rows: int,
+    class_names: Sequence[str],
+    spill: Path,
+) -> dict[str, Any]:
     """Return what the files of this run say about rows that other files hold too.
 
     Args:
         config: Section `data` is read.
         arrivals: What the run reads.
-        labels: The labels it read, later rows in place of earlier ones.
-        num_rows_read: Rows of all its files.
+        samples: Parts of its table `samples`.
+        num_rows: Rows of its labels, later ones in place of earlier ones.
+        class_names: The K class names.
+        spill: Folder for what does not fit into memory.
 
     Returns:
         JSON values that depend on the files only, for the summary: numbers of files and rows,
         `num_superseded` rows that a later file of this run replaced, `num_repeated` samples that
         an earlier run has read too and `num_relabelled` of them with another label.
     """
-    return repeats_record(arrivals, num_rows_read - labels.num_rows, _repeats(config, arrivals, labels))
-
-
-def set_repeats(
-    config: Config, arrivals: Arrivals, samples: Iterable[pa.Table], class_names: Sequence[str]
-) -> tuple[int, int]:
-    """Return how many images of this run unchanged files hold too, and how many of them with other labels there.
-
-    Args:
-        config: Section `data` is read.
-        arrivals: What the run reads.
-        samples: The table `samples` of several labels per image, whole or in parts.
-        class_names: The K class names.
-
-    Returns:
-        Both numbers.
-    """
-    root, now = config.data.labels, dict[str, str]()
-    if not arrivals.unchanged or root.is_file():
-        return 0, 0
-    for table in samples:
-        now |= zip(table.column("sample_id").to_pylist(), texts_of_sets(table.column(GIVEN), class_names), strict=True)
-    ids, before = pa.array(list(now), pa.string()), dict[str, str]()
-    for file in _in_order_of_arrival(arrivals.unchanged):
-        rows = labels_dataset(root, [root / file.path]).to_table(
-            columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids)
-        )
-        before |= given_texts(respelled(rows, config.data.spellings), class_names, file.path)
-    return len(before), sum(now[sample] != text for sample, text in before.items())
-
-
-def repeats_record(arrivals: Arrivals, num_superseded: int, repeats: tuple[int, int]) -> dict[str, Any]:
-    """Return the record of `measure_repeats` from its numbers.
-
-    Args:
-        arrivals: What the run reads.
-        num_superseded: Rows that a later file of this run replaced.
-        repeats: Samples that an earlier run has read too, and those with another label then.
-
-    Returns:
-        JSON values.
-    """
+    root = config.data.labels
+    dataset = labels_dataset(root, files_to_read(config, arrivals))
+    earlier = [] if root.is_file() else [root / file.path for file in _in_order_of_arrival(arrivals.unchanged)]
+    if GIVEN in pq.read_schema(samples[0]).names:
+        num_superseded = int((~latest_rows(dataset)).sum())
+        repeats = _set_repeats(config, earlier, samples, class_names)
+    else:
+        num_superseded = dataset.count_rows() - num_rows
+        repeats = count_repeats(samples, earlier, spill, config.data.spellings)
     return {
         "num_files": len(arrivals.read),
         "num_unchanged_files": len(arrivals.unchanged),
@@ -347,15 +325,18 @@ def _waiting_words(waiting: Mapping[str, str]) -> str:
     return f", {len(waiting):,} wait for the next run ({'; '.join(named[:3])}{'; ...' if len(named) > 3 else ''})"
 
 
-def _repeats(config: Config, arrivals: Arrivals, labels: pa.Table) -> tuple[int, int]:
-    """Samples of this run that unchanged files hold too, and those with another label there."""
-    root = config.data.labels
-    if not arrivals.unchanged or root.is_file():
-        return 0, 0
-    earlier = labels_dataset(root, [root / file.path for file in _in_order_of_arrival(arrivals.unchanged)])
-    ids = labels.column("sample_id").combine_chunks()
-    table = earlier.to_table(columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids))
-    table = respelled(table, config.data.spellings)
-    before = dict(zip(*(table.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True))
-    now = zip(*(labels.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True)
-    return len(before), len({sample for sample, label in now if before.get(sample, label) != label})
+def _set_repeats(
+    config: Config, earlier: Sequence[Path], samples: Sequence[Path], class_names: Sequence[str]
+) -> tuple[int, int]:
+    """Images of this run that earlier files hold too, and those with other labels there."""
+    now, before = dict[str, str](), dict[str, str]()
+    for path in samples if earlier else ():
+        table = read_table(path, "samples", ["sample_id", GIVEN])
+        now |= zip(table.column("sample_id").to_pylist(), texts_of_sets(table.column(GIVEN), class_names), strict=True)
+    ids = pa.array(list(now), pa.string())
+    for file in earlier:
+        rows = labels_dataset(config.data.labels, [file]).to_table(
+            columns=["sample_id", "given_label"], filter=pc.field("sample_id").isin(ids)
+        )
+        before |= given_texts(respelled(rows, config.data.spellings), class_names, _name(file, config.data.labels))
+    return len(before), sum(now[sample] != text for sample, text in before.items())

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.arrays import Float32Array, IntArray
+from labelclean.arrays import Float32Array
 from labelclean.config import Config
 from labelclean.labels import GivenLabels
 from labelclean.noise.readings import NO_LOOKS, AuditEvidence, Readings, as_ingested
@@ -89,34 +89,33 @@ def evidence_of(draws: pa.Table | None, decisions: Sequence[Decision], names: Se
     return AuditEvidence(readings[:, np.arange(len(rows)), verified], given != verified, weights.astype(np.float64))
 
 
-def write_draws(
-    work: Path,
-    samples: pa.Table,
-    rows: IntArray,
-    readings: Readings,
-    pred_probs: Float32Array,
-    labels: GivenLabels,
-    earlier: pa.Table | None,
-    names: Sequence[str],
-) -> None:
-    """Write what the readings make of tonight's draw, beside what earlier runs left.
+def write_draws(work: Path, draws: pa.Table, earlier: pa.Table | None, names: Sequence[str]) -> None:
+    """Write tonight's draw beside what earlier runs left.
 
     Args:
         work: The run's work folder.
-        samples: Table `samples`, N rows.
-        rows: Those that were drawn, int64, shape (n,).
-        readings: Tonight's readings.
-        pred_probs: The student's P(true class | image), float32, shape (N, K).
-        labels: Given labels of the N samples.
+        draws: From `draws_table`.
         earlier: What `earlier_draws` returned.
         names: The K class names.
     """
-    drawn = samples.take(pa.array(rows))
-    read = readings.read(pred_probs[rows], as_ingested(labels.take(rows)))
-    columns = {name: drawn.column(name) for name in ("sample_id", "given_label", "content_hash")}
-    columns["age_nights"] = pa.array(np.zeros(len(rows), dtype=np.int64))
-    columns |= {f"by_{name}": vectors(reading) for name, reading in zip(READINGS, read, strict=True)}
-    table = pa.table(columns)
     if earlier is not None and earlier.num_rows:
-        table = pa.concat_tables([table, earlier.select(table.column_names).cast(table.schema)])
-    write_table(work / FILE, table, TABLE, names)
+        draws = pa.concat_tables([draws, earlier.select(draws.column_names).cast(draws.schema)])
+    write_table(work / FILE, draws, TABLE, names)
+
+
+def draws_table(drawn: pa.Table, readings: Readings, pred_probs: Float32Array, labels: GivenLabels) -> pa.Table:
+    """Return what the readings make of tonight's draw.
+
+    Args:
+        drawn: `sample_id`, `given_label` and `content_hash` of the n samples that were drawn.
+        readings: Tonight's readings.
+        pred_probs: The student's P(true class | image) of them, float32, shape (n, K).
+        labels: Their given labels.
+
+    Returns:
+        Table `audit_readings`, n rows.
+    """
+    read = readings.read(pred_probs, as_ingested(labels))
+    columns = {name: drawn.column(name) for name in ("sample_id", "given_label", "content_hash")}
+    columns["age_nights"] = pa.array(np.zeros(drawn.num_rows, dtype=np.int64))
+    return pa.table(columns | {f"by_{name}": vectors(row) for name, row in zip(READINGS, read, strict=True)})

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelclean.config import Config, ExpectationsConfig
@@ -18,12 +17,12 @@ from labelclean.storage.tables import class_names_of
 
 
 def checked_expectations(
-    labels: pa.Table | Sequence[Path], work: Path, config: Config, *, num_classes: int
+    labels: Sequence[Path], work: Path, config: Config, *, num_classes: int
 ) -> dict[str, Any] | None:
-    """Run the generated suite over the labels, whole or in parts.
+    """Run the generated suite over the labels.
 
     Args:
-        labels: The table `labels`, or the files of its parts in order; each is held in memory alone.
+        labels: The files of the parts of the table `labels`, in order; each is held in memory alone.
         work: The run's work folder, for `data_docs/`.
         config: Section `expectations` is read.
         num_classes: K; a single class may hold all labels.
@@ -40,17 +39,17 @@ def checked_expectations(
     if num_classes == 1:
         limits = limits.model_copy(update={"max_class_share": 1.0})
     docs = work / "data_docs" if limits.data_docs else None
-    check = _checked if isinstance(labels, pa.Table) else _checked_parts
-    num, faults = check(labels, limits, docs)
+    num, faults = _checked(labels[0], limits, docs) if len(labels) == 1 else _checked_parts(labels, limits, docs)
     if faults:
         raise TableError(f"{config.data.labels.name}: " + "; ".join(faults[:20]) + ".")
     return {"num_expectations": num}
 
 
-def _checked(labels: pa.Table, limits: ExpectationsConfig, docs: Path | None) -> tuple[int, list[str]]:
-    """How many expectations the suite has, and what it says of one table."""
+def _checked(path: Path, limits: ExpectationsConfig, docs: Path | None) -> tuple[int, list[str]]:
+    """How many expectations the suite has, and what it says of one part."""
     from labelclean.storage.expectations import check_expectations
 
+    labels = read_table(path, "labels")
     report = check_expectations(labels, "labels", class_names=class_names_of(labels), limits=limits, data_docs=docs)
     return len(report.expectations), list(report.faults())
 
@@ -58,9 +57,7 @@ def _checked(labels: pa.Table, limits: ExpectationsConfig, docs: Path | None) ->
 def _checked_parts(paths: Sequence[Path], limits: ExpectationsConfig, docs: Path | None) -> tuple[int, list[str]]:
     """The suite on each part; the number of rows and the largest share are those of all parts together."""
     alone = limits.model_copy(update={"min_rows": 1, "max_class_share": 1.0})
-    checked = [
-        _checked(read_table(path, "labels"), alone, docs if number == 0 else None) for number, path in enumerate(paths)
-    ]
+    checked = [_checked(path, alone, docs if number == 0 else None) for number, path in enumerate(paths)]
     faults = [fault for _, found in checked for fault in found]
     counts: Counter[str] = Counter()
     if GIVEN in pq.read_schema(paths[0]).names:

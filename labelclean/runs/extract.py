@@ -1,78 +1,155 @@
-"""Turn images into features, each content once."""
+"""Turn images into features, each content once: part by part, so that only what is refused is held in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 
+from labelclean.arrays import IntArray
+from labelclean.config import Config
+from labelclean.features.decoder_pool import ImageSource, Reject
+from labelclean.features.store import FeatureStore
+from labelclean.probes.sums import hashed_parts
 from labelclean.progress import progress
 from labelclean.runs.arrivals import arrivals_from, files_to_read
 from labelclean.runs.ingest import image_root
-from labelclean.runs.ingest_parts import LOOKS, looks_path
-from labelclean.runs.plan import box_margin, plan_of
+from labelclean.runs.label_parts import PART_ROWS
+from labelclean.runs.part_files import (
+    HASHES,
+    LABELLED,
+    LOOKS,
+    SAMPLES,
+    features_path,
+    looks_path,
+    part_path,
+    part_paths,
+)
+from labelclean.runs.plan import box_margin
 from labelclean.runs.record import INTERNAL, part_done, part_of, recorded
 from labelclean.runs.tiling import tell_large
-from labelclean.storage.parquet import image_rows, make_folder, read_table, write_table
+from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
+from labelclean.storage.queries import (
+    database,
+    images_to_extract,
+    images_to_measure,
+    rejected_images,
+    stored_places,
+    usable_hashes,
+)
+from labelclean.storage.tables import BOX_COLUMNS
+
+if TYPE_CHECKING:
+    from labelclean.features.facts import BackboneFacts
+
+_HASH_SCHEMA = pa.schema(
+    [(n, pa.string()) for n in ("sample_id", "image_path", "content_hash", "reason_code", "message")]
+)
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a run.
+
+    Attributes:
+        work: The run's work folder.
+        config: The configuration.
+        has_bytes: They lie in the labels table.
+        boxed: Columns of the boxes, where samples are boxes.
+    """
+
+    work: Path
+    config: Config
+    has_bytes: bool
+    boxed: tuple[str, ...]
+
+    @property
+    def files(self) -> list[Path] | None:
+        """The labels' files that the run reads; None: all."""
+        return files_to_read(self.config, arrivals_from(part_of(self.work, "arrivals")))
+
+    def all(self) -> Iterator[ImageSource]:
+        """Yield paths in the order of the samples; bytes in the order of the files, where one may come several times."""
+        from labelclean.features.extraction import path_sources
+
+        if self.has_bytes:
+            for row in image_rows(self.config.data.labels, self.files, distinct=False):
+                yield ImageSource(*row)
+            return
+        for part in part_paths(self.work, LABELLED):
+            yield from path_sources(read_table(part, "samples", ["sample_id", "image_path", *self.boxed]))
+
+    def named_in(self, wanted: Path) -> Iterator[ImageSource]:
+        """Yield the images of the samples in a Parquet file, each once."""
+        from labelclean.features.extraction import path_sources
+
+        if not self.has_bytes:
+            for batch in parquet_batches(wanted, ["sample_id", "image_path", *self.boxed], PART_ROWS):
+                yield from path_sources(pa.Table.from_batches([batch]))
+            return
+        lots = [
+            hashed_parts(batch.column(0).to_pylist(), 2**62, seed=0, purpose="wanted")
+            for batch in parquet_batches(wanted, ["sample_id"], PART_ROWS)
+        ]
+        known, taken = np.sort(np.concatenate(lots)), np.zeros(sum(map(len, lots)), dtype=bool)
+        for source in self.all():
+            lot = hashed_parts([source.sample_id], 2**62, seed=0, purpose="wanted")
+            at = min(int(np.searchsorted(known, lot)[0]), len(known) - 1)
+            if known[at] == lot[0] and not taken[at]:
+                taken[at] = True
+                yield source
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What the feature store lacks of the images of a run, one sample of each content.
+
+    Attributes:
+        wanted: Parquet file of the images to extract.
+        num_wanted: Their number.
+        num_known: Contents whose features are stored.
+        unmeasured: Parquet file of those of them whose pictures were never measured; it need not be there.
+        num_unmeasured: Their number.
+    """
+
+    wanted: Path
+    num_wanted: int
+    num_known: int
+    unmeasured: Path
+    num_unmeasured: int
 
 
 def extract(work: Path) -> bool:
     """Turn images into features, reusing all that are stored; leaves the usable samples and the rejects."""
     from labelclean.features.backbone import choose_device
     from labelclean.features.decode import decode_digest
-    from labelclean.features.decoder_pool import ImageSource
-    from labelclean.features.extraction import extract_missing, hash_images, measure_looks, path_sources
     from labelclean.features.facts import backbone_facts
     from labelclean.features.store import feature_store
 
     if part_done(work, "extract"):
         return True
     with recorded(work, "extract") as (config, record):
-        if plan_of(work).is_streamed:
-            from labelclean.runs.extract_parts import extract_parts
-
-            extract_parts(work, config, record)
-            return True
-        names = tuple(part_of(work, "ingest")["class_names"])
-        samples = read_table(work / INTERNAL / "labelled.parquet", "samples")
-        root = image_root(config)
-
-        def sources(wanted: set[str] | None = None) -> Iterable[ImageSource]:
-            files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
-            images = (
-                (ImageSource(*row) for row in image_rows(config.data.labels, files))
-                if part_of(work, "ingest")["has_bytes"]
-                else path_sources(samples)
-            )
-            return (image for image in images if wanted is None or image.sample_id in wanted)
-
-        with progress("reading images", samples.num_rows, "images") as advance:
-            hashed = hash_images(sources(), config, root, advance)
-        device = choose_device(config.run.device)
-        backbone = backbone_facts(config)
-        margin = box_margin(config, samples.column_names)
+        ingest = part_of(work, "ingest")
+        images = RunImages(work, config, ingest["has_bytes"], _box_columns(work))
+        _hash_parts(images, ingest["num_samples"])
+        device, backbone = choose_device(config.run.device), backbone_facts(config)
+        margin = box_margin(config, images.boxed)
         decode = decode_digest(config.decode, backbone.input_size, config.backbone.resize, margin)
         store = feature_store(config.storage.cache, backbone.digest, decode, backbone.num_features)
-        known = store.known()
-        if hashed.content_hashes and not known.intersection(hashed.content_hashes.values()):
-            tell_large(config, files_to_read(config, arrivals_from(part_of(work, "arrivals"))))
-        first_with = {key: sample for sample, key in reversed(hashed.content_hashes.items()) if key not in known}
-        with progress("extracting features", len(first_with), "images") as advance:
-            wanted = set(first_with.values())
-            refused = extract_missing(sources(wanted), store, backbone, config, root, advance) if wanted else {}
-        unmeasured = {}
-        if config.review.unusable_share:
-            unmeasured = looks_missing(hashed.content_hashes, known, store.looks.known())
-        if unmeasured:
-            with progress("measuring stored pictures", len(unmeasured), "images") as advance:
-                measure_looks(sources(set(unmeasured.values())), store, backbone, config, root, advance)
-        refused_hashes = {hashed.content_hashes[sample]: reject for sample, reject in refused.items()}
+        missing = _missing(images, store)
+        refused = _extracted(images, missing, store, backbone)
         record |= {
-            "num_extracted": len(first_with) - len(refused),
-            "num_from_cache": len(set(hashed.content_hashes.values()) & known),
+            "num_extracted": missing.num_wanted - len(refused),
+            "num_from_cache": missing.num_known,
             "backbone": {
                 "name": backbone.name,
                 "digest": backbone.digest,
@@ -82,65 +159,148 @@ def extract(work: Path) -> bool:
             "decode_digest": decode,
             "store": str(store.folder),
             "device": str(device),
+            "rejects": _write_usable(work, store, missing.wanted, refused, tuple(ingest["class_names"])),
         }
-        usable = _save_usable(work, samples, names, hashed, refused_hashes)
-        make_folder(work / INTERNAL / LOOKS)
-        np.save(looks_path(work / INTERNAL / "samples.parquet"), store.looks_of(usable))
-        record |= _reject_counts(work)
     return True
 
 
-def looks_missing(hashes: dict[str, str], known: set[str], measured: set[str]) -> dict[str, str]:
-    """Return one sample of each content whose features were stored before it was measured what the picture is like.
-
-    Args:
-        hashes: Content hash by sample id.
-        known: Contents whose features were stored.
-        measured: Contents that are measured.
-
-    Returns:
-        Sample id by content hash.
-
-    Examples:
-        >>> looks_missing({"a": "1", "b": "2", "c": "2", "d": "3"}, {"1", "2"}, {"1"})
-        {'2': 'b'}
-    """
-    return {key: sample for sample, key in reversed(hashes.items()) if key in known and key not in measured}
+# --- inside ---------------------------------------------------------------------------------------
 
 
-def _save_usable(
-    work: Path, samples: pa.Table, names: tuple[str, ...], hashed: Any, refused: dict[str, Any]
-) -> list[str]:
-    """Leave `samples.parquet` with content hashes, and `rejects.parquet` with everything else; the usable contents."""
-    hashes = [hashed.content_hashes.get(sample) for sample in samples.column("sample_id").to_pylist()]
-    usable = np.array([key is not None and key not in refused for key in hashes], dtype=bool)
-    table = samples.filter(pa.array(usable)).append_column(
-        "content_hash", pa.array([key for key, ok in zip(hashes, usable, strict=True) if ok], pa.string())
-    )
-    write_table(work / INTERNAL / "samples.parquet", table, "samples", names)
-    rejects = {reject.sample_id: reject for reject in hashed.rejects}
-    ids, paths = (
-        _ids_and_paths(samples)
-        if "image_path" in samples.column_names
-        else (samples.column("sample_id").to_pylist(), None)
-    )
-    rows = []
-    for row, (sample, key) in enumerate(zip(ids, hashes, strict=True)):
-        reject = rejects.get(sample) or refused.get(key or "")
-        if reject is not None:
-            path = paths[row] if paths else None
-            rows.append(
-                {"sample_id": sample, "image_path": path, "reason_code": reject.reason_code, "message": reject.message}
-            )
-    schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "reason_code", "message")])
-    write_table(work / "rejects.parquet", pa.Table.from_pylist(rows, schema=schema), "rejects")
-    return [str(key) for key in table.column("content_hash").to_pylist()]
+def _box_columns(work: Path) -> tuple[str, ...]:
+    """The columns of boxes, where samples are boxes."""
+    return BOX_COLUMNS if BOX_COLUMNS[0] in pq.read_schema(part_paths(work, LABELLED)[0]).names else ()
 
 
-def _reject_counts(work: Path) -> dict[str, Any]:
-    codes = read_table(work / "rejects.parquet", "rejects").column("reason_code").value_counts().to_pylist()
-    return {"rejects": {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}}
+def _hash_parts(images: RunImages, num_samples: int) -> None:
+    """Content hash or refusal of every image, in parts; those that a killed run has left stay."""
+    from labelclean.features.extraction import hash_images
+
+    make_folder(images.work / INTERNAL / HASHES)
+    schema = pa.schema([*_HASH_SCHEMA, *((name, pa.float64()) for name in images.boxed)])
+    sources = images.all()
+    with progress("reading images", num_samples, "images") as advance:
+        number = 0
+        while True:
+            path = part_path(images.work, HASHES, number)
+            batch = islice(sources, PART_ROWS)
+            if path.exists():
+                num_done = sum(1 for _ in batch)
+                advance(num_done)
+            else:
+                read: list[ImageSource] = []
+                hashed = hash_images(_remembered(batch, read), images.config, image_root(images.config), advance)
+                rejects = {reject.sample_id: reject for reject in hashed.rejects}
+                rows = [_hash_row(source, hashed.content_hashes.get(source.sample_id), rejects) for source in read]
+                with atomic_path(path) as temporary:
+                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+                num_done = len(read)
+            number += 1
+            if num_done < PART_ROWS:
+                return
 
 
-def _ids_and_paths(samples: pa.Table) -> tuple[list[str], list[str | None]]:
-    return samples.column("sample_id").to_pylist(), samples.column("image_path").to_pylist()
+def _remembered(sources: Iterable[ImageSource], read: list[ImageSource]) -> Iterator[ImageSource]:
+    """The same sources; ids and paths are noted."""
+    for source in sources:
+        read.append(source._replace(image=None))
+        yield source
+
+
+def _hash_row(source: ImageSource, content_hash: str | None, rejects: dict[str, Reject]) -> dict[str, Any]:
+    reject = None if content_hash is not None else rejects[source.sample_id]
+    return {
+        "sample_id": source.sample_id,
+        "image_path": source.image_path,
+        "content_hash": content_hash,
+        "reason_code": reject and reject.reason_code,
+        "message": reject and reject.message,
+    } | dict(zip(BOX_COLUMNS, source.box or (), strict=False))
+
+
+def _missing(images: RunImages, store: FeatureStore) -> Missing:
+    """Ask which contents are not stored, and which of those that are were never measured."""
+    steps = images.work / INTERNAL
+    wanted, unmeasured, num_unmeasured = steps / "wanted.parquet", steps / "unmeasured.parquet", 0
+    with database(steps / "spill") as connection:
+        hashes, stored = part_paths(images.work, HASHES), store.readable_parts()
+        num_wanted, num_known = images_to_extract(connection, hashes, stored, wanted, images.boxed)
+        if images.config.review.unusable_share and num_known:
+            measured = store.looks.readable_parts()
+            num_unmeasured = images_to_measure(connection, measured, unmeasured, images.boxed)
+    return Missing(wanted, num_wanted, num_known, unmeasured, num_unmeasured)
+
+
+def _extracted(images: RunImages, missing: Missing, store: FeatureStore, backbone: BackboneFacts) -> dict[str, Reject]:
+    """Extract and measure what is missing; the refusals by sample id."""
+    from labelclean.features.extraction import extract_missing, measure_looks
+
+    config, root, refused = images.config, image_root(images.config), dict[str, Reject]()
+    if missing.num_wanted and not missing.num_known:
+        tell_large(config, images.files)
+    if missing.num_wanted:
+        with progress("extracting features", missing.num_wanted, "images") as advance:
+            refused = extract_missing(images.named_in(missing.wanted), store, backbone, config, root, advance)
+    if missing.num_unmeasured:
+        with progress("measuring stored pictures", missing.num_unmeasured, "images") as advance:
+            measure_looks(images.named_in(missing.unmeasured), store, backbone, config, root, advance)
+    return refused
+
+
+def _write_usable(
+    work: Path, store: FeatureStore, wanted: Path, refused: dict[str, Reject], names: tuple[str, ...]
+) -> dict[str, int]:
+    """`samples/`, `features/`, `looks/` and `rejects.parquet`; rejects by reason."""
+    with database(work / INTERNAL / "spill") as connection:
+        rejected_images(connection, part_paths(work, HASHES), wanted, refused)
+        _write_samples(work, connection, names)
+        _gather(work, connection, store, features_path)
+        _gather(work, connection, store.looks, looks_path)
+        rejects = connection.sql("SELECT * FROM rejected ORDER BY sample_id").to_arrow_table()
+    write_table(work / "rejects.parquet", rejects, "rejects")
+    codes = rejects.column("reason_code").value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(codes, key=lambda row: row["values"])}
+
+
+def _write_samples(work: Path, connection: Any, names: tuple[str, ...]) -> None:
+    """`samples/` with content hashes, part by part as they were labelled."""
+    make_folder(work / INTERNAL / SAMPLES)
+    for number, part in enumerate(part_paths(work, LABELLED)):
+        samples = read_table(part, "samples")
+        ids = samples.column("sample_id")
+        table = usable_hashes(connection, ids[0].as_py(), ids[-1].as_py())
+        rows = pa.compute.index_in(ids, value_set=table.column("sample_id").combine_chunks())
+        usable = samples.filter(pa.compute.is_valid(rows))
+        usable = usable.append_column("content_hash", table.column("content_hash").take(rows.drop_null()))
+        write_table(part_path(work, SAMPLES, number), usable, "samples", names)
+
+
+def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[[Path], Path]) -> None:
+    """One array per part of the samples, float16, NaN for what is not stored; every part of the store is read once."""
+    parts = part_paths(work, SAMPLES)
+    for folder in {path_of(part).parent for part in parts}:
+        make_folder(folder)
+    offsets = [_empty_array(path_of(part), pq.read_metadata(part).num_rows, store) for part in parts]
+    for stored, rows, samples, places in stored_places(connection, parts, store.parts()) if store.parts() else ():
+        features = store.read_part(Path(stored))
+        for number in np.unique(samples).tolist():
+            at = np.flatnonzero(samples == number)
+            at = at[np.argsort(places[at], kind="stable")]
+            with path_of(parts[number]).open("r+b", buffering=0) as file:
+                _write_runs(file, offsets[number], features[rows[at]], places[at])
+
+
+def _empty_array(path: Path, num_rows: int, store: FeatureStore) -> int:
+    """Make an array file of the right size; where its numbers begin, bytes."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(num_rows, store.num_features))
+    if path.parent.name == LOOKS:
+        array[:] = np.nan  # features are all there
+    return int(array.offset)
+
+
+def _write_runs(file: RawIOBase, offset: int, features: npt.NDArray[np.float16], places: IntArray) -> None:
+    """Rows at their places; those that follow each other in one go."""
+    width = features.shape[1] * features.itemsize
+    for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) != 1) + 1):
+        file.seek(offset + int(places[run[0]]) * width)
+        file.write(np.ascontiguousarray(features[run[0] : run[-1] + 1]).tobytes())

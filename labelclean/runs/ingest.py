@@ -14,24 +14,17 @@ import pyarrow as pa
 from labelclean.config import Config
 from labelclean.errors import StorageError, listed
 from labelclean.features.image_files import unusable_images
-from labelclean.labels import in_class_order
 from labelclean.noise.distribution import DistributionReport, distribution_of_counts, measure_distribution
 from labelclean.review.part_views import PART
-from labelclean.runs.arrivals import (
-    arrivals_from,
-    files_to_read,
-    measure_repeats,
-    repeats_record,
-    set_repeats,
-    whole_files,
-)
+from labelclean.runs.arrivals import arrivals_from, files_to_read, measure_repeats, whole_files
 from labelclean.runs.class_rules import check_class_settings, check_part_labels
 from labelclean.runs.expectations import checked_expectations
 from labelclean.runs.gates import alike_names, judge_distribution
-from labelclean.runs.ingest_parts import LABELLED, class_counts, ingest_parts, part_paths
-from labelclean.runs.label_set_rules import check_class_names, check_label_set_settings, own_columns
+from labelclean.runs.label_parts import class_names_of_run, held_labels, sorted_labels, write_label_parts
+from labelclean.runs.label_set_rules import SEVERAL, check_label_set_settings, own_columns
+from labelclean.runs.part_files import LABELLED, LABELS, class_counts, part_paths, read_samples
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, OPINIONS, finding_record, part_done, part_of, recorded, stopped
+from labelclean.runs.record import INTERNAL, finding_record, part_done, part_of, recorded, stopped
 from labelclean.storage.label_sets import (
     GIVEN,
     given_answers,
@@ -40,15 +33,7 @@ from labelclean.storage.label_sets import (
     one_label_needed,
     samples_of_labels,
 )
-from labelclean.storage.parquet import (
-    check_readable,
-    labels_dataset,
-    latest_rows,
-    read_labels,
-    read_table,
-    unread_files,
-    write_table,
-)
+from labelclean.storage.parquet import check_readable, holds_images, labels_dataset, read_labels, unread_files
 from labelclean.storage.samples import given_labels_of, replaced_columns
 from labelclean.storage.spellings import label_counts, missing_sentences
 
@@ -81,39 +66,26 @@ def validated(config: Config) -> dict[str, Any]:
     if GIVEN in labels.column_names:
         check_label_set_settings(config)
     check_readable(config.data.labels, files)
-    names = _class_names(labels, config)
+    names = class_names_of_run(labels, config)
     if GIVEN not in labels.column_names:
         check_class_settings(config, names, labels.column_names, labels.num_rows)
     samples = samples_of_labels(labels, names)
     if config.data.label_of == "part":
         check_part_labels(config, samples.column(PART), samples.column("given_label"))
+    _check_named_files(config)
     report = _distribution(samples, names)
-    missing = [] if has_bytes else _missing_images(samples, image_root(config))
-    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
-        if path is not None and not path.is_file():
-            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
     least = 1 if GIVEN in labels.column_names else 2
     verdict = judge_distribution(report, names, config.gates.class_distribution, config.data.spellings, least)
     counts = {name: round(float(count), 1) for name, count in zip(names, report.counts, strict=True)}
+    missing = [] if has_bytes else _missing_images(samples, image_root(config))
     sentences = [
         f"{labels.num_rows:,} rows, {samples.num_rows:,} samples, {len(names)} classes: "
         + ", ".join(f"{name} ({count:,.0f})" for name, count in counts.items())
     ]
-    refused = {} if has_bytes else unusable_images(image_root(config), _first_found(samples, missing), config.decode)
-    if refused:
-        first, why = next(iter(refused.items()))
-        sentences.append(
-            f"{len(refused):,} of the first {NUM_OPENED} images that are there cannot be used; {first!r}: {why}"
-        )
-    if missing:
-        sentences.append(
-            f"{len(missing):,} of {samples.num_rows:,} images are not under {image_root(config)}: {listed(missing, 3)}; "
-            "they will be rejected"
-        )
+    sentences += [] if has_bytes else _image_sentences(samples, missing, config)
     sentences += missing_sentences(label_counts(label_names(labels)))
-    sentences += replaced_columns(
-        labels_dataset(config.data.labels, files).schema.names, own_columns(labels.column_names)
-    )
+    columns = labels_dataset(config.data.labels, files).schema.names
+    sentences += replaced_columns(columns, own_columns(labels.column_names))
     sentences += unread_files(config.data.labels)
     sentences += [f"{finding.outcome}: {finding.sentence}" for finding in verdict.findings if finding.outcome != "pass"]
     return {
@@ -147,7 +119,7 @@ def samples_of(config: Config, what: str | None) -> tuple[pa.Table, tuple[str, .
     )
     if what is not None and GIVEN in labels.column_names:
         raise one_label_needed(what, config.data.labels)
-    names = _class_names(labels, config)
+    names = class_names_of_run(labels, config)
     return samples_of_labels(labels, names), names, has_bytes
 
 
@@ -156,71 +128,35 @@ def ingest(work: Path) -> bool:
     if part_done(work, "ingest"):
         return True
     with recorded(work, "ingest") as (config, record):
-        files = files_to_read(config, arrivals_from(part_of(work, "arrivals")))
-        columns = labels_dataset(config.data.labels, files).schema
-        is_set = has_label_sets(columns, several_labels=config.data.several_labels)
-        for sentence in replaced_columns(columns.names, own_columns([GIVEN] if is_set else [])):
+        arrivals = arrivals_from(part_of(work, "arrivals"))
+        files = files_to_read(config, arrivals)
+        schema = labels_dataset(config.data.labels, files).schema
+        is_set = has_label_sets(schema, several_labels=config.data.several_labels)
+        for sentence in replaced_columns(schema.names, own_columns([GIVEN] if is_set else [])):
             LOG.warning("%s.", sentence)
+        settled = plan_of(work).class_names or config.data.class_names
         if plan_of(work).is_streamed:
-            ingest_parts(work, config, record)
+            names, parts = sorted_labels(work, config, files, settled)
         else:
-            _ingest_whole(work, config, files, record)
+            names, parts = held_labels(config, files, settled)
+        has_bytes = holds_images(config.data.labels, schema)
+        keeps_labels = config.expectations.enabled or "annotator_id" in schema.names
+        num_rows, num_samples = write_label_parts(work, names, parts, keeps_labels=keeps_labels)
+        record["expectations"] = checked_expectations(part_paths(work, LABELS), work, config, num_classes=len(names))
+        record |= {"num_rows": num_rows, "num_samples": num_samples, "class_names": list(names), "has_bytes": has_bytes}
+        if files is not None:
+            samples, spill = part_paths(work, LABELLED), work / INTERNAL / "spill"
+            record["arrivals"] = measure_repeats(config, arrivals, samples, num_rows, names, spill)
         if is_set:
-            record["several_labels"] = True
-        names = record["class_names"]
-        if not is_set:
-            check_class_settings(config, names, columns.names, record["num_samples"])
+            record[SEVERAL] = True
+        else:
+            check_class_settings(config, names, schema.names, num_samples)
             if config.data.label_of == "part":
-                check_part_labels(config, *_labelled(work, [PART, "given_label"]).columns)
+                check_part_labels(config, *read_samples(work, LABELLED, [PART, "given_label"]).columns)
         alike = alike_names(class_counts(work, LABELLED, names), names, config.data.spellings)
         if alike:  # whatever gates.on_refusal says, and before images are looked at
             record |= {"findings": [finding_record(alike[0])]} | stopped(f"refused: {alike[0].sentence}")
         return not alike
-
-
-def _ingest_whole(work: Path, config: Config, files: Sequence[Path] | None, record: dict[str, Any]) -> None:
-    """`ingest` in memory."""
-    settled = plan_of(work).class_names or config.data.class_names
-    labels, has_bytes = read_labels(
-        config.data.labels,
-        settled,
-        files,
-        spellings=config.data.spellings,
-        several_labels=config.data.several_labels,
-    )
-    names = settled or _class_names(labels, config)
-    record["expectations"] = checked_expectations(labels, work, config, num_classes=len(names))
-    samples = samples_of_labels(labels, names)
-    if "annotator_id" in labels.column_names:
-        write_table(work / INTERNAL / OPINIONS, labels, "labels", names)
-    record |= {
-        "num_rows": labels.num_rows,
-        "num_samples": samples.num_rows,
-        "class_names": list(names),
-        "has_bytes": has_bytes,
-    }
-    if files is not None:
-        dataset, arrivals = labels_dataset(config.data.labels, files), arrivals_from(part_of(work, "arrivals"))
-        if GIVEN in samples.column_names:
-            superseded = int((~latest_rows(dataset)).sum())
-            record["arrivals"] = repeats_record(arrivals, superseded, set_repeats(config, arrivals, [samples], names))
-        else:
-            record["arrivals"] = measure_repeats(config, arrivals, labels, dataset.count_rows())
-    write_table(work / INTERNAL / f"{LABELLED}.parquet", samples, "samples", names)
-
-
-def _class_names(labels: pa.Table, config: Config) -> tuple[str, ...]:
-    """The classes of the config, or those found, in order."""
-    names = config.data.class_names or tuple(in_class_order(label_names(labels).unique().to_pylist()))
-    check_class_names(config, names)
-    return names
-
-
-def _labelled(work: Path, columns: Sequence[str]) -> pa.Table:
-    """Some columns of all samples."""
-    whole = work / INTERNAL / f"{LABELLED}.parquet"
-    paths = [whole] if whole.is_file() else part_paths(work, LABELLED)
-    return pa.concat_tables([read_table(path, "samples", columns) for path in paths])
 
 
 def _distribution(samples: pa.Table, names: Sequence[str]) -> DistributionReport:
@@ -242,6 +178,30 @@ def image_root(config: Config) -> Path:
     """
     labels = config.data.labels
     return config.data.image_root or (labels if labels.is_dir() else labels.parent)
+
+
+def _check_named_files(config: Config) -> None:
+    """Refuse files that the config names and that are not there."""
+    for key, path in (("backbone.weights", config.backbone.weights), ("teacher.pred_probs", config.teacher.pred_probs)):
+        if path is not None and not path.is_file():
+            raise StorageError(f"{path}: {key} must name a file, but nothing is there.")
+
+
+def _image_sentences(samples: pa.Table, missing: list[str], config: Config) -> list[str]:
+    """How many of the first images cannot be used, and how many of all are not there."""
+    root, sentences = image_root(config), list[str]()
+    refused = unusable_images(root, _first_found(samples, missing), config.decode)
+    if refused:
+        first, why = next(iter(refused.items()))
+        sentences.append(
+            f"{len(refused):,} of the first {NUM_OPENED} images that are there cannot be used; {first!r}: {why}"
+        )
+    if missing:
+        sentences.append(
+            f"{len(missing):,} of {samples.num_rows:,} images are not under {root}: {listed(missing, 3)}; "
+            "they will be rejected"
+        )
+    return sentences
 
 
 def _first_found(samples: pa.Table, missing: Sequence[str]) -> list[str]:

@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from labelclean.noise.distribution import distribution_of_counts
-from labelclean.runs.extract_parts import SAMPLES
 from labelclean.runs.gates import judge_distribution
-from labelclean.runs.ingest_parts import class_counts
 from labelclean.runs.label_set_gates import closed_finding
-from labelclean.runs.label_set_rules import is_of_label_sets, num_usable
+from labelclean.runs.label_set_rules import is_of_label_sets
 from labelclean.runs.night_sums import read_run_sums
+from labelclean.runs.part_files import SAMPLES, class_counts, num_usable
 from labelclean.runs.record import finding_record, goes_on, part_of, recorded, stopped, verdict_record
 from labelclean.storage.parquet import write_table
 

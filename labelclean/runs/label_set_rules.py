@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from labelclean.config import Config
 from labelclean.errors import ConfigError, TableError
-from labelclean.runs.record import INTERNAL, part_of
+from labelclean.runs.record import part_of
 from labelclean.storage.label_sets import GIVEN
 from labelclean.storage.label_sets import OF_A_RUN as OF_A_RUN_OF_SETS
 from labelclean.storage.samples import OF_A_RUN
@@ -20,13 +18,6 @@ SEVERAL = "several_labels"
 def is_of_label_sets(work: Path) -> bool:
     """Return whether the run that works in a folder found several labels per image."""
     return bool(part_of(work, "ingest").get(SEVERAL, False))
-
-
-def num_usable(work: Path) -> int:
-    """Return the samples of a run whose image can be used, whole or in parts."""
-    whole = work / INTERNAL / "samples.parquet"
-    paths = [whole] if whole.is_file() else sorted((work / INTERNAL / "samples").glob("part-*.parquet"))
-    return sum(pq.read_metadata(path).num_rows for path in paths)
 
 
 def own_columns(column_names: Collection[str]) -> Collection[str]:

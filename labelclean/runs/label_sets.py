@@ -48,6 +48,7 @@ from labelclean.runs.plan import plan_of
 from labelclean.runs.record import INTERNAL, finding_record, part_of, recorded, stopped
 from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
+from labelclean.runs.sentences import NOTHING_LEFT
 from labelclean.storage.label_sets import GIVEN, given_answers, texts_of_sets
 from labelclean.storage.parquet import (
     atomic_path,
@@ -141,7 +142,7 @@ def refine_label_sets(work: Path) -> bool:
         _write_aside(work, parts, names)
         num_samples = sum(len(part.given) for part in parts)
         if not num_samples:
-            record |= stopped("reviewers call every image bad; nothing is left to judge.")
+            record |= stopped(NOTHING_LEFT)
             return False
         with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
             answered, leaks = _answer_all(work, config, parts, names, each)
@@ -183,7 +184,7 @@ def _write_aside(work: Path, parts: Sequence[SetPart], names: Sequence[str]) -> 
 
 def _set_parts(work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision]) -> list[SetPart]:
     """The parts that hold samples, with what people have decided about them."""
-    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
+    paths = sample_paths(work)
     own, start, parts = _own_probs(config, paths, names), 0, []
     for path in paths:
         samples = read_table(path, "samples")
@@ -226,7 +227,7 @@ def _answer_all(
 
     stream = work / INTERNAL / STREAM
     folders = [stream / f"class-{number:04d}" for number in range(len(names))]
-    shards = shards_of(work, [part.samples for part in parts])  # read once for all questions
+    shards = shards_of([part.samples for part in parts])  # read once for all questions
     asked = [_run_parts(work, folder, config, parts, number, shards) for number, folder in enumerate(folders)]
     is_open = [bool(one.counts.all()) for one in asked]
     answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]

@@ -26,15 +26,9 @@ WHY = "with one class no label can be suggested: its images are ranked by how li
 
 
 def rank_one_class(
-    work: Path,
-    config: Config,
-    parts: RunParts,
-    name: str,
-    each: Each,
-    record: dict[str, Any],
-    num_taken_out: int = 0,
-) -> None:
-    """Write `refined_labels`, `flags` and `review_queue` of one class, and what was found to the record.
+    work: Path, config: Config, parts: RunParts, name: str, each: Each, num_taken_out: int = 0
+) -> dict[str, Any]:
+    """Write `refined_labels`, `flags` and `review_queue` of one class.
 
     Args:
         work: The run's work folder.
@@ -42,8 +36,10 @@ def rank_one_class(
         parts: Its parts.
         name: The class.
         each: Applies a function to all shards.
-        record: The step's record.
         num_taken_out: Images that people found not to belong, beside those of ``parts``.
+
+    Returns:
+        What was found, for the step's record.
     """
     from labelclean.cleaning.memory import choice_rows
     from labelclean.cleaning.one_class import judge_odd, measure_oddity
@@ -68,10 +64,10 @@ def rank_one_class(
     scores, flags = (sorted((stream / folder).glob("part-*.parquet")) for folder in ("scores", "flags"))
     queue = part_queue(scores, flags, (name,), config, work / INTERNAL / "spill")
     write_table(work / "review_queue.parquet", queue.table, "review_queue", (name,))
-    record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
-    record |= _found(judged, config, name)
+    found = _found(judged, config, name)
     if num_taken_out:
-        record["one_class"]["num_taken_out"] = num_taken_out
+        found["one_class"]["num_taken_out"] = num_taken_out
+    return found | {"queue": queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)}
 
 
 def _write_parts(work: Path, parts: RunParts, oddity: Oddity, judged: JudgedLabels, name: str, starts: Any) -> None:

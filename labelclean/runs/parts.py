@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -21,19 +21,17 @@ from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels, sha
 from labelclean.cleaning.shards import HeldShard, Shard, find_shards
 from labelclean.config import Config
 from labelclean.errors import TableError
-from labelclean.features.store import FeatureStore
 from labelclean.noise.readings import AuditEvidence, as_ingested
 from labelclean.probes.feature_space import sample_keys
-from labelclean.review.decisions import Decision, reviewed_labels
+from labelclean.review.decisions import Decision, Standing, reviewed_labels
 from labelclean.review.facets import holds_names
 from labelclean.review.leaks import SPLIT, Leaks, split_codes, split_leaks
 from labelclean.review.part_views import PART, decisions_of_parts
-from labelclean.runs.extract_parts import FEATURES, SAMPLES
-from labelclean.runs.ingest_parts import part_paths
 from labelclean.runs.night_sums import RunSums
 from labelclean.runs.outputs import standing_record
+from labelclean.runs.part_files import SAMPLES, features_path, part_paths
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, part_of
+from labelclean.runs.record import INTERNAL
 from labelclean.runs.run import standing_of
 from labelclean.storage.parquet import make_folder, read_pred_probs, read_table
 from labelclean.storage.queries import samples_judged, samples_known
@@ -82,6 +80,99 @@ class RunParts:
         return replace(self, digest=hashlib.sha256(self.digest.encode() + content).hexdigest())
 
 
+@dataclass(frozen=True)
+class LabelledPart:
+    """What came of labelling one part.
+
+    Attributes:
+        labels: File with its labels.
+        digest: Of all that was written.
+        reviewed: What people have decided, counted for the summary.
+        decided: Single decisions.
+        about: The samples that they are about, where there are any.
+        counts: Samples of each given class, int64, shape (K,).
+        new_votes: As `RunParts.new_votes`.
+    """
+
+    labels: Path
+    digest: bytes
+    reviewed: dict[str, int]
+    decided: tuple[tuple[Decision, ...], ...]
+    about: pa.Table | None
+    counts: IntArray
+    new_votes: Float64Array
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What the labels of every part are made of.
+
+    Attributes:
+        folder: Where they are written.
+        config: Sections `classes`, `data`, `review`, `run` and `teacher` are read.
+        names: The K class names.
+        decisions: All decisions of the data set.
+        counting: The same as they count for images, where they are about parts.
+        known: Ids of samples that the reference holds already.
+    """
+
+    folder: Path
+    config: Config
+    names: tuple[str, ...]
+    decisions: Sequence[Decision]
+    counting: Sequence[Decision]
+    known: Set[str]
+
+    def part(self, path: Path, probs: Float32Array | None) -> LabelledPart:
+        """Write the labels of a part.
+
+        Args:
+            path: Its table `samples`, n rows.
+            probs: The user's own probabilities of its samples, float32, shape (n, K); None where he brings none.
+
+        Returns:
+            What came of it.
+        """
+        samples, num_classes = read_table(path, "samples"), len(self.names)
+        standing, single = self._standing(samples)
+        rows = np.flatnonzero(~standing.is_excluded)
+        table = samples.take(pa.array(rows))
+        ids = table.column("sample_id").to_pylist()
+        is_known = np.array([sample in self.known for sample in ids], dtype=bool)
+        given = reviewed_labels(given_labels_of(samples, self.names), standing).take(rows)
+        target = self.folder / f"{path.stem}.npz"
+        if self.config.data.label_of == "part":
+            np.save(candidates_path(target), given.candidates)
+            given = labels_of_views(given, ok_of(self.config, self.names))
+        teacher, seed = self.config.teacher, self.config.run.seed
+        labels = shard_labels(
+            given,
+            sample_keys(ids, groups_of(table), num_folds=teacher.folds, seed=seed),
+            kept=~standing.is_excluded,
+            old=is_known,
+            pred_probs=None if probs is None else probs[rows],
+        )
+        labels.write(target)
+        _write_standing(target, standing)
+        hit = [row for row in rows.tolist() if single[row]]
+        return LabelledPart(
+            labels=target,
+            digest=labels.digest.encode() + standing.is_settled[rows].tobytes(),
+            reviewed=standing_record(standing),
+            decided=tuple(single[row] for row in hit),
+            about=samples.take(pa.array(hit, pa.int64())) if hit else None,
+            counts=np.bincount(given.given, minlength=num_classes),
+            new_votes=given.observed[~is_known].sum(axis=0, dtype=np.float64),
+        )
+
+    def _standing(self, samples: pa.Table) -> tuple[Standing, Sequence[tuple[Decision, ...]]]:
+        """What people have decided about some samples, and their single decisions: each answer was given once."""
+        standing, single = standing_of(samples, self.names, self.config, self.counting)
+        if self.counting is not self.decisions:
+            _, single = standing_of(samples, self.names, self.config, self.decisions)
+        return standing, single
+
+
 def labelled_parts(
     work: Path, config: Config, names: Sequence[str], decisions: Sequence[Decision], reference: RunSums | None
 ) -> RunParts:
@@ -102,71 +193,52 @@ def labelled_parts(
     """
     folder = work / INTERNAL / STREAM / "labels"
     make_folder(folder)
-    paths = [path for path in sample_paths(work) if pq.read_metadata(path).num_rows]
+    paths = sample_paths(work)
     known = _known(work, config, reference, paths)
-    said = _decisions_of_parts(paths, decisions) if config.data.label_of == "part" else decisions
+    counting = _decisions_of_parts(paths, decisions) if config.data.label_of == "part" else decisions
+    labelling = Labelling(folder, config, tuple(names), decisions, counting, known)
     probs, is_named = _own_probs(config, paths, names)
-    labels, reviewed, digest = [], [], hashlib.sha256()
-    decided: list[tuple[Decision, ...]] = []
-    about: list[pa.Table] = []
-    counts, new_votes, start = np.zeros(len(names), dtype=np.int64), np.zeros(len(names)), 0
-    for path in paths:
-        samples = read_table(path, "samples")
-        standing, single = standing_of(samples, names, config, said)
-        if said is not decisions:  # each answer was given once
-            _, single = standing_of(samples, names, config, decisions)
-        rows = np.flatnonzero(~standing.is_excluded)
-        table = samples.take(pa.array(rows))
-        ids = table.column("sample_id").to_pylist()
-        is_known = np.array([sample in known for sample in ids], dtype=bool)
-        given = reviewed_labels(given_labels_of(samples, names), standing).take(rows)
-        if config.data.label_of == "part":
-            np.save(candidates_path(folder / f"{path.stem}.npz"), given.candidates)
-            given = labels_of_views(given, ok_of(config, names))
-        one = shard_labels(
-            given,
-            sample_keys(ids, groups_of(table), num_folds=config.teacher.folds, seed=config.run.seed),
-            kept=~standing.is_excluded,
-            old=is_known,
-            pred_probs=None if probs is None else probs[start : start + samples.num_rows][rows],
-        )
-        labels.append(folder / f"{path.stem}.npz")
-        one.write(labels[-1])
-        np.save(settled_path(labels[-1]), standing.is_settled[rows])
-        aside = np.flatnonzero(standing.is_excluded)
-        np.savez(aside_path(labels[-1]), rows=aside, fits_none=standing.fits_none[aside])
-        digest.update(one.digest.encode() + standing.is_settled[rows].tobytes())
-        reviewed.append(standing_record(standing))
-        hit = [row for row in rows.tolist() if single[row]]
-        decided += [single[row] for row in hit]
-        about += [samples.take(pa.array(hit, pa.int64()))] if hit else []
-        counts += np.bincount(given.given, minlength=len(names))
-        new_votes += given.observed[~is_known].sum(axis=0, dtype=np.float64)
-        start += samples.num_rows
+    ends = np.cumsum([pq.read_metadata(path).num_rows for path in paths])
+    of_parts = [None] * len(paths) if probs is None else np.split(probs, ends[:-1])
+    parts = [labelling.part(path, own) for path, own in zip(paths, of_parts, strict=True)]
+    labels, shards = [part.labels for part in parts], shards_of(paths)
     if probs is not None and not is_named:
         _check_order(config, labels, names)
-    shards = shards_of(work, paths)
+    digests = [part.digest for part in parts]
     if reference is not None and (earlier := _earlier_samples(work, config, reference, names, decisions, labels)):
         shards += (earlier[0],)
         labels.append(folder / "kept.npz")
         earlier[1].write(labels[-1])
-        digest.update(earlier[1].digest.encode())
+        digests.append(earlier[1].digest.encode())
+    digest = hashlib.sha256(b"".join(digests)).hexdigest()
+    about = [part.about for part in parts if part.about is not None]
+    reviewed = [part.reviewed for part in parts]
     return RunParts(
         samples=tuple(paths),
         shards=shards,
         labels=tuple(labels),
         reviewed={key: sum(one.get(key, 0) for one in reviewed) for key in dict.fromkeys(chain(*reviewed))},
-        decided=(tuple(decided), pa.concat_tables(about, promote_options="permissive") if about else None),
-        digest=hashlib.sha256((plan_of(work).digest + digest.hexdigest()).encode()).hexdigest(),
+        decided=(
+            tuple(chain.from_iterable(part.decided for part in parts)),
+            pa.concat_tables(about, promote_options="permissive") if about else None,
+        ),
+        digest=hashlib.sha256((plan_of(work).digest + digest).encode()).hexdigest(),
         num_known=len(known),
-        counts=counts,
-        new_votes=new_votes,
+        counts=np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
+        new_votes=np.sum([part.new_votes for part in parts], axis=0),
     )
 
 
 def settled_path(labels: Path) -> Path:
     """Return the file that says which samples of a part people have settled."""
     return labels.with_suffix(".settled.npy")
+
+
+def _write_standing(labels: Path, standing: Standing) -> None:
+    """Which samples of a part people have settled, and which they took out."""
+    np.save(settled_path(labels), standing.is_settled[~standing.is_excluded])
+    aside = np.flatnonzero(standing.is_excluded)
+    np.savez(aside_path(labels), rows=aside, fits_none=standing.fits_none[aside])
 
 
 def candidates_path(labels: Path) -> Path:
@@ -230,18 +302,13 @@ def leaks_of(parts: RunParts, taught: Taught) -> Leaks | None:
 
 
 def sample_paths(work: Path) -> list[Path]:
-    """Return the files of the table `samples`, in order."""
-    return part_paths(work, SAMPLES) if plan_of(work).is_streamed else [work / INTERNAL / "samples.parquet"]
+    """Return the files of the table `samples` that have rows, in order."""
+    return [path for path in part_paths(work, SAMPLES) if pq.read_metadata(path).num_rows]
 
 
-def shards_of(work: Path, paths: Sequence[Path]) -> tuple[Shard, ...]:
-    """Return the features of the samples in some parts: in memory where the samples are, else in a file per part."""
-    if plan_of(work).is_streamed:
-        return find_shards([work / INTERNAL / FEATURES / f"{path.stem}.npy" for path in paths])
-    extracted = part_of(work, "extract")
-    store = FeatureStore(Path(extracted["store"]), extracted["backbone"]["num_features"])
-    hashes = [read_table(path, "samples", ["content_hash"]).column(0).to_pylist() for path in paths]
-    return tuple(HeldShard(store.read(some)) for some in hashes)
+def shards_of(samples: Sequence[Path]) -> tuple[Shard, ...]:
+    """Return the features of the samples in some parts."""
+    return find_shards([features_path(path) for path in samples])
 
 
 def _known(work: Path, config: Config, reference: RunSums | None, paths: Sequence[Path]) -> set[str]:

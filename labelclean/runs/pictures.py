@@ -15,7 +15,7 @@ from labelclean.cleaning.shard_labels import ShardLabels, read_shard_labels
 from labelclean.cleaning.shards import Shard
 from labelclean.review.part_queue import SILENT
 from labelclean.review.unusable import BLOCK_ROWS, LANDMARKS, Crowd, Usual, fit_crowd, oddness, usual_looks
-from labelclean.runs.ingest_parts import looks_path
+from labelclean.runs.part_files import looks_path
 from labelclean.runs.parts import RunParts
 from labelclean.storage.queries import database, names_of
 from labelclean.storage.tables import UNUSABLE

@@ -1,4 +1,4 @@
-"""Before anything starts: whether a run's tables are read whole or in parts, and whether its memory suffices."""
+"""Before anything starts: whether a run's labels are held in memory or sorted on disk, and whether its memory suffices."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
     """How a run goes about its data; nothing of it changes a result.
 
     Attributes:
-        is_streamed: Labels, features and outputs lie in parts on disk, and a killed run goes on where it stopped.
+        is_streamed: Labels are sorted on disk and worked on in many parts, and a killed run goes on where it stopped.
         limit: Bytes that it may take, or None.
         need: Bytes that it is expected to take at most, or None where nobody asked.
         class_names: The classes, where a reference settles them.

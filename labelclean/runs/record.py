@@ -17,7 +17,6 @@ from labelclean.storage.parquet import read_json, write_json
 LOG = logging.getLogger("labelclean")
 Step = Callable[[Path], bool]
 INTERNAL = "steps"
-OPINIONS = "opinions.parquet"
 _SAID = {"ingest": "reading the labels", "extract": "looking at the images", "refine": "cleaning the labels"}
 
 

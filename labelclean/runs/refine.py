@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +17,20 @@ from labelclean.arrays import Float64Array
 from labelclean.config import Config
 from labelclean.errors import ConfigError
 from labelclean.noise.model import measured_prior
-from labelclean.noise.readings import has_looks
+from labelclean.noise.readings import AuditEvidence, Readings, has_looks
 from labelclean.progress import progress
+from labelclean.review.decisions import Decision
 from labelclean.review.kinds import kinds_record
 from labelclean.review.leaks import Leaks
 from labelclean.review.opinions import inspectors_record, label_opinions, review_opinions
 from labelclean.review.overlaps import overlaps_of
 from labelclean.review.part_queue import PartQueue, part_queue, predicted_of
 from labelclean.review.part_views import OF_PART, PART, part_numbers
-from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.audit import draws_table, earlier_draws, evidence_of, write_draws
 from labelclean.runs.costs import cost_rule, costs_record
 from labelclean.runs.drift import added_noise
 from labelclean.runs.drift_report import drift_record
 from labelclean.runs.gates import Verdict, judge_groups, judge_leaks, judge_moves, judge_shortcuts, judge_teacher
-from labelclean.runs.ingest_parts import LABELS, part_paths
 from labelclean.runs.label_set_rules import is_of_label_sets
 from labelclean.runs.label_sets import refine_label_sets
 from labelclean.runs.night_sums import RunSums, kept_samples, read_run_sums, write_run_sums
@@ -42,6 +42,7 @@ from labelclean.runs.outputs import (
     teacher_measurements,
     teacher_record,
 )
+from labelclean.runs.part_files import LABELS, part_paths
 from labelclean.runs.part_flags import flag_part_conflicts
 from labelclean.runs.part_tables import BoxSets, RunTables
 from labelclean.runs.parts import (
@@ -57,9 +58,10 @@ from labelclean.runs.parts import (
 )
 from labelclean.runs.pictures import learn_pictures, unusable_record
 from labelclean.runs.plan import plan_of
-from labelclean.runs.record import INTERNAL, OPINIONS, finding_of, finding_record, goes_on, part_of, recorded, stopped
+from labelclean.runs.record import INTERNAL, finding_of, finding_record, goes_on, part_of, recorded, stopped
 from labelclean.runs.refused import refused_by_chance
 from labelclean.runs.run import known_decisions
+from labelclean.runs.sentences import NOTHING_LEFT
 from labelclean.runs.shortcuts import shortcuts_record
 from labelclean.storage.parquet import join_parts, read_json, read_table, write_table
 from labelclean.storage.tables import BOX_COLUMNS, NEW_KINDS, SET_ASIDE
@@ -71,6 +73,56 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("labelclean")
 JOINED = ("teacher_predictions", "refined_labels", "flags")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What labels are judged by.
+
+    Attributes:
+        work: The run's work folder.
+        config: The configuration.
+        names: The K class names.
+        parts: The run's samples with what people have decided.
+        reference: What the reference run left; None without one.
+        draws: What earlier runs left of the samples that they drew; None where there is nothing.
+        looks: What people found in these.
+        measured: What inspectors were measured to do, float64, shape (K, K); None where the config names no study.
+    """
+
+    work: Path
+    config: Config
+    names: tuple[str, ...]
+    parts: RunParts
+    reference: RunSums | None
+    draws: pa.Table | None
+    looks: AuditEvidence
+    measured: Float64Array | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of judging the labels; the tables are written.
+
+    Attributes:
+        learned: Teacher, student and trust.
+        tally: What was counted over all samples.
+        leaks: What stands in more than one split; None without splits.
+    """
+
+    learned: Learned
+    tally: Tally
+    leaks: Leaks | None
+
+    @property
+    def taught(self) -> Taught:
+        """The teacher."""
+        return self.learned.taught
+
+    @property
+    def readings(self) -> Readings:
+        """What the labels were read by, and how far each reading is believed."""
+        return self.learned.refinement.trust.readings
 
 
 def refine(work: Path) -> bool:
@@ -88,81 +140,43 @@ def refine(work: Path) -> bool:
         parts = labelled_parts(work, config, names, decisions, reference)
         record["reviewed"] = parts.reviewed
         if not parts.num_samples:
-            record |= stopped("reviewers call every image bad; nothing is left to judge.")
+            record |= stopped(NOTHING_LEFT)
             return False
+        cluster = config.run.cluster if plan_of(work).is_streamed else None
         if len(names) == 1:
             aside = _write_aside(work, config, parts)
             num_taken_out = 0 if aside is None else aside.num_rows
-            with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
-                rank_one_class(work, config, parts, names[0], each, record, num_taken_out)
+            with each_shard(cluster) as each:
+                record |= rank_one_class(work, config, parts, names[0], each, num_taken_out)
             return True
-        ids = ids_of(parts)
-        draws = earlier_draws(config, names, ids)
-        looks = evidence_of(draws, decisions, names)
-        parts = parts.of_looks(looks)
-        measured = _measured(config, names)
-        if measured is not None:
-            parts = replace(parts, digest=hashlib.sha256(parts.digest.encode() + measured.tobytes()).hexdigest())
-        with each_shard(config.run.cluster if plan_of(work).is_streamed else None) as each:
-            taught = _taught(work, config, parts, names, reference, each, measured)
-            verdict = _judged(work, config, record, taught, names, is_looked_at=has_looks(taught.labels, looks))
-            if verdict is None:
-                return False
-            learned = _learned(taught, config, verdict, looks)
-            leaks = leaks_of(parts, learned.taught)
-            if config.data.label_of == "part":
-                learned = _judged_parts(work, config, record, parts, learned, verdict, looks, names)
-            tally = _write_tables(work, parts, learned, names, config, each, leaks, record)
-        refinement = learned.refinement
-        readings = refinement.trust.readings
-        drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
-        record["findings"].append(finding_record(drained))
-        record["shortcuts"] = shortcuts_record(config, parts, learned.taught, names, _single_labels(work))
-        record["findings"].append(finding_record(judge_shortcuts(record["shortcuts"], config.gates.shortcuts)))
-        if leaks is not None:
-            record["leaks"] = leaks.record()
-            record["findings"].append(finding_record(judge_leaks(leaks)))
-        how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
-        record |= refinement_record(*how, tally, readings, names, looks)
-        record["unusable"] = unusable_record(parts, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
-        queue = _write_queue(work, names, config, readings.beliefs.num_audited)
-        record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
-        if config.classes.ok is not None:
-            num_open = tally.num_samples - int(tally.verified)
-            issues = record["label_issues"]
-            record["costs"] = costs_record(config, _score_paths(work), queue.table, readings, num_open, issues)
-        _write_kinds(work, config, parts, learned.taught, record)
-        _write_draws(work, parts, learned, queue, draws, names)
-        record["inspectors"] = _inspectors(work, parts, ids, names)
-        if config.teacher.pred_probs is None and config.data.label_of == "image":
-            _leave_sums(work, config, parts, learned, names, reference, record)
+        question = _question(work, config, names, parts, reference, decisions)
+        with each_shard(cluster) as each:
+            answer = _answer(question, each, record)
+        if answer is None:
+            return False
+        _record_found(question, answer, record)
+        _write_rest(question, answer, record)
     return True
 
 
-def _taught(
+# --- inside ---------------------------------------------------------------------------------------
+
+
+def _question(
     work: Path,
     config: Config,
+    names: tuple[str, ...],
     parts: RunParts,
-    names: Sequence[str],
     reference: RunSums | None,
-    each: Each,
-    measured: Float64Array | None,
-) -> Taught:
-    """The teacher of all samples."""
-    from labelclean.cleaning.memory import choice_rows
-    from labelclean.cleaning.population import Labelled, Setting, learn_teacher
-
-    setting = Setting(
-        config,
-        seed=config.run.seed,
-        sample_rows=choice_rows(config, len(names)),
-        folder=work / INTERNAL / STREAM,
-        digest=parts.digest,
-        device=part_of(work, "extract")["device"],
-        each=each,
-    )
-    labelled = Labelled(parts.shards, parts.labels, len(names))
-    return learn_teacher(labelled, setting, reference=None if reference is None else reference.sums, measured=measured)
+    decisions: Sequence[Decision],
+) -> Question:
+    """What is known before anything is learned; the parts' digest tells it, for every score hangs on it."""
+    draws = earlier_draws(config, names, ids_of(parts))
+    looks, measured = evidence_of(draws, decisions, names), _measured(config, names)
+    parts = parts.of_looks(looks)
+    if measured is not None:
+        parts = replace(parts, digest=hashlib.sha256(parts.digest.encode() + measured.tobytes()).hexdigest())
+    return Question(work, config, names, parts, reference, draws, looks, measured)
 
 
 def _measured(config: Config, names: Sequence[str]) -> Float64Array | None:
@@ -178,13 +192,54 @@ def _measured(config: Config, names: Sequence[str]) -> Float64Array | None:
     return measured_prior(counts, config.study.worth)
 
 
-def _judged(
-    work: Path, config: Config, record: dict[str, Any], taught: Taught, names: Sequence[str], *, is_looked_at: bool
-) -> Verdict | None:
+def _answer(question: Question, each: Each, record: dict[str, Any]) -> Answer | None:
+    """Learn, judge and write the tables of all samples; None where the run stops."""
+    from labelclean.cleaning.population import learn_student
+
+    taught = _taught(question, each)
+    verdict = _judged(question, taught, record)
+    if verdict is None:
+        return None
+    permitted = _permitted(question.config, verdict)
+    learned = learn_student(taught, permitted, allowed=verdict.allowed, earlier=question.looks)
+    leaks = leaks_of(question.parts, learned.taught)
+    if question.config.data.label_of == "part":
+        learned = _judged_parts(question, learned, verdict, record)
+    tally = _write_tables(question, learned, leaks, each)
+    if question.config.data.label_of == "image":  # else all images of a part carry one label
+        work = question.work
+        conflicts = flag_part_conflicts(question.parts.samples, _scores(work), _flags(work), _spill(work))
+        record |= {} if conflicts is None else {"part_conflicts": conflicts}
+    for name in JOINED:
+        join_parts(_stream_paths(question.work, name), question.work / f"{name}.parquet")
+    return Answer(learned, tally, leaks)
+
+
+def _taught(question: Question, each: Each) -> Taught:
+    """The teacher of all samples."""
+    from labelclean.cleaning.memory import choice_rows
+    from labelclean.cleaning.population import Labelled, Setting, learn_teacher
+
+    work, config, parts, num_classes = question.work, question.config, question.parts, len(question.names)
+    setting = Setting(
+        config,
+        seed=config.run.seed,
+        sample_rows=choice_rows(config, num_classes),
+        folder=work / INTERNAL / STREAM,
+        digest=parts.digest,
+        device=part_of(work, "extract")["device"],
+        each=each,
+    )
+    labelled = Labelled(parts.shards, parts.labels, num_classes)
+    sums = None if question.reference is None else question.reference.sums
+    return learn_teacher(labelled, setting, reference=sums, measured=question.measured)
+
+
+def _judged(question: Question, taught: Taught, record: dict[str, Any]) -> Verdict | None:
     """What all gates say of the teacher; None where the run stops."""
-    teacher = taught.teacher
-    earlier = Verdict(tuple(finding_of(row) for row in part_of(work, "check_distribution")["findings"]))
-    is_told = teacher.exceeds_chance or is_looked_at
+    teacher, names, config = taught.teacher, question.names, question.config
+    earlier = Verdict(tuple(finding_of(row) for row in part_of(question.work, "check_distribution")["findings"]))
+    is_told = teacher.exceeds_chance or has_looks(taught.labels, question.looks)
     measurements = replace(teacher_measurements(teacher, taught.labels, names), exceeds_chance=is_told)
     measured = judge_teacher(measurements, names, config.gates.top2)
     if taught.unvouched is not None:
@@ -203,34 +258,19 @@ def _judged(
     return verdict if goes_on(verdict, config, record) else None
 
 
-def _learned(taught: Taught, config: Config, verdict: Verdict, looks: Any) -> Learned:
-    """Student and trust; a refinement that the gates rule out is replaced by `auto`."""
-    from labelclean.cleaning.population import learn_student
-
-    return learn_student(taught, _permitted(config, verdict), allowed=verdict.allowed, earlier=looks)
-
-
 def _permitted(config: Config, verdict: Verdict) -> Config:
-    """The same, a refinement that the gates rule out replaced."""
+    """The same, a refinement that the gates rule out replaced by `auto`."""
     if config.refine.method in ("auto", *verdict.allowed):
         return config
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": "auto"})})
 
 
-def _judged_parts(
-    work: Path,
-    config: Config,
-    record: dict[str, Any],
-    parts: RunParts,
-    learned: Learned,
-    verdict: Verdict,
-    looks: Any,
-    names: Sequence[str],
-) -> Learned:
+def _judged_parts(question: Question, learned: Learned, verdict: Verdict, record: dict[str, Any]) -> Learned:
     """The labels of parts, each judged by all its images."""
     from labelclean.cleaning.parts import Parts, judge_parts
 
-    views = Parts(part_numbers(column_of(parts, PART).to_pylist()), ok_of(config, names))
+    config, parts = question.config, question.parts
+    views = Parts(part_numbers(column_of(parts, PART).to_pylist()), ok_of(config, question.names))
     candidates = np.concatenate([np.load(candidates_path(path)) for path in parts.labels])
     judged = judge_parts(
         learned,
@@ -238,9 +278,9 @@ def _judged_parts(
         views,
         _permitted(config, verdict),
         seed=config.run.seed,
-        folder=work / INTERNAL / STREAM,
+        folder=question.work / INTERNAL / STREAM,
         allowed=verdict.allowed,
-        earlier=looks,
+        earlier=question.looks,
     )
     record[OF_PART] = {
         "num": len(views),
@@ -255,7 +295,7 @@ def _judged_parts(
     return judged
 
 
-def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets | None:
+def _box_sets(parts: RunParts, taught: Taught) -> BoxSets | None:
     """Boxes that lie on one another, joined with the near-duplicates; None where samples are whole images."""
     from labelclean.cleaning.shard_labels import read_shard_labels
     from labelclean.probes.neighbours import conflict_sets, joined_groups
@@ -281,60 +321,85 @@ def _box_sets(parts: RunParts, taught: Taught, names: Sequence[str]) -> BoxSets 
     return BoxSets(sets, conflict_sets(sets, given), found.is_conflict, found.is_double)
 
 
-def _write_tables(
-    work: Path,
-    parts: RunParts,
-    learned: Learned,
-    names: Sequence[str],
-    config: Config,
-    each: Each,
-    leaks: Leaks | None,
-    record: dict[str, Any],
-) -> Tally:
-    """Predictions, refined labels, flags and scores, part by part, then joined."""
+def _write_tables(question: Question, learned: Learned, leaks: Leaks | None, each: Each) -> Tally:
+    """Predictions, refined labels, flags and scores, part by part."""
     from labelclean.cleaning.shard_labels import sample_starts
     from labelclean.cleaning.verdicts import write_parts
 
-    num_parts, pictures = len(parts.samples), learn_pictures(parts, learned.taught, len(names))
-    starts = sample_starts(parts.labels[:num_parts])
-    labels, leak_sets = parts.labels[:num_parts], None if leaks is None else leaks.sets
-    boxes = _box_sets(parts, learned.taught, names)
-    rule, readings = cost_rule(config, names), learned.refinement.trust.readings
+    parts, names, config = question.parts, question.names, question.config
+    num_parts = len(parts.samples)
+    labels = parts.labels[:num_parts]
     tables = RunTables(
-        parts.samples,
-        labels,
-        starts,
-        tuple(names),
-        config,
-        parts.counts,
-        pictures,
-        leak_sets,
-        boxes,
-        rule,
-        readings,
+        samples=parts.samples,
+        labels=labels,
+        starts=sample_starts(labels),
+        names=names,
+        config=config,
+        counts=parts.counts,
+        pictures=learn_pictures(parts, learned.taught, len(names)),
+        leak_sets=None if leaks is None else leaks.sets,
+        overlaps=_box_sets(parts, learned.taught),
+        costs=cost_rule(config, names),
+        readings=learned.refinement.trust.readings,
     )
-    stream = work / INTERNAL / STREAM
+    stream = question.work / INTERNAL / STREAM
     with progress("judging labels", parts.num_samples, "samples") as advance:
-        tally = write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
-    if config.data.label_of == "image":  # else all images of a part carry one label
-        conflicts = flag_part_conflicts(parts.samples, _score_paths(work), _flag_paths(work), work / INTERNAL / "spill")
-        record |= {} if conflicts is None else {"part_conflicts": conflicts}
-    for name in JOINED:
-        join_parts(sorted((stream / name).glob("part-*.parquet")), work / f"{name}.parquet")
-    return tally
+        return write_parts(learned, tables, stream, each=each, num_parts=num_parts, advance=advance)
 
 
-def _score_paths(work: Path) -> list[Path]:
-    return sorted((work / INTERNAL / STREAM / "scores").glob("part-*.parquet"))
+def _stream_paths(work: Path, table: str) -> list[Path]:
+    """The parts of a table that the run leaves, or of the scores."""
+    return sorted((work / INTERNAL / STREAM / table).glob("part-*.parquet"))
 
 
-def _flag_paths(work: Path) -> list[Path]:
-    return sorted((work / INTERNAL / STREAM / "flags").glob("part-*.parquet"))
+def _scores(work: Path) -> list[Path]:
+    return _stream_paths(work, "scores")
+
+
+def _flags(work: Path) -> list[Path]:
+    return _stream_paths(work, "flags")
+
+
+def _spill(work: Path) -> Path:
+    return work / INTERNAL / "spill"
+
+
+def _record_found(question: Question, answer: Answer, record: dict[str, Any]) -> None:
+    """What was found about the labels, and what else tells them."""
+    work, config, names, parts = question.work, question.config, question.names, question.parts
+    tally, refinement = answer.tally, answer.learned.refinement
+    drained = judge_moves(tally.moves, tally.votes, names, config.gates.class_distribution.max_lost_share)
+    record["findings"].append(finding_record(drained))
+    record["shortcuts"] = shortcuts_record(config, parts, answer.taught, names, _single_labels(work))
+    record["findings"].append(finding_record(judge_shortcuts(record["shortcuts"], config.gates.shortcuts)))
+    if answer.leaks is not None:
+        record["leaks"] = answer.leaks.record()
+        record["findings"].append(finding_record(judge_leaks(answer.leaks)))
+    how = (config.refine.method, refinement.method, refinement.why, refinement.noise_matrix)
+    record |= refinement_record(*how, tally, answer.readings, names, question.looks)
+    record["unusable"] = unusable_record(parts, _scores(work), _flags(work), _spill(work))
+
+
+def _write_rest(question: Question, answer: Answer, record: dict[str, Any]) -> None:
+    """The queue, what people took out or may find, the draw, and the sums for the next night."""
+    work, config, names, parts = question.work, question.config, question.names, question.parts
+    tally, readings = answer.tally, answer.readings
+    queue = _write_queue(work, names, config, readings.beliefs.num_audited)
+    record["queue"] = queue_record(queue.queue, queue.estimate, config.review.seconds_per_sample)
+    if config.classes.ok is not None:
+        num_open = tally.num_samples - int(tally.verified)
+        issues = record["label_issues"]
+        record["costs"] = costs_record(config, _scores(work), queue.table, readings, num_open, issues)
+    _write_kinds(work, config, parts, answer.taught, record)
+    _write_draws(question, answer, queue)
+    record["inspectors"] = _inspectors(work, parts, names)
+    if config.teacher.pred_probs is None and config.data.label_of == "image":
+        _leave_sums(question, answer, record)
 
 
 def _write_queue(work: Path, names: Sequence[str], config: Config, num_looks: float) -> PartQueue:
     """`review_queue.parquet`."""
-    queue = part_queue(_score_paths(work), _flag_paths(work), names, config, work / INTERNAL / "spill", num_looks)
+    queue = part_queue(_scores(work), _flags(work), names, config, _spill(work), num_looks)
     write_table(work / "review_queue.parquet", queue.table, "review_queue", names)
     return queue
 
@@ -354,53 +419,44 @@ def _write_kinds(work: Path, config: Config, parts: RunParts, taught: Taught, re
     from labelclean.runs.kinds import new_kinds
 
     aside = _write_aside(work, config, parts)
-    kinds = new_kinds(config, parts, taught, _score_paths(work), aside)
+    kinds = new_kinds(config, parts, taught, _scores(work), aside)
     if kinds is not None:
         write_table(work / f"{NEW_KINDS}.parquet", kinds, NEW_KINDS)
         record["new_kinds"] = kinds_record(kinds)
 
 
-def _write_draws(
-    work: Path, parts: RunParts, learned: Learned, queue: PartQueue, draws: pa.Table | None, names: Sequence[str]
-) -> None:
+def _write_draws(question: Question, answer: Answer, queue: PartQueue) -> None:
     """What the readings make of tonight's draw, before anybody has looked."""
     from labelclean.cleaning.verdicts import found_at
 
+    parts = question.parts
     drawn = np.sort(queue.numbers[~np.isnan(queue.queue.inclusion_probabilities)])
-    labels, pred_probs, at = found_at(learned, drawn)
+    labels, pred_probs, at = found_at(answer.learned, drawn)
     columns = ["sample_id", "given_label", "content_hash"]
-    some = [
+    looked_at = [
         samples_of_part(parts.samples[number], parts.labels[number])[0].select(columns).take(pa.array(rows))
         for number, rows in at
     ]
-    schema = pq.read_schema(parts.samples[0])
-    samples = pa.concat_tables(some) if some else pa.schema([schema.field(name) for name in columns]).empty_table()
-    write_draws(
-        work,
-        samples,
-        np.arange(len(drawn)),
-        learned.refinement.trust.readings,
-        pred_probs,
-        labels,
-        draws,
-        names,
-    )
+    schema = pa.schema([pq.read_schema(parts.samples[0]).field(name) for name in columns])
+    samples = pa.concat_tables(looked_at) if looked_at else schema.empty_table()
+    tonight = draws_table(samples, answer.readings, pred_probs, labels)
+    write_draws(question.work, tonight, question.draws, question.names)
 
 
 def _single_labels(work: Path) -> pa.Table | None:
     """Every single label with who gave it; None where the labels do not name inspectors."""
-    single = part_paths(work, LABELS) if plan_of(work).is_streamed else [work / INTERNAL / OPINIONS]
-    if not single or not single[0].is_file() or "annotator_id" not in pq.read_schema(single[0]).names:
+    single = part_paths(work, LABELS)
+    if not single or "annotator_id" not in pq.read_schema(single[0]).names:
         return None
     return pa.concat_tables([read_table(path, "labels") for path in single])
 
 
-def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]) -> dict[str, Any]:
+def _inspectors(work: Path, parts: RunParts, names: Sequence[str]) -> dict[str, Any]:
     """Inspectors compared with what the run suggests, and reviewers with each other."""
     labelled, suggested = None, np.empty(0, dtype=np.int64)
     if (single := _single_labels(work)) is not None:
-        suggested = predicted_of(_score_paths(work))
-        labelled = label_opinions(single, ids, names)
+        suggested = predicted_of(_scores(work))
+        labelled = label_opinions(single, ids_of(parts), names)
     record = inspectors_record(labelled, None, suggested, names)
     decided, about = parts.decided
     if about is not None:
@@ -409,42 +465,36 @@ def _inspectors(work: Path, parts: RunParts, ids: pa.Array, names: Sequence[str]
     return record
 
 
-def _leave_sums(
-    work: Path,
-    config: Config,
-    parts: RunParts,
-    learned: Learned,
-    names: Sequence[str],
-    reference: RunSums | None,
-    record: dict[str, Any],
-) -> None:
+def _leave_sums(question: Question, answer: Answer, record: dict[str, Any]) -> None:
     """`sums.npz` for the next night, and how this one differs from its reference."""
     from labelclean.cleaning.population import learned_sums
 
+    work, config, parts, names = question.work, question.config, question.parts, question.names
+    folder, reference = config.run.reference, question.reference
     extracted = part_of(work, "extract")
     rows, folds, kept = kept_samples(parts.shards, parts.labels, len(parts.samples), len(names))
     counts = np.array(part_of(work, "check_distribution")["counts"])
     tonight = RunSums(
-        class_names=tuple(names),
+        class_names=names,
         backbone=extracted["backbone"]["digest"],
         decode=extracted["decode_digest"],
         seed=config.run.seed,
         folds=config.teacher.folds,
         counts=parts.new_votes + (0 if reference is None else reference.counts),
-        sums=learned_sums(learned),
+        sums=learned_sums(answer.learned),
         rows=rows,
         row_folds=folds,
         noise=_noise(work),
-        runs=() if reference is None or config.run.reference is None else (*reference.runs, config.run.reference.name),
+        runs=() if reference is None or folder is None else (*reference.runs, folder.name),
         kept=kept,
     )
     write_run_sums(work, tonight)
-    if reference is not None and config.run.reference is not None:
-        record["reference"] = drift_record(config.run.reference.name, reference, tonight, counts, parts.num_known)
+    if reference is not None and folder is not None:
+        record["reference"] = drift_record(folder.name, reference, tonight, counts, parts.num_known)
 
 
 def _noise(work: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """Expected wrong labels by line, shift and camera, read part by part."""
-    paths = sorted((work / INTERNAL / STREAM / "refined_labels").glob("part-*.parquet"))
+    paths = _stream_paths(work, "refined_labels")
     columns = [name for name in pq.read_schema(paths[0]).names if name in ("line", "shift", "camera", "label_score")]
     return added_noise([noise_by_column(read_table(path, "refined_labels", columns)) for path in paths])

@@ -8,7 +8,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from labelclean.storage.parquet import make_folder, read_json, write_json
 from labelclean.storage.run_folders import MANIFEST, adopt, leftovers, new_work_folder, publish_run
 
 LOG = logging.getLogger("labelclean")
+_NO_STEPS = ("config", "arrivals", "plan")
 _VERSIONED = ("labelclean", "torch", "timm", "numpy", "pandas", "pyarrow", "pillow", "prefect", "great-expectations")
 
 
@@ -156,37 +157,13 @@ def publish(run: Run) -> Path:
     from labelclean.report.file import write_report
     from labelclean.runs.summary import build_summary
 
-    parts = {path.stem: read_json(path) for path in sorted((run.work / INTERNAL).glob("*.json"))}
-    config, arrivals = parts.pop("config"), arrivals_from(parts.pop("arrivals"))
-    plan = plan_from(parts.pop("plan"))
-    timings = {name: part.pop("seconds") for name, part in parts.items()}
-    summary = build_summary(
-        parts, rejects_limit=run.config.rejects.max_share, audit_samples=run.config.review.audit_samples
-    )
+    internal = {path.stem: read_json(path) for path in sorted((run.work / INTERNAL).glob("*.json"))}
+    review = run.config.review
+    steps = {name: record for name, record in internal.items() if name not in _NO_STEPS}
+    summary = build_summary(steps, rejects_limit=run.config.rejects.max_share, audit_samples=review.audit_samples)
     write_json(run.work / "summary.json", summary)
     shutil.rmtree(run.work / INTERNAL)
-    facts = {
-        "dataset": dataset_name(run.config),
-        "window": arrivals.window,
-        "since": arrivals.since,
-        "config": config_record(Config.model_validate(config)),
-        "seed": run.config.run.seed,
-        "backbone": parts.get("extract", {}).get("backbone"),
-        "device": parts.get("extract", {}).get("device"),
-        "versions": {name: version(name) for name in _VERSIONED} | {"python": platform.python_version()},
-    }
-    manifest = facts | {
-        "run_id": run.run_id,
-        "verdict": summary["verdict"],
-        "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
-        "started_at": run.started_at.isoformat(),
-        "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
-        "step_seconds": timings,
-        "memory": {key: value for key, value in plan.record().items() if key != "digest"},
-        "host": platform.node(),
-        "labels_read": [file.path for file in arrivals.read],
-        "labels_files": [asdict(file) for file in (*arrivals.unchanged, *arrivals.read)],
-    }
+    manifest = _manifest(run, internal, summary)
     check_held(run.config.storage.runs / ".lock")
     folder = publish_run(run.work, run.run_id, manifest | _spent(run))
     LOG.info("published %s", folder)
@@ -199,6 +176,32 @@ def publish(run: Run) -> Path:
             folder,
         )
     return folder
+
+
+def _manifest(run: Run, internal: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was made of and how it went: `manifest.json` but for what it has taken."""
+    arrivals, plan = arrivals_from(internal["arrivals"]), plan_from(internal["plan"])
+    extracted = internal.get("extract", {})
+    return {
+        "dataset": dataset_name(run.config),
+        "window": arrivals.window,
+        "since": arrivals.since,
+        "config": config_record(Config.model_validate(internal["config"])),
+        "seed": run.config.run.seed,
+        "backbone": extracted.get("backbone"),
+        "device": extracted.get("device"),
+        "versions": {name: version(name) for name in _VERSIONED} | {"python": platform.python_version()},
+        "run_id": run.run_id,
+        "verdict": summary["verdict"],
+        "exit_code": 3 if summary["verdict"] in ("refused", "too_many_rejects") else 0,
+        "started_at": run.started_at.isoformat(),
+        "counts": {key: summary[key] for key in ("num_samples", "num_rejects", "num_label_issues")},
+        "step_seconds": {name: record["seconds"] for name, record in internal.items() if name not in _NO_STEPS},
+        "memory": {key: value for key, value in plan.record().items() if key != "digest"},
+        "host": platform.node(),
+        "labels_read": [file.path for file in arrivals.read],
+        "labels_files": [asdict(file) for file in (*arrivals.unchanged, *arrivals.read)],
+    }
 
 
 def _spent(run: Run) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from labelclean.noise.promise import Promise, in_points
 
+NOTHING_LEFT = "reviewers call every image bad; nothing is left to judge."
+
 
 def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
     """Return how many labels are worth a look, how many of them we would change, and how many wait for eyes.
@@ -26,7 +28,7 @@ def found_sentence(found: Mapping[str, Any], num_usable: int) -> str:
     changed, waiting = found["would_change"], found["waits_for_eyes"]
     parts = [f"{changed:,} we would change"] if changed else []
     parts += [f"{waiting:,} {'waits' if waiting == 1 else 'wait'} for eyes"] if waiting else []
-    return _worth_a_look(found, num_usable, "labels", parts) + _expected(found, "are")
+    return f"{_worth_a_look(found, num_usable, 'labels', parts)}; {_expected(found, 'are')}."
 
 
 def found_sets_sentence(found: Mapping[str, Any], num_usable: int) -> str:
@@ -47,7 +49,45 @@ def found_sets_sentence(found: Mapping[str, Any], num_usable: int) -> str:
     counts = ((found["missing"], "may be missing"), (found["spurious"], "may be too many"))
     parts = [f"{count:,} {words}" for count, words in counts if count]
     look = _worth_a_look(found, num_usable, "images", [f"labels of which {', '.join(parts)}"])
-    return look + _expected(found, "labels are")
+    return f"{look}; {_expected(found, 'labels are')}."
+
+
+def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
+    """Return what a run of one class found.
+
+    Args:
+        record: `one_class` of the summary.
+        num_usable: Samples whose image could be used.
+
+    Returns:
+        One sentence.
+
+    Examples:
+        >>> one_class_sentence({"class_name": "good", "odd_share": 0.05, "num": 48}, 952)
+        "48 of 952 images look least like the others, as many as neighbours.odd_share = 0.05 expects not to be 'good'; with one class no label can be suggested."
+    """
+    taken = f" with the {record['num_taken_out']:,} that people took out," if record.get("num_taken_out") else ","
+    return (
+        f"{record['num']:,} of {num_usable:,} images look least like the others{taken} as many as neighbours.odd_share = "
+        f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
+    )
+
+
+def queue_words(queue: Mapping[str, Any]) -> str:
+    """Return how long a queue is and how many of its labels are expected to be wrong.
+
+    Args:
+        queue: `queue` of the summary.
+
+    Returns:
+        Words without a full stop.
+
+    Examples:
+        >>> queue_words({"num": 1200, "minutes": 90.4, "expected": 7.6, "low": 3, "high": 12.4, "expected_left": 1})
+        '1,200 samples, about 90 min; about 8 are expected to be wrong (3 to 12), 1 outside'
+    """
+    left = f"{queue['expected_left']:,.0f} outside"
+    return f"{queue['num']:,} samples, about {queue['minutes']:,.0f} min; {_expected(queue, 'are')}, {left}"
 
 
 def promise_sentence(promise: Promise, *, of_sets: bool = False) -> str:
@@ -93,4 +133,4 @@ def _worth_a_look(found: Mapping[str, Any], num_usable: int, what: str, parts: S
 
 
 def _expected(found: Mapping[str, Any], are: str) -> str:
-    return f"; about {found['expected']:,.0f} {are} expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})."
+    return f"about {found['expected']:,.0f} {are} expected to be wrong ({found['low']:,.0f} to {found['high']:,.0f})"

@@ -14,7 +14,13 @@ from labelclean.runs.arrivals import arrival_sentences
 from labelclean.runs.costs import cost_sentences
 from labelclean.runs.drift_report import drift_sentences
 from labelclean.runs.label_set_rules import SEVERAL
-from labelclean.runs.sentences import found_sentence, found_sets_sentence, promise_sentence
+from labelclean.runs.sentences import (
+    found_sentence,
+    found_sets_sentence,
+    one_class_sentence,
+    promise_sentence,
+    queue_words,
+)
 from labelclean.texts import printable
 
 if TYPE_CHECKING:
@@ -93,27 +99,6 @@ def _verdict(
     sentence = worded(summary["label_issues"], num_usable)
     fell_back = summary["refinement"]["requested"] not in ("auto", summary["refinement"]["method"])
     return ("fell_back" if fell_back else "done"), sentence
-
-
-def one_class_sentence(record: Mapping[str, Any], num_usable: int) -> str:
-    """Return what a run of one class found.
-
-    Args:
-        record: `one_class` of the summary.
-        num_usable: Samples whose image could be used.
-
-    Returns:
-        One sentence.
-
-    Examples:
-        >>> one_class_sentence({"class_name": "good", "odd_share": 0.05, "num": 48}, 952)
-        "48 of 952 images look least like the others, as many as neighbours.odd_share = 0.05 expects not to be 'good'; with one class no label can be suggested."
-    """
-    taken = f" with the {record['num_taken_out']:,} that people took out," if record.get("num_taken_out") else ","
-    return (
-        f"{record['num']:,} of {num_usable:,} images look least like the others{taken} as many as neighbours.odd_share = "
-        f"{record['odd_share']:g} expects not to be {record['class_name']!r}; with one class no label can be suggested."
-    )
 
 
 def markdown_summary(published: PublishedRun) -> str:
@@ -288,15 +273,8 @@ def print_summary(published: PublishedRun) -> None:
     console.print(Text(f"outputs: {published.folder}"))
     if (published.folder / "report.html").is_file():
         console.print(Text(f"report: {published.folder / 'report.html'}"))
-    if summary["queue"]:
-        console.print(
-            Text(
-                f"next: look at review_queue.parquet from the top: {summary['queue']['num']:,} samples, about "
-                f"{summary['queue']['minutes']:,.0f} min; about {summary['queue']['expected']:,.0f} are expected to be wrong "
-                f"({summary['queue']['low']:,.0f} to {summary['queue']['high']:,.0f}), "
-                f"{summary['queue']['expected_left']:,.0f} outside."
-            )
-        )
+    if queue := summary["queue"]:
+        console.print(Text(f"next: look at review_queue.parquet from the top: {queue_words(queue)}."))
     else:
         console.print(Text("next: read the findings above; summary.json holds every number."))
 

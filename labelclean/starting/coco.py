@@ -13,7 +13,7 @@ import pyarrow as pa
 from labelclean.errors import TableError, listed
 from labelclean.review.boxes.coco import coco_images, coco_names
 from labelclean.review.exchange.json_values import needed_words, record_list
-from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, one_label_each, rows_of_images
 
 
 def is_coco(content: Any) -> bool:
@@ -26,13 +26,13 @@ def has_whole_images(content: Any) -> bool:
     return any(isinstance(one, dict) and not _has_shape(one) for one in content["annotations"])
 
 
-def coco_rows(content: Any, origin: Path, collect: Collect = rows_of_images) -> Rows:
+def coco_rows(content: Any, origin: Path, collect: Collect = one_label_each) -> Rows:
     """Return the image-level categories of a COCO file.
 
     Args:
         content: The file's JSON.
         origin: The file, for the error message.
-        collect: Makes rows of the images: of one class each, or of several.
+        collect: Whether an image has one label, or several.
 
     Returns:
         One row per image with one category, or with its categories. Where it has one, column `coco` keeps as JSON what the file says of the image and its
@@ -67,7 +67,7 @@ def coco_rows(content: Any, origin: Path, collect: Collect = rows_of_images) -> 
         LabelledImage(path, tuple(labels[key]), {"coco": json.dumps(records.get(key))}) for key, path in paths.items()
     )
     source = f"COCO: {len(images):,} images, {len(names):,} categories"
-    rows = collect(by_number, source, origin, left_out={BOXES: shapes})
+    rows = rows_of_images(by_number, source, origin, collect, {BOXES: shapes})
     if "coco" not in rows.table.column_names:
         return rows
     others = {name: value for name, value in content.items() if name not in ("images", "annotations")}

@@ -12,9 +12,9 @@ from labelclean.errors import TableError
 from labelclean.review.label_files import unguarded
 from labelclean.starting.cells import Cells, table_rows
 from labelclean.starting.images import looks_like_image
-from labelclean.starting.label_sets import set_rows_of_images
+from labelclean.starting.label_sets import all_labels_each
 from labelclean.starting.label_studio import flat_rows, is_label_studio_header
-from labelclean.starting.rows import Rows, rows_of_images
+from labelclean.starting.rows import Rows, one_label_each
 from labelclean.starting.text import text_of
 
 _SEPARATORS = ",;\t|"
@@ -44,7 +44,7 @@ def csv_rows(
     header = [cell.strip() for cell in cells[0][1]] if cells else []
     if is_label_studio_header(header):
         records = [dict(zip(header, row, strict=False)) for _, row in cells[1:]]
-        collect = set_rows_of_images if several else rows_of_images
+        collect = all_labels_each if several else one_label_each
         return flat_rows(records, columns.get("given_label"), "Label Studio CSV", origin, collect)
     return table_rows(Cells(cells, f"{origin.name}: {{n}} rows of {words}"), columns, origin, several=several)
 

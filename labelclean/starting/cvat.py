@@ -6,16 +6,16 @@ from pathlib import Path
 
 from labelclean.errors import TableError, listed
 from labelclean.review.boxes.cvat import cvat_images
-from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import BOXES, Collect, LabelledImage, Rows, one_label_each, rows_of_images
 
 
-def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> Rows:
+def cvat_rows(data: bytes, origin: Path, collect: Collect = one_label_each) -> Rows:
     """Return the tags in a CVAT file.
 
     Args:
         data: The XML.
         origin: The file, for the error message.
-        collect: Makes rows of the images: of one class each, or of several.
+        collect: Whether an image has one label, or several.
 
     Returns:
         One row per image with one tag, or with its tags.
@@ -40,4 +40,4 @@ def cvat_rows(data: bytes, origin: Path, collect: Collect = rows_of_images) -> R
             "Correct the file."
         )
     source = f"CVAT for images: {len(images):,} images"
-    return collect(images, source, origin, left_out={BOXES: shapes})
+    return rows_of_images(images, source, origin, collect, {BOXES: shapes})

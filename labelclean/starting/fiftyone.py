@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,8 @@ def fiftyone_rows(content: Any, origin: Path) -> Rows:
             f"{len(faults):,} are not: {listed(faults)}. Several labels per image are not read; export one field."
         )
     folder = origin.parent / "data"
-    return rows_of_images(
-        images,
-        f"FiftyOne: {len(images):,} images",
-        origin,
-        folder=folder if folder.is_dir() else None,
-    )
+    rows = rows_of_images(images, f"FiftyOne: {len(images):,} images", origin)
+    return replace(rows, folder=folder if folder.is_dir() else None)
 
 
 def _class_name(value: Any, classes: list[Any]) -> str | None:

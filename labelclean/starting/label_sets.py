@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.errors import TableError, listed
+from labelclean.errors import listed
 from labelclean.starting.images import image_files, is_utf8, looks_like_image
-from labelclean.starting.rows import NO_LABEL, LabelledImage, Rows
+from labelclean.starting.rows import NO_LABEL, LabelledImage
 
 NOT_SAID = "rows without a label beside others of the same image"
 _EARLIER = "earlier annotations of the same image (the one submitted last counts)"
@@ -132,30 +132,14 @@ def with_unlisted(table: pa.Table, root: Path, *, have_none: bool) -> tuple[pa.T
     return pa.concat_tables([table, more], promote_options="default"), [f"{words}: they have no label"]
 
 
-def set_rows_of_images(
-    images: Iterable[LabelledImage],
-    source: str,
-    origin: Path,
-    *,
-    left_out: Mapping[str, Sequence[str]] | None = None,
-    seen: Sequence[str] = (),
-    folder: Path | None = None,
-) -> Rows:
-    """Return a row for each image with all of its classes, as `rows.rows_of_images` does for one; others are left out by name.
+def all_labels_each(images: Iterable[LabelledImage]) -> tuple[pa.Table, dict[str, list[str]]]:
+    """Return a row for each image with all of its classes, as `rows.one_label_each` does for one; and the others by name.
 
     Args:
-        images: What the file holds, in its order; of several annotations of one image the one submitted last counts.
-        source: What was read, in words.
-        origin: The file, for the error message.
-        left_out: What the reader itself did not take.
-        seen: What the reader decided.
-        folder: Folder that image paths start from.
+        images: What a file holds, in its order; of several annotations of one image the one submitted last counts.
 
     Returns:
-        The rows; `given_label` holds lists, and who annotated is `annotated_by`.
-
-    Raises:
-        TableError: If no image has a class.
+        The table, `given_label` holds lists and who annotated is `annotated_by`; and what was left out.
     """
     last: dict[str, LabelledImage] = {}
     earlier: list[str] = []
@@ -170,18 +154,11 @@ def set_rows_of_images(
         for path, image in last.items()
         if image.labels
     ]
-    out = {**(left_out or {}), _EARLIER: earlier, NO_LABEL: bare}
-    if not taken:
-        counts = "; ".join(f"{len(names):,} {what}" for what, names in out.items() if names) or "nothing else"
-        raise TableError(
-            f"{origin}: {source}: at least one image must have a class, but none has. It holds {counts}. Give the images "
-            "their classes, or name another file."
-        )
     kinds = {"given_label": pa.list_(pa.string())}
     columns = dict.fromkeys(name for row in taken for name in row if name != "coco")
     table = pa.Table.from_pylist(taken, pa.schema([(name, kinds.get(name, pa.string())) for name in columns]))
     table = table.rename_columns(["annotated_by" if name == "annotator_id" else name for name in columns])
-    return Rows(source, table, out, tuple(seen), folder)
+    return table, {_EARLIER: earlier, NO_LABEL: bare}
 
 
 def _when(image: LabelledImage) -> str:

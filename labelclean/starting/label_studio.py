@@ -10,7 +10,7 @@ from typing import Any
 from labelclean.errors import TableError, listed
 from labelclean.review.exchange.json_values import needed_words, record, record_list, words
 from labelclean.starting.images import looks_like_image
-from labelclean.starting.rows import Collect, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import Collect, LabelledImage, Rows, one_label_each, rows_of_images
 
 _OWN = {
     "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "total_annotations",
@@ -41,14 +41,14 @@ def is_label_studio_header(header: Sequence[str]) -> bool:
     return {"annotation_id", "annotator"} <= set(header)
 
 
-def label_studio_rows(content: Any, control: str | None, origin: Path, collect: Collect = rows_of_images) -> Rows:
+def label_studio_rows(content: Any, control: str | None, origin: Path, collect: Collect = one_label_each) -> Rows:
     """Return the choices in Label Studio's JSON export.
 
     Args:
         content: The file's JSON, a list of tasks.
         control: Name of the control that asks for the class; default: the only one that asks for choices.
         origin: The file, for the error message.
-        collect: Makes rows of the images: of one class each, or of several.
+        collect: Whether an image has one label, or several.
 
     Returns:
         One row per annotation with one choice, `annotator_id` says whose; `sample_id` is the image. Where an image may have
@@ -89,7 +89,7 @@ def flat_rows(
     column: str | None,
     source: str,
     origin: Path,
-    collect: Collect = rows_of_images,
+    collect: Collect = one_label_each,
 ) -> Rows:
     """Return the choices in Label Studio's JSON-MIN or CSV export.
 
@@ -194,8 +194,8 @@ def _rows(
     images: list[LabelledImage], source: str, origin: Path, left_out: dict[str, list[str]], collect: Collect
 ) -> Rows:
     """One row per image and person, the last one of each; or what is made of them where an image may have several."""
-    if collect is not rows_of_images:
-        return collect(images, source, origin, left_out=left_out)
+    if collect is not one_label_each:
+        return rows_of_images(images, source, origin, collect, left_out)
     last: dict[tuple[str, str | None], LabelledImage] = {}
     older: list[str] = []
     for image in images:
@@ -206,7 +206,7 @@ def _rows(
             if (before.more.get("annotated_at") or "") > (image.more.get("annotated_at") or ""):
                 continue
         last[key] = image
-    rows = rows_of_images(last.values(), source, origin, left_out={**left_out, _OLDER: older})
+    rows = rows_of_images(last.values(), source, origin, collect, {**left_out, _OLDER: older})
     people = rows.table.column("annotator_id") if "annotator_id" in rows.table.column_names else None
     if people is None or people.null_count == 0:
         return rows

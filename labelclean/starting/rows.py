@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -82,36 +81,20 @@ class LabelledImage:
     more: Mapping[str, str | None] = field(default_factory=dict)
 
 
-Collect = Callable[..., Rows]
-"""`rows_of_images`, or `label_sets.set_rows_of_images`, which takes the same."""
+Collect = Callable[[Iterable[LabelledImage]], tuple[pa.Table, dict[str, list[str]]]]
+"""`one_label_each`, or `label_sets.all_labels_each`: a row for each image with a label, and the paths of the others by reason."""
 
 
-def rows_of_images(
-    images: Iterable[LabelledImage],
-    source: str,
-    origin: Path,
-    *,
-    left_out: Mapping[str, Sequence[str]] | None = None,
-    seen: Sequence[str] = (),
-    folder: Path | None = None,
-) -> Rows:
-    """Return a row for each image that has one class; the others are left out by name.
+def one_label_each(images: Iterable[LabelledImage]) -> tuple[pa.Table, dict[str, list[str]]]:
+    """Return a row for each image that has one class, and the others by name.
 
     Args:
-        images: What the file holds, in its order.
-        source: What was read, in words.
-        origin: The file, for the error message.
-        left_out: What the reader itself did not take.
-        seen: What the reader decided.
-        folder: Folder that image paths start from.
+        images: What a file holds, in its order.
 
     Returns:
-        The rows.
-
-    Raises:
-        TableError: If no image has one class.
+        The table and what was left out.
     """
-    taken: list[dict[str, Any]] = []
+    taken: list[dict[str, str | None]] = []
     bare: list[str] = []
     several: list[str] = []
     for image in images:
@@ -120,13 +103,40 @@ def rows_of_images(
             taken.append({"image_path": image.path, "given_label": labels[0], **image.more})
         else:
             (several if labels else bare).append(image.path)
-    out = {**(left_out or {}), NO_LABEL: bare, SEVERAL_LABELS: several}
-    if not taken:
-        counts = "; ".join(f"{len(names):,} {what}" for what, names in out.items() if names) or "nothing else"
-        raise TableError(
-            f"{origin}: {source}: at least one image must have one class, but none has. It holds {counts}. "
-            "Give each image one class, or name another file."
-        )
     names = dict.fromkeys(name for row in taken for name in row)
-    schema = pa.schema([(name, pa.string()) for name in names])
-    return Rows(source, pa.Table.from_pylist(taken, schema=schema), out, tuple(seen), folder)
+    table = pa.Table.from_pylist(taken, schema=pa.schema([(name, pa.string()) for name in names]))
+    return table, {NO_LABEL: bare, SEVERAL_LABELS: several}
+
+
+def rows_of_images(
+    images: Iterable[LabelledImage],
+    source: str,
+    origin: Path,
+    collect: Collect = one_label_each,
+    left_out: Mapping[str, Sequence[str]] | None = None,
+) -> Rows:
+    """Return a row for each image that has a label; the others are left out by name.
+
+    Args:
+        images: What the file holds, in its order.
+        source: What was read, in words.
+        origin: The file, for the error message.
+        collect: Whether an image has one label, or several.
+        left_out: What the reader itself did not take.
+
+    Returns:
+        The rows.
+
+    Raises:
+        TableError: If no image has a label.
+    """
+    table, others = collect(images)
+    out = {**(left_out or {}), **others}
+    if not table.num_rows:
+        counts = "; ".join(f"{len(names):,} {what}" for what, names in out.items() if names) or "nothing else"
+        wanted = "one class" if collect is one_label_each else "a class"
+        raise TableError(
+            f"{origin}: {source}: at least one image must have {wanted}, but none has. It holds {counts}. "
+            f"Give each image {wanted}, or name another file."
+        )
+    return Rows(source, table, out)

@@ -29,7 +29,7 @@ from labelclean.starting.fiftyone import fiftyone_rows, is_fiftyone
 from labelclean.starting.folders import check_names, folder_rows
 from labelclean.starting.huggingface import joined, jsonl_rows, record_rows
 from labelclean.starting.images import READ_SUFFIXES, located, plain_path
-from labelclean.starting.label_sets import set_rows_of_images, with_unlisted
+from labelclean.starting.label_sets import all_labels_each, with_unlisted
 from labelclean.starting.label_studio import (
     flat_rows,
     is_label_studio,
@@ -37,7 +37,7 @@ from labelclean.starting.label_studio import (
     label_studio_rows,
 )
 from labelclean.starting.parquet_file import is_labels_table, parquet_rows
-from labelclean.starting.rows import Collect, Rows, StoredImages, rows_of_images
+from labelclean.starting.rows import Collect, Rows, StoredImages, one_label_each
 from labelclean.starting.text import file_bytes, text_of
 from labelclean.starting.unread import UNKNOWN_JSON, unread_bytes, unread_json, unread_suffix
 from labelclean.starting.voc import voc_rows
@@ -82,8 +82,8 @@ class Asked:
 
     @property
     def collect(self) -> Collect:
-        """What makes rows of images: of one class each, or of several."""
-        return set_rows_of_images if self.several_labels else rows_of_images
+        """Whether an image has one label, or several."""
+        return all_labels_each if self.several_labels else one_label_each
 
 
 @dataclass(frozen=True)

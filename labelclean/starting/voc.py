@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from labelclean.errors import TableError
 from labelclean.review.exchange.foreign_file import xml_elements
-from labelclean.starting.rows import Collect, LabelledImage, Rows, rows_of_images
+from labelclean.starting.rows import Collect, LabelledImage, Rows, one_label_each, rows_of_images
 
 
-def voc_rows(files: Mapping[str, bytes], origin: Path, collect: Collect = rows_of_images) -> Rows:
+def voc_rows(files: Mapping[str, bytes], origin: Path, collect: Collect = one_label_each) -> Rows:
     """Return the class of each image whose objects all name the same.
 
     Args:
         files: Name of each XML file -> its bytes.
         origin: Their folder or the file, for the error message.
-        collect: Makes rows of the images: of one class each, or of several.
+        collect: Whether an image has one label, or several.
 
     Returns:
         One row per image; where the objects have boxes, that is told.
@@ -39,10 +40,12 @@ def voc_rows(files: Mapping[str, bytes], origin: Path, collect: Collect = rows_o
             f"{origin}: XML must hold <annotation> (Pascal VOC) or <image> (CVAT for images), but has none."
         )
     words = (
-        "class that all boxes of an image name is" if collect is rows_of_images else "classes that its boxes name are"
+        "class that all boxes of an image name is" if collect is one_label_each else "classes that its boxes name are"
     )
-    seen = [f"{num_boxes:,} boxes: the {words} taken for the image, their places are not"] if num_boxes else []
-    return collect(images, f"Pascal VOC: {len(images):,} images", origin, seen=seen)
+    rows = rows_of_images(images, f"Pascal VOC: {len(images):,} images", origin, collect)
+    if not num_boxes:
+        return rows
+    return replace(rows, seen=(f"{num_boxes:,} boxes: the {words} taken for the image, their places are not",))
 
 
 def _image(page: Element, place: Path) -> tuple[LabelledImage, int]:

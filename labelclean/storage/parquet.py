@@ -238,7 +238,6 @@ def read_labels(
     if not table.num_rows:
         raise TableError(f"{path}: the labels table must have rows, but is empty.")
     has_bytes = holds_images(path, dataset.schema)
-    _check_image_column(path, dataset.schema)
     table = respelled(table, spellings or {})
     if has_label_sets(dataset.schema, several_labels=several_labels):
         return label_sets(table, class_names or (), path.name), has_bytes
@@ -277,7 +276,7 @@ def holds_images(path: Path, schema: pa.Schema) -> bool:
         True with a column `image`, False with `image_path` alone.
 
     Raises:
-        TableError: If there is neither, or boxes come with images instead of paths.
+        TableError: If there is neither, `image` is not of bytes, or boxes come with images instead of paths.
     """
     names, has_bytes = schema.names, "image" in schema.names
     if not has_bytes and "image_path" not in names:
@@ -287,17 +286,17 @@ def holds_images(path: Path, schema: pa.Schema) -> bool:
             f"{path}: boxes must name their image by 'image_path', for several lie in one, but the table holds images in a "
             "column 'image'. Write them as files and leave the column out."
         )
+    if has_bytes:
+        _check_image_type(path, schema.field("image").type)
     return has_bytes
 
 
-def _check_image_column(path: Path, schema: pa.Schema) -> None:
-    """Refuse an `image` column that holds no bytes; its values are not looked at here."""
-    if "image" not in schema.names:
-        return
-    found, types = schema.field("image").type, pa.types
+def _check_image_type(path: Path, kind: pa.DataType) -> None:
+    """Refuse a column `image` that holds no bytes; its values are not looked at here."""
+    types = pa.types
     allowed = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary, types.is_null)
-    if not any(is_allowed(found) for is_allowed in allowed):
-        raise TableError(f"{path}: column 'image' must hold the bytes of image files (binary), but is {found}.")
+    if not any(is_allowed(kind) for is_allowed in allowed):
+        raise TableError(f"{path}: column 'image' must hold the bytes of image files (binary), but is {kind}.")
 
 
 def image_rows(

@@ -139,14 +139,14 @@ def register_spellings(connection: Any, spellings: Mapping[str, str]) -> None:
 
 
 def count_repeats(
-    connection: Any, now: Sequence[Path], earlier: Sequence[Path], spellings: Mapping[str, str] | None = None
+    now: Sequence[Path], earlier: Sequence[Path], spill: Path, spellings: Mapping[str, str] | None = None
 ) -> tuple[int, int]:
     """Return how many samples other files hold too, and how many of them with another label.
 
     Args:
-        connection: From `database`.
         now: Parts of the samples, with `sample_id` and `given_label`.
         earlier: Other label files, in the order in which a later one wins.
+        spill: Folder for what does not fit into memory.
         spellings: `data.spellings`, for the other files.
 
     Returns:
@@ -163,8 +163,9 @@ def count_repeats(
         SELECT count(*), count(*) FILTER (WHERE label <> given_label)
         FROM before JOIN (SELECT sample_id, given_label FROM read_parquet(?)) USING (sample_id)
     """
-    register_spellings(connection, spellings or {})
-    (repeats,) = connection.execute(question, [names_of(earlier), names_of(earlier), names_of(now)]).fetchall()
+    with database(spill) as connection:
+        register_spellings(connection, spellings or {})
+        (repeats,) = connection.execute(question, [names_of(earlier), names_of(earlier), names_of(now)]).fetchall()
     return int(repeats[0]), int(repeats[1])
 
 
@@ -259,13 +260,14 @@ def images_to_extract(
     return int(wanted), int(num_found)
 
 
-def images_to_measure(connection: Any, stored: Sequence[Path], target: Path) -> int:
+def images_to_measure(connection: Any, stored: Sequence[Path], target: Path, boxed: Sequence[str] = ()) -> int:
     """Write down one image of each content that `images_to_extract` found stored and that another store lacks.
 
     Args:
         connection: The one that `images_to_extract` asked.
         stored: Parts of the other store, with `content_hash`.
-        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`.
+        target: Parquet file to write: `content_hash`, `sample_id`, `image_path`, and ``boxed``.
+        boxed: Columns of the boxes, where samples are boxes.
 
     Returns:
         Their number.
@@ -273,8 +275,9 @@ def images_to_measure(connection: Any, stored: Sequence[Path], target: Path) -> 
     known = "SELECT content_hash FROM read_parquet($stored)" if stored else "SELECT NULL::VARCHAR AS content_hash"
     question = f"""
         COPY (
-            SELECT content_hash, sample_id, image_path FROM contents ANTI JOIN ({known}) USING (content_hash)
-            WHERE is_stored ORDER BY sample_id
+            SELECT {", ".join(("content_hash", "sample_id", "image_path", *boxed))}
+            FROM contents ANTI JOIN ({known}) USING (content_hash)
+            WHERE is_stored ORDER BY {"image_path, " if boxed else ""}sample_id
         ) TO $target (FORMAT parquet)
     """  # noqa: S608 - nothing of the data is put in
     with atomic_path(target) as temporary:

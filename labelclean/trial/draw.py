@@ -22,6 +22,7 @@ from labelclean.probes.sums import hashed_parts
 from labelclean.review.part_views import PART, part_numbers
 from labelclean.runs.extract import extract
 from labelclean.runs.ingest import image_root, ingest
+from labelclean.runs.part_files import SAMPLES, read_samples
 from labelclean.runs.plan import Plan
 from labelclean.runs.record import INTERNAL
 from labelclean.runs.run import open_run
@@ -77,7 +78,7 @@ def draw_features(config: Config, samples: pa.Table, names: tuple[str, ...], num
         begin_trial(config, run.work, names)
         ingest(run.work)
         extract(run.work)
-        usable = read_table(run.work / INTERNAL / "samples.parquet", "samples")
+        usable = read_samples(run.work, SAMPLES)
         rejects = Counter(read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist())
         extracted = read_json(run.work / INTERNAL / "extract.json")
     check_enough(usable.num_rows, drawn, rejects, samples.num_rows)
@@ -156,7 +157,7 @@ def check_enough(
 
 
 def begin_trial(config: Config, work: Path, names: tuple[str, ...]) -> None:
-    """Turn a run's work folder into that of a trial, whose few samples are never worked on in parts.
+    """Turn a run's work folder into that of a trial, whose few samples are one part.
 
     Args:
         config: The configuration of the whole data set.

@@ -10,7 +10,7 @@ import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ OK_NAMES = {"ok", "good", "pass", "良品", "ok品"}  # as `casefold` of NFKC wr
 
 def write_first_config(
     labels: Path,
-    image_root: Path | None,
     out: Path,
     overrides: Sequence[str] = (),
     *,
@@ -54,12 +53,11 @@ def write_first_config(
 
     Args:
         labels: A labels table in Parquet, or what `first_labels` reads, which is written as Parquet beside the config.
-        image_root: Folder that `image_path` is relative to; default: the folder of the labels.
         out: The config file to write.
         overrides: `section.key=value` items to put into it.
         weights: The backbone's weights file; what a safetensors file says of itself
             (architecture, mean, std, padding) goes into the config.
-        asked: What the user says of labels that are no labels table.
+        asked: What the user says of the labels, and where their images are; default: in the folder of the labels.
         force: Replace existing files.
 
     Returns:
@@ -70,64 +68,110 @@ def write_first_config(
         ConfigError: If an override cannot be used.
         FileExistsError: If a file to write is there and ``force`` is not set.
     """
-    folder = out.resolve().parent
-    asked = asked or Asked()
+    folder, asked = out.resolve().parent, asked or Asked()
     if any(_says_several(item) for item in overrides):
         asked = replace(asked, several_labels=True)
-    first = first_labels(labels, replace(asked, image_root=image_root))
+    seen_labels = _seen_labels(labels, out, asked, force=force)
+    settings = _first_settings(seen_labels, folder, weights)
+    config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
+    is_set = GIVEN in seen_labels.table.column_names
+    counts = label_counts(label_names(respelled(seen_labels.table, config.data.spellings)))
+    names = settings["data"]["class_names"] = in_class_order(counts)
+    if not names:
+        raise TableError(f"{labels}: labels must name at least one class, but name none.")
+    if is_set and asked.several_labels and (seen_labels.first is None or len(names) == 1):
+        settings["data"]["several_labels"] = True
+    proposed, ok_seen = _ok_proposed(config, [] if is_set else names)
+    chosen = _chosen(settings, overrides, folder)
+    if config.backbone.weights is not None:
+        chosen["backbone"].pop("pretrained", None)
+    sentences = (*_sentences(seen_labels, counts, config), *ok_seen, _backbone_seen(config, folder))
+    seen = [printable(sentence) for sentence in sentences]
+    text = commented_config(chosen, seen, proposed)
+    _write_labels(seen_labels)
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return seen
+
+
+@dataclass(frozen=True)
+class _SeenLabels:
+    """The labels that a config is written for.
+
+    Attributes:
+        path: The labels table that the config names.
+        table: The table `labels`.
+        has_bytes: It holds the images themselves.
+        image_root: Folder that image paths are relative to.
+        seen: What was seen, one sentence each.
+        first: What the labels came as; None where they are a labels table already.
+        refused: File for those that cannot be used; None where there are none.
+    """
+
+    path: Path
+    table: pa.Table
+    has_bytes: bool
+    image_root: Path
+    seen: tuple[str, ...]
+    first: FirstLabels | None = None
+    refused: Path | None = None
+
+
+def _seen_labels(labels: Path, out: Path, asked: Asked, *, force: bool) -> _SeenLabels:
+    """Read the labels; files that would be replaced are refused before."""
+    folder, first = out.resolve().parent, first_labels(labels, asked)
     made = None if first is None else folder / f"labels_from_{_stem(labels)}.parquet"
-    refused = (
-        None if made is None or first is None or not first.rejects else folder / f"rejects_from_{_stem(labels)}.parquet"
-    )
+    refused = folder / f"rejects_from_{_stem(labels)}.parquet" if first is not None and first.rejects else None
     taken = [path for path in (out, made, refused) if path is not None and path.exists() and not force]
     if taken:
         other = "another --out" if taken[0] == out else "an --out in another folder"
         raise FileExistsError(f"{taken[0]}: the file is there already. Choose {other}, or --force to replace it.")
-    table, has_bytes, root, seen = _first_table(labels, image_root, asked, first, made, refused)
-    settings: dict[str, Any] = {
-        "data": {"labels": _portable(made or labels, folder)},
-        "backbone": {"name": DEFAULT_BACKBONE, "pretrained": True, "depth": FIRST_DEPTH},
-        "run": {"seed": 0} | _name_of(made or labels),
-    }
-    if not has_bytes:
-        settings["data"]["image_root"] = _portable(root, folder)
+    if first is None or made is None:
+        table, has_bytes = read_labels(labels, None, several_labels=asked.several_labels)
+        root = asked.image_root or (labels if labels.is_dir() else labels.parent)
+        return _SeenLabels(labels, table, has_bytes, root, tuple(unread_files(labels)))
+    is_set = asked.several_labels or holds_lists(first.table.schema)
+    origin = labels.name
+    table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
+    if first.boxes is not None:
+        table = _with_source(table, first.boxes, folder)
+    seen = [*first.seen, f"labels written to {made}"]
+    seen += [] if refused is None else [_refused_words(first.rejects, refused)]
+    return _SeenLabels(made, table, first.images is not None, first.image_root, tuple(seen), first, refused)
+
+
+def _first_settings(labels: _SeenLabels, folder: Path, weights: Path | None) -> dict[str, Any]:
+    """What the config says of labels, images, backbone and run, before anybody overrides it."""
+    data = {"labels": _portable(labels.path, folder)}
+    if not labels.has_bytes:
+        data["image_root"] = _portable(labels.image_root, folder)
+    backbone: dict[str, Any] = {"name": DEFAULT_BACKBONE, "pretrained": True}
     if weights is not None:
-        settings["backbone"] = described_weights(weights) | {
-            "weights": _portable(weights, folder),
-            "depth": FIRST_DEPTH,
-        }
-    config = parse_config(yaml.safe_dump(settings), folder=folder, origin=str(out), overrides=overrides, cwd=Path.cwd())
-    is_set = GIVEN in table.column_names
-    counts = label_counts(label_names(respelled(table, config.data.spellings)))
-    names = settings["data"]["class_names"] = in_class_order(counts)
-    if not names:
-        raise TableError(f"{labels}: labels must name at least one class, but name none.")
-    if is_set and asked.several_labels and (first is None or len(names) == 1):
-        settings["data"]["several_labels"] = True
-    rows = f"{table.num_rows:,} {'images' if is_set else 'rows'}"
+        backbone = described_weights(weights) | {"weights": _portable(weights, folder)}
+    return {
+        "data": data,
+        "backbone": backbone | {"depth": FIRST_DEPTH},
+        "run": {"seed": 0} | _name_of(labels.path),
+    }
+
+
+def _sentences(labels: _SeenLabels, counts: Mapping[str, int], config: Config) -> list[str]:
+    """What was seen of the labels, their classes and their images."""
+    table, names = labels.table, in_class_order(counts)
+    rows = f"{table.num_rows:,} {'images' if GIVEN in table.column_names else 'rows'}"
+    seen = [*labels.seen]
     seen.append(f"{rows}, {len(names)} classes: " + ", ".join(f"{name} ({counts[name]:,})" for name in names))
     seen += _sets_seen(table)
-    if not has_bytes:
-        seen.append(_paths_found(table.column("image_path").slice(0, NUM_OPENED).to_pylist(), root, config))
+    if not labels.has_bytes:
+        paths = table.column("image_path").slice(0, NUM_OPENED).to_pylist()
+        seen.append(_paths_found(paths, labels.image_root, config))
     seen += _columns_seen(table.column_names)
     seen += [
         f"class names look alike: {alike_words(pair, counts)}; to join them: {joining(pair, counts)}; a run refuses them as "
         "they are"
         for pair in alike(counts, config.data.spellings)
     ]
-    seen += missing_sentences(counts)
-    proposed, ok_seen = _ok_proposed(config, [] if is_set else names)
-    seen += ok_seen
-    chosen = _chosen(settings, overrides, folder)
-    if config.backbone.weights is not None:
-        chosen["backbone"].pop("pretrained", None)
-    seen = [printable(sentence) for sentence in (*seen, _backbone_seen(config, folder))]
-    text = commented_config(chosen, seen, proposed)
-    if made is not None and first is not None:
-        _write_labels(made, table, first, refused)
-    with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return seen
+    return seen + missing_sentences(counts)
 
 
 def _says_several(item: str) -> bool:
@@ -197,8 +241,11 @@ def _text_in_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _OneLine.add_representer(str, _text_in_one_line)
 
 
-def _write_labels(made: Path, table: pa.Table, first: FirstLabels, refused: Path | None) -> None:
+def _write_labels(labels: _SeenLabels) -> None:
     """The labels as Parquet beside the config, with the images that another file holds, and what of them cannot be used."""
+    first, table, made = labels.first, labels.table, labels.path
+    if first is None:
+        return
     if first.images is not None:
         write_with_images(made, first.table, first.images)
     elif GIVEN in table.column_names:
@@ -207,8 +254,8 @@ def _write_labels(made: Path, table: pa.Table, first: FirstLabels, refused: Path
             pq.write_table(plain.replace_schema_metadata(), temporary, **parquet_options(plain.schema))
     else:
         write_table(made, table, "labels")
-    if refused is not None:
-        write_table(refused, pa.Table.from_pylist(list(first.rejects)), "rejects")
+    if labels.refused is not None:
+        write_table(labels.refused, pa.Table.from_pylist(list(first.rejects)), "rejects")
 
 
 def _with_source(table: pa.Table, source: BoxSource, folder: Path) -> pa.Table:
@@ -343,29 +390,6 @@ def _paths_found(paths: Sequence[str | None], root: Path, config: Config) -> str
     sentence = f"image root {root}: {len(sample) - len(refused):,} of the first {len(sample):,} images are there"
     first = next(iter(refused.items()), None)
     return sentence if first is None else f"{sentence}; {first[0]!r}: {first[1]}"
-
-
-def _first_table(
-    labels: Path,
-    image_root: Path | None,
-    asked: Asked,
-    first: FirstLabels | None,
-    made: Path | None,
-    refused: Path | None,
-) -> tuple[pa.Table, bool, Path, list[str]]:
-    """The table `labels`, whether it holds the images themselves, the image root, and what was seen."""
-    if first is None:
-        table, has_bytes = read_labels(labels, None, several_labels=asked.several_labels)
-        root = image_root or (labels if labels.is_dir() else labels.parent)
-        return table, has_bytes, root, list(unread_files(labels))
-    is_set = asked.several_labels or holds_lists(first.table.schema)
-    origin = labels.name
-    table = label_sets(first.table, (), origin) if is_set else conform(first.table, "labels", origin=origin)
-    if first.boxes is not None and made is not None:
-        table = _with_source(table, first.boxes, made.parent)
-    seen = [*first.seen, f"labels written to {made}"]
-    seen += [] if refused is None else [_refused_words(first.rejects, refused)]
-    return table, first.images is not None, first.image_root, seen
 
 
 def _sets_seen(table: pa.Table) -> list[str]:

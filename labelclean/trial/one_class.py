@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from labelclean.arrays import Float32Array
 from labelclean.cleaning.clean import clean_labels
-from labelclean.config import Config
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from labelclean.trial.forecast import ImageCost
+from labelclean.trial.draw import DrawnSamples
+from labelclean.trial.whole import Whole
 
 NUM_SHOWN = 12
 
 
-def one_class_trial(
-    config: Config,
-    samples: pa.Table,
-    features: Float32Array,
-    name: str,
-    num_usable: float,
-    cost: ImageCost,
-    *,
-    seconds_per_sample: float,
-    compute_s: float,
-) -> dict[str, Any]:
+def one_class_trial(whole: Whole, drawn: DrawnSamples) -> dict[str, Any]:
     """Return what a trial of one class tells.
 
     Args:
-        config: The configuration of the whole data set.
-        samples: Table `samples` of the N images of the trial.
-        features: Their features, shape (N, D).
-        name: The class.
-        num_usable: Images of the whole data set that can be used.
-        cost: What an image costs.
-        seconds_per_sample: Seconds that a person takes to review one.
-        compute_s: Seconds of computing for all.
+        whole: The data set.
+        drawn: N images of it.
 
     Returns:
         JSON values: what `poc.json` has of such a trial.
     """
+    config, (name,), samples = whole.config, whole.names, drawn.samples
     ids, share = samples.column("sample_id").to_pylist(), config.neighbours.odd_share
     cleaning = config.model_dump(include={"neighbours", "teacher", "refine", "gates"})
     cleaning["neighbours"]["odd_share"] = share
     table = clean_labels(
-        [name] * len(ids), features=features, sample_ids=ids, seed=config.run.seed, config=cleaning
+        [name] * len(ids), features=drawn.features, sample_ids=ids, seed=config.run.seed, config=cleaning
     ).table
     oddest = np.argsort(table["label_score"].to_numpy(), kind="stable")[:NUM_SHOWN]
     paths = samples.column("image_path").to_pylist() if "image_path" in samples.column_names else ids
-    num_review = share * num_usable + min(config.review.audit_samples, num_usable)
+    usable = whole.num_usable(drawn.num_drawn, drawn.rejects)
+    num_review = share * usable + min(config.review.audit_samples, usable)
     return {
         "num_judged": len(ids),
         "one_class": {
@@ -61,14 +42,5 @@ def one_class_trial(
             "oddest": [paths[row] or ids[row] for row in oddest.tolist()],
         },
         "recommendation": {"advice": "one_class", "reasons": []},
-        "cost": {
-            "compute_h": compute_s / 3600,
-            "images_per_s": 1.0 / cost.extract_s,
-            "device": cost.device,
-            "num_review": num_review,
-            "num_usable": num_usable,
-            "seconds_per_sample": seconds_per_sample,
-            "review_h": num_review * seconds_per_sample / 3600,
-            "errors": share * num_usable,
-        },
+        "cost": whole.effort(usable, num_review, clean_s=0.0) | {"errors": share * usable},
     }

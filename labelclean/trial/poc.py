@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from labelclean.cleaning.chance import find_unvouched
 from labelclean.cleaning.power import choose_power, powered
@@ -36,10 +35,11 @@ from labelclean.storage.samples import given_labels_of, groups_of
 from labelclean.texts import Texts
 from labelclean.trial.advice import ClassTrial, recommend, risks
 from labelclean.trial.draw import LEAST_SAMPLES, DrawnSamples, draw_features, first_of_parts, review_size
-from labelclean.trial.forecast import ImageCost, cleaning_seconds, measure_images, some_sources
+from labelclean.trial.forecast import cleaning_seconds, measure_images, some_sources
 from labelclean.trial.one_class import one_class_trial
 from labelclean.trial.poc_sets import run_set_trial
 from labelclean.trial.trial import Material, compare_refinements, learning_curve
+from labelclean.trial.whole import Whole
 
 
 def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) -> dict[str, Any]:
@@ -63,57 +63,38 @@ def run_trial(config: Config, *, num_samples: int, seconds_per_sample: float) ->
     config, is_set = settled(config), GIVEN in samples.column_names
     if not is_set:
         check_class_settings(config, names, samples.column_names, samples.num_rows)
-    num_images = samples.num_rows
     if samples.num_rows < LEAST_SAMPLES:
         raise TableError(
             f"poc: at least {LEAST_SAMPLES} samples are needed for a judgement, but {config.data.labels} has {samples.num_rows}. "
             "Add labels; `labelclean run` also takes fewer."
         )
     cost = measure_images(config, some_sources(config, samples, has_bytes))
+    whole = Whole(config, samples, names, samples.num_rows, cost, seconds_per_sample)
     if is_set:
-        return run_set_trial(
-            config, samples, names, cost, num_samples=num_samples, seconds_per_sample=seconds_per_sample
-        )
+        return run_set_trial(whole, num_samples)
     drawn = draw_features(config, samples, names, num_samples)
-    usable, features = drawn.samples, drawn.features
     if config.data.label_of == "part":
         check_part_labels(config, samples.column(PART), samples.column("given_label"))
-        samples = first_of_parts(samples)[0]
+        whole = replace(whole, samples=first_of_parts(samples)[0])
+    facts = _facts(whole, drawn)
     if len(names) == 1:
-        num_usable = num_images * (1.0 - sum(drawn.rejects.values()) / max(drawn.num_drawn, 1))
-        ranked = one_class_trial(
-            config,
-            usable,
-            features,
-            names[0],
-            num_usable,
-            cost,
-            seconds_per_sample=seconds_per_sample,
-            compute_s=num_images * (cost.hash_s + cost.extract_s) + cost.start_s,
-        )
-        return _facts(config, samples, drawn, num_images) | ranked
-    labels = given_labels_of(usable, names)
-    ids, groups = usable.column("sample_id").to_pylist(), groups_of(usable)
-    keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
-    power = choose_power(features, keys, [labels], config)
-    material = Material(powered(features, power), labels, ids, groups)
-    facts = _facts(config, samples, drawn, num_images)
-    full = np.rint(given_labels_of(samples, names).votes.sum(axis=0)).astype(int).tolist()
-    return facts | _measured(material, names, full, config, facts, cost, seconds_per_sample)
+        return facts | one_class_trial(whole, drawn)
+    return facts | _measured(whole, drawn)
 
 
-def _facts(config: Config, samples: pa.Table, drawn: DrawnSamples, num_images: int) -> dict[str, Any]:
+def _facts(whole: Whole, drawn: DrawnSamples) -> dict[str, Any]:
     """What was tried on what."""
+    num_samples, num_images = whole.samples.num_rows, whole.num_images
     facts = {
-        "dataset": dataset_name(config),
-        "num_samples": samples.num_rows,
+        "dataset": dataset_name(whole.config),
+        "num_samples": num_samples,
         "num_drawn": drawn.num_drawn,
         "rejects": drawn.rejects,
         "backbone": drawn.extracted["backbone"]["name"],
         "device": drawn.extracted["device"],
-        "seed": config.run.seed,
+        "seed": whole.config.run.seed,
     }
-    return facts if num_images == samples.num_rows else facts | {"num_images": num_images}
+    return facts if num_images == num_samples else facts | {"num_images": num_images}
 
 
 def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
@@ -139,16 +120,19 @@ def write_trial(record: Mapping[str, Any], out: Path, texts: Texts) -> Path:
 # --- inside ---------------------------------------------------------------------------------------
 
 
-def _measured(
-    material: Material,
-    names: tuple[str, ...],
-    full: list[int],
-    config: Config,
-    facts: dict[str, Any],
-    cost: ImageCost,
-    seconds_per_sample: float,
-) -> dict[str, Any]:
+def _material(drawn: DrawnSamples, names: tuple[str, ...], config: Config) -> Material:
+    """What classes are told apart by."""
+    labels = given_labels_of(drawn.samples, names)
+    ids, groups = drawn.samples.column("sample_id").to_pylist(), groups_of(drawn.samples)
+    keys = sample_keys(ids, groups, num_folds=config.teacher.folds, seed=config.run.seed)
+    power = choose_power(drawn.features, keys, [labels], config)
+    return Material(powered(drawn.features, power), labels, ids, groups)
+
+
+def _measured(whole: Whole, drawn: DrawnSamples) -> dict[str, Any]:
     """Curve, gates, comparison, classes, risks, cost and recommendation."""
+    config, names = whole.config, whole.names
+    material = _material(drawn, names, config)
     seed, labels = config.run.seed, material.labels
     curve = learning_curve(material, config, seed=seed)
     space = build_feature_space(material.features, material.sample_ids, material.groups, config, seed=seed)
@@ -164,9 +148,9 @@ def _measured(
     moves = measure_moves(labels.given, refined.predicted, len(names))
     drained = judge_moves(moves, report.counts, names, config.gates.class_distribution.max_lost_share)
     findings = (*verdict.findings, drained)
-    classes = _classes(labels, refined, names, full)
-    money = _cost(material, refined, names, config, facts, cost, seconds_per_sample)
-    reject_share = sum(facts["rejects"].values()) / max(facts["num_drawn"], 1)
+    classes = _classes(labels, refined, whole)
+    money = _cost(whole, drawn, refined)
+    reject_share = sum(drawn.rejects.values()) / max(drawn.num_drawn, 1)
     found_share = money["found"] / max(money["num_suspects"], 1)
     warnings = risks(classes, curve, compared, findings, reject_share=reject_share, found_share=found_share)
     advice, reasons = recommend(warnings, compared, expected_errors=money["errors"], found_errors=money["found"])
@@ -185,9 +169,9 @@ def _measured(
     }
 
 
-def _classes(
-    labels: GivenLabels, refined: Refinement, names: tuple[str, ...], full: list[int]
-) -> tuple[ClassTrial, ...]:
+def _classes(labels: GivenLabels, refined: Refinement, whole: Whole) -> tuple[ClassTrial, ...]:
+    names = whole.names
+    full = np.rint(given_labels_of(whole.samples, names).votes.sum(axis=0)).astype(int).tolist()
     moves = measure_moves(labels.given, refined.predicted, len(names))
     counts = np.bincount(labels.given, minlength=len(names))
     errors = np.zeros((len(names), len(names)))
@@ -234,18 +218,10 @@ def _wrong(money: Mapping[str, Any]) -> WrongShare:
     return wrong_share(money["error_share"], interval, RandomLooks(), min(RANDOM_LOOKS, round(num_usable)))
 
 
-def _cost(
-    material: Material,
-    refined: Refinement,
-    names: tuple[str, ...],
-    config: Config,
-    facts: dict[str, Any],
-    cost: ImageCost,
-    seconds_per_sample: float,
-) -> dict[str, Any]:
+def _cost(whole: Whole, drawn: DrawnSamples, refined: Refinement) -> dict[str, Any]:
     """What the whole data set would cost and bring: the trial's shares, with its own and the sampling's uncertainty."""
-    num, judged = facts["num_samples"], len(material.labels)
-    usable = num * (1.0 - sum(facts["rejects"].values()) / max(facts["num_drawn"], 1))
+    config, judged = whole.config, drawn.samples.num_rows
+    usable = whole.num_usable(drawn.num_drawn, drawn.rejects)
     up = usable / judged
     estimate = refined.estimated_errors
     sampling = 1.96 * np.sqrt(max(estimate.value, 1.0) * max(1.0 - estimate.value / judged, 0.0) * max(1 - 1 / up, 0))
@@ -254,18 +230,10 @@ def _cost(
     rows = np.flatnonzero(refined.is_label_issue)
     queue = estimate_queue(refined.label_scores, rows, np.zeros(judged, dtype=bool))
     num_review = review_size(len(rows) * up, usable, config.review.audit_samples)
-    compute_s = facts.get("num_images", num) * (cost.hash_s + cost.extract_s) + cost.start_s
-    compute_s += cleaning_seconds(config, round(usable), cost.num_features, len(names))
-    return {
-        "compute_h": compute_s / 3600,
-        "images_per_s": 1.0 / cost.extract_s,
-        "device": cost.device,
-        "num_review": num_review,
-        "num_usable": usable,
+    clean_s = cleaning_seconds(config, round(usable), whole.cost.num_features, len(whole.names))
+    return whole.effort(usable, num_review, clean_s) | {
         "num_suspects": len(rows) * up,
         "num_changed": refined.tally.num_changed * up,
-        "seconds_per_sample": seconds_per_sample,
-        "review_h": num_review * seconds_per_sample / 3600,
         "errors": estimate.value * up,
         "errors_low": float(low * up),
         "errors_high": float(high * up),

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.config import Config
@@ -17,35 +16,25 @@ from labelclean.noise.promise import looks_wanted
 from labelclean.runs.extract import extract
 from labelclean.runs.ingest import ingest
 from labelclean.runs.label_sets import refine_label_sets
-from labelclean.runs.record import INTERNAL, finding_of, part_of
+from labelclean.runs.part_files import num_usable
+from labelclean.runs.record import finding_of, part_of
 from labelclean.runs.run import dataset_name, open_run
 from labelclean.storage.label_sets import given_answers
 from labelclean.storage.parquet import read_table
 from labelclean.trial.advice import ClassTrial, recommend, risks
 from labelclean.trial.draw import SAMPLE_FILE, begin_trial, check_enough, drawn_labels, review_size
-from labelclean.trial.forecast import ImageCost, cleaning_seconds
+from labelclean.trial.forecast import cleaning_seconds
+from labelclean.trial.whole import Whole
 
 Z_95 = 1.96
 
 
-def run_set_trial(
-    config: Config,
-    samples: pa.Table,
-    names: Sequence[str],
-    cost: ImageCost,
-    *,
-    num_samples: int,
-    seconds_per_sample: float,
-) -> dict[str, Any]:
+def run_set_trial(whole: Whole, num_samples: int) -> dict[str, Any]:
     """Return what a trial on some of the images tells of all of them.
 
     Args:
-        config: The configuration of the whole data set.
-        samples: Table `samples` of several labels of it.
-        names: The K class names.
-        cost: What reading and extracting images takes here.
+        whole: The data set, whose images have several labels.
         num_samples: How many images to draw at random.
-        seconds_per_sample: Seconds that a person takes to review one image.
 
     Returns:
         JSON values as of `poc.run_trial`, with `several_labels` and a row per class in `set_classes`; nothing is compared.
@@ -54,14 +43,15 @@ def run_set_trial(
         GateError: If a run on these images would stop.
         LabelcleanError: As `poc.run_trial`.
     """
+    config, samples = whole.config, whole.samples
     with open_run(config) as run:
         num_drawn = drawn_labels(config, samples, num_samples, run.work / SAMPLE_FILE)
-        begin_trial(config, run.work, tuple(names))
+        begin_trial(config, run.work, whole.names)
         ingest(run.work)
         extract(run.work)
         codes = read_table(run.work / "rejects.parquet", "rejects").column("reason_code").to_pylist()
         rejects = dict(sorted(Counter(codes).items()))
-        judged = read_table(run.work / INTERNAL / "samples.parquet", "samples").num_rows
+        judged = num_usable(run.work)
         check_enough(judged, num_drawn, rejects, samples.num_rows)
         goes_on = refine_label_sets(run.work)
         found, extracted = part_of(run.work, "refine"), part_of(run.work, "extract")
@@ -80,43 +70,29 @@ def run_set_trial(
         "num_judged": judged,
         "method": found["refinement"]["method"],
     }
-    full = dict(zip(names, given_answers(samples).sum(axis=0).tolist(), strict=True))
+    full = dict(zip(whole.names, given_answers(samples).sum(axis=0).tolist(), strict=True))
     classes = [row | {"num_full": full[row["class_name"]]} for row in found["label_issues"]["by_class"]]
     likely_wrong = float(pc.sum(flags.column("score")).as_py() or 0.0)
-    money = _cost(facts, found["label_issues"], likely_wrong, config, cost, seconds_per_sample)
+    money = _cost(whole, facts, found["label_issues"], likely_wrong)
     return facts | _advised(facts, found, classes, flags.num_rows, money, config)
 
 
 # --- inside ---------------------------------------------------------------------------------------
 
 
-def _cost(
-    facts: Mapping[str, Any],
-    issues: Mapping[str, Any],
-    likely_wrong: float,
-    config: Config,
-    cost: ImageCost,
-    seconds_per_sample: float,
-) -> dict[str, Any]:
+def _cost(whole: Whole, facts: Mapping[str, Any], issues: Mapping[str, Any], likely_wrong: float) -> dict[str, Any]:
     """What all images would cost and bring: the trial's numbers for their number, with the sampling's doubt."""
-    num, judged = facts["num_samples"], facts["num_judged"]
-    usable = num * (1.0 - sum(facts["rejects"].values()) / max(facts["num_drawn"], 1))
+    config, judged = whole.config, facts["num_judged"]
+    usable = whole.num_usable(facts["num_drawn"], facts["rejects"])
     up, expected = usable / judged, issues["expected"]
     sampling = Z_95 * np.sqrt(max(expected, 1.0) * max(1.0 - 1.0 / up, 0.0))  # wrong labels are counts
     low = max(expected - float(np.hypot(expected - issues["low"], sampling)), 0.0)
     high = expected + float(np.hypot(issues["high"] - expected, sampling))
     num_review = review_size(issues["num"] * up, usable, config.review.audit_samples)
-    clean_s = cleaning_seconds(config, round(usable), cost.num_features, len(issues["by_class"]))
-    return {
-        "compute_h": (num * (cost.hash_s + cost.extract_s) + cost.start_s + clean_s) / 3600,
-        "images_per_s": 1.0 / cost.extract_s,
-        "device": cost.device,
-        "num_review": num_review,
-        "num_usable": usable,
+    clean_s = cleaning_seconds(config, round(usable), whole.cost.num_features, len(issues["by_class"]))
+    return whole.effort(usable, num_review, clean_s) | {
         "num_suspects": issues["num"] * up,
         "num_changed": issues["would_change"] * up,
-        "seconds_per_sample": seconds_per_sample,
-        "review_h": num_review * seconds_per_sample / 3600,
         "errors": expected * up,
         "errors_low": low * up,
         "errors_high": high * up,

@@ -93,7 +93,7 @@ def test_what_a_box_is_like_is_measured_with_its_margin_from_an_old_cache_too(ro
     sources = [ImageSource("box", "a.png", None, Box(10, 15, 20, 10)), ImageSource("cut", "cut.png")]
     measure_looks(sources, store, facts, config, root, lambda _: None)
     hashes = [one.content_hash for one in hashed_images(sources, root, config.decode)]
-    box, cut = store.looks_of([str(one) for one in hashes])
+    box, cut = store.looks.read([str(one) for one in hashes])
     assert box.tolist() == cut.tolist()
 
 

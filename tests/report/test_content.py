@@ -57,9 +57,9 @@ def test_a_card_says_whether_we_would_change_the_label_or_wait_for_eyes(tmp_path
 
 def test_the_confusion_counts_given_against_predicted(tmp_path: Path) -> None:
     page = page_of(tmp_path)
-    assert page.matrix is not None
-    assert page.matrix.tolist() == [[1, 1], [1, 1]]
-    assert [(pair.given, pair.predicted, pair.num, pair.num_shown) for pair in page.pairs] == [
+    assert page.confusion.matrix is not None
+    assert page.confusion.matrix.tolist() == [[1, 1], [1, 1]]
+    assert [(pair.given, pair.predicted, pair.num, pair.num_shown) for pair in page.confusion.pairs] == [
         (0, 1, 1, 1),
         (1, 0, 1, 1),
     ]
@@ -67,9 +67,9 @@ def test_the_confusion_counts_given_against_predicted(tmp_path: Path) -> None:
 
 def test_many_classes_have_pairs_and_no_matrix(tmp_path: Path) -> None:
     page = page_of(tmp_path, factory(200, 2000))
-    assert page.matrix is None
-    assert len(page.pairs) == 30 < page.num_pairs
-    assert page.pairs[0].num >= page.pairs[-1].num
+    assert page.confusion.matrix is None
+    assert len(page.confusion.pairs) == 30 < page.confusion.num_pairs
+    assert page.confusion.pairs[0].num >= page.confusion.pairs[-1].num
 
 
 def test_an_audit_sample_shows_nothing_that_hints_at_an_answer(tmp_path: Path) -> None:
@@ -115,26 +115,27 @@ def test_twins_come_set_by_set_with_every_label_first() -> None:
         scores=np.array([0.9, 0.9, 0.3, 0.9, 0.1]),
         duplicate_set=np.array([7, 7, 7, 3, 3]),
     )
-    sets, num, loose = twins_of(twins, ["dent", "ok"])
-    assert [[twin.sample_id for twin in one.members] for one in sets] == [["d", "e"], ["a", "c", "b"]]
-    assert (num, sets[1].num, sets[1].members[1].predicted, loose) == (2, 3, "dent", ())
+    shown = twins_of(twins, ["dent", "ok"])
+    assert [[twin.sample_id for twin in one.members] for one in shown.sets] == [["d", "e"], ["a", "c", "b"]]
+    second = shown.sets[1]
+    assert (shown.num_sets, second.num, second.members[1].predicted, shown.loose) == (2, 3, "dent", ())
 
 
 def test_a_twin_that_is_an_audit_sample_carries_no_suggestion(tmp_path: Path) -> None:
     made = replace(FOUR, twins=[1, 3], audited=[])
     seen = page_of(tmp_path / "seen", made)
-    assert [(twin.sample_id, twin.predicted) for twin in seen.loose_twins] == [
+    assert [(twin.sample_id, twin.predicted) for twin in seen.twins.loose] == [
         ("part_00001", "ok"),
         ("part_00003", "dent"),
     ]
     blind = page_of(tmp_path / "blind", replace(made, queued=[1], audited=[3]))
-    assert [twin.predicted for twin in blind.loose_twins] == ["ok", None]
+    assert [twin.predicted for twin in blind.twins.loose] == ["ok", None]
 
 
 def test_twins_stand_alone_where_the_sets_were_not_kept(tmp_path: Path) -> None:
     page = page_of(tmp_path)
-    assert page.twin_sets == ()
-    assert [twin.sample_id for twin in page.loose_twins] == ["part_00001", "part_00002"]
+    assert page.twins.sets == ()
+    assert [twin.sample_id for twin in page.twins.loose] == ["part_00001", "part_00002"]
 
 
 def test_the_histogram_splits_tenths_and_counts_issues() -> None:
@@ -196,7 +197,13 @@ def test_inspectors_are_read_from_the_labels_and_judged_label_by_label(tmp_path:
 def test_a_run_without_judged_labels_has_rejects_and_no_gallery(tmp_path: Path) -> None:
     folder = write_refused_run(tmp_path, names=["dent", "ok"], num=3)
     page = page_content(read_run(folder, {}, tmp_path / "spill"), top=60)
-    assert (page.num_issues, page.errors, page.suspects, page.matrix, page.facets) == (None, None, (), None, ())
+    assert (page.num_issues, page.errors, page.suspects, page.confusion.matrix, page.facets) == (
+        None,
+        None,
+        (),
+        None,
+        (),
+    )
     assert page.reject_codes == {"missing": 3}
 
 
@@ -217,7 +224,7 @@ def test_how_it_was_done_adds_what_a_manifest_knows() -> None:
 
 def test_fewer_samples_have_fewer_examples(tmp_path: Path) -> None:
     page = fewer(page_of(tmp_path), 1)
-    assert [pair.num_shown for pair in page.pairs] == [1, 0]
+    assert [pair.num_shown for pair in page.confusion.pairs] == [1, 0]
 
 
 def test_a_folder_without_a_summary_is_no_run(tmp_path: Path) -> None:

@@ -50,21 +50,24 @@ def check_against_pandas(page: Page, folder: Path, single: pd.DataFrame | None) 
     wrong = 1 - refined.label_score.astype(float)
     confusion = pd.crosstab(refined.given_label, refined.predicted_label)
     wanted = confusion.reindex(index=page.names, columns=page.names, fill_value=0)
-    assert page.matrix is not None
-    assert np.array_equal(page.matrix, wanted.to_numpy())
+    assert page.confusion.matrix is not None
+    assert np.array_equal(page.confusion.matrix, wanted.to_numpy())
     moved = refined[refined.given_label != refined.predicted_label]
-    pairs = {(page.names[one.given], page.names[one.predicted]): one.num for one in page.pairs}
+    pairs = {(page.names[one.given], page.names[one.predicted]): one.num for one in page.confusion.pairs}
     assert pairs == moved.groupby(["given_label", "predicted_label"]).size().nlargest(30, keep="all").to_dict()
     after = refined.predicted_label.value_counts().to_dict()
     assert {row.name: row.after for row in page.classes if row.after} == after
     edges = [k / 10 - 1e-7 for k in range(10)] + [1.1]
-    for values, bins in ((refined.label_score, page.histogram), (refined.label_score[refined.is_label_issue], None)):
+    for values, bins in (
+        (refined.label_score, page.certainty.histogram),
+        (refined.label_score[refined.is_label_issue], None),
+    ):
         nums = np.histogram(values.astype(float), edges)[0].tolist()
-        assert nums == ([b.num for b in bins] if bins else [b.issues for b in page.histogram])
+        assert nums == ([b.num for b in bins] if bins else [b.issues for b in page.certainty.histogram])
     said = teacher.pred_probs.map(max).astype(float)
     frame = pd.DataFrame({"said": said, "agreed": teacher.top1_label == refined.given_label})
     means = frame.groupby(pd.cut(frame.said, edges, right=False), observed=True).mean().to_numpy()
-    assert np.array([(b.said, b.agreed) for b in page.reliability]) == pytest.approx(means)
+    assert np.array([(b.said, b.agreed) for b in page.certainty.reliability]) == pytest.approx(means)
     for facet in page.facets:
         keys, chances = refined.get(facet.column, refined.sample_id), wrong
         if facet.is_inspectors:
@@ -92,7 +95,7 @@ def test_batches_give_what_pandas_gives_over_all_rows(tmp_path: Path, num_classe
     page = page_content(read_run(folder, known, tmp_path / "spill"), top=60)
     assert [facet.column for facet in page.facets] == ["line", "shift", "annotator_id", "captured_at"]
     check_against_pandas(page, folder, single)
-    assert sum(len(one.members) for one in page.twin_sets) == page.num_twins == 6
+    assert sum(len(one.members) for one in page.twins.sets) == page.twins.num == 6
 
 
 @pytest.mark.slow

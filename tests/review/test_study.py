@@ -22,6 +22,7 @@ from labelclean.review.study import (
     STANDARD,
     Study,
     StudyTool,
+    StudyWish,
     draw_samples,
     import_study,
     plan_study,
@@ -43,7 +44,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(run_folder: Path, out: Path, *, tool: StudyTool = "sheet", num: int = 6, seed: int | None = None) -> Study:
-    return plan_study(run_folder, (), out, num_samples=num, appraisers=2, trials=2, tool=tool, seed=seed)[0]
+    return plan_study(run_folder, (), out, StudyWish(num, appraisers=2, trials=2, tool=tool, seed=seed))[0]
 
 
 def filled(study: Path, appraiser: int, trial: int, name: str, *, label: str = "ok", to: Path | None = None) -> Path:
@@ -136,8 +137,7 @@ def test_label_studio_comes_back_by_its_own_file(run_folder: Path, tmp_path: Pat
 def test_what_has_no_verified_label_is_asked_of_the_one_whose_word_stands(run_folder: Path, tmp_path: Path) -> None:
     sample = planned(run_folder, tmp_path / "first").samples[0].sample_id
     held = [decided(run_folder, sample, "ok")]
-    numbers = {"num_samples": 6, "appraisers": 2, "trials": 2}
-    _, num_open = plan_study(run_folder, held, tmp_path / "study", **numbers)  # type: ignore[arg-type]
+    _, num_open = plan_study(run_folder, held, tmp_path / "study", StudyWish(6, appraisers=2, trials=2))
     manifest = read_manifest(tmp_path / "study" / STANDARD)
     assert num_open == len(manifest.items) == 5
     assert sample not in {item.sample_id for item in manifest.items}
@@ -199,7 +199,7 @@ def test_one_person_is_one_appraiser_and_a_file_is_replaced_only_on_demand(run_f
 
 def test_a_plan_that_cannot_be_is_refused_with_every_fault(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan_study(run_folder, (), tmp_path, num_samples=0, appraisers=1, trials=1, design="best")  # type: ignore[arg-type]
+        plan_study(run_folder, (), tmp_path, StudyWish(0, appraisers=1, trials=1, design="best"))  # type: ignore[arg-type]
     for fault in ("--samples must be at least 1, but is 0", "two looks at each sample", "'best'"):
         assert fault in str(caught.value)
     with pytest.raises(ConfigError, match=r"different usable images .*, 12, but is 13"):
@@ -257,7 +257,7 @@ def test_a_killed_plan_is_finished_by_the_same_and_by_no_other(
 def test_bad_images_and_copies_of_one_image_are_not_drawn(run_folder: Path, tmp_path: Path) -> None:
     bad = decided(run_folder, "s0", "ok", decision="bad_image", verified_label=None)
     with pytest.raises(ConfigError, match="11, but is 12"):
-        plan_study(run_folder, [bad], tmp_path / "study", num_samples=12, appraisers=2, trials=2)
+        plan_study(run_folder, [bad], tmp_path / "study", StudyWish(12, appraisers=2, trials=2))
 
 
 def test_labels_that_are_there_already_are_ratings_and_repeats_are_trials() -> None:

@@ -156,10 +156,14 @@ def test_the_later_file_wins_and_what_was_replaced_is_counted(tmp_path: Path) ->
     labels, _ = read_labels(tmp_path / "labels", None, files)
     rows = dict(zip(*(labels.column(name).to_pylist() for name in ("sample_id", "given_label")), strict=True))
     assert rows == {"a": "ok", "b": "ok", "c": "no", "d": "ok"}
-    measured = measure_repeats(config, found, labels, 7)
+    samples = tmp_path / "samples.parquet"
+    pq.write_table(labels, samples)
+    spill = tmp_path / "spill"
+    measured = measure_repeats(config, found, [samples], labels.num_rows, ("no", "ok"), spill)
     assert (measured["num_superseded"], measured["num_repeated"], measured["num_relabelled"]) == (3, 2, 0)
     labels, _ = read_labels(tmp_path / "labels", None, files[:1])
-    assert measure_repeats(config, found, labels, 2)["num_relabelled"] == 1
+    pq.write_table(labels, samples)
+    assert measure_repeats(config, found, [samples], 2, ("no", "ok"), spill)["num_relabelled"] == 1
     said = " ".join(arrival_sentences(measured))
     assert "3 rows were replaced" in said
     assert "2 samples were read by an earlier run too, 0 of them with another label" in said

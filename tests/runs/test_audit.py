@@ -13,7 +13,7 @@ from labelclean.config import Config
 from labelclean.labels import given_labels
 from labelclean.noise.readings import fit_readings
 from labelclean.review.decisions import Decision
-from labelclean.runs.audit import earlier_draws, evidence_of, write_draws
+from labelclean.runs.audit import draws_table, earlier_draws, evidence_of, write_draws
 from labelclean.storage.parquet import write_json
 
 NAMES = ("dent", "ok")
@@ -44,7 +44,8 @@ def night(folder: Path, name: str, ids: tuple[str, ...], rows: list[int]) -> Non
     work.mkdir(parents=True)
     earlier = earlier_draws(settings(folder), NAMES, pa.array(ids, pa.string()))
     readings = fit_readings(PROBS, labels, MATRIX)
-    write_draws(work, samples(*ids), np.array(rows), readings, PROBS, labels, earlier, NAMES)
+    drawn = samples(*ids).take(pa.array(rows))
+    write_draws(work, draws_table(drawn, readings, PROBS[rows], labels.take(np.array(rows))), earlier, NAMES)
     write_json(work / "manifest.json", {"exit_code": 0, "dataset": "labels.parquet"})
 
 

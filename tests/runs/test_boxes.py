@@ -22,7 +22,7 @@ from labelclean.review.apply import apply_labels
 from labelclean.review.boxes.files import BoxSource, box_files
 from labelclean.review.decisions import Decision
 from labelclean.review.exchange.tools import export_run
-from labelclean.runs import extract_parts, ingest_parts, steps
+from labelclean.runs import extract, label_parts, steps
 from labelclean.starting.source import Asked
 from labelclean.storage.parquet import read_config, read_json, read_table
 from labelclean.trial.first_config import write_first_config
@@ -50,7 +50,7 @@ class Made:
         """What `init` writes for a file, with the sample's network and a common cache."""
         out = self.folder / f"{name}.yaml"
         root = None if path.is_dir() and path.name != "Annotations" else self.folder / "images"
-        write_first_config(path, root, out, force=True, asked=Asked(boxes=boxes))
+        write_first_config(path, out, force=True, asked=Asked(boxes=boxes, image_root=root))
         text = out.read_text(encoding="utf-8")
         own = re.search(
             r"^backbone:\n.*?(?=^# |\Z)", (ROOT / "config.yaml").read_text(), flags=re.DOTALL | re.MULTILINE
@@ -264,8 +264,8 @@ def test_every_other_format_goes_through_review_and_back(form: str, made: Made, 
 def test_a_run_in_parts_says_the_same(
     made: Made, coco_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ingest_parts, "PART_ROWS", 40)
-    monkeypatch.setattr(extract_parts, "PART_ROWS", 30)
+    monkeypatch.setattr(label_parts, "PART_ROWS", 40)
+    monkeypatch.setattr(extract, "PART_ROWS", 30)
     file = made.folder / "instances.json"
     config = made.config(
         file, "parts", "run.in_memory_samples=0", f"storage.cache={tmp_path / 'cache'}", "neighbours.method=none"

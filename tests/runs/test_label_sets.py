@@ -25,8 +25,8 @@ from labelclean.review.apply import apply_labels
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
 from labelclean.review.status import measure_status
-from labelclean.review.study import plan_study
-from labelclean.runs import extract_parts, ingest_parts, steps
+from labelclean.review.study import StudyWish, plan_study
+from labelclean.runs import extract, label_parts, steps
 from labelclean.runs.gates import Verdict
 from labelclean.runs.label_set_gates import ClassVerdict, set_findings
 from labelclean.starting.source import Asked, first_labels
@@ -57,8 +57,8 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures with none to three defects, `train.csv` and `truth.csv`, and a config that init wrote for them."""
     folder = tmp_path_factory.mktemp("plant")
     generate(folder, NUM)
-    asked = Asked(several_labels=True, unlisted_have_none=True)
-    seen = write_first_config(folder / "train.csv", folder / "images", folder / "config.yaml", BACKBONE, asked=asked)
+    asked = Asked(image_root=folder / "images", several_labels=True, unlisted_have_none=True)
+    seen = write_first_config(folder / "train.csv", folder / "config.yaml", BACKBONE, asked=asked)
     assert any("are named by no row" in line and "they have no label" in line for line in seen)
     assert any(line.startswith("labels on an image: 0 (") for line in seen)
     return folder
@@ -242,9 +242,9 @@ def _decisions(folder: Path) -> list[Decision]:
 def test_rows_with_the_switch_and_parts_give_the_same_tables(
     plant: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_parts, "PART_ROWS", 90)
-    monkeypatch.setattr(extract_parts, "PART_ROWS", 70)
-    monkeypatch.setattr(ingest_parts, "part_rows", lambda _: 90)
+    monkeypatch.setattr(label_parts, "PART_ROWS", 90)
+    monkeypatch.setattr(extract, "PART_ROWS", 70)
+    monkeypatch.setattr(label_parts, "part_rows", lambda _: 90)
     lists = pq.read_table(config_of(plant).data.labels).to_pylist()
     rows = [{**row, "given_label": name} for row in lists for name in row["given_label"] or [None]]
     schema = pa.schema([(name, pa.string()) for name in ("sample_id", "image_path", "given_label")])
@@ -263,7 +263,7 @@ def test_what_is_not_made_for_several_labels_is_refused_by_its_name(plant: Path,
     assert all(setting.partition("=")[0] in str(told.value) for setting in settings)
     refusals: list[Callable[[], Any]] = [
         lambda: try_backbones(config_of(plant), "resnet10t", num_samples=60),
-        lambda: plan_study(first, (), tmp_path / "study", num_samples=5, appraisers=2, trials=2),
+        lambda: plan_study(first, (), tmp_path / "study", StudyWish(5, appraisers=2, trials=2)),
     ]
     for refused in refusals:
         with pytest.raises(ConfigError, match="images must have one label each"):

@@ -1,4 +1,4 @@
-"""Runs in parts against runs whose tables are read whole: the same bytes; resume, memory and reference."""
+"""Runs in many parts against runs of one: the same bytes; resume, memory and reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from labelclean.config import Config
 from labelclean.errors import ConfigError, GateError, TableError
 from labelclean.review.decisions import Decision
 from labelclean.review.ledger import append_decisions, open_ledger
-from labelclean.runs import extract_parts, ingest_parts, steps
+from labelclean.runs import extract, label_parts, steps
 from labelclean.runs.night_sums import read_run_sums
 from labelclean.runs.summary import choice_sentences
 from labelclean.storage.parquet import read_config, read_json, read_table
@@ -48,8 +48,8 @@ def written(tmp_path: Path, table: pa.Table) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_parts, "PART_ROWS", 250)
-    monkeypatch.setattr(extract_parts, "PART_ROWS", 300)
+    monkeypatch.setattr(label_parts, "PART_ROWS", 250)
+    monkeypatch.setattr(extract, "PART_ROWS", 300)
 
 
 def sample_labels() -> pa.Table:
@@ -172,7 +172,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     assert read[before:] == [1, 2]  # parts 1 and 2 of the outputs; sums and part 0 were there
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
     monkeypatch.undo()
-    monkeypatch.setattr(ingest_parts, "PART_ROWS", 250)
+    monkeypatch.setattr(label_parts, "PART_ROWS", 250)
     whole = steps.clean(config)
     for name in TABLE_NAMES:
         assert read_table(folder / f"{name}.parquet", name).equals(read_table(whole / f"{name}.parquet", name))
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 def test_answers_to_an_earlier_draw_are_heard_by_a_run_that_goes_on(
     sample_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_parts, "PART_ROWS", 150)
+    monkeypatch.setattr(extract, "PART_ROWS", 150)
     root = f"data.image_root={ROOT / 'sample_data'}"
     first, second = (config_in(tmp_path, sample_cache, half, root, STREAMED) for half in halves(tmp_path))
     queue = read_table(steps.clean(first) / "review_queue.parquet", "review_queue").to_pylist()

@@ -126,7 +126,7 @@ def test_of_real_tiles_spoiled_ones_come_first_and_few_others(real_data: Path, t
     runs = {}
     for name, folder in (("made", tmp_path / "made"), ("tiles", tiles), ("steel", steel)):
         out = tmp_path / f"{name}.yaml"
-        write_first_config(folder / "labels.parquet", None, out, weights=weights)
+        write_first_config(folder / "labels.parquet", out, weights=weights)
         own = [f"storage.runs={tmp_path / name / 'runs'}", f"storage.cache={tmp_path / 'cache'}"]
         runs[name] = steps.clean(read_config(out, own))
     assert len(first_places(runs["made"], 0.05) & set(planted)) >= 0.9 * len(planted)

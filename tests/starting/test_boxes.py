@@ -39,7 +39,9 @@ def made(form: str, folder: Path, pages: list[Page] = PAGES) -> Path:
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_gives_the_same_labels(form: str, tmp_path: Path) -> None:
     path = made(form, tmp_path)
-    seen = write_first_config(path, None if form in ("voc", "yolo") else tmp_path / "images", tmp_path / "my.yaml")
+    seen = write_first_config(
+        path, tmp_path / "my.yaml", asked=Asked(image_root=None if form in ("voc", "yolo") else tmp_path / "images")
+    )
     (file,) = tmp_path.glob("labels_from_*.parquet")
     labels, _ = read_labels(file, None)
     rows = sorted(labels.to_pylist(), key=lambda row: (row["group_id"], row["box_x_px"]))
@@ -62,7 +64,7 @@ def test_boxes_of_no_class_go_to_a_table_of_rejects(tmp_path: Path) -> None:
     lines = (tmp_path / "labels" / "1.txt").read_text()
     (tmp_path / "labels" / "1.txt").write_text(f"{lines}\n7 .5 .5 .1 .1\n")
     (tmp_path / "labels" / "gone.txt").write_text("0 .5 .5 .1 .1\n0 .2 .2 .1 .1\n")
-    seen = write_first_config(path, None, tmp_path / "my.yaml")
+    seen = write_first_config(path, tmp_path / "my.yaml")
     (file,) = tmp_path.glob("rejects_from_*.parquet")
     rows = read_table(file, "rejects").to_pylist()
     assert [(row["reason_code"], row["sample_id"]) for row in rows] == [
