@@ -1,6 +1,6 @@
 """Makes the screenshots in docs/images with headless Chromium; run it from the repository root.
 
-    python docs/screenshots.py [RUN] [--trial poc.json] [--study DIR] [--several RUN] [--out DIR] [--chromium PATH]
+    python docs/screenshots.py [RUN] [--all] [--study DIR] [--several RUN] [--out DIR] [--chromium PATH]
 
 RUN is a published run whose images are still in place; without it a made-up factory is shown.
 Only pictures of the sample data belong into docs/images.
@@ -9,7 +9,6 @@ Only pictures of the sample data belong into docs/images.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -21,19 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from labelclean.report.file import write_report  # noqa: E402
-from labelclean.report.trial_page import render_trial  # noqa: E402
 from labelclean.review.exchange.tools import export_run  # noqa: E402
-from labelclean.texts import Texts  # noqa: E402
 from tests.report import made_runs  # noqa: E402
 
 WIDTH, HEIGHT = 1200, 1500
+SHOWN = ("light", "ja")
 
 
 def main() -> None:
     """Write every screenshot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", nargs="?", type=Path, help="a published run")
-    parser.add_argument("--trial", type=Path, help="a poc.json")
+    parser.add_argument("--all", action="store_true", help="also those that no page of the docs shows, to look at")
     parser.add_argument("--study", type=Path, help="a study with its report")
     parser.add_argument("--several", type=Path, help="a run of several labels per image")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
@@ -43,14 +41,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         for name, page, options in pages(Path(scratch), arguments.run):
+            if not (arguments.all or name in SHOWN):
+                continue
             shoot(browser, page, arguments.out / f"report-{name}.png", **options)
         if arguments.run:
             export = export_run(arguments.run, "sheet", Path(scratch) / "queue").folder
-            shoot_sheet(browser, export, arguments.out, {"sheet": "light", "sheet-dark": "dark"})
-        if arguments.trial:
-            page = Path(scratch) / "trial.html"
-            page.write_text(render_trial(json.loads(arguments.trial.read_text()), Texts("en")), encoding="utf-8")
-            shoot(browser, page, arguments.out / "trial.png")
+            shoot_sheet(browser, export, arguments.out, {"sheet": "light"})
         if arguments.study:
             shoot(browser, (arguments.study / "report" / "study.html").absolute(), arguments.out / "study.png")
         if arguments.several:

@@ -13,7 +13,7 @@ from labelclean.errors import ConfigError, listed
 from labelclean.storage.parquet import read_json
 from labelclean.storage.run_folders import WORK_PREFIX, new_work_folder
 
-IMAGES, SETUP = "images.npz", "task.json"
+IMAGES, SETUP = "images.npz", "task.json"  # the name that work folders of before have
 FREE_KEYS = {"adapt.out", "adapt.checkpoint_minutes", "adapt.min_effective_rank", "adapt.min_feature_spread"}
 FREE_KEYS |= {"backbone.workers", "backbone.batch_size"}
 

@@ -265,8 +265,15 @@ def check_memory(
     if limit is None or need <= limit:
         return need
     near = "" if config.neighbours.method == "none" else ", or leave neighbours out (neighbours.method: none)"
+    remedy = (
+        f"Allow more, or lower teacher.choice_rows ({config.teacher.choice_rows:,}), teacher.landmarks ({config.teacher.landmarks}) or "
+        f"teacher.folds ({config.teacher.folds}){near}"
+    )
+    if before > cleaning_need(size, config):
+        is_read = before > EXTRACTION_BYTES
+        beside_labels = "teacher.pred_probs and the ids of run.reference, which are read beside the labels, take"
+        remedy = f"Allow more: {beside_labels if is_read else 'decoding and extracting images takes'} that much"
     raise ConfigError(
-        f"{key} must be at least {need / 2**20:,.0f} MiB for {size}, but is {limit / 2**20:,.0f} MiB. Allow more, or lower "
-        f"teacher.choice_rows ({config.teacher.choice_rows:,}), teacher.landmarks ({config.teacher.landmarks}) or "
-        f"teacher.folds ({config.teacher.folds}){near}. Nothing was started."
+        f"{key} must be at least {need / 2**20:,.0f} MiB for {size}, but is {limit / 2**20:,.0f} MiB. {remedy}. "
+        "Nothing was started."
     )

@@ -87,7 +87,7 @@ def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path
     """Return every image's content hash, reading each file once.
 
     Args:
-        sources: The samples' images.
+        sources: The samples' images; of a sample that comes twice the first counts.
         config: Gives the decode policy.
         image_root: Folder that image paths are relative to.
         advance: Told of every image.
@@ -95,8 +95,7 @@ def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path
     Returns:
         Hashes and rejects.
     """
-    hashes: dict[str, str] = {}
-    rejects: list[Reject] = []
+    answers: dict[str, str | Reject] = {}
     ids: deque[str] = deque()
 
     def remembered() -> Iterator[ImageSource]:
@@ -105,13 +104,10 @@ def hash_images(sources: Iterable[ImageSource], config: Config, image_root: Path
             yield source
 
     for image in hashed_images(remembered(), image_root, config.decode):
-        sample_id = ids.popleft()
-        if isinstance(image.content_hash, Reject):
-            rejects.append(image.content_hash)
-        else:
-            hashes[sample_id] = image.content_hash
+        answers.setdefault(ids.popleft(), image.content_hash)
         advance(1)
-    return Hashed(hashes, tuple(rejects))
+    hashes = {sample: answer for sample, answer in answers.items() if isinstance(answer, str)}
+    return Hashed(hashes, tuple(answer for answer in answers.values() if isinstance(answer, Reject)))
 
 
 def extract_missing(

@@ -481,7 +481,7 @@ def _own_folder(out: Path, study: Study) -> Iterator[None]:
     for name in (PLAN, _BEGUN):
         if (out / name).is_file() and _study_of(out / name) != study:
             raise ExchangeError(f"{out}: must be a new folder, but holds another study. Name another --out.")
-    is_planned, is_begun = (out / PLAN).is_file(), (out / _BEGUN).is_file()
+    is_planned, is_begun, was_there = (out / PLAN).is_file(), (out / _BEGUN).is_file(), out.is_dir()
     if not (is_planned or is_begun):
         make_folder(out)
         if holds := sorted(entry.name for entry in out.iterdir()):
@@ -492,6 +492,8 @@ def _own_folder(out: Path, study: Study) -> Iterator[None]:
     except (LabelcleanError, OSError):
         if not is_planned:
             shutil.rmtree(out, ignore_errors=True)
+        if was_there:
+            make_folder(out)
         raise
     if not is_planned:
         (out / _BEGUN).replace(out / PLAN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from labelclean.arrays import IntArray
 from labelclean.config import Config
+from labelclean.errors import StorageError
 from labelclean.features.decoder_pool import ImageSource, Reject
 from labelclean.features.store import FeatureStore
 from labelclean.probes.sums import hashed_parts
@@ -254,7 +256,7 @@ def _write_usable(
     with database(work / INTERNAL / "spill") as connection:
         rejected_images(connection, part_paths(work, HASHES), wanted, refused)
         _write_samples(work, connection, names)
-        _gather(work, connection, store, features_path)
+        _check_all_there(work, store, _gather(work, connection, store, features_path))
         _gather(work, connection, store.looks, looks_path)
         rejects = connection.sql("SELECT * FROM rejected ORDER BY sample_id").to_arrow_table()
     write_table(work / "rejects.parquet", rejects, "rejects")
@@ -275,26 +277,39 @@ def _write_samples(work: Path, connection: Any, names: tuple[str, ...]) -> None:
         write_table(part_path(work, SAMPLES, number), usable, "samples", names)
 
 
-def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[[Path], Path]) -> None:
-    """One array per part of the samples, float16, NaN for what is not stored; every part of the store is read once."""
+def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[[Path], Path]) -> int:
+    """One array per part of the samples, float16; every part of the store is read once. Returns the rows that are there."""
     parts = part_paths(work, SAMPLES)
     for folder in {path_of(part).parent for part in parts}:
         make_folder(folder)
-    offsets = [_empty_array(path_of(part), pq.read_metadata(part).num_rows, store) for part in parts]
+    num_stored, offsets = 0, [_empty_array(path_of(part), pq.read_metadata(part).num_rows, store) for part in parts]
     for stored, rows, samples, places in stored_places(connection, parts, store.parts()) if store.parts() else ():
-        features = store.read_part(Path(stored))
+        features, num_stored = store.read_part(Path(stored)), num_stored + len(places)
         for number in np.unique(samples).tolist():
             at = np.flatnonzero(samples == number)
             at = at[np.argsort(places[at], kind="stable")]
             with path_of(parts[number]).open("r+b", buffering=0) as file:
                 _write_runs(file, offsets[number], features[rows[at]], places[at])
+    return num_stored
+
+
+def _check_all_there(work: Path, store: FeatureStore, num_stored: int) -> None:
+    """Refuse to go on without the features of a sample; images are read anew then, for one may have changed."""
+    num_usable = sum(pq.read_metadata(part).num_rows for part in part_paths(work, SAMPLES))
+    if num_stored == num_usable:
+        return
+    rmtree(work / INTERNAL / HASHES)
+    raise StorageError(
+        f"{store.folder}: the feature cache must hold all {num_usable:,} usable images, but {num_usable - num_stored:,} are "
+        "missing: images or the cache were changed while the run read them. Run again; they will be extracted."
+    )
 
 
 def _empty_array(path: Path, num_rows: int, store: FeatureStore) -> int:
     """Make an array file of the right size; where its numbers begin, bytes."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(num_rows, store.num_features))
     if path.parent.name == LOOKS:
-        array[:] = np.nan  # features are all there
+        array[:] = np.nan  # what is not measured; features are all there, or the run stops
     return int(array.offset)
 
 

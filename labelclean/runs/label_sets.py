@@ -227,7 +227,7 @@ def _answer_all(
 
     stream = work / INTERNAL / STREAM
     folders = [stream / f"class-{number:04d}" for number in range(len(names))]
-    shards = shards_of([part.samples for part in parts])  # read once for all questions
+    shards = shards_of([part.samples for part in parts])  # the same files for all questions
     asked = [_run_parts(work, folder, config, parts, number, shards) for number, folder in enumerate(folders)]
     is_open = [bool(one.counts.all()) for one in asked]
     answered = [Answered(ClassVerdict("closed"), None, folder) for folder in folders]

@@ -25,7 +25,7 @@ from labelclean.storage.parquet import atomic_path, read_json
 SUMS = "sums.npz"
 KEPT_ROWS = 2_000
 FEATURE_SETTINGS = (
-    *(f"backbone.{key}" for key in BackboneConfig.model_fields if key not in ("batch_size", "workers", "resize")),
+    *(f"backbone.{key}" for key in BackboneConfig.model_fields if key not in ("batch_size", "workers")),
     "run.device",
     "run.engine",
 )
@@ -203,14 +203,13 @@ def check_reference(
     """
     faults = []
     if reference.backbone != backbone:
-        why = (
-            _other_settings(folder, config, FEATURE_SETTINGS)
-            or "by its weights, or by the versions of what computes them"
+        why = _other_settings(folder, config, FEATURE_SETTINGS) or (
+            "no setting: its weights, the versions of what computes them, or the device, precision or engine that auto took"
         )
-        faults.append(f"the backbone's features are others ({why})")
+        faults.append(f"the backbone's features are others (what differs: {why})")
     if reference.decode != decode:
-        why = _other_settings(folder, config, DECODE_SETTINGS) or "by another version"
-        faults.append(f"images are decoded in another way ({why})")
+        why = _other_settings(folder, config, DECODE_SETTINGS) or "the version"
+        faults.append(f"images are decoded in another way (what differs: {why})")
     if reference.class_names != class_names:
         new = [name for name in class_names if name not in reference.class_names]
         gone = [name for name in reference.class_names if name not in class_names]

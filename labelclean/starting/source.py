@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
 
@@ -262,7 +263,8 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
     others = _other_labels(path)
     if rows is not None and not others:
         return replace(rows, left_out={**rows.left_out, "tables that name none of the images": sorted(foreign)})
-    looked_at = others + "".join(f" {name} was looked at: {why}" for name, why in sorted(refused.items())[:3])
+    passed_over = refused | dict.fromkeys(foreign, "it names none of the images.")
+    looked_at = others + "".join(f" {name} was looked at: {why}" for name, why in sorted(passed_over.items())[:3])
     raise TableError(
         f"{fault or f'{path}: must hold a folder per class or a table of labels, but has neither. Name the file itself.'}"
         f"{looked_at}"
@@ -272,7 +274,11 @@ def _table_beside(path: Path, asked: Asked, fault: TableError | None, rows: Rows
 def _shares_images(table: Rows, rows: Rows) -> bool:
     """Whether a table names an image of a folder, with its suffix or without."""
     names, images = (
-        {PurePosixPath(plain_path(path)).stem for path in one.table.column("image_path").to_pylist() if path}
+        {
+            normalize("NFC", PurePosixPath(plain_path(path)).stem).casefold()
+            for path in one.table.column("image_path").to_pylist()
+            if path
+        }
         for one in (table, rows)
     )
     return not names.isdisjoint(images)

@@ -150,18 +150,21 @@ def count_repeats(
         spellings: `data.spellings`, for the other files.
 
     Returns:
-        Both numbers.
+        Both numbers; of several inspectors' labels before, none of the most frequent ones is another.
     """
     if not earlier:
         return 0, 0
     question = """
-        WITH before AS (
-            SELECT sample_id, arg_max(coalesce(spelled, given_label), list_position(?, filename)) AS label
+        WITH rows AS (
+            SELECT sample_id, coalesce(spelled, given_label) AS label, list_position(?, filename) AS file
             FROM read_parquet(?, filename = true, union_by_name = true) LEFT JOIN spellings ON given_label = spelling
-            GROUP BY sample_id
-        )
-        SELECT count(*), count(*) FILTER (WHERE label <> given_label)
-        FROM before JOIN (SELECT sample_id, given_label FROM read_parquet(?)) USING (sample_id)
+        ), last AS (SELECT sample_id, max(file) AS file FROM rows GROUP BY sample_id),
+        votes AS (
+            SELECT sample_id, label, count(*) AS num FROM rows JOIN last USING (sample_id, file) GROUP BY sample_id, label
+        ), before AS (SELECT sample_id, max(num) AS most FROM votes GROUP BY sample_id)
+        SELECT count(*), count(*) FILTER (WHERE coalesce(num, 0) < most)
+        FROM (SELECT sample_id, given_label AS label FROM read_parquet(?)) JOIN before USING (sample_id)
+        LEFT JOIN votes USING (sample_id, label)
     """
     with database(spill) as connection:
         register_spellings(connection, spellings or {})
@@ -222,6 +225,12 @@ def inspector_sums(
     return [(inspector, int(num), int(billionths) / 1e9) for inspector, num, billionths in rows]
 
 
+_FIRST_OF_SAMPLE = """
+    SELECT * EXCLUDE (filename, file_row_number) FROM read_parquet(?, filename = true, file_row_number = true)
+    QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY filename, file_row_number) = 1
+"""
+
+
 def images_to_extract(
     connection: Any, hashes: Sequence[Path], stored: Sequence[Path], target: Path, boxed: Sequence[str] = ()
 ) -> tuple[int, int]:
@@ -229,7 +238,8 @@ def images_to_extract(
 
     Args:
         connection: From `database`.
-        hashes: Parts with `sample_id`, `image_path` and `content_hash`, null where an image was refused.
+        hashes: Parts with `sample_id`, `image_path` and `content_hash`, null where an image was refused; of a sample
+            that comes twice the first row counts.
         stored: Parts of the feature store, with `content_hash`.
         target: Parquet file to write: `content_hash`, `sample_id`, `image_path`, and ``boxed``.
         boxed: Columns of the boxes, where samples are boxes.
@@ -243,7 +253,7 @@ def images_to_extract(
         WITH stored AS ({known}), seen AS (
             SELECT content_hash, min(sample_id) AS sample_id, arg_min(image_path, sample_id) AS image_path
             {"".join(f", arg_min({name}, sample_id) AS {name}" for name in boxed)}
-            FROM read_parquet(?) WHERE content_hash IS NOT NULL GROUP BY content_hash
+            FROM ({_FIRST_OF_SAMPLE}) WHERE content_hash IS NOT NULL GROUP BY content_hash
         )
         SELECT seen.*, stored.content_hash IS NOT NULL AS is_stored FROM seen LEFT JOIN stored USING (content_hash)
     """  # noqa: S608 - nothing of the data is put in
@@ -309,16 +319,7 @@ def rejected_images(connection: Any, hashes: Sequence[Path], wanted: Path, refus
         """,
         [str(wanted)],
     )
-    connection.execute(
-        """
-        CREATE TEMP TABLE hashed AS
-        SELECT * EXCLUDE (place) FROM (
-            SELECT *, row_number() OVER (PARTITION BY sample_id ORDER BY filename, file_row_number) AS place
-            FROM read_parquet(?, filename = true, file_row_number = true)
-        ) WHERE place = 1
-        """,
-        [names_of(hashes)],
-    )
+    connection.execute(f"CREATE TEMP TABLE hashed AS {_FIRST_OF_SAMPLE}", [names_of(hashes)])
     connection.execute(
         """
         CREATE TEMP TABLE usable AS

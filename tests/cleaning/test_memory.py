@@ -35,6 +35,18 @@ def test_too_little_is_refused_with_what_can_be_lowered() -> None:
         check_memory(MILLION, DEFAULTS, need - 1, "max_memory")
 
 
+def test_where_other_things_take_more_than_cleaning_no_setting_of_it_is_blamed() -> None:
+    own = CleaningConfig.model_validate({"teacher": {"pred_probs": "probs.parquet"}})
+    size, small = Size(10**6, 256, 200), Size(100, 8, 2)
+    before = earlier_need(size, own, has_reference=False)
+    with pytest.raises(ConfigError, match=r"Allow more: teacher\.pred_probs .* take that much\. Nothing") as told:
+        check_memory(size, own, 2**32, "run.max_memory", before=before)
+    assert "choice_rows" not in str(told.value)
+    before = earlier_need(small, DEFAULTS, has_reference=False)
+    with pytest.raises(ConfigError, match="Allow more: decoding and extracting images takes that much"):
+        check_memory(small, DEFAULTS, 2**30, "run.max_memory", before=before)
+
+
 def test_what_something_else_takes_counts_where_it_is_more() -> None:
     assert check_memory(Size(100, 8, 2), DEFAULTS, None, "run.max_memory", before=2**40) == 2**40
 

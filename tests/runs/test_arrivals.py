@@ -15,6 +15,7 @@ from labelclean.errors import NothingToDo, TableError
 from labelclean.runs import steps
 from labelclean.runs.arrivals import Arrivals, arrival_sentences, arrivals_from, find_arrivals, measure_repeats
 from labelclean.storage.parquet import image_rows, read_labels
+from labelclean.storage.queries import count_repeats
 
 TEXT = "data: {labels: labels}\nbackbone: {name: x}\nrun: {seed: 0}\ningest: {since: last_success, settle_s: 0}"
 
@@ -167,6 +168,18 @@ def test_the_later_file_wins_and_what_was_replaced_is_counted(tmp_path: Path) ->
     said = " ".join(arrival_sentences(measured))
     assert "3 rows were replaced" in said
     assert "2 samples were read by an earlier run too, 0 of them with another label" in said
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"), [("baa", "a", 0), ("baa", "b", 1), ("ab", "b", 0), ("ab", "c", 1)]
+)
+def test_a_label_that_won_among_inspectors_before_is_no_new_one(
+    tmp_path: Path, before: str, now: str, expected: int
+) -> None:
+    earlier, samples = tmp_path / "earlier.parquet", tmp_path / "now.parquet"
+    pq.write_table(pa.table({"sample_id": ["s"] * len(before), "given_label": list(before)}), earlier)
+    pq.write_table(pa.table({"sample_id": ["s"], "given_label": [now]}), samples)
+    assert count_repeats([samples], [earlier], tmp_path / "spill") == (1, expected)
 
 
 def test_the_same_row_twice_in_one_file_or_without_since_is_still_a_fault(tmp_path: Path) -> None:

@@ -38,5 +38,5 @@ def test_rounds_of_label_averaging_are_no_rounds_of_a_student(method: str, is_ad
 def test_a_backbone_of_other_weights_is_told_where_no_setting_differs(tmp_path: Path) -> None:
     config = read_config(ROOT / "config.yaml", ["run.seed=0", "teacher.landmarks=0", "teacher.folds=5"])
     (tmp_path / "manifest.json").write_text(json.dumps({"config": config_record(config)}))
-    with pytest.raises(ConfigError, match="features are others \\(by its weights, or"):
+    with pytest.raises(ConfigError, match="features are others \\(what differs: no setting: its weights"):
         check_reference(left_by_a_night(1), tmp_path, config, ("a", "b"), "another", "decode")

@@ -369,14 +369,16 @@ def test_a_reference_that_means_something_else_is_refused_by_name(
     second, root = halves(tmp_path)[1], f"data.image_root={ROOT / 'sample_data'}"
     tonight = [second, root, f"run.reference={before}"]
     with pytest.raises(
-        ConfigError, match=r"another way \(decode\.window is 'percentile', there '\w+'\); run\.seed is 9, there 0"
+        ConfigError,
+        match=r"another way \(what differs: decode\.window is 'percentile', there '\w+'\); run\.seed is 9, there 0",
     ):
         steps.clean(config_in(tmp_path, sample_cache, *tonight, "run.seed=9", "decode.window=percentile"))
     classes = "data.class_names=[ok, dent, pore, scratch, stain, crack, burr]"
     with pytest.raises(ConfigError, match=r"the class list differs: 'burr' is new, nothing is gone"):
         steps.clean(config_in(tmp_path, sample_cache, *tonight, classes))
     with pytest.raises(
-        ConfigError, match=r"others \(backbone\.mean is \[0\.4\], there \[0\.5, 0\.5, 0\.5\], backbone\.std is"
+        ConfigError,
+        match=r"others \(what differs: backbone\.mean is \[0\.4\], there \[0\.5, 0\.5, 0\.5\], backbone\.std is",
     ):
         steps.clean(config_in(tmp_path, sample_cache, *tonight, "backbone.mean=[0.4]", "backbone.std=[0.3]"))
 

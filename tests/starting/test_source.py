@@ -139,6 +139,12 @@ def test_one_class_folder_stands_where_the_table_beside_it_is_of_other_images(tm
     assert set(pairs(read(tmp_path / "parts")).values()) == {"crack", "dent"}
 
 
+def test_a_table_names_images_whatever_the_case_and_the_form_of_their_letters(tmp_path: Path) -> None:
+    tree(tmp_path, "parts/line3/IMG_\u30ab\u3099.PNG")  # as a Mac writes it: the letter, then its mark
+    (tmp_path / "grades.csv").write_text("file,label\nimg_\u30ac.png,crack\n", encoding="utf-8")
+    assert set(pairs(read(tmp_path / "parts")).values()) == {"crack"}
+
+
 def test_a_labels_table_needs_no_reader(tmp_path: Path) -> None:
     written(tmp_path / "l.PARQUET", {"sample_id": ["a"], "image_path": ["a.png"], "given_label": ["ok"]})
     assert first_labels(tmp_path / "l.PARQUET") is None
