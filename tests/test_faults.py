@@ -198,7 +198,7 @@ def test_a_full_disk_is_a_letter_publishes_nothing_and_leaves_old_runs_alone(
     sample_cache: Path,
     tmp_path: Path,
 ) -> None:
-    free = [0, 4, 8, 24, 64, 128, 240]
+    free = [0, 4, 8, 24, 64, 128, 1500, 1600, 1700, 1900]  # the features of the run take 1,400 of it
     check_full_disk(preloaded, small_disk, sample_run, sample_cache, tmp_path / "said", free)
 
 
@@ -210,7 +210,7 @@ def test_a_disk_full_at_any_size_of_free_space(
     sample_cache: Path,
     tmp_path: Path,
 ) -> None:
-    free = [*range(0, 280, 4), *range(280, 1200, 40)]
+    free = [*range(0, 280, 4), *range(280, 2600, 40)]
     check_full_disk(preloaded, small_disk, sample_run, sample_cache, tmp_path / "said", free)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from io import RawIOBase
+from io import BufferedRandom
 from itertools import islice
 from pathlib import Path
 from shutil import rmtree
@@ -39,7 +39,15 @@ from labelclean.runs.part_files import (
 from labelclean.runs.plan import box_margin
 from labelclean.runs.record import INTERNAL, part_done, part_of, recorded
 from labelclean.runs.tiling import tell_large
-from labelclean.storage.parquet import atomic_path, image_rows, make_folder, parquet_batches, read_table, write_table
+from labelclean.storage.parquet import (
+    atomic_path,
+    image_rows,
+    make_folder,
+    parquet_batches,
+    read_table,
+    write_table,
+    written_in_place,
+)
 from labelclean.storage.queries import (
     database,
     images_to_extract,
@@ -288,7 +296,8 @@ def _gather(work: Path, connection: Any, store: FeatureStore, path_of: Callable[
         for number in np.unique(samples).tolist():
             at = np.flatnonzero(samples == number)
             at = at[np.argsort(places[at], kind="stable")]
-            with path_of(parts[number]).open("r+b", buffering=0) as file:
+            path = path_of(parts[number])
+            with written_in_place(path), path.open("r+b") as file:
                 _write_runs(file, offsets[number], features[rows[at]], places[at])
     return num_stored
 
@@ -307,13 +316,17 @@ def _check_all_there(work: Path, store: FeatureStore, num_stored: int) -> None:
 
 def _empty_array(path: Path, num_rows: int, store: FeatureStore) -> int:
     """Make an array file of the right size; where its numbers begin, bytes."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(num_rows, store.num_features))
-    if path.parent.name == LOOKS:
-        array[:] = np.nan  # what is not measured; features are all there, or the run stops
-    return int(array.offset)
+    shape = (num_rows, store.num_features)
+    with written_in_place(path), path.open("wb") as file:  # never mapped: a full disk would kill the process
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        offset = file.tell()
+        if path.parent.name == LOOKS:  # what is not measured; features are all there, or the run stops
+            file.write(np.full(shape, np.nan, dtype="<f2").tobytes())
+        file.truncate(offset + 2 * num_rows * store.num_features)
+    return offset
 
 
-def _write_runs(file: RawIOBase, offset: int, features: npt.NDArray[np.float16], places: IntArray) -> None:
+def _write_runs(file: BufferedRandom, offset: int, features: npt.NDArray[np.float16], places: IntArray) -> None:
     """Rows at their places; those that follow each other in one go."""
     width = features.shape[1] * features.itemsize
     for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) != 1) + 1):

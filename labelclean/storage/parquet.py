@@ -650,6 +650,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def written_in_place(path: Path) -> Iterator[None]:
+    """Tell what a disk refuses while a file is written that no other one is replaced by.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise StorageError(
+            f"{path}: cannot be written: {fault.strerror or fault}. Free space or correct the permissions."
+        ) from fault
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, unless it is there.
 
