@@ -134,7 +134,7 @@ def deploy(folder: Path) -> None:
 def handed_out(run: dict[str, Any]) -> str:
     """When a worker took a run, which may be seconds before it was due: from then on it holds the place of its deployment."""
     states = ask(f"flow_run_states/?flow_run_id={run['id']}")
-    return min(state["timestamp"] for state in states if state["type"] == "PENDING")
+    return min(str(state["timestamp"]) for state in states if state["type"] == "PENDING")
 
 
 @pytest.mark.prefect_server
