@@ -32,20 +32,13 @@ def readings() -> tuple[tuple[int, int], list[str]]:
     """How far each reading is believed in five situations, by the functions that a run uses."""
     unclear = Ambiguity(calm=0.28, clouds=0.10, moved=0.13, wrong=0.14)
     before = beliefs_without_eyes(unclear)
-    right, bold = (
-        np.array([[0.86], [0.84], [0.7], [1.0]], np.float32),
-        np.array([[0.1], [0.1], [0.9], [0.0]], np.float32),
-    )
-    looks = {wrong: np.tile(right, (1, 30 - wrong)) for wrong in (0, 8)}
-    after = {
-        wrong: beliefs_of_audit(
-            before,
-            AuditEvidence(
-                np.concatenate([part, np.tile(bold, (1, wrong))], axis=1), np.arange(30) >= 30 - wrong, np.ones(30)
-            ),
-        )
-        for wrong, part in looks.items()
-    }
+    right, wrong = (np.array(one, np.float32)[:, None] for one in ([0.86, 0.84, 0.7, 1.0], [0.1, 0.1, 0.9, 0.0]))
+    after = {}
+    for num_wrong in (0, 8):
+        likelihood = np.repeat(np.hstack([right, wrong]), [30 - num_wrong, num_wrong], axis=1)
+        is_wrong = np.arange(30) >= 30 - num_wrong
+        given_probs = np.where(is_wrong, 1 - likelihood, likelihood)  # of two classes
+        after[num_wrong] = beliefs_of_audit(before, AuditEvidence(likelihood, given_probs, is_wrong, np.ones(30)))
     rows = {
         "clear images, 10 % wrong": beliefs_without_eyes(Ambiguity(0.01, 0.005, 0.01, 0.1)),
         "classes form clouds": beliefs_without_eyes(Ambiguity(0.2, 0.02, 0.01, 0.1)),

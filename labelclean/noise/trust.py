@@ -182,7 +182,7 @@ def fit_trust(
         earlier=earlier,
     )
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
-    chance = mixture(fitted.beliefs.score, readings[:, rows, labels.given])
+    chance = fitted.beliefs.chance(readings[:, rows, labels.given])
     rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
     curve = fit_score_curve(rank, chance)
     limit = score_limit(curve.scores(rank)[~labels.is_verified])

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from labelclean.arrays import Float32Array
 from labelclean.config import Config
 from labelclean.labels import GivenLabels
-from labelclean.noise.readings import NO_LOOKS, AuditEvidence, Readings, as_ingested
+from labelclean.noise.readings import NO_LOOKS, AuditEvidence, Readings, as_ingested, evidence_of_looks
 from labelclean.review.decisions import Decision, is_audit_answer
 from labelclean.runs.run import dataset_name
 from labelclean.storage.parquet import read_table, write_table
@@ -86,7 +86,7 @@ def evidence_of(draws: pa.Table | None, decisions: Sequence[Decision], names: Se
     readings = np.stack([np.stack(table.column(f"by_{name}").to_numpy()) for name in READINGS])
     given = np.array([list(names).index(name) for name in table.column("given_label").to_pylist()])
     weights = 0.5 ** (table.column("age_nights").to_numpy() / HALF_LIFE_NIGHTS)
-    return AuditEvidence(readings[:, np.arange(len(rows)), verified], given != verified, weights.astype(np.float64))
+    return evidence_of_looks(readings, given, verified, weights.astype(np.float64))
 
 
 def write_draws(work: Path, draws: pa.Table, earlier: pa.Table | None, names: Sequence[str]) -> None:

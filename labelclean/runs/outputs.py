@@ -320,6 +320,7 @@ def beliefs_record(beliefs: Beliefs) -> dict[str, Any]:
         "num_audited_wrong": round(beliefs.num_wrong, 2),
         "change": dict(zip(READINGS, beliefs.soft.round(4).tolist(), strict=True)),
         "look": dict(zip(READINGS, beliefs.score.round(4).tolist(), strict=True)),
+        "look_shift": round(beliefs.shift, 4),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -88,8 +89,10 @@ def test_where_the_clouds_move_a_sample_they_read_it_calmly() -> None:
     assert np.array_equal(found[CLOUDS, moved], found[CALM, moved])
 
 
-def looks(likelihood: np.ndarray, is_wrong: np.ndarray) -> AuditEvidence:
-    return AuditEvidence(likelihood, is_wrong, np.ones(len(is_wrong)))
+def looks(likelihood: np.ndarray, is_wrong: np.ndarray, weight: float = 1.0) -> AuditEvidence:
+    """Looks at samples of two classes."""
+    given_probs = np.where(is_wrong, 1 - likelihood, likelihood)
+    return AuditEvidence(likelihood, given_probs, is_wrong, np.full(len(is_wrong), weight))
 
 
 def test_an_old_look_counts_for_less() -> None:
@@ -97,9 +100,34 @@ def test_an_old_look_counts_for_less() -> None:
     likelihood = np.array([[0.2], [0.9], [0.5], [0.0]], np.float32)
     before = Beliefs(np.array([0.5, 0.3, 0.0, 0.2]), np.array([0.5, 0.5, 0.0, 0.0]))
     once = beliefs_of_audit(before, looks(likelihood, np.array([True])))
-    halves = AuditEvidence(np.tile(likelihood, (1, 2)), np.array([True, True]), np.array([0.5, 0.5]))
-    assert beliefs_of_audit(before, halves).soft == pytest.approx(once.soft, abs=1e-6)
-    assert beliefs_of_audit(before, halves).num_wrong == 1
+    halves = beliefs_of_audit(before, looks(np.tile(likelihood, (1, 2)), np.array([True, True]), weight=0.5))
+    assert halves.soft == pytest.approx(once.soft, abs=1e-6)
+    assert halves.shift == pytest.approx(once.shift, abs=1e-6)
+    assert halves.num_wrong == 1
+
+
+def test_looks_move_all_scores_to_the_likeliest_log_odds_of_a_fine_grid() -> None:
+    random = np.random.default_rng(1)
+    likelihood, is_wrong = random.random((4, 20)).astype(np.float32), np.arange(20) < 12
+    before = Beliefs(np.array([0.5, 0.3, 0.0, 0.2]), np.array([0.5, 0.5, 0.0, 0.0]))
+    found = beliefs_of_audit(before, looks(likelihood, is_wrong))
+    right = sum(found.score[r] * np.where(is_wrong, 1 - likelihood[r], likelihood[r]) for r in range(4))
+    log_odds = [math.log(max(p, 0.001) / (1 - max(p, 0.001))) for p in right]
+    best, at = -math.inf, 0.0
+    for shift in np.arange(-4, 4, 0.001):
+        wrongness = [1 / (1 + math.exp(one + shift)) for one in log_odds]
+        chances = [p if wrong else 1 - p for p, wrong in zip(wrongness, is_wrong, strict=True)]
+        evidence = sum(math.log(chance) for chance in chances) - shift**2 / (2 * 1.5**2)
+        if evidence > best:
+            best, at = evidence, float(shift)
+    assert found.shift == pytest.approx(at, abs=0.001)
+    assert found.shift < 0
+
+
+def test_a_shift_leaves_what_is_certain_and_moves_odds() -> None:
+    beliefs = Beliefs(np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 0, 0]), shift=-math.log(3))
+    given_probs = np.tile(np.array([0.0, 0.5, 0.75, 1.0], np.float32), (4, 1))
+    assert beliefs.chance(given_probs) == pytest.approx([0.0, 0.25, 0.5, 1.0], abs=1e-6)
 
 
 def test_an_audit_moves_belief_as_a_slow_loop_of_bayes_says() -> None:

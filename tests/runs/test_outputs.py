@@ -35,7 +35,8 @@ def test_points_are_shares_of_all_samples_and_more_looks_narrow_them() -> None:
 def test_a_look_of_an_earlier_night_counts_while_it_weighs_half_at_least() -> None:
     given = np.repeat([0, 1], 100)
     probs = np.where(given[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
-    earlier = AuditEvidence(np.full((4, 3), 0.9, np.float32), np.zeros(3, bool), np.array([1.0, 0.5, 0.49]))
+    stood = np.full((4, 3), 0.9, np.float32)
+    earlier = AuditEvidence(stood, stood, np.zeros(3, bool), np.array([1.0, 0.5, 0.49]))
     labels = given_labels(given, 2)
     readings = fit_readings(probs, labels, np.eye(2) * 0.8 + 0.1, earlier=earlier)
     assert readings.beliefs.num_audited == pytest.approx(1.99)
