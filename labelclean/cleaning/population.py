@@ -373,7 +373,6 @@ def _sample_space(
         duplicate_sets=chosen.duplicate_sets,
         groups=chosen.keys.groups,
         buckets=chosen.keys.buckets,
-        bucket_sums=None,
         selection=order,
     )
     return space, Centring(mean, kernel, kernel_mean)

@@ -171,12 +171,11 @@ def fit_bootstrap(
     Returns:
         The refits; none where there are two classes, for both are always the pair.
     """
-    rows, sums = space.design.unit_rows, space.bucket_sums
+    rows = space.design.unit_rows
     if targets.shape[1] == 2:
         return no_refits(rows.shape[1])
-    if sums is None:
-        num_buckets = config.teacher.folds * fold_buckets(config.teacher.folds)
-        sums = build_feature_sums(rows, space.buckets, num_buckets, space.design.sums.mean, np.float32)
+    num_buckets = config.teacher.folds * fold_buckets(config.teacher.folds)
+    sums = build_feature_sums(rows, space.buckets, num_buckets, space.design.sums.mean, np.float32)
     cross = build_target_sums(rows, targets, space.buckets, sums.num_parts)
     return fit_refits(sums, cross, penalty, repeats=config.teacher.repeats, seed=seed)
 

@@ -24,15 +24,12 @@ from labelclean.probes.neighbours import (
     outside_group,
     with_copies,
 )
-from labelclean.probes.ridge import Design, build_design, design_of_sums
+from labelclean.probes.ridge import Design, build_design
 from labelclean.probes.sums import (
-    FeatureSums,
     bucketed,
-    build_feature_sums,
     centred_unit_rows,
     feature_mean,
     hashed_parts,
-    joined_parts,
     numbered_parts,
     span_coordinates,
 )
@@ -139,7 +136,6 @@ class FeatureSpace:
         duplicate_sets: Number of the near-duplicate set, int64, shape (N,), -1 for samples in none.
         groups: Group of each sample (near-duplicate sets joined with the factory's groups), int64, shape (N,).
         buckets: Hash bucket of each sample for bootstraps, int64, shape (N,), in [0, B), each within one fold.
-        bucket_sums: Feature sums per bucket; None where there are more samples than these.
         selection: Rows in the order in which they are taken for choices, int64, shape (N,).
         num_questions: How many questions these samples are asked; together they are judged by as many numbers as one.
     """
@@ -151,7 +147,6 @@ class FeatureSpace:
     duplicate_sets: IntArray
     groups: IntArray
     buckets: IntArray
-    bucket_sums: FeatureSums | None
     selection: IntArray
     num_questions: int = 1
 
@@ -241,18 +236,15 @@ def space_of_keys(
     keys = keys.joined(groups)
     if neighbours is not None:
         neighbours = outside_group(neighbours, groups, unit_rows, num_voters(config), device=device)
-    num_folds = config.teacher.folds
-    sums = build_feature_sums(unit_rows, keys.buckets, num_folds * fold_buckets(num_folds), mean, np.float32)
     curved, kernel = _curved(unit_rows, keys, config, centring)
     return FeatureSpace(
-        design=design_of_sums(unit_rows, keys.folds, joined_parts(sums, num_folds)),
+        design=build_design(unit_rows, keys.folds, config.teacher.folds, mean),
         curved=curved,
         kernel=kernel,
         neighbours=neighbours,
         duplicate_sets=sets,
         groups=groups,
         buckets=keys.buckets,
-        bucket_sums=sums,
         selection=keys.order,
     )
 
