@@ -9,7 +9,7 @@ alone cannot tell the two apart. So four readings stand side by side:
 - `as_given`: every given label is right, and what contradicts it is an unclear image.
 
 How far each is believed follows from how unclear the images are, and from samples that were drawn at random and
-looked at, where there are any. `docs/concepts.md` draws it.
+looked at, where there are any; what no belief explains of these moves all scores. `docs/concepts.md` draws it.
 """
 
 from __future__ import annotations
@@ -82,9 +82,10 @@ class Beliefs:
             given_probs: Probability of the given class in each reading, float32, shape (4, N).
 
         Returns:
-            float32, shape (N,); what is certain stays so.
+            float32, shape (N,), in [0, 1]; where looks move it, it is first taken to be from .001 to .999.
         """
-        return _moved(mixture(self.score, given_probs), self.shift).astype(np.float32)
+        mean = np.clip(mixture(self.score, given_probs), 0.0, 1.0)
+        return _moved(_likely(mean), self.shift).astype(np.float32) if self.shift else mean
 
 
 ALL_STAND = Beliefs(soft=np.eye(4)[AS_GIVEN], score=np.eye(4)[AS_GIVEN])
@@ -282,9 +283,8 @@ def beliefs_of_audit(before: Beliefs, looks: AuditEvidence) -> Beliefs:
 
     Expectation-maximisation of a mixture of the readings: what a reading made of the class that was found, at least
     .001, is its likelihood; the belief before, nine tenths of it, with a tenth spread over all readings, is a Dirichlet
-    prior worth 4 samples. Readings may all be off to one side. So what is left over, right labels among the looks less
-    their chances in the mixture that scores, moves the log odds of every score: the likeliest shift under a normal prior
-    with standard deviation 1.5 (odds of 4 to 1 for one deviation).
+    prior worth 4 samples. Calm, clouds and alone may all be off to one side. So what is left over, right labels among the
+    looks less their chances in the mixture that scores, moves the log odds of every score (`likeliest_shift`).
 
     Args:
         before: The beliefs by thought alone.
@@ -300,7 +300,7 @@ def beliefs_of_audit(before: Beliefs, looks: AuditEvidence) -> Beliefs:
 
 
 def likeliest_shift(chance: Float32Array, is_right: BoolArray, weights: Float64Array) -> float:
-    """Return the shift s of all log odds under which what was found is likeliest.
+    """Return the likeliest shift s of all log odds, under a normal prior with standard deviation 1.5 (odds of 4.5).
 
     The root of sum_i w_i (y_i - p_i(s)) - s / 1.5^2, with p_i(s) the chance moved by s and y_i whether the label was right.
 
@@ -319,7 +319,7 @@ def likeliest_shift(chance: Float32Array, is_right: BoolArray, weights: Float64A
     """
     from scipy.optimize import brentq
 
-    likely = np.clip(chance.astype(np.float64), LEAST_LIKELIHOOD, 1.0 - LEAST_LIKELIHOOD)
+    likely = _likely(chance)
 
     def slope(shift: float) -> float:
         return float(weights @ (is_right - _moved(likely, shift))) - shift / SHIFT_DEVIATION**2
@@ -367,10 +367,14 @@ def _read(
     return np.stack([calm, decided, possible(pred_probs, labels), possible(as_given, labels)])
 
 
-def _moved(chance: Float32Array | Float64Array, shift: float) -> Float64Array:
+def _likely(chance: Float32Array) -> Float64Array:
+    """Chances as far as anybody may be sure."""
+    return np.clip(chance.astype(np.float64), LEAST_LIKELIHOOD, 1.0 - LEAST_LIKELIHOOD)
+
+
+def _moved(chance: Float64Array, shift: float) -> Float64Array:
     """Chances p with ``shift`` s added to their log odds: p / (p + (1 - p) e^-s)."""
-    right = chance.astype(np.float64)
-    return np.asarray(right / (right + (1.0 - right) * np.exp(-shift)))
+    return np.asarray(chance / (chance + (1.0 - chance) * np.exp(-shift)))
 
 
 def _weighed(prior: Float64Array, looks: AuditEvidence) -> Float64Array:

@@ -161,7 +161,8 @@ def estimate_errors(
     wrong are right as there are unclear images: the interval reaches from the least of these numbers to the largest,
     and a standard error of chance beyond.
     Where samples drawn at random were looked at, it is cut down to what their own share allows (Jeffreys' interval;
-    Brown, Cai and DasGupta 2001 [2]).
+    Brown, Cai and DasGupta 2001 [2]); where the two have nothing in common, the looks are right. It always holds the
+    expected number.
 
     Args:
         per_class: Sum of the chances of being wrong by given class, float64, shape (K,).
@@ -182,9 +183,8 @@ def estimate_errors(
     """
     value = float(per_class.sum())
     chance = float(np.sqrt(variance))
-    allowed = [value, *readings.tolist()]
-    low = max(min(*allowed, float(readings[0]) - unclear) - chance, 0.0)
-    high = min(max(allowed) + chance, float(num_samples))
+    low = max(min(float(readings.min()), float(readings[0]) - unclear) - chance, 0.0)
+    high = min(float(readings.max()) + chance, float(num_samples))
     least, most = (num_samples * share for share in audit.interval())
     if least <= high and low <= most:
         low, high = max(low, least), min(high, most)

@@ -154,8 +154,8 @@ def fit_trust(
 ) -> Trust:
     """Return what turns probabilities into labels.
 
-    The score is the mixture that looks, made to rise with the rank by isotonic regression; its limit is where calling
-    labels wrong has the best expected F1.
+    The score is the mixture that looks, moved by what random looks leave over, made to rise with the rank by isotonic
+    regression; its limit is where calling labels wrong has the best expected F1.
 
     Args:
         pred_probs: The student's P(true class | image), float32, shape (N, K).
@@ -182,7 +182,7 @@ def fit_trust(
         earlier=earlier,
     )
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
-    chance = fitted.beliefs.chance(readings[:, rows, labels.given])
+    chance = np.where(labels.is_verified, np.float32(1), fitted.beliefs.chance(readings[:, rows, labels.given]))
     rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
     curve = fit_score_curve(rank, chance)
     limit = score_limit(curve.scores(rank)[~labels.is_verified])

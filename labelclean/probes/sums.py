@@ -184,7 +184,7 @@ def hashed_parts(keys: Sequence[Hashable], num_parts: int, *, seed: int, purpose
 
 
 def bucketed(keys: Sequence[Hashable], folds: IntArray, num_buckets: int, *, seed: int) -> IntArray:
-    """Return a hash bucket for each key, so many per fold: sums per bucket are then also sums per fold.
+    """Return a hash bucket for each key, so many per fold; a bucket lies in one fold.
 
     Args:
         keys: Sample or group ids, length N.
@@ -241,7 +241,7 @@ def build_feature_sums(
     num_dims = unit_rows.shape[1]
     total = np.zeros((num_parts, num_dims))
     gram = np.zeros((num_parts, num_dims, num_dims), dtype=dtype)
-    product = np.empty((num_dims, num_dims), dtype=np.float32)  # fresh memory costs more than the arithmetic
+    product = np.empty((num_dims, num_dims), dtype=unit_rows.dtype)  # fresh memory costs more than the arithmetic
     for part, rows in _part_blocks(parts, num_parts):
         block = unit_rows[rows]
         total[part] += block.sum(axis=0, dtype=np.float64)

@@ -124,10 +124,28 @@ def test_looks_move_all_scores_to_the_likeliest_log_odds_of_a_fine_grid() -> Non
     assert found.shift < 0
 
 
-def test_a_shift_leaves_what_is_certain_and_moves_odds() -> None:
-    beliefs = Beliefs(np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 0, 0]), shift=-math.log(3))
+def test_a_shift_moves_odds_of_what_is_surer_than_anybody_may_be_too() -> None:
+    third = np.full(4, 1 / 3)
+    beliefs = Beliefs(third, third * [1, 1, 1, 0], shift=-math.log(3))
     given_probs = np.tile(np.array([0.0, 0.5, 0.75, 1.0], np.float32), (4, 1))
-    assert beliefs.chance(given_probs) == pytest.approx([0.0, 0.25, 0.5, 1.0], abs=1e-6)
+    a_third_as_likely = [0.001 / 3 / (0.001 / 3 + 0.999), 0.25, 0.5, 333 / 334]
+    assert beliefs.chance(given_probs) == pytest.approx(a_third_as_likely, abs=1e-6)
+
+
+def test_weights_that_add_up_to_more_than_one_in_single_precision_make_no_chance_above_one() -> None:
+    weights = np.array([0.27, 0.66, 0.07, 0.0])
+    assert weights[:3].astype(np.float32).cumsum()[-1] > 1
+    assert Beliefs(weights, weights).chance(np.ones((4, 1), np.float32)).max() == 1
+
+
+def test_looks_of_two_runs_are_joined_in_order() -> None:
+    first = looks(np.full((4, 2), 0.25, np.float32), np.array([False, False]))
+    second = looks(np.full((4, 1), 0.75, np.float32), np.array([True]), weight=0.5)
+    joined = first.joined(second)
+    assert joined.likelihood[0].tolist() == [0.25, 0.25, 0.75]
+    assert joined.given_probs[0].tolist() == [0.25, 0.25, 0.25]
+    assert first.joined(looks(np.ones((4, 1), np.float32), np.array([True]))).given_probs[0].tolist() == [0.25, 0.25, 0]
+    assert (joined.is_wrong.tolist(), joined.weights.tolist()) == ([False, False, True], [1, 1, 0.5])
 
 
 def test_an_audit_moves_belief_as_a_slow_loop_of_bayes_says() -> None:

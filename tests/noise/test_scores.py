@@ -68,6 +68,14 @@ def test_looks_cut_the_interval_down() -> None:
     assert many.high == pytest.approx(51.3, abs=0.3)
 
 
+def test_a_number_moved_by_the_looks_does_not_stand_for_a_reading() -> None:
+    """10 of 30 wrong, no reading has more than 3: the interval is that of the looks, not what reaches to the value."""
+    found = estimate([25.0], [1.0, 2.0, 3.0], audit=RandomLooks(30, 10))
+    assert found.low == pytest.approx(18.6, abs=0.3)
+    assert found.high == pytest.approx(51.3, abs=0.3)
+    assert estimate([12.0], [1.0, 2.0, 3.0], audit=RandomLooks(30, 10)).low == 12
+
+
 def test_looks_that_contradict_every_reading_are_believed() -> None:
     found = estimate([2.0], [1.0, 2.0, 3.0], audit=RandomLooks(30, 25))
     assert found.high > 90

@@ -111,3 +111,36 @@ def test_where_nothing_tells_every_label_stands_until_looks_say_otherwise() -> N
     silent = fit_trust(probs, probs, given, matrix, exceeds_chance=False).judge(probs, probs, given)
     assert (silent.predicted == 0).all()
     assert (silent.label_scores == 1).all()
+
+
+def looked_at(probs: np.ndarray, given: np.ndarray, true: np.ndarray, size: int) -> GivenLabels:
+    """Labels of which the first so many were drawn and looked at."""
+    before = given_labels(given, 3)
+    votes, candidates = before.votes.copy(), before.candidates.copy()
+    votes[:size] = one_hot(true[:size], 3)
+    candidates[:size] = votes[:size] > 0
+    return GivenLabels(votes, candidates, before.votes, np.arange(len(given)) < size)
+
+
+def test_errors_that_no_image_shows_move_every_score_and_nothing_verified() -> None:
+    """Every third label is wrong, and the images say that none is: looks find it, and scores follow."""
+    probs, true, _ = planted(0.0, 9.0)
+    given, matrix = true, np.full((3, 3), 0.05) + 0.85 * np.eye(3)
+    shown = np.where(np.arange(len(true)) % 3 == 0, (true + 1) % 3, true)
+    labels = looked_at(probs, given, shown, 30)
+    trust = fit_trust(probs, probs, labels, matrix)
+    judged, before = (
+        one.judge(probs, probs, labels) for one in (trust, fit_trust(probs, probs, given_labels(given, 3), matrix))
+    )
+    assert trust.readings.beliefs.shift < -1
+    assert (judged.label_scores[30:] < before.label_scores[30:]).mean() > 0.99
+    assert (judged.label_scores[:30] == 1).all()
+    assert (1 - judged.label_scores[30:]).sum() > 3 * (1 - before.label_scores[30:]).sum()
+
+
+def test_no_score_is_above_one_where_nearly_all_is_verified() -> None:
+    probs, true, given = planted(0.1, 4.0, size=1_500, seed=4)
+    matrix = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
+    labels = looked_at(probs, given, true, 1_350)
+    judged = fit_trust(probs, probs, labels, matrix).judge(probs, probs, labels)
+    assert judged.label_scores.max() <= 1

@@ -68,6 +68,8 @@ def test_answers_that_come_after_the_night_weigh_the_next_one(tmp_path: Path) ->
     assert looks.likelihood[0] == pytest.approx([by_hand], rel=1e-5)
     assert looks.likelihood[2] == pytest.approx([0.8])
     assert looks.likelihood[3] == pytest.approx([0.0])
+    assert looks.given_probs[0] == pytest.approx([1 - by_hand], rel=1e-5)
+    assert looks.given_probs[2:, 0] == pytest.approx([0.2, 1.0])
     assert looks.is_wrong.tolist() == [True]
     assert looks.weights == pytest.approx([0.5 ** (1 / 30)])
 
@@ -107,3 +109,4 @@ def test_draws_of_a_run_with_another_class_order_keep_their_meaning(tmp_path: Pa
     after = earlier_draws(settings(tmp_path), NAMES[::-1], pa.array([], pa.string()))
     looks = [evidence_of(before, [answer("b", "dent")], NAMES), evidence_of(after, [answer("b", "dent")], NAMES[::-1])]
     assert looks[0].likelihood.tolist() == looks[1].likelihood.tolist()
+    assert looks[0].given_probs.tolist() == looks[1].given_probs.tolist()

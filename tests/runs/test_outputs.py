@@ -9,7 +9,7 @@ from labelclean.labels import given_labels
 from labelclean.noise.readings import AuditEvidence, Readings, fit_readings
 from labelclean.noise.tally import Tally, tally_of
 from labelclean.noise.trust import Trust, fit_trust
-from labelclean.runs.outputs import gain_record
+from labelclean.runs.outputs import beliefs_record, gain_record
 
 
 def judged() -> tuple[Tally, Readings]:
@@ -42,3 +42,5 @@ def test_a_look_of_an_earlier_night_counts_while_it_weighs_half_at_least() -> No
     assert readings.beliefs.num_audited == pytest.approx(1.99)
     tally = judged()[0]
     assert gain_record(tally, readings, earlier)["num_looks"] == 2
+    assert beliefs_record(readings.beliefs)["look_shift"] == pytest.approx(readings.beliefs.shift, abs=1e-4)
+    assert readings.beliefs.shift > 0
