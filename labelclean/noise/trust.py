@@ -23,6 +23,7 @@ from labelclean.noise.readings import (
 from labelclean.noise.scores import ScoreCurve, fit_score_curve, score_limit
 
 RANK_POWER = 0.25
+EVEN_SHARE = 0.5
 LEAST_PROB = 1e-6
 
 
@@ -78,7 +79,7 @@ class Trust:
         readings: What a disagreement may mean, and how far each meaning is believed.
         curve: Rank to label score.
         limit: Labels with a score below it are worth a look.
-        is_even: Shape of C; decides whom to rank by.
+        teacher_share: How much of what the rank knows of the image is the teacher's, 0..1.
         changes_labels: False where `refine.method` is `none`: soft labels are the given ones.
         exceeds_chance: False where neither images nor random looks tell anything of labels: all stand, none is worth a
             look.
@@ -87,7 +88,7 @@ class Trust:
     readings: Readings
     curve: ScoreCurve
     limit: float
-    is_even: bool
+    teacher_share: float
     changes_labels: bool = True
     exceeds_chance: bool = True
 
@@ -107,7 +108,7 @@ class Trust:
         readings, rows, given = self.readings.read(pred_probs, labels), np.arange(len(labels)), labels.given
         soft = mixture(self.readings.beliefs.soft, readings) if self.changes_labels else readings[AS_GIVEN]
         predicted = soft.argmax(axis=1).astype(np.int64)
-        rank = rank_of(pred_probs, given_probs, labels, self.readings.matrix, is_even=self.is_even)
+        rank = rank_of(pred_probs, given_probs, labels, self.readings.matrix, self.teacher_share)
         scores = np.where(labels.is_verified, np.float32(1), self.curve.scores(rank))
         worth_a_look = (scores < self.limit) & differing(readings, given) | (predicted != given)
         return JudgedLabels(
@@ -183,35 +184,42 @@ def fit_trust(
     )
     readings, rows = fitted.read(pred_probs, labels), np.arange(len(labels))
     chance = np.where(labels.is_verified, np.float32(1), fitted.beliefs.chance(readings[:, rows, labels.given]))
-    rank = rank_of(pred_probs, given_probs, labels, matrix, is_even=is_even)
+    share = EVEN_SHARE if is_even else fitted.ambiguity.calm
+    rank = rank_of(pred_probs, given_probs, labels, matrix, share)
     curve = fit_score_curve(rank, chance)
     limit = score_limit(curve.scores(rank)[~labels.is_verified])
-    return Trust(fitted, curve, limit, is_even, changes_labels, exceeds_chance or has_looks(labels, earlier))
+    return Trust(fitted, curve, limit, share, changes_labels, exceeds_chance or has_looks(labels, earlier))
 
 
 def rank_of(
-    pred_probs: Float32Array, given_probs: Float32Array, labels: GivenLabels, matrix: Float64Array, *, is_even: bool
+    pred_probs: Float32Array,
+    given_probs: Float32Array,
+    labels: GivenLabels,
+    matrix: Float64Array,
+    teacher_share: float,
 ) -> Float32Array:
-    """Return what orders the labels, low = suspicious.
+    """Return what orders the labels, low = suspicious: the student's posterior, with a share of the teacher in it.
 
-    The student's posterior under C^(1/4) where errors are directed. Where they are even, C says nothing of single
-    labels, and the teacher, who was taught no guesses, ranks classes that overlap better: the mean log odds of both.
+        log odds = student's under C^(1/4) + share (teacher's of the image - student's of the image)
+
+    Under C the student knows which errors are made. But it was taught guesses, and of unclear images they were as
+    often wrong: where errors are directed, the share of unclear images (`Ambiguity.calm`) is the teacher's, who was taught
+    none. Where errors are even, C says nothing of single labels: both count alike.
 
     Args:
         pred_probs: The student's P(true class | image), float32, shape (N, K).
         given_probs: The teacher's P(given class | image), float32, shape (N, K).
         labels: Given labels of the N samples.
         matrix: C of the student, float64, shape (K, K).
-        is_even: Whether C is even.
+        teacher_share: As in `Trust`.
 
     Returns:
         float32, shape (N,), in [0, 1].
     """
     rows, given = np.arange(len(labels)), labels.given
-    student = posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given]
-    if not is_even:
-        return np.asarray(student, dtype=np.float32)
-    log_odds = (_log_odds(student) + _log_odds(given_probs[rows, given])) / 2
+    student = _log_odds(posterior(pred_probs, labels, matrix**RANK_POWER)[rows, given])
+    of_image = _log_odds(given_probs[rows, given]) - _log_odds(pred_probs[rows, given])
+    log_odds = student + teacher_share * of_image
     return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), dtype=np.float32)
 
 

@@ -77,15 +77,22 @@ def test_gains_by_reading_are_what_a_change_brings_if_it_is_right() -> None:
             assert judged.reading_gains[reading, row] == pytest.approx(gain)
 
 
-def test_even_errors_are_ranked_by_teacher_and_student_directed_ones_by_the_student() -> None:
+def test_labels_are_ranked_by_the_student_with_a_share_of_the_teacher() -> None:
     student = np.array([[0.8, 0.2], [0.6, 0.4]], np.float32)
     teacher = np.array([[0.5, 0.5], [0.9, 0.1]], np.float32)
     labels, matrix = given_labels(np.array([0, 0]), 2), np.array([[0.9, 0.1], [0.1, 0.9]])
-    directed = rank_of(student, teacher, labels, matrix, is_even=False)
-    odds = np.array([0.8 / 0.2, 0.6 / 0.4]) * 9**0.25
-    assert directed == pytest.approx(odds / (1 + odds), rel=1e-5)
-    both = np.sqrt(odds * np.array([1.0, 9.0]))
-    assert rank_of(student, teacher, labels, matrix, is_even=True) == pytest.approx(both / (1 + both), rel=1e-5)
+    for share in (0.0, 0.2, 0.5):
+        both = 9**0.25 * np.array([4.0, 1.5]) ** (1 - share) * np.array([1.0, 9.0]) ** share
+        assert rank_of(student, teacher, labels, matrix, share) == pytest.approx(both / (1 + both), rel=1e-5)
+
+
+def test_even_errors_are_ranked_by_both_alike_directed_ones_by_the_teacher_as_far_as_images_are_unclear() -> None:
+    probs, _, given = planted(0.2, 2.0)
+    labels, matrix = given_labels(given, 3), np.full((3, 3), 0.1) + 0.7 * np.eye(3)
+    unclear = 1 - probs.max(axis=1).mean(dtype=np.float64)
+    assert 0.1 < unclear < 0.5
+    assert fit_trust(probs, probs, labels, matrix).teacher_share == pytest.approx(unclear)
+    assert fit_trust(probs, probs, labels, matrix, is_even=True).teacher_share == 0.5
 
 
 def test_where_nothing_tells_all_labels_stand() -> None:
