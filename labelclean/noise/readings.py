@@ -117,8 +117,8 @@ class AuditEvidence:
         )
 
 
-NOBODY = np.empty((4, 0), np.float32)
-NO_LOOKS = AuditEvidence(NOBODY, NOBODY, np.empty(0, bool), np.empty(0))
+NO_READINGS = np.empty((4, 0), np.float32)
+NO_LOOKS = AuditEvidence(NO_READINGS, NO_READINGS, np.empty(0, bool), np.empty(0))
 
 
 def evidence_of_looks(
